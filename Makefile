@@ -1,0 +1,41 @@
+# Verbs: install demo test lint bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+#   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
+
+PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
+
+# A stamp is newer than what it was made from, so a warm start installs nothing. The demo needs no test tools, and does not wait for them.
+$(VENV)/.lab: EXTRAS := lab
+$(VENV)/.all: EXTRAS := lab,postgres,test
+$(VENV)/.lab $(VENV)/.all: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "natsmedic needs Python 3.11 or newer; $(PYTHON) is older. Try: make install PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing natsmedic[$(EXTRAS)] into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $(VENV)/.lab $@
+
+install: $(VENV)/.all
+
+demo: $(VENV)/.lab
+	@$(BIN)/python -m bot.lab.demo $(ARGS)
+
+test: $(VENV)/.all
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.all
+	$(BIN)/python -m pytest tests/bench -s $(ARGS)

@@ -1,0 +1,1 @@
+"""natsmedic: diagnoses NATS and JetStream on Kubernetes, proposes the exact repair, and applies it only when approved."""

@@ -1,0 +1,91 @@
+"""What an action author needs: one small, typed change to the world with check · preview · apply · verify · rollback.
+
+A proposal is a list of such changes; execution runs check → apply → verify for each and stops on doubt. An action is stateless: everything it
+needs stands in its parameters, so that what was approved is what runs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar, Protocol, TypeVar
+
+from bot.model import JsonObject, OperationId, Preview, Record, RiskClass, Verification, World
+from bot.ports import Readers, Writers
+
+RECEIPT_KEY = "natsmedic.op"
+"""Metadata key (NATS) that holds the operation id of the last change natsmedic made to the object."""
+
+
+class Check(Record):
+    """What an action sees right before it would act."""
+
+    world: World
+    """The facts that make this stage right; compared field by field between proposal, click and first write."""
+    refusals: tuple[str, ...] = ()
+    """Whole sentences; any one of them means *do not apply*."""
+    before_image: JsonObject = {}
+    """The object as it is, raw."""
+    before: dict[str, str | int | None] = {}
+    """Numbers people see as *before*."""
+
+
+class Receipt(StrEnum):
+    """What reading the receipt says about an operation whose outcome is unknown."""
+
+    APPLIED = "applied"
+    NOT_APPLIED = "not_applied"
+    FOREIGN = "foreign"
+    """Something else changed the object meanwhile: a human must look."""
+    UNREADABLE = "unreadable"
+    """No leader or no quorum answers: keep reading."""
+
+
+P = TypeVar("P", bound=Record, contravariant=True)
+
+
+class Action(Protocol[P]):
+    """One kind of change. `kind` is its name in stored proposals, so it never changes its meaning."""
+
+    kind: ClassVar[str]
+    title: ClassVar[str]
+    risk: ClassVar[RiskClass]
+    params: ClassVar[type[Record]]
+    settle: ClassVar[float]
+    """Seconds for which the stage's condition must have held."""
+    patience: ClassVar[float]
+    """Seconds after which a condition that never held is a failure."""
+
+    async def check(self, readers: Readers, params: P) -> Check:
+        """Read the facts. Raises `Unreadable` where they can't be had, which is never a yes."""
+        ...
+
+    async def preview(self, readers: Readers, params: P) -> Preview:
+        """Say what people must know before they approve."""
+        ...
+
+    async def apply(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> None:
+        """Send the one change with its receipt. Raises `NotApplied` or `OutcomeUnknown`; returns only on a definite yes."""
+        ...
+
+    async def receipt(self, readers: Readers, params: P, operation: OperationId) -> Receipt:
+        """Say whether this very operation was applied."""
+        ...
+
+    async def verify(self, readers: Readers, params: P, operation: OperationId) -> Verification:
+        """Look once at reality. The flow polls until it has held for `settle` seconds."""
+        ...
+
+    async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
+        """Undo an applied stage and return a sentence; raises `Refused` with the reason where there is no way back."""
+        ...
+
+
+class Draft(Record):
+    """What a runbook proposes: `(kind, params)` pairs, or guidance for people where natsmedic itself must not act."""
+
+    title: str
+    why: str
+    stages: tuple[tuple[str, JsonObject], ...] = ()
+    guidance: tuple[str, ...] = ()
+    """Exact commands and sentences for a human."""
+    cautions: tuple[str, ...] = ()

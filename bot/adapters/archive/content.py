@@ -1,0 +1,105 @@
+"""A snapshot as one JSON document, without its secrets: what the digest covers and what reading an archive must give back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import TypeAdapter
+
+from bot.adapters.archive.redaction import redact
+from bot.model import (
+    Endpoint,
+    JsonObject,
+    Moment,
+    Record,
+    Sample,
+    ServerIdentity,
+    Snapshot,
+    SnapshotId,
+    Unknown,
+    digest,
+)
+
+
+class SampleEntry(Record):
+    """One sample. Its data is either here, or in the archive's files at `paths` (their `data` objects merged in order)."""
+
+    server: str
+    endpoint: Endpoint
+    taken_at: Moment
+    round: int = 0
+    data: JsonObject | None = None
+    unknown: Unknown | None = None
+    paths: tuple[str, ...] = ()
+
+
+class Content(Record):
+    """Everything of a snapshot; `format` grows when older readers can't read it."""
+
+    format: int
+    id: str
+    cluster: str
+    taken_at: Moment
+    via: str
+    servers: tuple[ServerIdentity, ...]
+    expected: tuple[str, ...]
+    unknown: tuple[Unknown, ...]
+    api: dict[str, JsonObject]
+    samples: tuple[SampleEntry, ...]
+
+
+FORMAT = 1
+
+_MAPPING = TypeAdapter(dict[str, JsonObject])
+
+
+def content_of(snapshot: Snapshot) -> Content:
+    """Return the snapshot's content with secrets redacted."""
+    raw: JsonObject = {
+        "format": FORMAT,
+        "id": snapshot.id,
+        "cluster": snapshot.cluster,
+        "taken_at": _text(snapshot.taken_at),
+        "via": snapshot.via,
+        "servers": [server.model_dump(mode="json") for server in snapshot.servers],
+        "expected": sorted(snapshot.expected),
+        "unknown": [unknown.model_dump(mode="json") for unknown in snapshot.unknown],
+        "api": _MAPPING.dump_python(dict(snapshot.api), mode="json"),
+        "samples": [_sample(sample) for sample in snapshot.samples],
+    }
+    return Content.model_validate(redact(raw))
+
+
+def snapshot_of(content: Content) -> Snapshot:
+    """Return the snapshot; every sample's data must be in place."""
+    return Snapshot(
+        id=SnapshotId(content.id),
+        cluster=content.cluster,
+        taken_at=content.taken_at,
+        via=content.via,
+        servers=content.servers,
+        samples=tuple(Sample(s.server, s.endpoint, s.taken_at, s.data, s.unknown, s.round) for s in content.samples),
+        expected=frozenset(content.expected),
+        unknown=content.unknown,
+        api=content.api,
+    )
+
+
+def content_digest(snapshot: Snapshot) -> str:
+    """Return the SHA-256 over the canonical JSON of the redacted content, 64 hex digits."""
+    return digest(content_of(snapshot).model_dump(mode="json"))
+
+
+def _sample(sample: Sample) -> JsonObject:
+    return {
+        "server": sample.server,
+        "endpoint": sample.endpoint.value,
+        "taken_at": _text(sample.taken_at),
+        "round": sample.round,
+        "data": sample.data,
+        "unknown": sample.unknown.model_dump(mode="json") if sample.unknown else None,
+    }
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat()

@@ -1,0 +1,59 @@
+"""The chat's own rows (port `Messages`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from bot.adapters.database.connection import Database
+from bot.adapters.database.convert import message_row
+from bot.adapters.database.rows import DrawnRow, IncidentRow, MessageRow
+from bot.model import IncidentId
+from bot.ports import Message
+
+
+class SqlMessages:
+    """Which messages exist in the chat, and how far each incident has been drawn."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of(self, incident: IncidentId) -> Sequence[Message]:
+        """Return the incident's messages, by key."""
+        query = select(MessageRow).where(col(MessageRow.incident_id) == incident).order_by(col(MessageRow.key))
+        async with self._database.read() as session:
+            return [Message.model_validate_json(row.body) for row in await session.scalars(query)]
+
+    async def at(self, channel: str, ts: str) -> Message | None:
+        """Return the message at this place in the chat."""
+        query = select(MessageRow).where(col(MessageRow.channel) == channel, col(MessageRow.ts) == ts).limit(1)
+        async with self._database.read() as session:
+            row = await session.scalar(query)
+        return None if row is None else Message.model_validate_json(row.body)
+
+    async def save(self, message: Message) -> None:
+        """Insert or replace by key, committed on return."""
+        async with self._database.write() as session:
+            await session.merge(message_row(message))
+
+    async def behind(self) -> Sequence[tuple[IncidentId, int]]:
+        """Return the incidents whose revision is above the drawn one, oldest change first."""
+        query = (
+            select(col(IncidentRow.id), col(IncidentRow.revision))
+            .outerjoin(DrawnRow, col(DrawnRow.incident_id) == col(IncidentRow.id))
+            .where(col(IncidentRow.revision) > func.coalesce(col(DrawnRow.revision), 0))
+            .order_by(col(IncidentRow.updated_at), col(IncidentRow.id))
+        )
+        async with self._database.read() as session:
+            return [(IncidentId(id_), revision) for id_, revision in await session.execute(query)]
+
+    async def caught_up(self, incident: IncidentId, revision: int) -> None:
+        """Record that this revision is drawn; an older revision never takes back a newer one."""
+        async with self._database.write() as session:
+            row = await session.get(DrawnRow, incident, with_for_update=True)
+            if row is None:
+                session.add(DrawnRow(incident_id=incident, revision=revision))
+            elif row.revision < revision:
+                row.revision = revision

@@ -1,0 +1,233 @@
+"""The tables. A row holds the columns that are asked for or must be unique, and the record itself as JSON.
+
+Table models skip validation, so rows stay in this package and convert to records on the way out. Times in columns are fixed-width UTC texts:
+they sort as they stand, and no driver takes their zone away. Audit entries have no JSON body: each of their fields is a column, so that nothing in a row is
+outside its hash.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from sqlalchemy import (
+    DDL,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+    text,
+)
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+SCHEMA_VERSION = 1
+"""Grows with every change of these tables; an older program refuses a newer database."""
+
+
+def moment_text(moment: datetime) -> str:
+    """Return an aware datetime as `2026-11-21T07:58:03.000000Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Row(SQLModel, registry=registry()):
+    """Base of our tables; its metadata holds ours alone, so DBOS's tables in the same file are never touched."""
+
+    metadata: ClassVar[MetaData] = MetaData()  # pyright: ignore[reportIncompatibleVariableOverride] - the metaclass declares it too
+
+
+def _id() -> str:
+    return Field(sa_column=Column("id", String, primary_key=True))
+
+
+def _body() -> str:
+    return Field(sa_column=Column("body", Text, nullable=False))
+
+
+def _text(name: str, *, index: bool = False, unique: bool = False) -> str:
+    return Field(sa_column=Column(name, String, nullable=False, index=index, unique=unique))
+
+
+def _reference(name: str, target: str, *, nullable: bool = False) -> str | None:
+    """A foreign key that is checked at commit, so that a transaction may write its records in any order."""
+    key = ForeignKey(target, deferrable=True, initially="DEFERRED")
+    return Field(default=None, sa_column=Column(name, String, key, nullable=nullable, index=True))
+
+
+class DeliveryRow(Row, table=True):
+    __tablename__ = "deliveries"  # pyright: ignore[reportAssignmentType] - SQLModel declares it as a directive
+
+    id: str = _id()
+    received_at: str = _text("received_at", index=True)
+    processed: bool = Field(default=False, index=True)
+    body: str = _body()
+
+
+class AlertRow(Row, table=True):
+    __tablename__ = "alerts"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("alerts_episode", "source", "fingerprint", "starts_at"),)
+
+    id: str = _id()
+    delivery_id: str | None = _reference("delivery_id", "deliveries.id")
+    incident_id: str | None = _reference("incident_id", "incidents.id", nullable=True)
+    source: str = _text("source")
+    fingerprint: str = _text("fingerprint")
+    starts_at: str = _text("starts_at")
+    received_at: str = _text("received_at")
+    body: str = _body()
+
+
+class IncidentRow(Row, table=True):
+    __tablename__ = "incidents"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index("incidents_one_open", "source", "fingerprint", unique=True, sqlite_where=text("state <> 'closed'")),
+        Index("incidents_episode", "source", "fingerprint", "starts_at"),
+    )
+
+    id: str = _id()
+    source: str = _text("source")
+    fingerprint: str = _text("fingerprint")
+    starts_at: str = _text("starts_at")
+    opened_at: str = _text("opened_at", index=True)
+    updated_at: str = _text("updated_at", index=True)
+    state: str = _text("state", index=True)
+    revision: int = Field(sa_column=Column("revision", Integer, nullable=False))
+    body: str = _body()
+
+
+class DiagnosisRow(Row, table=True):
+    __tablename__ = "diagnoses"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    incident_id: str | None = _reference("incident_id", "incidents.id")
+    started_at: str = _text("started_at")
+    body: str = _body()
+
+
+class ProposalRow(Row, table=True):
+    __tablename__ = "proposals"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    incident_id: str | None = _reference("incident_id", "incidents.id")
+    state: str = _text("state", index=True)
+    button: str = _text("button", unique=True)
+    created_at: str = _text("created_at", index=True)
+    body: str = _body()
+
+
+class ApprovalRow(Row, table=True):
+    __tablename__ = "approvals"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (UniqueConstraint("proposal_id", "person", name="approvals_one_per_person"),)
+
+    id: str = _id()
+    proposal_id: str | None = _reference("proposal_id", "proposals.id")
+    person: str = _text("person")
+    at: str = _text("at")
+    body: str = _body()
+
+
+class ExecutionRow(Row, table=True):
+    __tablename__ = "executions"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (UniqueConstraint("proposal_id", name="executions_one_per_proposal"),)
+
+    id: str = _id()
+    proposal_id: str | None = _reference("proposal_id", "proposals.id")
+    state: str = _text("state", index=True)
+    started_at: str = _text("started_at")
+    body: str = _body()
+
+
+class SnapshotRow(Row, table=True):
+    """A snapshot as its archive; `digest` is over its content, not over the ZIP's bytes."""
+
+    __tablename__ = "snapshots"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    cluster: str = _text("cluster")
+    taken_at: str = _text("taken_at", index=True)
+    digest: str = _text("digest")
+    archive: bytes = Field(sa_column=Column("archive", LargeBinary, nullable=False))
+
+
+class AuditRow(Row, table=True):
+    """One audit entry; `data` is canonical JSON, `at` is the text that was hashed."""
+
+    __tablename__ = "audit"  # pyright: ignore[reportAssignmentType]
+
+    seq: int = Field(sa_column=Column("seq", Integer, primary_key=True, autoincrement=False))
+    at: str = _text("at")
+    kind: str = _text("kind")
+    actor: str = _text("actor")
+    incident_id: str | None = Field(default=None, sa_column=Column("incident_id", String, nullable=True, index=True))
+    subject: str = _text("subject")
+    sentence: str = _text("sentence")
+    data: str = Field(sa_column=Column("data", Text, nullable=False))
+    previous: str = _text("previous", unique=True)
+    hash: str = _text("hash", unique=True)
+
+
+class TargetLockRow(Row, table=True):
+    """The lock of one cluster; the row stays when the lock is free, so that the fence never goes back."""
+
+    __tablename__ = "target_locks"  # pyright: ignore[reportAssignmentType]
+
+    cluster: str = Field(sa_column=Column("cluster", String, primary_key=True))
+    execution_id: str | None = Field(default=None, sa_column=Column("execution_id", String, nullable=True))
+    fence: int = Field(sa_column=Column("fence", Integer, nullable=False))
+
+
+class MessageRow(Row, table=True):
+    __tablename__ = "messages"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (Index("messages_place", "channel", "ts"),)
+
+    key: str = Field(sa_column=Column("key", String, primary_key=True))
+    incident_id: str | None = _reference("incident_id", "incidents.id")
+    channel: str = _text("channel")
+    ts: str | None = Field(default=None, sa_column=Column("ts", String, nullable=True))
+    body: str = _body()
+
+
+class DrawnRow(Row, table=True):
+    """How far the chat has drawn an incident."""
+
+    __tablename__ = "drawn"  # pyright: ignore[reportAssignmentType]
+
+    incident_id: str | None = Field(
+        default=None,
+        sa_column=Column(
+            "incident_id", String, ForeignKey("incidents.id", deferrable=True, initially="DEFERRED"), primary_key=True
+        ),
+    )
+    revision: int = Field(sa_column=Column("revision", Integer, nullable=False))
+
+
+class SchemaVersionRow(Row, table=True):
+    __tablename__ = "schema_version"  # pyright: ignore[reportAssignmentType]
+
+    version: int = Field(sa_column=Column("version", Integer, primary_key=True, autoincrement=False))
+
+
+AUDIT_TRIGGERS = {
+    "audit_no_update": "BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
+    "audit_no_delete": "BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
+    "audit_in_order": (
+        "BEFORE INSERT ON audit WHEN NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit) "
+        "BEGIN SELECT RAISE(ABORT, 'audit entries are appended without a gap'); END"
+    ),
+}
+"""The last one also stops INSERT OR REPLACE, which removes a row without firing a delete trigger."""
+
+
+def _refuse_tampering(table: Table) -> None:
+    for name, body in AUDIT_TRIGGERS.items():
+        event.listen(table, "after_create", DDL(f"CREATE TRIGGER {name} {body}"))
+
+
+_refuse_tampering(Row.metadata.tables["audit"])

@@ -1,0 +1,184 @@
+"""The database as the flow and the chat see it (ports `Store` and `Messages`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Self
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from bot.adapters.database.connection import Database, open_database
+from bot.adapters.database.convert import TABLE_OF, audit_entry, record_of
+from bot.adapters.database.messages import SqlMessages
+from bot.adapters.database.rows import (
+    AlertRow,
+    ApprovalRow,
+    AuditRow,
+    DeliveryRow,
+    DiagnosisRow,
+    ExecutionRow,
+    IncidentRow,
+    ProposalRow,
+    TargetLockRow,
+)
+from bot.adapters.database.snapshots import SqlSnapshots
+from bot.adapters.database.transaction import SqlTransaction
+from bot.model import (
+    Alert,
+    Approval,
+    AuditEntry,
+    Delivery,
+    Diagnosis,
+    Execution,
+    ExecutionState,
+    Incident,
+    IncidentId,
+    IncidentState,
+    Proposal,
+    ProposalState,
+)
+from bot.ports import Clock, R, Transaction
+
+_UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
+_ACTIVE = [state.value for state in ProposalState if not state.terminal]
+
+
+class SqlStore(SqlMessages, SqlSnapshots):
+    """Reads see the last commit; writes go through `begin`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        super().__init__(database)
+        self._clock = clock
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, clock: Clock, *, read_only: bool = False) -> AsyncGenerator[Self]:
+        """Open the database of `sqlite:///PATH` for the length of the block (see `open_database` for what it raises)."""
+        database = await open_database(url, read_only=read_only)
+        try:
+            yield cls(database, clock)
+        finally:
+            await database.close()
+
+    def acquire_process_lock(self) -> None:
+        """Become the one serving process of this database; raises `StoreError` where there is one already."""
+        self._database.acquire_process_lock()
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncGenerator[Transaction]:
+        """Open a write transaction. It holds the database's only write lock: nothing slow belongs inside, no network at all."""
+        async with self._database.write() as session:
+            yield SqlTransaction(session, self._clock)
+
+    async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word
+        """Return the record with this id."""
+        table = TABLE_OF[kind]
+        async with self._database.read() as session:
+            row = await session.get(table, id)
+        return None if row is None else record_of(kind, row.body)
+
+    async def unprocessed_deliveries(self) -> Sequence[Delivery]:
+        """Return the deliveries whose alerts are not in incidents yet, oldest first."""
+        query = (
+            select(col(DeliveryRow.body))
+            .where(col(DeliveryRow.processed).is_(False))
+            .order_by(col(DeliveryRow.received_at))
+        )
+        async with self._database.read() as session:
+            return [record_of(Delivery, body) for body in await session.scalars(query)]
+
+    async def count_unprocessed(self) -> int:
+        """Return how many deliveries wait."""
+        query = select(func.count()).select_from(DeliveryRow).where(col(DeliveryRow.processed).is_(False))
+        async with self._database.read() as session:
+            return await session.scalar(query) or 0
+
+    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]:
+        """Return incidents, newest first."""
+        query = (
+            select(col(IncidentRow.body)).order_by(col(IncidentRow.opened_at).desc(), col(IncidentRow.id)).limit(limit)
+        )
+        if open_only:
+            query = query.where(col(IncidentRow.state) != IncidentState.CLOSED.value)
+        async with self._database.read() as session:
+            return [record_of(Incident, body) for body in await session.scalars(query)]
+
+    async def alerts(self, incident: IncidentId) -> Sequence[Alert]:
+        """Return the alerts folded into an incident, oldest first."""
+        query = (
+            select(col(AlertRow.body))
+            .where(col(AlertRow.incident_id) == incident)
+            .order_by(col(AlertRow.received_at), col(AlertRow.id))
+        )
+        async with self._database.read() as session:
+            return [record_of(Alert, body) for body in await session.scalars(query)]
+
+    async def diagnoses(self, incident: IncidentId) -> Sequence[Diagnosis]:
+        """Return the incident's diagnoses, oldest first."""
+        query = (
+            select(col(DiagnosisRow.body))
+            .where(col(DiagnosisRow.incident_id) == incident)
+            .order_by(col(DiagnosisRow.started_at), col(DiagnosisRow.id))
+        )
+        async with self._database.read() as session:
+            return [record_of(Diagnosis, body) for body in await session.scalars(query)]
+
+    async def proposals(self, incident: IncidentId | None = None, *, active_only: bool = False) -> Sequence[Proposal]:
+        """Return proposals, of one incident or of all, oldest first; `active_only` leaves out those in a terminal state."""
+        query = select(col(ProposalRow.body)).order_by(col(ProposalRow.created_at), col(ProposalRow.id))
+        if incident is not None:
+            query = query.where(col(ProposalRow.incident_id) == incident)
+        if active_only:
+            query = query.where(col(ProposalRow.state).in_(_ACTIVE))
+        async with self._database.read() as session:
+            return [record_of(Proposal, body) for body in await session.scalars(query)]
+
+    async def proposal_by_button(self, button: str) -> Proposal | None:
+        """Return the proposal whose buttons carry this id."""
+        async with self._database.read() as session:
+            body = await session.scalar(select(col(ProposalRow.body)).where(col(ProposalRow.button) == button))
+        return None if body is None else record_of(Proposal, body)
+
+    async def approvals(self, proposal: str) -> Sequence[Approval]:
+        """Return the proposal's approvals and denials, oldest first."""
+        query = (
+            select(col(ApprovalRow.body))
+            .where(col(ApprovalRow.proposal_id) == proposal)
+            .order_by(col(ApprovalRow.at), col(ApprovalRow.id))
+        )
+        async with self._database.read() as session:
+            return [record_of(Approval, body) for body in await session.scalars(query)]
+
+    async def execution_of(self, proposal: str) -> Execution | None:
+        """Return the proposal's one execution."""
+        async with self._database.read() as session:
+            body = await session.scalar(select(col(ExecutionRow.body)).where(col(ExecutionRow.proposal_id) == proposal))
+        return None if body is None else record_of(Execution, body)
+
+    async def unfinished_executions(self) -> Sequence[Execution]:
+        """Return the executions in a state that is not terminal, oldest first."""
+        query = (
+            select(col(ExecutionRow.body))
+            .where(col(ExecutionRow.state).in_(_UNFINISHED))
+            .order_by(col(ExecutionRow.started_at), col(ExecutionRow.id))
+        )
+        async with self._database.read() as session:
+            return [record_of(Execution, body) for body in await session.scalars(query)]
+
+    async def fence(self, cluster: str) -> tuple[str | None, int]:
+        """Return the holder of the cluster's lock and the current fence number; (None, 0) where it was never taken."""
+        async with self._database.read() as session:
+            row = await session.get(TargetLockRow, cluster)
+        return (None, 0) if row is None else (row.execution_id, row.fence)
+
+    async def audit_entries(
+        self, *, after: int = 0, limit: int = 1000, incident: str | None = None
+    ) -> Sequence[AuditEntry]:
+        """Return entries with seq above `after`, in order; raises `AuditBroken` at a row that does not read as an entry."""
+        query = select(AuditRow).where(col(AuditRow.seq) > after).order_by(col(AuditRow.seq)).limit(limit)
+        if incident is not None:
+            query = query.where(col(AuditRow.incident_id) == incident)
+        async with self._database.read() as session:
+            return [audit_entry(row) for row in await session.scalars(query)]

@@ -1,0 +1,139 @@
+"""One write transaction (port `Transaction`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlmodel import col
+
+from bot.adapters.database.convert import TABLE_OF, audit_row, plain_data, record_of, row_of
+from bot.adapters.database.rows import (
+    AlertRow,
+    ApprovalRow,
+    AuditRow,
+    IncidentRow,
+    ProposalRow,
+    TargetLockRow,
+    moment_text,
+)
+from bot.errors import StoreError
+from bot.model import GENESIS, Approval, AuditDraft, AuditEntry, Incident, IncidentId, IncidentState, Proposal
+from bot.ports import Clock, R, Stored
+
+
+class SqlTransaction:
+    """Works on the session of one `Database.write` block; whoever opened the block commits."""
+
+    def __init__(self, session: AsyncSession, clock: Clock) -> None:
+        self._session = session
+        self._clock = clock
+
+    async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word
+        """Return the record as this transaction sees it, locked until it ends."""
+        row = await self._session.get(TABLE_OF[kind], id, with_for_update=True)
+        return None if row is None else record_of(kind, row.body)
+
+    async def put(self, record: Stored) -> None:
+        """Insert or replace by id; raises `StoreConflict` at once where another record has its unique key."""
+        await self._session.merge(row_of(record))
+        await self._session.flush()
+
+    async def open_incident(self, source: str, fingerprint: str) -> Incident | None:
+        """Return the one incident of this alert that is not closed."""
+        query = select(IncidentRow).where(
+            col(IncidentRow.source) == source,
+            col(IncidentRow.fingerprint) == fingerprint,
+            col(IncidentRow.state) != IncidentState.CLOSED.value,
+        )
+        row = await self._session.scalar(query)
+        return None if row is None else record_of(Incident, row.body)
+
+    async def incident_of_episode(self, source: str, fingerprint: str, starts_at: datetime) -> Incident | None:
+        """Return the incident that an alert of this episode was folded into, or that this episode opened; the newest one if several."""
+        folded = select(col(AlertRow.incident_id)).where(
+            col(AlertRow.source) == source,
+            col(AlertRow.fingerprint) == fingerprint,
+            col(AlertRow.starts_at) == moment_text(starts_at),
+            col(AlertRow.incident_id).is_not(None),
+        )
+        opened = (
+            (col(IncidentRow.source) == source)
+            & (col(IncidentRow.fingerprint) == fingerprint)
+            & (col(IncidentRow.starts_at) == moment_text(starts_at))
+        )
+        query = (
+            select(IncidentRow)
+            .where(col(IncidentRow.id).in_(folded) | opened)
+            .order_by(col(IncidentRow.opened_at).desc())
+            .limit(1)
+        )
+        row = await self._session.scalar(query)
+        return None if row is None else record_of(Incident, row.body)
+
+    async def proposals(self, incident: IncidentId) -> Sequence[Proposal]:
+        """Return the incident's proposals, oldest first."""
+        query = (
+            select(ProposalRow)
+            .where(col(ProposalRow.incident_id) == incident)
+            .order_by(col(ProposalRow.created_at), col(ProposalRow.id))
+        )
+        return [record_of(Proposal, row.body) for row in await self._session.scalars(query)]
+
+    async def approvals(self, proposal: str) -> Sequence[Approval]:
+        """Return the proposal's approvals and denials, oldest first."""
+        query = (
+            select(ApprovalRow)
+            .where(col(ApprovalRow.proposal_id) == proposal)
+            .order_by(col(ApprovalRow.at), col(ApprovalRow.id))
+        )
+        return [record_of(Approval, row.body) for row in await self._session.scalars(query)]
+
+    async def touch(self, incident: IncidentId) -> None:
+        """Raise the incident's revision and the time of its last change; raises `StoreError` where there is no such incident."""
+        found = await self.get(Incident, incident)
+        if found is None:
+            raise StoreError(f"There is no incident {incident} to touch.")
+        await self.put(found.model_copy(update={"revision": found.revision + 1, "updated_at": self._clock.now()}))
+
+    async def take_lock(self, cluster: str, execution: str) -> int | None:
+        """Take the target lock; the fence grows whenever a free lock is taken, so no two holds ever share a number."""
+        row = await self._session.get(TargetLockRow, cluster, with_for_update=True)
+        if row is None:
+            row = TargetLockRow(cluster=cluster, execution_id=None, fence=0)
+            self._session.add(row)
+        if row.execution_id == execution:
+            return row.fence
+        if row.execution_id is not None:
+            return None
+        row.execution_id = execution
+        row.fence += 1
+        await self._session.flush()
+        return row.fence
+
+    async def release_lock(self, cluster: str, execution: str) -> None:
+        """Free the lock if this execution holds it; the fence stays."""
+        row = await self._session.get(TargetLockRow, cluster, with_for_update=True)
+        if row is not None and row.execution_id == execution:
+            row.execution_id = None
+            await self._session.flush()
+
+    async def audit(self, draft: AuditDraft) -> AuditEntry:
+        """Append to the chain, at the store's own time. The unique seq and previous keep two writers from forking it."""
+        last = await self._session.scalar(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1))
+        fields = plain_data(draft.model_dump(mode="json"))
+        unsealed = AuditEntry.model_validate(
+            {
+                **fields,
+                "seq": 1 if last is None else last.seq + 1,
+                "at": self._clock.now().astimezone(UTC),
+                "previous": GENESIS if last is None else last.hash,
+                "hash": "",
+            }
+        )
+        entry = unsealed.model_copy(update={"hash": unsealed.computed_hash()})
+        self._session.add(audit_row(entry))
+        await self._session.flush()
+        return entry

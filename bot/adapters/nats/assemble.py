@@ -1,0 +1,64 @@
+"""Makes a snapshot of the samples that a collector took, with an unknown for every fact that an expected server owes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from bot.adapters.nats.facts import named_in_jsz, named_in_routez
+from bot.model import Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown, new_id
+
+
+@dataclass
+class Taken:
+    """What one pass has taken so far. `missing` explains a server that gave no sign of life."""
+
+    cluster: str
+    via: str
+    at: datetime
+    needs: frozenset[Endpoint]
+    rounds: int
+    identities: dict[str, ServerIdentity] = field(default_factory=dict[str, ServerIdentity])
+    samples: dict[tuple[str, Endpoint, int], Sample] = field(default_factory=dict[tuple[str, Endpoint, int], Sample])
+    named: set[str] = field(default_factory=set[str])
+    unknown: list[Unknown] = field(default_factory=list[Unknown])
+
+    def add(self, samples: Iterable[Sample]) -> None:
+        """Keep samples; a later one of the same server, endpoint and round replaces an earlier one."""
+        for sample in samples:
+            self.samples[(sample.server, sample.endpoint, sample.round)] = sample
+
+    def expected(self) -> frozenset[str]:
+        """Return the servers known to exist: those that answered, those that a route leads to, and those that the meta group or the group of a
+        stream or consumer names as leader or replica.
+        """
+        names = set(self.identities) | self.named
+        for sample in self.samples.values():
+            if sample.data is not None and sample.endpoint is Endpoint.JSZ:
+                names |= named_in_jsz(sample.data)
+            elif sample.data is not None and sample.endpoint is Endpoint.ROUTEZ:
+                names |= named_in_routez(sample.data)
+        return frozenset(names)
+
+    def snapshot(self, missing: Unknown) -> Snapshot:
+        """Return the snapshot; every needed sample that an expected server owes is there, as `missing` where nothing else is known."""
+        expected = self.expected()
+        for server in expected:
+            for endpoint in self.needs:
+                for round_ in range(self.rounds if endpoint is Endpoint.JSZ else 1):
+                    key = (server, endpoint, round_)
+                    self.samples.setdefault(key, Sample(server, endpoint, self.at, unknown=missing, round=round_))
+        return Snapshot(
+            id=SnapshotId(new_id("snap")),
+            cluster=self.cluster,
+            taken_at=self.at,
+            via=self.via,
+            servers=tuple(self.identities[name] for name in sorted(self.identities)),
+            samples=tuple(self._ordered()),
+            expected=expected,
+            unknown=tuple(self.unknown),
+        )
+
+    def _ordered(self) -> Sequence[Sample]:
+        return sorted(self.samples.values(), key=lambda s: (s.round, s.server, list(Endpoint).index(s.endpoint)))

@@ -1,0 +1,260 @@
+"""Takes a snapshot over the system account: first who is there, then every endpoint of every server at once.
+
+A healthy cluster answers in milliseconds, so the pass ends when everybody who is there has answered. A server that others still have a route to but
+that says nothing (frozen) is waited for half the time-out, one that nobody has a route to (dead) `QUIET` seconds at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from bot.adapters.nats.api import read_error
+from bot.adapters.nats.assemble import Taken
+from bot.adapters.nats.connection import Connection, RequestFailed, Why
+from bot.adapters.nats.facts import (
+    HEALTHZ_ONLY_READS,
+    OPTIONS,
+    PAGE,
+    RAFTZ_OVER_SYS,
+    accounts_in,
+    linked,
+    merge_pages,
+    merge_raftz,
+    page_is_full,
+    version_of,
+)
+from bot.adapters.nats.scatter import Question, Scatter, open_scatter
+from bot.errors import ReadDenied, Unreachable
+from bot.model import Endpoint, JsonObject, Sample, Snapshot, Unknown, UnknownReason
+from bot.ports import Clock
+
+VIA: Final = "system account"
+
+QUIET: Final = 0.75
+"""Seconds without a new answer after which discovery ends although `active_servers` counts more: for 150 s after a server's death the others still
+count it (nats-server orphan time), and a round trip between continents takes under 0.3 s."""
+
+SILENCE_SHARE: Final = 0.5
+"""Share of the time-out that discovery waits for a server which others have a route to."""
+
+ACCOUNTS_AT_ONCE: Final = 16
+"""RAFTZ questions under way at once, one per account, so that many accounts do not flood the servers."""
+
+
+class SystemCollector:
+    """Reads all servers of a cluster through one user of the system account."""
+
+    def __init__(self, cluster: str, connection: Connection, clock: Clock, page: int = PAGE) -> None:
+        self._cluster = cluster
+        self._connection = connection
+        self._clock = clock
+        self._page = page
+
+    async def gather(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+        """Take one snapshot. Raises `ReadDenied` or `Unreachable` where no server could be asked."""
+        try:
+            try:
+                return await self._once(needs, rounds, interval)
+            except RequestFailed as failed:
+                if failed.why is not Why.LOST:
+                    raise
+                # The server we talked to went away in the middle; reading once more through another one harms nobody.
+                return await self._once(needs, rounds, interval)
+        except RequestFailed as failed:
+            raise read_error(failed) from failed
+
+    async def _once(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+        async with open_scatter(self._connection, self._clock) as scatter:
+            taken = Taken(self._cluster, VIA, self._clock.now(), needs, rounds)
+            return await _Pass(scatter, self._clock, self._connection.timeout, self._page, taken).run(interval)
+
+
+class _Pass:
+    """One pass: the servers that discovery found, and what they said."""
+
+    def __init__(self, scatter: Scatter, clock: Clock, timeout: float, page: int, taken: Taken) -> None:
+        self._scatter = scatter
+        self._clock = clock
+        self._timeout = timeout
+        self._page = page
+        self._taken = taken
+        self._ids: dict[str, str] = {}
+        self._deadline = asyncio.get_running_loop().time() + timeout
+
+    async def run(self, interval: float) -> Snapshot:
+        await self._discover()
+        needs = self._taken.needs
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                jsz = tasks.create_task(self._jsz(0)) if needs & {Endpoint.JSZ, Endpoint.RAFTZ} else None
+                for endpoint in needs & {Endpoint.VARZ, Endpoint.ROUTEZ}:
+                    tasks.create_task(self._plain(endpoint, self._ids))
+                if Endpoint.HEALTHZ in needs:
+                    tasks.create_task(self._healthz())
+                if Endpoint.RAFTZ in needs and jsz is not None:
+                    tasks.create_task(self._raftz(jsz))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
+        for round_ in range(1, self._taken.rounds if Endpoint.JSZ in needs else 1):
+            await self._clock.sleep(interval)
+            self._deadline = asyncio.get_running_loop().time() + self._timeout
+            await self._jsz(round_)
+        return self._finish()
+
+    async def _discover(self) -> None:
+        async with self._scatter.asking("$SYS.REQ.SERVER.PING", {}) as question:
+            until = asyncio.get_running_loop().time() + self._timeout * SILENCE_SHARE
+            while not self._everybody_is_here(question):
+                all_linked = question.answers and self._linked(question) <= question.answers.keys()
+                if not await question.next(min(until, question.changed_at + QUIET) if all_linked else until):
+                    break
+            self._accept(question)
+
+    def _accept(self, question: Question) -> None:
+        if question.failure is not None:
+            raise question.failure
+        if question.refused is not None and not question.answers:
+            if question.refused.reason is UnknownReason.DENIED:
+                raise ReadDenied(f"The system credential is not enough: {question.refused.detail}.")
+            raise Unreachable("No server answers $SYS.REQ.SERVER.PING: the `system` user is not in the system account.")
+        if not question.answers:
+            raise Unreachable(f"No server answered $SYS.REQ.SERVER.PING within {self._timeout * SILENCE_SHARE:g} s.")
+        self._ids = {name: answer.identity.id for name, answer in question.answers.items()}
+        self._taken.named |= self._linked(question)
+
+    def _everybody_is_here(self, question: Question) -> bool:
+        if question.failure is not None or question.refused is not None:
+            return True
+        active = max((_active(a.data) for a in question.answers.values() if a.data), default=1)
+        return len(question.answers) >= active and self._linked(question) <= question.answers.keys()
+
+    @staticmethod
+    def _linked(question: Question) -> frozenset[str]:
+        return frozenset[str]().union(*(linked(a.data) for a in question.answers.values() if a.data))
+
+    def _patience(self) -> float:
+        """Seconds left of the pass, never less than a quarter of the time-out."""
+        return max(self._deadline - asyncio.get_running_loop().time(), self._timeout / 4)
+
+    async def _plain(self, endpoint: Endpoint, wanted: Mapping[str, str], *, ask_all: bool = True) -> None:
+        question = await self._scatter.collect(endpoint, OPTIONS[endpoint], wanted, self._patience(), ask_all=ask_all)
+        self._taken.add(self._samples(endpoint, question, wanted))
+
+    def _samples(
+        self, endpoint: Endpoint, question: Question, wanted: Collection[str], round_: int = 0
+    ) -> list[Sample]:
+        """Every answer as a sample, and an unknown for each wanted server that did not answer."""
+        now = self._clock.now()
+        samples = [
+            Sample(name, endpoint, answer.taken_at, data=answer.data, unknown=answer.problem, round=round_)
+            for name, answer in question.answers.items()
+        ]
+        silent = [name for name in wanted if name not in question.answers]
+        return samples + [Sample(name, endpoint, now, unknown=question.why_not(name), round=round_) for name in silent]
+
+    def _too_old(self, servers: Sequence[str], endpoint: Endpoint, why: str) -> None:
+        for name in servers:
+            version = self._scatter.identities[name].version
+            unknown = Unknown(reason=UnknownReason.NOT_IN_VERSION, detail=f"{name} runs {version}: {why}")
+            self._taken.add([Sample(name, endpoint, self._clock.now(), unknown=unknown)])
+
+    def _older_than(self, version: tuple[int, int, int]) -> list[str]:
+        return [name for name in self._ids if version_of(self._scatter.identities[name].version) < version]
+
+    async def _healthz(self) -> None:
+        unsafe = self._older_than(HEALTHZ_ONLY_READS)
+        self._too_old(unsafe, Endpoint.HEALTHZ, "its full health check can restart Raft nodes, so it is not called")
+        wanted = {name: id_ for name, id_ in self._ids.items() if name not in unsafe}
+        if wanted:
+            await self._plain(Endpoint.HEALTHZ, wanted, ask_all=not unsafe)
+
+    async def _jsz(self, round_: int) -> dict[str, str] | Unknown:
+        """Read all pages of JSZ and return the JetStream accounts by id, or why they are not known."""
+        pages: dict[str, list[JsonObject]] = {}
+        asked: Mapping[str, str] = self._ids
+        first: Question | None = None
+        failed: dict[str, Unknown] = {}
+        while asked:
+            options = OPTIONS[Endpoint.JSZ] | {
+                "limit": self._page,
+                "offset": self._page * max(map(len, pages.values()), default=0),
+            }
+            question = await self._scatter.collect(
+                Endpoint.JSZ, options, asked, self._patience(), ask_all=first is None
+            )
+            first = first or question
+            for name in asked if first is not question else {**self._ids, **dict.fromkeys(question.answers, "")}:
+                answer = question.answers.get(name)
+                if answer is not None and answer.data is not None:
+                    pages.setdefault(name, []).append(answer.data)
+                else:
+                    failed[name] = (answer.problem if answer else None) or question.why_not(name)
+            asked = {n: self._ids[n] for n in asked if n not in failed and page_is_full(pages[n][-1], self._page)}
+        now = self._clock.now()
+        merged = {name: merge_pages(found) for name, found in pages.items() if name not in failed}
+        if Endpoint.JSZ in self._taken.needs:
+            # All pages of a server count as taken when its first one was.
+            at: dict[str, datetime] = {n: a.taken_at for n, a in first.answers.items()} if first else {}
+            self._taken.add(
+                Sample(n, Endpoint.JSZ, at.get(n, now), data=data, round=round_) for n, data in merged.items()
+            )
+            self._taken.add(Sample(n, Endpoint.JSZ, now, unknown=why, round=round_) for n, why in failed.items())
+        if not merged and failed:
+            return next(iter(failed.values()))
+        return {id_: name for data in merged.values() for id_, name in accounts_in(data).items()}
+
+    async def _raftz(self, jsz: asyncio.Task[dict[str, str] | Unknown]) -> None:
+        """Read RAFTZ of the system account and of every JetStream account. A server's answer counts only if it is complete: an account that is
+        missing from it would look like an account without Raft groups.
+        """
+        old = self._older_than(RAFTZ_OVER_SYS)
+        self._too_old(old, Endpoint.RAFTZ, "RAFTZ exists over the system account from 2.10.26")
+        wanted = {name: id_ for name, id_ in self._ids.items() if name not in old}
+        if not wanted:
+            return
+        base = await self._scatter.collect(Endpoint.RAFTZ, {}, wanted, self._patience())
+        names = await jsz
+        if isinstance(names, Unknown):
+            why = Unknown(reason=names.reason, detail=f"the accounts to ask for are not known: {names.detail}")
+            self._taken.add(Sample(n, Endpoint.RAFTZ, self._clock.now(), unknown=why) for n in wanted)
+            return
+        gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+
+        async def ask(account: str) -> tuple[str, Question]:
+            async with gate:
+                return account, await self._scatter.collect(
+                    Endpoint.RAFTZ, {"account": account}, wanted, self._patience()
+                )
+
+        per_account = dict(await asyncio.gather(*(ask(account) for account in names))) if base.answers else {}
+        self._taken.add(self._raftz_sample(name, base, per_account, names) for name in wanted)
+
+    def _raftz_sample(
+        self, server: str, base: Question, per_account: Mapping[str, Question], names: Mapping[str, str]
+    ) -> Sample:
+        data: dict[str, JsonObject] = {}
+        for account, question in (("", base), *per_account.items()):
+            answer = question.answers.get(server)
+            if answer is None or answer.data is None:
+                why = (answer.problem if answer else None) or question.why_not(server)
+                return Sample(server, Endpoint.RAFTZ, self._clock.now(), unknown=why)
+            data[account] = answer.data
+        merged = merge_raftz(data.pop(""), data, names)
+        return Sample(server, Endpoint.RAFTZ, base.answers[server].taken_at, data=merged)
+
+    def _finish(self) -> Snapshot:
+        taken = self._taken
+        taken.identities = dict(self._scatter.identities)
+        for name in sorted(self._scatter.namesakes):
+            detail = f"two servers call themselves {name}; the facts of one hide those of the other"
+            taken.unknown.append(Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
+        silence = f"it answered no question, discovery waited {self._timeout * SILENCE_SHARE:g} s at most"
+        return taken.snapshot(Unknown(reason=UnknownReason.UNREACHABLE, detail=silence))
+
+
+def _active(statsz: JsonObject) -> int:
+    active = statsz.get("active_servers")
+    return active if isinstance(active, int) else 1

@@ -1,0 +1,124 @@
+"""Reads the little that the collectors themselves must know out of raw answers. Pure.
+
+Field presence decides how to parse; the version only decides what may be asked (reference/nats.md 8).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from bot.model import Endpoint, JsonObject, ServerIdentity
+
+Version = tuple[int, int, int]
+
+HEALTHZ_ONLY_READS: Final[Version] = (2, 10, 25)
+"""Before it, a full health check could restart or delete Raft nodes (nats-server #6362; reference/nats.md 1.0, side effects)."""
+
+RAFTZ_OVER_SYS: Final[Version] = (2, 10, 26)
+RAFTZ_OVER_HTTP: Final[Version] = (2, 10, 17)
+"""First versions with RAFTZ (reference/nats.md 3.1)."""
+
+PAGE: Final = 1024
+"""Accounts per JSZ answer: the server's own default. `offset` and `limit` page accounts, not streams (drills.md 6)."""
+
+OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
+    Endpoint.VARZ: {},
+    Endpoint.JSZ: {"accounts": True, "streams": True, "consumer": True, "config": True, "raft": True},
+    Endpoint.HEALTHZ: {"details": True},
+    Endpoint.ROUTEZ: {},
+    Endpoint.RAFTZ: {},
+}
+"""Bodies of the `$SYS` requests; `consumer` is singular there and plural over HTTP (reference/nats.md 3.1)."""
+
+_UNNAMED_PEER: Final = "Server name unknown"
+"""What a server writes for a peer whose name it never learned."""
+
+_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
+
+
+def version_of(text: str) -> Version:
+    """Return the numbers of a server version; (0, 0, 0), older than everything, where the text has none."""
+    found = _VERSION.match(text)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
+
+
+def identity_of(header: JsonObject) -> ServerIdentity:
+    """Return who answered, from the `server` object of a `$SYS` reply."""
+    return ServerIdentity(
+        name=str(header.get("name") or header.get("id") or ""),
+        id=str(header.get("id") or ""),
+        version=str(header.get("ver") or ""),
+        cluster=str(header.get("cluster") or ""),
+        host=str(header.get("host") or ""),
+    )
+
+
+def identity_of_varz(varz: JsonObject) -> ServerIdentity:
+    """Return who answered, from a VARZ answer."""
+    return ServerIdentity(
+        name=str(varz.get("server_name") or varz.get("server_id") or ""),
+        id=str(varz.get("server_id") or ""),
+        version=str(varz.get("version") or ""),
+        cluster=str((varz.get("cluster") or {}).get("name") or ""),
+        host=str(varz.get("host") or ""),
+    )
+
+
+def linked(statsz: JsonObject) -> frozenset[str]:
+    """Return the names of the servers that a STATSZ answer has a live route to."""
+    return frozenset(str(route["name"]) for route in statsz.get("routes") or [] if route.get("name"))
+
+
+def named_in_jsz(jsz: JsonObject) -> frozenset[str]:
+    """Return the servers a JSZ answer names: leaders and replicas of the meta group and of every stream and consumer group."""
+    groups: list[JsonObject] = [jsz.get("meta_cluster") or {}]
+    for account in jsz.get("account_details") or []:
+        for stream in account.get("stream_detail") or []:
+            groups.append(stream.get("cluster") or {})
+            groups.extend(consumer.get("cluster") or {} for consumer in stream.get("consumer_detail") or [])
+    names = {str(group.get("leader") or "") for group in groups}
+    names |= {str(peer.get("name") or "") for group in groups for peer in group.get("replicas") or []}
+    return frozenset(name for name in names if name and not name.startswith(_UNNAMED_PEER))
+
+
+def named_in_routez(routez: JsonObject) -> frozenset[str]:
+    """Return the servers at the other end of a ROUTEZ answer's routes."""
+    return frozenset(str(route["remote_name"]) for route in routez.get("routes") or [] if route.get("remote_name"))
+
+
+def accounts_in(jsz: JsonObject) -> dict[str, str]:
+    """Return the JetStream accounts of a JSZ answer by id; with operator mode the id is a public key, otherwise the name."""
+    details: Iterable[JsonObject] = jsz.get("account_details") or []
+    return {
+        str(a.get("id") or a.get("name")): str(a.get("name") or a.get("id"))
+        for a in details
+        if a.get("id") or a.get("name")
+    }
+
+
+def page_is_full(jsz: JsonObject, limit: int) -> bool:
+    """Tell whether more accounts may follow."""
+    return len(jsz.get("account_details") or []) >= limit
+
+
+def merge_pages(pages: Sequence[JsonObject]) -> JsonObject:
+    """Return the first page with the accounts of all; an account that two pages hold counts once, as last read."""
+    if len(pages) == 1:
+        return pages[0]
+    accounts: dict[str, JsonObject] = {}
+    for page in pages:
+        for account in page.get("account_details") or []:
+            accounts[str(account.get("id") or account.get("name"))] = account
+    return {**pages[0], "account_details": list(accounts.values())}
+
+
+def merge_raftz(base: JsonObject, per_account: Mapping[str, JsonObject], names: Mapping[str, str]) -> JsonObject:
+    """Return one RAFTZ answer by account name. Without an account filter the server shows the system account only, so each account is asked
+    for by id. An account without any Raft group there has an empty object: *asked, and there is none*.
+    """
+    merged: JsonObject = {names.get(account, account): groups for account, groups in base.items()}
+    for account, answer in per_account.items():
+        merged[names.get(account, account)] = answer.get(account) or {}
+    return merged

@@ -1,0 +1,234 @@
+"""Takes a snapshot over the HTTP monitoring ports, for clusters without a system user. One address per server.
+
+Paths and parameter names: reference/nats.md 3.1. Redirects are not followed, nothing an answer names is fetched, sizes and times are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+
+from bot.adapters.nats.api import parsed
+from bot.adapters.nats.assemble import Taken
+from bot.adapters.nats.facts import (
+    HEALTHZ_ONLY_READS,
+    PAGE,
+    RAFTZ_OVER_HTTP,
+    accounts_in,
+    identity_of_varz,
+    merge_pages,
+    merge_raftz,
+    page_is_full,
+    version_of,
+)
+from bot.errors import Unreachable
+from bot.model import Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
+from bot.ports import Clock
+
+VIA: Final = "monitoring"
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of one answer: 8 MB hold 5000 replicated consumers (drills.md 6)."""
+
+JSZ_QUERY: Final[Mapping[str, str]] = {"accounts": "1", "streams": "1", "consumers": "1", "config": "1", "raft": "1"}
+
+ACCOUNTS_AT_ONCE: Final = 4
+"""RAFTZ requests under way at once per server, one per account."""
+
+_HEALTH_CODES: Final = frozenset({200, 400, 404, 500, 503})
+"""HEALTHZ answers in JSON with all of these (reference/nats.md 1.0)."""
+
+
+class _NoFact(Exception):
+    """A request without a usable answer."""
+
+    def __init__(self, reason: UnknownReason, detail: str) -> None:
+        super().__init__(detail)
+        self.unknown = Unknown(reason=reason, detail=detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    url: str
+    identity: ServerIdentity
+    varz: JsonObject
+
+    @property
+    def name(self) -> str:
+        return self.identity.name
+
+
+class MonitoringCollector:
+    """Reads the servers behind `urls`."""
+
+    def __init__(self, cluster: str, urls: Sequence[str], clock: Clock, timeout: float, page: int = PAGE) -> None:
+        self._cluster = cluster
+        self._urls = tuple(urls)
+        self._clock = clock
+        self._timeout = timeout
+        self._page = page
+        self._http: httpx.AsyncClient | None = None
+
+    async def gather(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+        """Take one snapshot. Raises `Unreachable` where no address answered."""
+        taken = Taken(self._cluster, VIA, self._clock.now(), needs, rounds)
+        servers = await self._discover(taken)
+        await asyncio.gather(*(self._server(taken, server) for server in servers))
+        for round_ in range(1, rounds if Endpoint.JSZ in needs else 1):
+            await self._clock.sleep(interval)
+            await asyncio.gather(*(self._jsz(taken, server, round_) for server in servers))
+        detail = "no monitoring address of this server answered; configure one per server"
+        return taken.snapshot(Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=detail))
+
+    async def aclose(self) -> None:
+        """Close the HTTP connections."""
+        client, self._http = self._http, None
+        if client is not None:
+            await client.aclose()
+
+    async def _discover(self, taken: Taken) -> list[_Server]:
+        """Ask every address for VARZ, which says who is there. Two addresses of one server count once."""
+        answers = await asyncio.gather(*(self._fetch(url, "/varz") for url in self._urls), return_exceptions=True)
+        servers: dict[str, _Server] = {}
+        for url, answer in zip(self._urls, answers, strict=True):
+            if isinstance(answer, _NoFact):
+                taken.unknown.append(answer.unknown)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                server = _Server(url, identity_of_varz(answer), answer)
+                servers.setdefault(server.identity.id, server)
+        if not servers:
+            raise Unreachable(f"No monitoring address answers: {'; '.join(u.detail for u in taken.unknown)}.")
+        taken.identities = {server.name: server.identity for server in servers.values()}
+        if Endpoint.VARZ in taken.needs:
+            taken.add(Sample(s.name, Endpoint.VARZ, self._clock.now(), data=s.varz) for s in servers.values())
+        return list(servers.values())
+
+    async def _server(self, taken: Taken, server: _Server) -> None:
+        jobs = [self._jsz_and_raftz(taken, server)] if taken.needs & {Endpoint.JSZ, Endpoint.RAFTZ} else []
+        if Endpoint.ROUTEZ in taken.needs:
+            jobs.append(self._plain(taken, server, Endpoint.ROUTEZ, {}))
+        if Endpoint.HEALTHZ in taken.needs:
+            jobs.append(self._healthz(taken, server))
+        await asyncio.gather(*jobs)
+
+    async def _plain(self, taken: Taken, server: _Server, endpoint: Endpoint, query: Mapping[str, str]) -> None:
+        try:
+            data = self._own(server, await self._fetch(server.url, f"/{endpoint.lower()}", query))
+            taken.add([Sample(server.name, endpoint, self._clock.now(), data=data)])
+        except _NoFact as no:
+            taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown)])
+
+    async def _healthz(self, taken: Taken, server: _Server) -> None:
+        if version_of(server.identity.version) < HEALTHZ_ONLY_READS:
+            why = f"{server.name} runs {server.identity.version}: its full health check can restart Raft nodes, so it is not called"
+            self._not_in_version(taken, server, Endpoint.HEALTHZ, why)
+        else:
+            await self._plain(taken, server, Endpoint.HEALTHZ, {"details": "1"})
+
+    async def _jsz_and_raftz(self, taken: Taken, server: _Server) -> None:
+        jsz = await self._jsz(taken, server, 0)
+        if Endpoint.RAFTZ not in taken.needs:
+            return
+        if version_of(server.identity.version) < RAFTZ_OVER_HTTP:
+            why = f"{server.name} runs {server.identity.version}: RAFTZ exists over HTTP from 2.10.17"
+            self._not_in_version(taken, server, Endpoint.RAFTZ, why)
+            return
+        gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+
+        async def ask(account: str) -> JsonObject:
+            async with gate:
+                return await self._fetch(server.url, "/raftz", {"acc": account})
+
+        try:
+            if isinstance(jsz, Unknown):
+                raise _NoFact(jsz.reason, f"the accounts to ask for are not known: {jsz.detail}")
+            names = accounts_in(jsz)
+            base = await self._fetch(server.url, "/raftz")
+            groups = dict(zip(names, await asyncio.gather(*(ask(account) for account in names)), strict=True))
+            data = merge_raftz(base, groups, names)
+            taken.add([Sample(server.name, Endpoint.RAFTZ, self._clock.now(), data=data)])
+        except _NoFact as no:
+            taken.add([Sample(server.name, Endpoint.RAFTZ, self._clock.now(), unknown=no.unknown)])
+
+    async def _jsz(self, taken: Taken, server: _Server, round_: int) -> JsonObject | Unknown:
+        pages: list[JsonObject] = []
+        try:
+            while not pages or page_is_full(pages[-1], self._page):
+                query = {**JSZ_QUERY, "limit": str(self._page), "offset": str(self._page * len(pages))}
+                pages.append(self._own(server, await self._fetch(server.url, "/jsz", query)))
+        except _NoFact as no:
+            self._add_jsz(taken, Sample(server.name, Endpoint.JSZ, self._clock.now(), unknown=no.unknown, round=round_))
+            return no.unknown
+        data = merge_pages(pages)
+        self._add_jsz(taken, Sample(server.name, Endpoint.JSZ, self._clock.now(), data=data, round=round_))
+        return data
+
+    @staticmethod
+    def _add_jsz(taken: Taken, sample: Sample) -> None:
+        if Endpoint.JSZ in taken.needs:
+            taken.add([sample])
+
+    def _not_in_version(self, taken: Taken, server: _Server, endpoint: Endpoint, why: str) -> None:
+        unknown = Unknown(reason=UnknownReason.NOT_IN_VERSION, detail=why)
+        taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=unknown)])
+
+    @staticmethod
+    def _own(server: _Server, answer: JsonObject) -> JsonObject:
+        """Refuse an answer of another server: the address is a load balancer's. Answers that name no server pass."""
+        other = answer.get("server_id")
+        if other and other != server.identity.id:
+            detail = f"{_shown(server.url)} is answered by different servers; configure one address per server"
+            raise _NoFact(UnknownReason.UNREADABLE, detail)
+        return answer
+
+    async def _fetch(self, url: str, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
+        """Return one JSON object. Raises `_NoFact`."""
+        where = f"{_shown(url)}{path}"
+        try:
+            async with asyncio.timeout(self._timeout):
+                async with self._client().stream("GET", url + path, params=query) as response:
+                    body = await _bounded(response, where)
+                    status = response.status_code
+        except TimeoutError as error:
+            raise _NoFact(UnknownReason.TIMED_OUT, f"{where} did not answer within {self._timeout:g} s") from error
+        except httpx.TimeoutException as error:
+            raise _NoFact(UnknownReason.TIMED_OUT, f"{where} did not answer within {self._timeout:g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _NoFact(UnknownReason.UNREACHABLE, f"{where} is not reachable: {error}") from error
+        if status in (401, 403):
+            raise _NoFact(UnknownReason.DENIED, f"{where} answered HTTP {status}")
+        if status == 404 and path != "/healthz":
+            raise _NoFact(UnknownReason.NOT_IN_VERSION, f"{where} does not exist there (HTTP 404)")
+        if status != 200 and not (path == "/healthz" and status in _HEALTH_CODES):
+            raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered HTTP {status}")
+        answer = parsed(body)
+        if answer is None:
+            raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered something that is not a JSON object")
+        return answer
+
+    def _client(self) -> httpx.AsyncClient:
+        if self._http is None:
+            # No proxy and no .netrc from the environment: the addresses are inside the cluster.
+            self._http = httpx.AsyncClient(timeout=self._timeout, follow_redirects=False, trust_env=False)
+        return self._http
+
+
+async def _bounded(response: httpx.Response, where: str) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_bytes():
+        body += chunk
+        if len(body) > MAX_ANSWER:
+            raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered more than {MAX_ANSWER} bytes")
+    return bytes(body)
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

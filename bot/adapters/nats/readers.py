@@ -1,0 +1,112 @@
+"""Reads one cluster: over the system account, else over monitoring addresses, else what account users may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from bot.adapters.nats.account import AccountCollector
+from bot.adapters.nats.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, checked_name, read
+from bot.adapters.nats.collector import SystemCollector
+from bot.adapters.nats.connection import Connection
+from bot.adapters.nats.monitoring import MonitoringCollector
+from bot.errors import ReadDenied, Unreachable, Unreadable
+from bot.model import Endpoint, JsonObject, Snapshot, Unknown, UnknownReason
+from bot.ports import Clock
+
+_NO_STREAM: Final = frozenset({STREAM_NOT_FOUND})
+_NO_CONSUMER: Final = frozenset({STREAM_NOT_FOUND, CONSUMER_NOT_FOUND})
+
+
+class NatsReaders:
+    """Implements `bot.ports.Readers`. `accounts` holds one reading connection per account."""
+
+    def __init__(
+        self,
+        cluster: str,
+        clock: Clock,
+        timeout: float,
+        system: Connection | None,
+        accounts: Mapping[str, Connection],
+        monitoring: MonitoringCollector | None,
+    ) -> None:
+        self._cluster = cluster
+        self._timeout = timeout
+        self._accounts = dict(accounts)
+        self._system = system
+        self._over_system = SystemCollector(cluster, system, clock) if system else None
+        self._over_http = monitoring
+        self._over_accounts = AccountCollector(cluster, accounts, clock) if accounts else None
+
+    @property
+    def cluster(self) -> str:
+        """Name of the cluster in the settings."""
+        return self._cluster
+
+    @property
+    def api_timeout(self) -> float:
+        """Seconds that an API request waits for its answer."""
+        return self._timeout
+
+    async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
+        """Take a snapshot from the best source that answers; why a better one did not stands in `Snapshot.unknown`.
+
+        Raises the best source's `Unreadable` where none answers.
+        """
+        failures: list[Unreadable] = []
+        for attempt in (self._from_system, self._from_monitoring, self._from_accounts):
+            try:
+                snapshot = await attempt(needs, rounds, interval)
+            except Unreadable as error:
+                failures.append(error)
+                continue
+            if snapshot is not None:
+                why = tuple(_skipped(error) for error in failures)
+                return replace(snapshot, unknown=why + snapshot.unknown) if why else snapshot
+        if failures:
+            raise failures[0]
+        raise Unreachable(
+            f"Nothing is configured to read cluster {self._cluster} with: add nats.system, monitoring or a reader."
+        )
+
+    async def stream_info(self, account: str, stream: str) -> JsonObject | None:
+        """Return `$JS.API.STREAM.INFO` raw; None is a definite *stream not found*."""
+        subject = f"$JS.API.STREAM.INFO.{checked_name('stream', stream)}"
+        return await read(self._account(account), subject, absent=_NO_STREAM)
+
+    async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
+        """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found*, or *stream not found*."""
+        subject = f"$JS.API.CONSUMER.INFO.{checked_name('stream', stream)}.{checked_name('consumer', consumer)}"
+        return await read(self._account(account), subject, absent=_NO_CONSUMER)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for connection in (*([self._system] if self._system else []), *self._accounts.values()):
+            await connection.aclose()
+        if self._over_http is not None:
+            await self._over_http.aclose()
+
+    async def _from_system(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
+        return await self._over_system.gather(needs, rounds, interval) if self._over_system else None
+
+    async def _from_monitoring(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
+        return await self._over_http.gather(needs, rounds, interval) if self._over_http else None
+
+    async def _from_accounts(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
+        del needs, rounds, interval  # one list of the leaders' views is all that an account user gets
+        return await self._over_accounts.gather() if self._over_accounts else None
+
+    def _account(self, account: str) -> Connection:
+        connection = self._accounts.get(account)
+        if connection is None:
+            raise ReadDenied(
+                f"No reader is configured for account {account!r} of cluster {self._cluster}: "
+                f"add `nats.accounts.{account}.reader` to read it."
+            )
+        return connection
+
+
+def _skipped(error: Unreadable) -> Unknown:
+    reason = UnknownReason.DENIED if isinstance(error, ReadDenied) else UnknownReason.UNREACHABLE
+    return Unknown(reason=reason, detail=str(error))

@@ -1,0 +1,66 @@
+"""Changes one cluster through the JetStream API, with the writing credentials and connections of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bot.adapters.nats.api import checked_filter, checked_name, write
+from bot.adapters.nats.connection import Connection
+from bot.errors import BadInput, OutcomeUnknown, WriteDenied
+from bot.model import JsonObject
+
+
+class NatsWriters:
+    """Implements `bot.ports.Writers`; `connections` holds one per account that has a writer."""
+
+    def __init__(self, cluster: str, connections: Mapping[str, Connection]) -> None:
+        self._cluster = cluster
+        self._connections = dict(connections)
+
+    async def create_consumer(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Create with `"action":"create"`, so that an existing consumer is refused (10148), and return the answer, raw."""
+        name = _consumer_name(config)
+        subject = f"$JS.API.CONSUMER.CREATE.{checked_name('stream', stream)}.{name}"
+        if filter_subject := config.get("filter_subject"):
+            # The server compares this token with the configuration; permissions per filter rest on it (reference/nats.md 3.3).
+            subject += f".{checked_filter(str(filter_subject))}"
+        body: JsonObject = {"stream_name": stream, "config": config, "action": "create"}
+        return await write(self._connection(account), subject, body)
+
+    async def delete_consumer(self, account: str, stream: str, consumer: str) -> None:
+        """Delete through the meta leader."""
+        subject = f"$JS.API.CONSUMER.DELETE.{checked_name('stream', stream)}.{checked_name('consumer', consumer)}"
+        await self._succeed(account, subject)
+
+    async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
+        """Ask the consumer's Raft leader to step down."""
+        subject = (
+            f"$JS.API.CONSUMER.LEADER.STEPDOWN.{checked_name('stream', stream)}.{checked_name('consumer', consumer)}"
+        )
+        await self._succeed(account, subject)
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        for connection in self._connections.values():
+            await connection.aclose()
+
+    async def _succeed(self, account: str, subject: str) -> None:
+        answer = await write(self._connection(account), subject)
+        if answer.get("success") is not True:
+            raise OutcomeUnknown(f"The answer on {subject} says neither success nor error.")
+
+    def _connection(self, account: str) -> Connection:
+        connection = self._connections.get(account)
+        if connection is None:
+            raise WriteDenied(
+                f"No writer is configured for account {account!r} of cluster {self._cluster}: "
+                f"add `nats.accounts.{account}.writer` to change it."
+            )
+        return connection
+
+
+def _consumer_name(config: JsonObject) -> str:
+    name, durable = config.get("name"), config.get("durable_name")
+    if name and durable and name != durable:
+        raise BadInput(f"The configuration names the consumer both {name!r} and {durable!r}.")
+    return checked_name("consumer", str(name or durable or ""))

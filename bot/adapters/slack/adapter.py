@@ -1,0 +1,117 @@
+"""The whole of Slack behind one door: the `Chat` and `Directory` ports, and the app people click in.
+
+Built in two moves, because the approval desk needs the directory and the chat, and the app needs the desk: construct it, give its ports to the
+flow, then `start(desk)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import structlog
+from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
+from slack_bolt.adapter.starlette.async_handler import to_starlette_response
+from slack_bolt.app.async_app import AsyncApp
+from slack_bolt.request.async_request import AsyncBoltRequest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bot.adapters.slack.api import SlackApi, is_loopback, make_client
+from bot.adapters.slack.app import build
+from bot.adapters.slack.chat import ChatHealth, SlackProjector
+from bot.adapters.slack.commands import Commands
+from bot.adapters.slack.desk import Desk, FrontDesk
+from bot.adapters.slack.directory import SlackDirectory
+from bot.adapters.slack.guard import Guard
+from bot.adapters.slack.projector import SlackDrawer
+from bot.ports import Clock, Messages, Store
+from bot.settings import PolicySettings, SlackSettings, Transport
+
+DRAIN_SECONDS: Final = 5.0
+"""How long `stop` waits for clicks that are being handled."""
+PING_SECONDS: Final = 10.0
+"""Bolt's default for Socket Mode; also the pause between attempts to connect."""
+
+log = structlog.get_logger(__name__)
+
+
+class SlackAdapter:
+    """Slack for one bot. `chat` and `directory` work once constructed; clicks arrive after `start`."""
+
+    def __init__(
+        self, settings: SlackSettings, rules: PolicySettings, store: Store, messages: Messages, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._rules = rules
+        self._store = store
+        self._messages = messages
+        self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
+        self._api = SlackApi(self._client, clock)
+        drawer = SlackDrawer(self._api, store, messages, clock, rules)
+        self.chat = SlackProjector(drawer, store, messages, clock)
+        self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
+        self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None
+        self._app: AsyncApp | None = None
+        self._front: FrontDesk | None = None
+        self._socket: AsyncSocketModeHandler | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def http_mode(self) -> bool:
+        """True where Slack reaches the bot over `POST /slack/events`."""
+        return self._settings.transport is Transport.HTTP
+
+    def health(self) -> ChatHealth:
+        """Return whether threads can be drawn."""
+        return self.chat.health()
+
+    async def start(self, desk: Desk) -> None:
+        """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""
+        front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules)
+        commands = Commands(self._store, self.directory, self.chat, self._rules, self._settings.workspaces)
+        secret = self._settings.signing_secret
+        self._front = front
+        self._app = build(self._client, secret.get_secret_value() if secret else "", front, commands)
+        self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
+        if not self.http_mode:
+            self._tasks.append(asyncio.create_task(self._listen(self._app), name="slack-socket"))
+
+    async def stop(self) -> None:
+        """Stop listening, let running clicks end, stop drawing. What is not drawn is drawn after the next start."""
+        if self._socket is not None:
+            await self._socket.close_async()
+        if self._front is not None:
+            await self._front.close(DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def http_handler(self, request: Request) -> Response:
+        """Serve `POST /slack/events`: 401 for everything that is not Slack's, 503 before `start`."""
+        body = await self.guard.admit(request) if self.guard is not None else None
+        if body is None:
+            return Response(status_code=401)
+        if self._app is None:
+            return Response(status_code=503)
+        try:
+            asked = AsyncBoltRequest(body=body, query=request.url.query, headers=dict(request.headers))
+            return to_starlette_response(await self._app.async_dispatch(asked))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("a signed request of Slack has an unknown shape", error=type(error).__name__)
+            return Response(status_code=400)
+
+    async def _listen(self, app: AsyncApp) -> None:
+        """Hold a Socket Mode connection. The SDK tries again by itself for as long as it is not closed."""
+        token = self._settings.app_token
+        if token is None:
+            return
+        quiet = logging.getLogger("natsmedic.slack.socket")
+        quiet.setLevel(logging.CRITICAL)
+        self._socket = AsyncSocketModeHandler(app, token.get_secret_value(), logger=quiet, ping_interval=PING_SECONDS)
+        if is_loopback(self._settings.api_url):
+            self._socket.client.proxy = None
+        await self._socket.connect_async()
+        log.info("listening to Slack", transport="socket")

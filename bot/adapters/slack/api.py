@@ -1,0 +1,312 @@
+"""Slack's Web API as the rest of the adapter uses it: paced, without hidden retries, and with errors that say whether the call happened.
+
+slack_sdk repeats POSTs on connection errors by default and Slack has no idempotency key (reference/safety.md, finding 10), so its retry handlers
+are emptied and every failure is one of four: `Limited` and `RefusedBySlack` and `NotSent` did nothing, `Doubtful` may have done it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+from slack_sdk.web.async_slack_response import AsyncSlackResponse
+
+from bot.adapters.slack.blocks import Block
+from bot.errors import NatsmedicError
+from bot.model import Json, JsonObject
+from bot.ports import Clock
+
+CALL_TIMEOUT: Final = 10
+"""Seconds a Web API call may take."""
+POSTS_PER_SECOND: Final = 1.0
+"""Messages per second and channel (docs.slack.dev/apis/web-api/rate-limits)."""
+POST_BURST: Final = 3.0
+"""Slack allows short bursts without a number; three draw the first view of an incident at once."""
+EDITS_PER_SECOND: Final = 50 / 60
+"""chat.update and the conversations.* reads are Tier 3, about 50 a minute (reference/chatops.md 5)."""
+EDIT_BURST: Final = 20.0
+DEFAULT_RETRY_AFTER: Final = 30.0
+"""Seconds to wait where a 429 has no Retry-After; the slack_sdk default for Socket Mode."""
+ROUNDING: Final = 1e-6
+"""Datetimes have microseconds: a bucket that is full but for rounding is full."""
+PAGE: Final = 200
+"""Messages per page when looking for our own."""
+METADATA_TYPE: Final = "natsmedic"
+DOUBTFUL_ERRORS: Final = frozenset({"internal_error", "fatal_error", "request_timeout", "service_unavailable"})
+"""`ok: false` answers of which Slack says that part of the operation may have succeeded (docs.slack.dev, errors of chat.postMessage)."""
+
+
+class SlackCallFailed(NatsmedicError):
+    """A Web API call did not succeed."""
+
+
+class Limited(SlackCallFailed):
+    """Slack wants no call of this method before `until`; nothing was done."""
+
+    retry_helps = True
+
+    def __init__(self, method: str, until: datetime) -> None:
+        super().__init__(f"Slack limits {method} until {until:%H:%M:%S} UTC.")
+        self.until = until
+
+
+class RefusedBySlack(SlackCallFailed):
+    """Slack answered `ok: false`; nothing was done. `code` is Slack's error string."""
+
+    def __init__(self, method: str, code: str, needed: str = "") -> None:
+        super().__init__(f"Slack refused {method}: {code}{f', scope {needed} is missing' if needed else ''}.")
+        self.code = code
+
+
+class NotSent(SlackCallFailed):
+    """No connection to Slack; nothing was sent."""
+
+    retry_helps = True
+
+
+class Doubtful(SlackCallFailed):
+    """The call was sent and no clear answer came: look before doing it again."""
+
+    retry_helps = True
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the bot is in Slack."""
+
+    user_id: str
+    bot_id: str
+    team_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message found in Slack: its ts, its key where it is ours, the names of its files."""
+
+    ts: str
+    key: str | None
+    files: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Bucket:
+    level: float
+    at: datetime
+
+
+class SlackApi:
+    """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
+
+    def __init__(self, client: AsyncWebClient, clock: Clock) -> None:
+        self._client = client
+        self._clock = clock
+        self._blocked: dict[str, datetime] = {}
+        self._buckets: dict[str, _Bucket] = {}
+        self._identity: Identity | None = None
+
+    @property
+    def token(self) -> str:
+        """The bot token, for Bolt."""
+        return self._client.token or ""
+
+    async def identity(self) -> Identity:
+        """Return who the token belongs to; asked once."""
+        if self._identity is None:
+            answer = await self._call("auth.test", self._client.auth_test)
+            self._identity = Identity(str(answer["user_id"]), str(answer.get("bot_id") or ""), str(answer["team_id"]))
+        return self._identity
+
+    async def post(self, channel: str, text: str, blocks: Sequence[Block], key: str, thread: str | None) -> str:
+        """Post a message with its key as metadata and return its ts."""
+        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "chat.postMessage")
+        answer = await self._call(
+            "chat.postMessage",
+            lambda: self._client.chat_postMessage(
+                channel=channel,
+                text=text,
+                blocks=list(blocks),
+                thread_ts=thread,
+                metadata={"event_type": METADATA_TYPE, "event_payload": {"key": key}},
+                unfurl_links=False,
+                unfurl_media=False,
+                link_names=False,
+                mrkdwn=False,
+            ),
+        )
+        return str(answer["ts"])
+
+    async def edit(self, channel: str, ts: str, text: str, blocks: Sequence[Block]) -> None:
+        """Replace text and blocks of one of our messages; its metadata stays."""
+        await self._pace("edit", EDITS_PER_SECOND, EDIT_BURST, "chat.update")
+        await self._call(
+            "chat.update",
+            lambda: self._client.chat_update(channel=channel, ts=ts, text=text, blocks=list(blocks), link_names=False),
+        )
+
+    async def delete(self, channel: str, ts: str) -> None:
+        """Delete one of our messages."""
+        await self._call("chat.delete", lambda: self._client.chat_delete(channel=channel, ts=ts))
+
+    async def attach(
+        self, channel: str, thread: str | None, name: str, title: str, content: bytes, comment: str
+    ) -> str:
+        """Upload a file into a thread and return its id. `comment` is fallback text: escaped."""
+        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files")
+        answer = await self._call(
+            "files",
+            lambda: self._client.files_upload_v2(
+                channel=channel, thread_ts=thread, filename=name, title=title, content=content, initial_comment=comment
+            ),
+        )
+        return str(answer["files"][0]["id"])
+
+    async def whisper(
+        self, channel: str, user: str, text: str, thread: str | None, blocks: Sequence[Block] = ()
+    ) -> None:
+        """Show something to one person alone."""
+        await self._call(
+            "chat.postEphemeral",
+            lambda: self._client.chat_postEphemeral(
+                channel=channel, user=user, text=text, thread_ts=thread, blocks=list(blocks) or None, link_names=False
+            ),
+        )
+
+    async def open_view(self, trigger: str, view: JsonObject) -> str:
+        """Open a modal within the 3 s a trigger lives, and return its id."""
+        answer = await self._call("views.open", lambda: self._client.views_open(trigger_id=trigger, view=view))
+        return str(answer["view"]["id"])
+
+    async def update_view(self, view_id: str, view: JsonObject) -> None:
+        await self._call("views.update", lambda: self._client.views_update(view_id=view_id, view=view))
+
+    async def user(self, user_id: str) -> JsonObject:
+        """Return Slack's user object, raw."""
+        answer = await self._call("users.info", lambda: self._client.users_info(user=user_id))
+        found: JsonObject = answer["user"]
+        return found
+
+    async def group_members(self, group: str) -> frozenset[str]:
+        """Return the user ids of a user group."""
+        answer = await self._call("usergroups.users.list", lambda: self._client.usergroups_users_list(usergroup=group))
+        users: list[str] = answer["users"]
+        return frozenset(users)
+
+    async def ours(self, channel: str, *, thread: str | None, since: datetime) -> list[Seen]:
+        """Return the bot's own messages, oldest first: of a thread, or of the channel itself since a time."""
+        me = await self.identity()
+        method = "conversations.replies" if thread else "conversations.history"
+        seen: list[Seen] = []
+        cursor: str | None = None
+        while True:
+            await self._pace(method, EDITS_PER_SECOND, EDIT_BURST, method)
+            answer = await self._call(method, self._lister(channel, thread, since, cursor))
+            messages: list[JsonObject] = answer.get("messages") or []
+            seen += [
+                _seen(one)
+                for one in messages
+                if one.get("user") == me.user_id or (me.bot_id and one.get("bot_id") == me.bot_id)
+            ]
+            cursor = str((answer.get("response_metadata") or {}).get("next_cursor") or "") or None
+            if cursor is None:
+                return sorted(seen, key=lambda one: float(one.ts))
+
+    def _lister(
+        self, channel: str, thread: str | None, since: datetime, cursor: str | None
+    ) -> Callable[[], Awaitable[AsyncSlackResponse]]:
+        if thread:
+            return lambda: self._client.conversations_replies(
+                channel=channel, ts=thread, include_all_metadata=True, limit=PAGE, cursor=cursor
+            )
+        oldest = f"{since.timestamp():.6f}"
+        return lambda: self._client.conversations_history(
+            channel=channel, oldest=oldest, include_all_metadata=True, limit=PAGE, cursor=cursor
+        )
+
+    async def _call(self, method: str, request: Callable[[], Awaitable[AsyncSlackResponse]]) -> JsonObject:
+        self._refuse_while_limited(method)
+        try:
+            response = await request()
+        except SlackApiError as error:
+            raise self._classified(method, error) from error
+        except aiohttp.ClientConnectorError as error:
+            raise NotSent(f"No connection to Slack for {method}: {type(error).__name__}.") from error
+        except (aiohttp.ClientError, SlackClientError, TimeoutError, OSError, ValueError) as error:
+            raise Doubtful(f"No clear answer of Slack to {method}: {type(error).__name__}.") from error
+        data: Json = response.data
+        if not isinstance(data, dict):
+            raise Doubtful(f"Slack answered {method} with something that is no JSON object.")
+        answer: JsonObject = data
+        return answer
+
+    def _classified(self, method: str, error: SlackApiError) -> SlackCallFailed:
+        response: Json = error.response
+        status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0) or 0)
+        headers: Json = getattr(response, "headers", {}) or {}
+        data: Json = getattr(response, "data", None)
+        answer: JsonObject = data if isinstance(data, dict) else {}
+        code = str(answer.get("error") or "")
+        if status == HTTPStatus.TOO_MANY_REQUESTS or code in {"ratelimited", "rate_limited"}:
+            return self._limit(method, str(headers.get("Retry-After") or ""))
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR or not code or code in DOUBTFUL_ERRORS:
+            return Doubtful(f"Slack answered {method} with HTTP {status} {code or 'and no error code'}.")
+        return RefusedBySlack(method, code, str(answer.get("needed") or ""))
+
+    def _limit(self, method: str, retry_after: str) -> Limited:
+        seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else DEFAULT_RETRY_AFTER
+        until = self._clock.now() + timedelta(seconds=seconds)
+        self._blocked[method] = max(until, self._blocked.get(method, until))
+        return Limited(method, until)
+
+    def _refuse_while_limited(self, method: str) -> None:
+        until = self._blocked.get(method)
+        if until is not None and self._clock.now() < until:
+            raise Limited(method, until)
+
+    async def _pace(self, name: str, rate: float, burst: float, method: str) -> None:
+        """Wait for a token of the bucket; raises `Limited` at once where Slack has limited the method."""
+        self._refuse_while_limited(method)
+        while True:
+            now = self._clock.now()
+            bucket = self._buckets.setdefault(name, _Bucket(burst, now))
+            bucket.level = min(burst, bucket.level + max(0.0, (now - bucket.at).total_seconds()) * rate)
+            bucket.at = now
+            if bucket.level >= 1.0 - ROUNDING:
+                bucket.level -= 1.0
+                return
+            await self._clock.sleep((1.0 - bucket.level) / rate)
+
+
+def _seen(message: JsonObject) -> Seen:
+    metadata: JsonObject = message.get("metadata") or {}
+    payload: JsonObject = metadata.get("event_payload") or {}
+    key = str(payload["key"]) if metadata.get("event_type") == METADATA_TYPE and "key" in payload else None
+    files: list[JsonObject] = message.get("files") or []
+    return Seen(ts=str(message.get("ts") or "0"), key=key, files=tuple(str(one.get("name") or "") for one in files))
+
+
+def make_client(token: str, api_url: str) -> AsyncWebClient:
+    """Return a client without hidden retries, with a time-out, that logs no bodies and uses no proxy for a loopback address."""
+    quiet = logging.getLogger("natsmedic.slack.sdk")
+    quiet.setLevel(logging.ERROR)
+    client = AsyncWebClient(token=token, base_url=api_url, timeout=CALL_TIMEOUT, retry_handlers=[], logger=quiet)
+    if is_loopback(api_url):
+        client.proxy = None
+    return client
+
+
+def is_loopback(url: str) -> bool:
+    """True for an address on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,218 @@
+"""From a gesture to the approval desk and back to the person: look-ups, dialogs, and sentences for the clicker alone. Knows nothing of Bolt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from bot.adapters.slack import modals
+from bot.adapters.slack.api import SlackApi, SlackCallFailed
+from bot.adapters.slack.chat import SlackProjector
+from bot.adapters.slack.gestures import Press, Submission
+from bot.adapters.slack.text import fallback
+from bot.adapters.slack.wanted import ProposalCase
+from bot.errors import NatsmedicError
+from bot.flow.approval import Answer, Click, Form
+from bot.model import Choice, IncidentId, JsonObject, Proposal, new_id
+from bot.ports import Messages, Store
+from bot.settings import PolicySettings
+
+OPEN_PATIENCE: Final = 1.0
+"""Seconds in which a form must be ready; after that a loading view uses the trigger, which lives 3 s (reference/chatops.md 5)."""
+DECIDE_PATIENCE: Final = 2.0
+"""Seconds in which a decision must be recorded to answer the form directly; Slack waits 3 s."""
+WRONG_MESSAGE: Final = "This button does not belong to this message, so nothing was decided."
+TOO_LATE: Final = "Slack did not open the form in time. Nothing was decided; press the button again."
+UNCERTAIN: Final = (
+    "Something went wrong while your decision was handled. The proposal's message shows what is recorded. Error id: "
+)
+
+log = structlog.get_logger(__name__)
+
+
+class Desk(Protocol):
+    """The part of `bot.flow.approval.ApprovalDesk` that gestures need."""
+
+    async def open(self, click: Click) -> Form | Answer: ...
+
+    async def decide(self, click: Click, reason: str, typed_name: str) -> Answer: ...
+
+    async def refuse(self, click: Click, sentence: str) -> None: ...
+
+
+class FrontDesk:
+    """Serves gestures. Nothing here raises into Bolt; work runs in tasks that `close` waits for."""
+
+    def __init__(
+        self,
+        api: SlackApi,
+        store: Store,
+        messages: Messages,
+        projector: SlackProjector,
+        desk: Desk,
+        rules: PolicySettings,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._messages = messages
+        self._projector = projector
+        self._desk = desk
+        self._rules = rules
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> None:
+        """Run work in the background; what it raises is logged with an id."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    async def close(self, seconds: float) -> None:
+        """Wait for running work, then cancel what is left."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("work for a gesture failed", task=task.get_name(), exc_info=task.exception())
+
+    async def press(self, press: Press, choice: Choice) -> None:
+        """Answer Approve or Deny: a form, or a refusal."""
+        click = Click(user=press.user, button=press.button, choice=choice)
+        try:
+            proposal = await self._proposal_of(press)
+            if proposal is None:
+                await self._desk.refuse(click, WRONG_MESSAGE)
+                await self._whisper(press, WRONG_MESSAGE)
+                return
+            await self._open(press, click)
+        except SlackCallFailed as error:
+            log.warning("a form could not be opened", reason=str(error))
+            await self._whisper(press, TOO_LATE)
+        except NatsmedicError as error:
+            log.warning("a click could not be handled", reason=str(error))
+            await self._whisper(press, f"Nothing was decided: {error}")
+
+    async def details(self, press: Press) -> None:
+        """Show the whole plan of the message's proposal."""
+        try:
+            proposal = await self._proposal_of(press)
+            if proposal is None:
+                await self._whisper(press, WRONG_MESSAGE)
+                return
+            approvals = tuple(await self._store.approvals(proposal.id))
+            view = modals.details_view(ProposalCase(proposal=proposal, approvals=approvals), self._rules)
+            await self._api.open_view(press.trigger, view)
+        except NatsmedicError as error:
+            log.warning("details could not be shown", reason=str(error))
+            await self._whisper(press, f"The details cannot be shown: {error}")
+
+    async def submit(self, form: Submission) -> JsonObject:
+        """Record a decision and return the arguments of Bolt's `ack`, within Slack's three seconds."""
+        task = asyncio.create_task(self._decide(form), name="decide")
+        done, _ = await asyncio.wait({task}, timeout=DECIDE_PATIENCE)
+        if not done:
+            self.spawn(self._late(form, task), "late decision")
+            return {"response_action": "update", "view": modals.sentence_view("Recording", "Recording your decision…")}
+        answer = task.result()
+        if answer.errors:
+            errors: Mapping[str, str] = answer.errors
+            return {
+                "response_action": "errors",
+                "errors": {name: words[: modals.ERROR_LIMIT] for name, words in errors.items()},
+            }
+        self.spawn(self._tell(form, answer), "tell")
+        return {"response_action": "clear"}
+
+    async def _decide(self, form: Submission) -> Answer:
+        """Ask the desk. Whatever fails becomes an answer that claims no more than is known."""
+        click = Click(user=form.user, button=form.button, choice=form.choice)
+        try:
+            return await self._desk.decide(click, form.reason, form.typed_name)
+        except NatsmedicError as error:
+            log.warning("a decision could not be handled", reason=str(error))
+            return Answer(
+                accepted=False,
+                sentence=f"Your decision was not handled: {error} The proposal's message shows what is recorded.",
+            )
+        except Exception:  # the person must hear that it is uncertain; the id leads to the log
+            error_id = new_id("err")
+            log.exception("a decision failed", error_id=error_id)
+            return Answer(accepted=False, sentence=UNCERTAIN + error_id)
+
+    async def _late(self, form: Submission, task: asyncio.Task[Answer]) -> None:
+        answer = await task
+        words = answer.sentence or " ".join(answer.errors.values())
+        try:
+            await self._api.update_view(
+                form.view_id, modals.sentence_view("Recorded" if answer.accepted else "Not recorded", words)
+            )
+        except SlackCallFailed as error:
+            log.info("a late form was closed already", reason=str(error))
+        await self._tell(form, Answer(accepted=answer.accepted, sentence=words))
+
+    async def _tell(self, form: Submission, answer: Answer) -> None:
+        """Say the result to the clicker alone, in the thread."""
+        proposal = await self._store.proposal_by_button(form.button)
+        if proposal is None:
+            log.warning("a form named no known button", user=form.user.user_id)
+            return
+        if answer.accepted:
+            self._projector.hurry(proposal.incident_id)
+        place = await self._place(proposal.incident_id)
+        if place is not None:
+            await self._say(place[0], form.user.user_id, answer.sentence, place[1])
+
+    async def _open(self, press: Press, click: Click) -> None:
+        opening = asyncio.create_task(self._desk.open(click), name="open")
+        done, _ = await asyncio.wait({opening}, timeout=OPEN_PATIENCE)
+        if done:
+            answer = opening.result()
+            if isinstance(answer, Form):
+                await self._api.open_view(press.trigger, modals.decision_form(answer, click.choice))
+            else:
+                await self._whisper(press, answer.sentence)
+            return
+        title = modals.TITLES[click.choice]
+        try:
+            view_id = await self._api.open_view(
+                press.trigger, modals.sentence_view(title, "One moment, looking you up…")
+            )
+        except SlackCallFailed:
+            await opening
+            raise
+        answer = await opening
+        shown = (
+            modals.decision_form(answer, click.choice)
+            if isinstance(answer, Form)
+            else modals.sentence_view(title, answer.sentence)
+        )
+        await self._api.update_view(view_id, shown)
+
+    async def _proposal_of(self, press: Press) -> Proposal | None:
+        """The proposal of the button, where the button stands on the very message that natsmedic posted for it."""
+        proposal = await self._store.proposal_by_button(press.button)
+        row = await self._messages.at(press.channel, press.ts)
+        if proposal is None or row is None or not press.single:
+            return None
+        return proposal if row.key == f"proposal:{proposal.id}" else None
+
+    async def _place(self, incident: IncidentId) -> tuple[str, str | None] | None:
+        """Channel and thread of an incident."""
+        board = next((row for row in await self._messages.of(incident) if row.key == f"board:{incident}"), None)
+        return (board.channel, board.ts) if board is not None else None
+
+    async def _whisper(self, press: Press, sentence: str) -> None:
+        await self._say(press.channel, press.user.user_id, sentence, press.thread)
+
+    async def _say(self, channel: str, user: str, sentence: str, thread: str | None) -> None:
+        try:
+            await self._api.whisper(channel, user, fallback(sentence), thread)
+        except SlackCallFailed as error:
+            log.warning("a sentence did not reach the person who clicked", reason=str(error))

@@ -1,0 +1,115 @@
+"""What Slack delivers, read into records: a pressed button, a submitted form, a slash command.
+
+Identity is (workspace, user id) of the payload's user object and nothing else: Bolt's own `team_id` is the workspace of the channel, not of the person
+(reference/safety.md, finding 9). A payload of another shape is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from bot.adapters.slack.modals import REASON, TYPED_NAME, read_field, read_metadata
+from bot.model import Choice, Json, SlackUser
+
+VALUE_LIMIT: Final = 200
+"""Characters of a button's value that are looked at; ours have 31."""
+_USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
+_TEAM: Final = re.compile(r"([TE][A-Z0-9]{1,30})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Press:
+    """A button of a message."""
+
+    user: SlackUser
+    button: str
+    channel: str
+    ts: str
+    thread: str | None
+    trigger: str
+    single: bool
+    """Exactly one action came with the payload, as Slack sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A form that was sent."""
+
+    user: SlackUser
+    button: str
+    choice: Choice
+    reason: str
+    typed_name: str
+    view_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A line typed behind `/nats`."""
+
+    user: SlackUser
+    line: str
+
+
+def press(body: Json) -> Press | None:
+    """Return the button of a `block_actions` payload of a message."""
+    try:
+        container, actions, trigger = body["container"], body["actions"], body["trigger_id"]
+        button, channel, ts = actions[0]["value"], container["channel_id"], container["message_ts"]
+        thread = container.get("thread_ts")
+        count = len(actions)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return None
+    user = _user(body)
+    if user is None or not all(isinstance(part, str) for part in (button, channel, ts, trigger)):
+        return None
+    return Press(
+        user=user,
+        button=button[:VALUE_LIMIT],
+        channel=channel,
+        ts=ts,
+        thread=thread if isinstance(thread, str) else None,
+        trigger=trigger,
+        single=count == 1 and len(button) <= VALUE_LIMIT,
+    )
+
+
+def submission(body: Json) -> Submission | None:
+    """Return the form of a `view_submission` payload."""
+    try:
+        view = body["view"]
+        metadata, values, view_id = view["private_metadata"], view["state"]["values"], view["id"]
+    except (KeyError, TypeError):
+        return None
+    user, found = _user(body), read_metadata(metadata)
+    if user is None or found is None or not isinstance(view_id, str):
+        return None
+    button, choice = found
+    reason, typed = read_field(values, REASON), read_field(values, TYPED_NAME)
+    return Submission(user=user, button=button, choice=choice, reason=reason, typed_name=typed, view_id=view_id)
+
+
+def command(body: Json) -> Command | None:
+    """Return the line of a slash command; here Slack names the person in `team_id` and `user_id`."""
+    try:
+        user = _identity(body["team_id"], body["user_id"])
+        line = body.get("text") or ""
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return Command(user=user, line=line) if user is not None and isinstance(line, str) else None
+
+
+def _user(body: Json) -> SlackUser | None:
+    try:
+        found = body["user"]
+        return _identity(found.get("team_id") or "", found["id"])
+    except (KeyError, TypeError, AttributeError):
+        return None
+
+
+def _identity(team: Json, user: Json) -> SlackUser | None:
+    if not isinstance(team, str) or not isinstance(user, str) or not _TEAM.fullmatch(team) or not _USER.fullmatch(user):
+        return None
+    return SlackUser(team_id=team, user_id=user)

@@ -1,0 +1,106 @@
+"""The dialogs: the form of a decision, the details of a proposal, and the short views around them."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from bot.adapters.slack.blocks import (
+    VIEW_BLOCKS,
+    VIEW_TEXT_BUDGET,
+    Block,
+    fit,
+    ours,
+    paragraph,
+    plain,
+    rich,
+    small,
+    text,
+)
+from bot.adapters.slack.render_proposal import DIGEST_SHOWN, details_blocks, plan_blocks
+from bot.adapters.slack.text import date
+from bot.adapters.slack.wanted import ProposalCase
+from bot.flow.approval import Form
+from bot.model import Choice, Json, JsonObject
+from bot.settings import PolicySettings
+
+CALLBACK: Final = "decide"
+REASON: Final = "reason"
+TYPED_NAME: Final = "typed_name"
+"""block_id and action_id of the two fields, and the keys of an answer's errors."""
+REASON_LIMIT: Final = 1_000
+NAME_LIMIT: Final = 500
+ERROR_LIMIT: Final = 300
+TITLES: Final = {Choice.APPROVE: "Approve", Choice.DENY: "Deny"}
+
+
+def decision_form(form: Form, choice: Choice) -> JsonObject:
+    """The form of a decision. Its private metadata carries the button's opaque id and the choice, nothing else."""
+    proposal = form.proposal
+    word = TITLES[choice]
+    blocks: list[Block] = [
+        rich(paragraph({**text(proposal.title, 300), "style": {"bold": True}})),
+        *(plan_blocks(proposal, stages=5, diff_limit=1_500) if choice is Choice.APPROVE else []),
+        small(f"digest {proposal.digest[:DIGEST_SHOWN]}"),
+        ours(f"Expires {date(proposal.expires_at, '{time}')}."),
+    ]
+    shown = list(fit(blocks, VIEW_TEXT_BUDGET, VIEW_BLOCKS - 10)[0])
+    if form.typed_name is not None:
+        label = "Type the name of the object this changes"
+        shown.append(_field(TYPED_NAME, label, NAME_LIMIT, hint=f"Exactly: {form.typed_name}"))
+    if form.ask_reason:
+        shown.append(_field(REASON, "Reason, kept in the audit log", REASON_LIMIT, multiline=True))
+    return {
+        "type": "modal",
+        "callback_id": CALLBACK,
+        "private_metadata": json.dumps({"button": proposal.button, "choice": choice.value}),
+        "title": plain(f"{word} this change?"[:24]),
+        "submit": plain(word),
+        "close": plain("Back"),
+        "blocks": shown,
+    }
+
+
+def details_view(entry: ProposalCase, rules: PolicySettings) -> JsonObject:
+    """The whole plan."""
+    return {
+        "type": "modal",
+        "title": plain("Details"),
+        "close": plain("Close"),
+        "blocks": list(details_blocks(entry, rules)),
+    }
+
+
+def sentence_view(title: str, sentence: str) -> JsonObject:
+    """A view that says one thing: loading, recording, a refusal, a result."""
+    return {
+        "type": "modal",
+        "title": plain(title, 24),
+        "close": plain("Close"),
+        "blocks": [rich(paragraph(text(sentence)))],
+    }
+
+
+def read_metadata(raw: Json) -> tuple[str, Choice] | None:
+    """Return button and choice of a submitted form; None where it is none of ours."""
+    try:
+        found: Json = json.loads(raw)
+        button, choice = found["button"], Choice(found["choice"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (button, choice) if isinstance(button, str) else None
+
+
+def read_field(values: Json, name: str) -> str:
+    """Return what was typed into a field, empty where nothing was."""
+    try:
+        found: Json = values[name][name]["value"]
+    except (KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def _field(name: str, label: str, most: int, *, multiline: bool = False, hint: str | None = None) -> Block:
+    element: JsonObject = {"type": "plain_text_input", "action_id": name, "max_length": most, "multiline": multiline}
+    block: Block = {"type": "input", "block_id": name, "label": plain(label), "element": element}
+    return block | ({"hint": plain(hint, 1_500)} if hint else {})

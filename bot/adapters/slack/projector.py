@@ -1,0 +1,207 @@
+"""Makes Slack equal to the store: for each incident that has changed, the messages it wants against the messages that exist.
+
+A post is reserved in the database before it is sent. Where it is not certain that a post happened (time-out, 5xx, a crash between the two), the
+thread is searched for the message's key before it is posted again: Slack has no idempotency key. Always the newest state is drawn, so that ten
+changes while Slack limits or sleeps become one edit.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from bot.adapters.slack.api import Limited, RefusedBySlack, Seen, SlackApi
+from bot.adapters.slack.blocks import Block, plain
+from bot.adapters.slack.render import render
+from bot.adapters.slack.wanted import WantedMessage, load
+from bot.crashpoints import reached
+from bot.model import Incident, IncidentId
+from bot.ports import Clock, Message, Messages, Store
+from bot.settings import PolicySettings
+
+HISTORY_SLACK: Final = timedelta(minutes=10)
+"""How far before the incident's opening its parent is looked for: clocks of Slack and of the bot may differ (reference/safety.md 3.3, Clock)."""
+GONE: Final = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
+"""A message that cannot be edited any more is posted anew."""
+TOO_BIG: Final = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
+
+log = structlog.get_logger(__name__)
+
+
+class SlackDrawer:
+    """Draws one incident at a time. Raises what the Web API raises; a second call continues where the first one stopped."""
+
+    def __init__(self, api: SlackApi, store: Store, messages: Messages, clock: Clock, rules: PolicySettings) -> None:
+        self._api = api
+        self._store = store
+        self._messages = messages
+        self._clock = clock
+        self._rules = rules
+        self._absent: set[str] = set()
+        """Keys reserved by this process whose post certainly did not happen, so that nothing needs to be looked for."""
+
+    async def draw(self, incident_id: IncidentId) -> None:
+        """Make the thread equal to the store and record the revision as drawn.
+
+        Raises `Limited` after everything that may be sent was sent, other `SlackCallFailed` at once, and StoreError.
+        """
+        incident = await self._store.get(Incident, incident_id)
+        if incident is None:
+            return
+        wanted = render(await load(self._store, incident), self._rules)
+        rows = {row.key: row for row in await self._messages.of(incident_id)}
+        limited: Limited | None = None
+        for message in _in_order(wanted, rows):
+            try:
+                await self._make(message, incident, rows)
+            except Limited as error:
+                limited = error
+                if not message.thread and rows[message.key].ts is None:
+                    break
+        if limited is not None:
+            raise limited
+        await self._messages.caught_up(incident_id, incident.revision)
+
+    async def _make(self, wanted: WantedMessage, incident: Incident, rows: dict[str, Message]) -> None:
+        """Make one message equal to what is wanted; `rows` is kept up to date."""
+        row = rows.get(wanted.key)
+        if row is not None and row.ts is not None and row.digest == wanted.digest:
+            return
+        if row is None:
+            row = Message(key=wanted.key, incident_id=incident.id, channel=incident.channel)
+            self._absent.add(wanted.key)
+            await self._save(row, rows)
+            reached("P03")
+        parent = rows[f"board:{incident.id}"].ts if wanted.thread else None
+        if row.ts is None and wanted.key not in self._absent:
+            row = await self._look(wanted, row, incident, parent, rows)
+        if row.ts is not None and wanted.file is None:
+            row = await self._edit(wanted, row, rows)
+        if row.ts is None:
+            row = await self._post(wanted, row, incident, parent, rows)
+        await self._save(row.model_copy(update={"digest": wanted.digest}), rows)
+
+    async def _look(
+        self, wanted: WantedMessage, row: Message, incident: Incident, parent: str | None, rows: dict[str, Message]
+    ) -> Message:
+        """Find a message that may or may not have been posted. Copies of it are deleted."""
+        try:
+            seen = await self._api.ours(row.channel, thread=parent, since=incident.opened_at - HISTORY_SLACK)
+        except RefusedBySlack as error:
+            if error.code != "thread_not_found":
+                raise
+            seen = []
+        found = [one for one in seen if _is(one, wanted)]
+        if not found:
+            self._absent.add(wanted.key)
+            return row
+        for copy in found[1:]:
+            log.warning("a message stood twice in Slack and is deleted once", key=wanted.key)
+            await self._api.delete(row.channel, copy.ts)
+        row = row.model_copy(update={"ts": found[0].ts})
+        await self._save(row, rows)
+        return row
+
+    async def _edit(self, wanted: WantedMessage, row: Message, rows: dict[str, Message]) -> Message:
+        """Edit it; a message that is gone or locked becomes one that has to be posted."""
+        if row.ts is None:
+            return row
+        try:
+            await self._api.edit(row.channel, row.ts, wanted.text, wanted.blocks)
+        except RefusedBySlack as error:
+            if error.code in TOO_BIG:
+                self._report(wanted, error)
+                await self._api.edit(row.channel, row.ts, wanted.text, _bare())
+                return row
+            if error.code not in GONE:
+                raise
+            log.warning("a message cannot be edited any more and is posted anew", key=wanted.key, reason=error.code)
+            row = row.model_copy(update={"ts": None, "digest": None})
+            await self._save(row, rows)
+            self._absent.add(wanted.key)
+        return row
+
+    async def _post(
+        self, wanted: WantedMessage, row: Message, incident: Incident, parent: str | None, rows: dict[str, Message]
+    ) -> Message:
+        """Post it. Until Slack has answered it is in doubt, whatever happens to this process."""
+        self._absent.discard(wanted.key)
+        try:
+            ts = await self._send(wanted, row, parent)
+        except (Limited, RefusedBySlack) as error:
+            self._absent.add(wanted.key)
+            if isinstance(error, RefusedBySlack) and error.code == "thread_not_found":
+                await self._forget_parent(incident, rows)
+            raise
+        reached("P04")
+        row = row.model_copy(update={"ts": ts})
+        await self._save(row, rows)
+        return row
+
+    async def _send(self, wanted: WantedMessage, row: Message, parent: str | None) -> str:
+        if wanted.file is None:
+            try:
+                return await self._api.post(row.channel, wanted.text, wanted.blocks, wanted.key, parent)
+            except RefusedBySlack as error:
+                if error.code not in TOO_BIG:
+                    raise
+                self._report(wanted, error)
+                return await self._api.post(row.channel, wanted.text, _bare(), wanted.key, parent)
+        content = await self._content(wanted)
+        if content is None:
+            words = f"{wanted.text} The archive is no longer in the database, so it is not attached."
+            return await self._api.post(row.channel, words, (), wanted.key, parent)
+        file = wanted.file
+        return await self._api.attach(row.channel, parent, file.name, file.title, content, wanted.text)
+
+    async def _content(self, wanted: WantedMessage) -> bytes | None:
+        if wanted.file is None or wanted.file.text is not None:
+            return wanted.file.text.encode() if wanted.file and wanted.file.text is not None else None
+        return await self._store.snapshot_archive(wanted.file.snapshot) if wanted.file.snapshot else None
+
+    async def _forget_parent(self, incident: Incident, rows: dict[str, Message]) -> None:
+        """The parent was deleted in Slack: the next drawing posts a new one, and the thread continues there."""
+        key = f"board:{incident.id}"
+        log.warning("the parent of a thread is gone from Slack and is posted anew", incident=incident.id)
+        await self._save(rows[key].model_copy(update={"ts": None, "digest": None}), rows)
+        self._absent.add(key)
+
+    async def _save(self, row: Message, rows: dict[str, Message]) -> None:
+        await self._messages.save(row)
+        rows[row.key] = row
+
+    def _report(self, wanted: WantedMessage, error: RefusedBySlack) -> None:
+        log.error(
+            "Slack refuses a message as too big or malformed; it is shown without details",
+            key=wanted.key,
+            reason=error.code,
+        )
+
+
+def _in_order(wanted: tuple[WantedMessage, ...], rows: dict[str, Message]) -> list[WantedMessage]:
+    """The parent first where it is missing; then edits, what people wait for first; then new messages in thread order."""
+
+    def rank(message: WantedMessage) -> int:
+        row = rows.get(message.key)
+        exists = row is not None and row.ts is not None
+        if not message.thread and not exists:
+            return 0
+        if not exists:
+            return 3
+        return 1 if message.urgent else 2
+
+    return sorted(wanted, key=rank)
+
+
+def _is(seen: Seen, wanted: WantedMessage) -> bool:
+    return seen.key == wanted.key or (wanted.file is not None and wanted.file.name in seen.files)
+
+
+def _bare() -> list[Block]:
+    """The message without its details and without buttons: nobody approves what they could not read."""
+    words = (
+        "This message is too big for Slack. `natsmedic proposals` and `natsmedic incidents` show it in the terminal."
+    )
+    return [{"type": "section", "text": plain(words)}]

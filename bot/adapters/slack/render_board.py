@@ -1,0 +1,140 @@
+"""The parent message of a thread: the status board, edited in place. Readable in one glance on a phone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bot.adapters.slack.blocks import Block, bold, fit, header, ours, paragraph, rich, small, text
+from bot.adapters.slack.text import date, fallback
+from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
+from bot.model import ExecutionState, IncidentState, ProposalState, Severity
+from bot.policy import standing
+from bot.settings import PolicySettings
+
+_LABELS_LIMIT: Final = 600
+_SENTENCE_LIMIT: Final = 600
+
+_RUNNING: Final = frozenset({ExecutionState.QUEUED, ExecutionState.APPLYING, ExecutionState.VERIFYING})
+_SEVERITY: Final = {
+    Severity.CRITICAL: ("🔴", "Critical"),
+    Severity.WARNING: ("🟠", "Warning"),
+    Severity.UNKNOWN: ("⚪", "Cannot tell"),
+    Severity.OK: ("🟡", "Alert is firing, nothing wrong found"),
+}
+
+
+def board(case: Case, rules: PolicySettings) -> WantedMessage:
+    """The status board of an incident."""
+    incident = case.incident
+    sign, word = headline(case)
+    blocks: list[Block] = [
+        header(f"{sign} {incident.title}"),
+        rich(paragraph(bold(word), *_cluster(case)), *_verdict(case)),
+    ]
+    if incident.note:
+        blocks.append(small(f"⚠️ {incident.note}", _SENTENCE_LIMIT))
+    blocks += _proposals(case, rules)
+    blocks += _lock(case)
+    blocks.append(ours(_times(case)))
+    if incident.labels:
+        blocks.append(
+            small(", ".join(f"{name}={value}" for name, value in sorted(incident.labels.items())), _LABELS_LIMIT)
+        )
+    shown, _ = fit(blocks)
+    return WantedMessage(
+        key=f"board:{incident.id}", blocks=shown, text=fallback(f"{sign} {word}: {incident.title}"), thread=False
+    )
+
+
+def headline(case: Case) -> tuple[str, str]:
+    """Return the sign and the words for where the incident stands; never more than is known."""
+    runs = {entry.execution.state for entry in case.proposals if entry.execution is not None}
+    states = [entry.proposal.state for entry in case.proposals]
+    broken = bool(states) and states[-1] in {ProposalState.NEEDS_HUMAN, ProposalState.FAILED}
+    diagnosis = case.last_diagnosis
+    rungs = (
+        (case.incident.state is IncidentState.CLOSED, "⚫", "Closed"),
+        (case.incident.state is IncidentState.VERIFIED, "🟢", "Verified healthy by natsmedic"),
+        (ExecutionState.UNKNOWN in runs, "🟣", "Outcome unknown, reading what really happened"),
+        (bool(_RUNNING & runs), "🔵", "Repair is running"),
+        (case.incident.state is IncidentState.CLEARED, "🟡", "Cleared by the sender, not verified by natsmedic"),
+        (broken, "🔴", "A repair did not work, a person must look"),
+        (ProposalState.PENDING in states, "🟠", "Waiting for approval"),
+        (diagnosis is None, "🔎", "Looking at it"),
+    )
+    for holds, sign, word in rungs:
+        if holds:
+            return sign, word
+    return _SEVERITY[diagnosis.verdict.severity if diagnosis else Severity.UNKNOWN]
+
+
+def _cluster(case: Case) -> list[Block]:
+    name = case.incident.cluster
+    return [text(f" · cluster {name}" if name else " · no configured cluster matches this alert", 200)]
+
+
+def _verdict(case: Case) -> list[Block]:
+    diagnosis = case.last_diagnosis
+    return [paragraph(text(diagnosis.verdict.sentence, _SENTENCE_LIMIT))] if diagnosis else []
+
+
+def _proposals(case: Case, rules: PolicySettings) -> list[Block]:
+    """The proposals that still matter: active ones, else the last one decided."""
+    active = [entry for entry in case.proposals if not entry.proposal.state.terminal]
+    blocks: list[Block] = []
+    for entry in active[-3:] or case.proposals[-1:]:
+        proposal = entry.proposal
+        blocks.append(
+            rich(paragraph(bold("Proposal: "), text(proposal.title, 200), text(f", {progress(entry, rules)}", 200)))
+        )
+        if proposal.state is ProposalState.PENDING and proposal.approvable:
+            blocks.append(ours(f"Expires {date(proposal.expires_at, '{time}')}"))
+    return blocks
+
+
+def progress(entry: ProposalCase, rules: PolicySettings) -> str:
+    """How far a proposal is, in a few words."""
+    proposal = entry.proposal
+    if not proposal.approvable:
+        return "for people to carry out"
+    if proposal.state is ProposalState.PENDING:
+        given = standing(proposal, entry.approvals, rules)
+        return f"{given.given} of {given.needed} approvals" if given.needed else "nobody may approve it"
+    return STATE_WORDS[proposal.state]
+
+
+STATE_WORDS: Final = {
+    ProposalState.PROPOSED: "not offered for approval (mode observe)",
+    ProposalState.PENDING: "waiting for approval",
+    ProposalState.APPROVED: "approved",
+    ProposalState.APPLYING: "being applied",
+    ProposalState.VERIFYING: "applied, being verified",
+    ProposalState.DONE: "done and verified",
+    ProposalState.FAILED: "failed",
+    ProposalState.ROLLED_BACK: "rolled back",
+    ProposalState.UNKNOWN: "outcome unknown",
+    ProposalState.NEEDS_HUMAN: "needs a human",
+    ProposalState.DENIED: "denied",
+    ProposalState.EXPIRED: "expired",
+    ProposalState.SUPERSEDED: "superseded by a newer proposal",
+    ProposalState.WITHDRAWN: "withdrawn",
+}
+
+
+def _lock(case: Case) -> list[Block]:
+    if case.lock_holder is None:
+        return []
+    own = {entry.execution.id for entry in case.proposals if entry.execution is not None}
+    if case.lock_holder in own:
+        return [small("🔒 This repair holds the cluster; no other change runs meanwhile.")]
+    return [small(f"🔒 Another repair holds the cluster ({case.lock_holder}); changes of this incident wait.", 300)]
+
+
+def _times(case: Case) -> str:
+    incident = case.incident
+    parts = [f"Opened {date(incident.opened_at)}", f"last change {date(incident.updated_at)}"]
+    if incident.firing_count > 1:
+        parts.append(f"alert received {incident.firing_count} times")
+    if incident.truncated:
+        parts.append(f"the sender left out {incident.truncated} more alerts")
+    return " · ".join(parts)

@@ -1,0 +1,84 @@
+"""The run of an approved proposal: a progress list, the numbers before and after, and the outcome."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bot.adapters.slack.blocks import Block, bold, fit, moment, paragraph, preformatted, rich, small, text
+from bot.adapters.slack.text import fallback
+from bot.adapters.slack.wanted import WantedMessage
+from bot.model import Execution, ExecutionState, Proposal, StageRun, StageState
+
+_STATES: Final = {
+    ExecutionState.QUEUED: ("🔵", "Approved, starting"),
+    ExecutionState.APPLYING: ("🔵", "Applying"),
+    ExecutionState.VERIFYING: ("🔵", "Applied, verifying"),
+    ExecutionState.DONE: ("🟢", "Done and verified"),
+    ExecutionState.FAILED: ("🔴", "Failed"),
+    ExecutionState.ROLLED_BACK: ("🟡", "Rolled back"),
+    ExecutionState.UNKNOWN: ("🟣", "Outcome unknown, reading what really happened"),
+    ExecutionState.NEEDS_HUMAN: ("🔴", "A person must look"),
+    ExecutionState.REFUSED: ("⛔", "Refused, nothing was written"),
+}
+_STAGES: Final = {
+    StageState.WAITING: ("▫️", "waiting"),
+    StageState.INTENDED: ("⏳", "being sent"),
+    StageState.APPLIED: ("🔧", "applied, not yet verified"),
+    StageState.VERIFIED: ("✅", "verified"),
+    StageState.NOT_APPLIED: ("⛔", "not applied"),
+    StageState.UNKNOWN: ("❓", "outcome unknown"),
+    StageState.FAILED: ("❌", "failed"),
+    StageState.SKIPPED: ("⏭️", "skipped"),
+    StageState.ROLLED_BACK: ("↩️", "rolled back"),
+}
+_STAGES_SHOWN: Final = 12
+_NUMBERS_SHOWN: Final = 15
+
+
+def execution(run: Execution, proposal: Proposal) -> WantedMessage:
+    """Progress while it runs, the outcome afterwards."""
+    sign, word = _STATES[run.state]
+    ended = sum(stage.state is StageState.VERIFIED for stage in run.stages)
+    head = f"{sign} {word}: {ended} of {len(run.stages)} stages verified"
+    blocks: list[Block] = [rich(paragraph(bold(head)))]
+    blocks += [_stage(stage, proposal) for stage in run.stages[:_STAGES_SHOWN]]
+    if len(run.stages) > _STAGES_SHOWN:
+        blocks.append(small(f"and {len(run.stages) - _STAGES_SHOWN} more stages"))
+    if run.sentence:
+        blocks.append(rich(paragraph(text(run.sentence, 1_500))))
+    shown, _ = fit(blocks)
+    return WantedMessage(key=f"execution:{run.id}", blocks=shown, text=fallback(f"{head}. {run.sentence}"))
+
+
+def _stage(stage: StageRun, proposal: Proposal) -> Block:
+    sign, word = _STAGES[stage.state]
+    planned = proposal.stages[stage.index].preview.summary if stage.index < len(proposal.stages) else "stage"
+    line = [text(f"{sign} "), bold(f"{stage.index + 1}. {planned}", 300), text(f" — {word}")]
+    at = stage.ended_at or stage.applied_at or stage.intended_at
+    if at is not None:
+        line += [text(", "), moment(at)]
+    if stage.sent > 1:
+        line.append(text(f", sent {stage.sent} times"))
+    parts = [paragraph(*line)]
+    if stage.sentence:
+        parts.append(paragraph(text(stage.sentence, 800)))
+    numbers = _numbers(stage)
+    if numbers:
+        parts.append(preformatted(numbers, 1_500))
+    return rich(*parts)
+
+
+def _numbers(stage: StageRun) -> str:
+    """`name  before → after`, one per line; only names that have an *after*."""
+    if not stage.after:
+        return ""
+    names = list(dict.fromkeys([*stage.before, *stage.after]))[:_NUMBERS_SHOWN]
+    width = min(max(len(name) for name in names), 24)
+    return "\n".join(f"{name:<{width}}  {_value(stage.before, name)} → {_value(stage.after, name)}" for name in names)
+
+
+def _value(numbers: dict[str, str | int | None], name: str) -> str:
+    value = numbers.get(name)
+    if value is None:
+        return "unknown" if name in numbers else "—"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

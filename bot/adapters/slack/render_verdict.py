@@ -1,0 +1,83 @@
+"""The verdict of a diagnosis, and the evidence it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from bot.adapters.slack.blocks import Block, Leaf, bold, bullets, fit, paragraph, rich, small, text
+from bot.adapters.slack.text import fallback
+from bot.adapters.slack.wanted import File, WantedMessage
+from bot.model import Diagnosis, Finding, Severity
+
+SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.UNKNOWN: "⚪", Severity.OK: "🟢"}
+_LISTED: Final = 6
+"""Findings listed per kind; the archive has them all."""
+_FINDING_LIMIT: Final = 500
+_SUBJECT_LIMIT: Final = 200
+
+
+def verdict(diagnosis: Diagnosis) -> WantedMessage:
+    """Verdict first, then the root finding, its consequences, the rest, and what is not known."""
+    found = diagnosis.verdict
+    sign = SIGNS[found.severity]
+    blocks: list[Block] = [rich(paragraph(bold(f"{sign} {found.sentence}", 1_000)))]
+    if found.root is not None:
+        blocks.append(rich(paragraph(bold("Root: "), *_finding(found.root))))
+    known = [f for f in found.consequences if f.severity is not Severity.UNKNOWN]
+    others = [f for f in found.others if f.severity not in {Severity.UNKNOWN, Severity.OK}]
+    unknown = [f for f in diagnosis.findings if f.severity is Severity.UNKNOWN and f != found.root]
+    blocks += _listed("Follows from it", known)
+    blocks += _listed("Also found", others)
+    blocks += _listed("Unknown, could not be read", unknown)
+    blocks.append(small(_basis(diagnosis), 1_000))
+    shown, _ = fit(blocks)
+    return WantedMessage(key=f"verdict:{diagnosis.id}", blocks=shown, text=fallback(f"{sign} {found.sentence}"))
+
+
+def evidence(diagnosis: Diagnosis) -> WantedMessage | None:
+    """The snapshot archive, attached once; None where nothing could be read."""
+    if diagnosis.snapshot_id is None:
+        return None
+    seal = f", SHA-256 {diagnosis.snapshot_digest[:12]}" if diagnosis.snapshot_digest else ""
+    words = f"Evidence of this verdict: everything natsmedic read{seal}. `nats audit analyze` reads the archive too."
+    name = f"evidence-{diagnosis.snapshot_id}.zip"
+    return WantedMessage(
+        key=f"evidence:{diagnosis.id}",
+        text=fallback(words),
+        file=File(name=name, title=name, snapshot=diagnosis.snapshot_id),
+    )
+
+
+def _finding(finding: Finding) -> list[Leaf]:
+    return [
+        text(f"{SIGNS[finding.severity]} "),
+        bold(str(finding.subject), _SUBJECT_LIMIT),
+        text(f": {finding.sentence}", _FINDING_LIMIT),
+    ]
+
+
+def _listed(title: str, findings: Sequence[Finding]) -> list[Block]:
+    if not findings:
+        return []
+    parts = [paragraph(bold(title)), bullets(_finding(one) for one in findings[:_LISTED])]
+    left = len(findings) - _LISTED
+    if left > 0:
+        parts.append(paragraph(text(f"and {left} more, all in the evidence")))
+    return [rich(*parts)]
+
+
+def _basis(diagnosis: Diagnosis) -> str:
+    found = diagnosis.verdict
+    rests_on = [found.root, *found.consequences] if found.root else [*found.others]
+    parts = [f"Runbook {diagnosis.runbook}"]
+    checks = _distinct(one.check for one in rests_on)
+    parts += [f"checks {', '.join(checks)}"] if checks else []
+    parts += _distinct(one.issue for one in rests_on if one.issue)
+    seconds = (diagnosis.ended_at - diagnosis.started_at).total_seconds()
+    parts += [f"took {seconds:.1f} s", f"reason: {diagnosis.reason}"]
+    return " · ".join(parts)
+
+
+def _distinct(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

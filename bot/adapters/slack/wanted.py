@@ -1,0 +1,94 @@
+"""What a thread should look like: the stored case of an incident, and the messages it asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from bot.adapters.slack.blocks import Block
+from bot.model import Approval, Diagnosis, Execution, Incident, JsonObject, Proposal, SnapshotId, digest
+from bot.ports import Store
+
+APPROVE: Final = "approve"
+DENY: Final = "deny"
+DETAILS: Final = "details"
+"""action_ids of a proposal's buttons."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalCase:
+    """A proposal with what people and the bot have done about it."""
+
+    proposal: Proposal
+    approvals: tuple[Approval, ...] = ()
+    execution: Execution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything stored about one incident that its thread shows."""
+
+    incident: Incident
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """Oldest first."""
+    proposals: tuple[ProposalCase, ...] = ()
+    """Oldest first."""
+    lock_holder: str | None = None
+    """The execution that holds the cluster's target lock."""
+
+    @property
+    def last_diagnosis(self) -> Diagnosis | None:
+        """The diagnosis the incident stands on."""
+        named = next((d for d in self.diagnoses if d.id == self.incident.last_diagnosis), None)
+        return named or (self.diagnoses[-1] if self.diagnoses else None)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file of the thread; its name is how it is found again. `text` is its content, else the archive of `snapshot` is."""
+
+    name: str
+    title: str
+    text: str | None = None
+    snapshot: SnapshotId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantedMessage:
+    """One message as Slack should show it. `text` is the fallback, already safe. A message with a file is posted once and never edited."""
+
+    key: str
+    text: str
+    blocks: tuple[Block, ...] = ()
+    thread: bool = True
+    file: File | None = None
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        shown: JsonObject = {
+            "text": self.text,
+            "blocks": list(self.blocks),
+            "file": self.file.name if self.file else None,
+        }
+        object.__setattr__(self, "digest", digest(shown))
+
+    @property
+    def urgent(self) -> bool:
+        """True for what people wait for: the board, proposals and their runs."""
+        return self.key.partition(":")[0] in {"board", "proposal", "execution"}
+
+
+async def load(store: Store, incident: Incident) -> Case:
+    """Read the whole case from the store; raises StoreError."""
+    diagnoses = sorted(await store.diagnoses(incident.id), key=lambda d: d.started_at)
+    proposals = sorted(await store.proposals(incident.id), key=lambda p: p.created_at)
+    cases = [
+        ProposalCase(
+            proposal=proposal,
+            approvals=tuple(sorted(await store.approvals(proposal.id), key=lambda a: a.at)),
+            execution=await store.execution_of(proposal.id),
+        )
+        for proposal in proposals
+    ]
+    holder = None if incident.cluster is None else (await store.fence(incident.cluster))[0]
+    return Case(incident=incident, diagnoses=tuple(diagnoses), proposals=tuple(cases), lock_holder=holder)

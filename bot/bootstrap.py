@@ -1,0 +1,230 @@
+"""The composition root: the only file that names concrete classes. Everything else receives ports."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from bot.adapters.clock import SystemClock
+from bot.adapters.database import SqlStore
+from bot.adapters.engine import DbosEngine
+from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster
+from bot.adapters.slack import SlackAdapter
+from bot.adapters.webhooks import PARSERS, serve_http, webhook_app
+from bot.errors import SettingsError
+from bot.flow.approval import ApprovalDesk
+from bot.flow.diagnosis import Diagnoser
+from bot.flow.execution import Executor
+from bot.flow.intake import Intake
+from bot.flow.stages import Stages
+from bot.flow.sweep import Sweeper
+from bot.model import IncidentId, Person, SlackUser
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Steps
+from bot import registry as registries
+from bot.registry import Registry
+from bot.settings import Mode, Settings
+
+log = structlog.get_logger(__name__)
+
+EXECUTOR_ID = "natsmedic"
+"""One process per SQLite database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
+
+
+def registry() -> Registry:
+    """Find runbooks and actions; a bad one is refused here, at start."""
+    return registries.load()
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGenerator[SqlStore]:
+    """Open the configured database, for reading beside a serving process or for serving."""
+    async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only) as store:
+        yield store
+
+
+class _Chat:
+    """Forwards to the chat once there is one: flow needs a chat, and the Slack adapter needs flow."""
+
+    def __init__(self) -> None:
+        self.target: Chat | None = None
+
+    def nudge(self, incident: IncidentId) -> None:
+        if self.target is not None:
+            self.target.nudge(incident)
+
+
+class _Handlers(Mapping[Phase, PhaseHandler]):
+    """Phase handlers, filled in after the engine that will call them exists."""
+
+    def __init__(self) -> None:
+        self.known: dict[Phase, PhaseHandler] = {}
+
+    def __getitem__(self, phase: Phase) -> PhaseHandler:
+        async def handle(key: str, steps: Steps) -> None:
+            await self.known[phase](key, steps)
+
+        return handle
+
+    def __iter__(self) -> Iterator[Phase]:
+        return iter(Phase)
+
+    def __len__(self) -> int:
+        return len(Phase)
+
+
+class NoDirectory:
+    """Knows nobody: without Slack nobody can approve."""
+
+    async def look_up(self, user: SlackUser, *, fresh: bool = False) -> Person:
+        """Return a person who may do nothing."""
+        del fresh
+        return Person(
+            user=user,
+            key=f"{user.team_id}/{user.user_id}",
+            human=False,
+            active=False,
+            guest=False,
+            home_workspace=False,
+            groups=frozenset(),
+            looked_up_at=SystemClock().now(),
+            problem="no Slack is configured",
+        )
+
+
+@dataclass(frozen=True)
+class Bot:
+    """The wired phases."""
+
+    intake: Intake
+    diagnoser: Diagnoser
+    desk: ApprovalDesk
+    executor: Executor
+    sweeper: Sweeper
+
+
+def wire(
+    settings: Settings,
+    *,
+    store: SqlStore,
+    engine: Engine,
+    clock: Clock,
+    chat: Chat,
+    directory: Directory,
+    readers: Mapping[str, NatsReaders],
+    writers: Mapping[str, NatsWriters],
+    found: Registry,
+) -> Bot:
+    """Put the phases together. Only the executor gets writers, and only in mode approve."""
+    stages = Stages(found.actions)
+    rules = settings.policy
+    diagnoser = Diagnoser(
+        store=store,
+        clock=clock,
+        chat=chat,
+        readers=readers,
+        runbooks=found.runbooks,
+        stages=stages,
+        rules=rules,
+        mode=settings.mode,
+        thresholds=settings.thresholds,
+    )
+    desk = ApprovalDesk(
+        store=store, directory=directory, readers=readers, stages=stages, rules=rules, engine=engine, clock=clock, chat=chat
+    )
+    executor = Executor(
+        store=store,
+        stages=stages,
+        readers=readers,
+        writers=writers if settings.mode is Mode.APPROVE else {},
+        directory=directory,
+        rules=rules,
+        engine=engine,
+        clock=clock,
+        chat=chat,
+    )
+    intake = Intake(
+        store=store,
+        engine=engine,
+        clock=clock,
+        chat=chat,
+        clusters=settings.clusters,
+        parsers={name: PARSERS[source.kind] for name, source in settings.webhooks.sources.items()},
+        max_queue=settings.webhooks.max_queue,
+    )
+    return Bot(intake, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
+
+
+async def serve(settings: Settings) -> None:
+    """Run the bot until SIGTERM or SIGINT. Raises NatsmedicError where it cannot start."""
+    if not settings.webhooks.sources:
+        raise SettingsError("webhooks.sources is empty, so no alert could ever come in: add a source with its own secret.")
+    found = registry()
+    found.check_thresholds(settings.thresholds)
+    clock = SystemClock()
+    chat = _Chat()
+    handlers = _Handlers()
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings))
+        store.acquire_process_lock()
+        readers, writers = await _connect(settings, clock, stack)
+        engine = DbosEngine(settings.database.url, EXECUTOR_ID, handlers)
+        directory: Directory = NoDirectory()
+        slack = None
+        if settings.slack is not None:
+            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock)
+            directory = slack.directory
+            chat.target = slack.chat
+        bot = wire(
+            settings,
+            store=store,
+            engine=engine,
+            clock=clock,
+            chat=chat,
+            directory=directory,
+            readers=readers,
+            writers=writers,
+            found=found,
+        )
+        handlers.known |= {Phase.INTAKE: bot.intake.run, Phase.DIAGNOSIS: bot.diagnoser.run, Phase.EXECUTION: bot.executor.run}
+        await engine.launch()
+        stack.push_async_callback(engine.shutdown)
+        if slack is not None:
+            await slack.start(bot.desk)
+            stack.push_async_callback(slack.stop)
+        sweeping = asyncio.create_task(bot.sweeper.run())
+        stack.callback(sweeping.cancel)
+        slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
+        app = webhook_app(settings.webhooks, bot.intake, slack_handler=slack_handler)
+        log.info("natsmedic serves", listen=settings.webhooks.listen, mode=settings.mode, clusters=[c.name for c in settings.clusters])
+        await serve_http(app, settings.webhooks.listen, until=_stop_signal())
+
+
+async def _connect(
+    settings: Settings, clock: Clock, stack: AsyncExitStack
+) -> tuple[dict[str, NatsReaders], dict[str, NatsWriters]]:
+    readers: dict[str, NatsReaders] = {}
+    writers: dict[str, NatsWriters] = {}
+    for cluster in settings.clusters:
+        reading, writing = await connect_cluster(cluster, clock)
+        stack.push_async_callback(reading.aclose)
+        readers[cluster.name] = reading
+        if writing is not None:
+            stack.push_async_callback(writing.aclose)
+            writers[cluster.name] = writing
+    return readers, writers
+
+
+def _stop_signal() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+

@@ -1,0 +1,122 @@
+"""`natsmedic proposals`: what was offered, who decided, and how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from bot.cli import draw
+from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
+from bot.errors import BadInput
+from bot.model import Approval, Execution, IncidentId, JsonObject, Proposal, Record, Stage
+from bot.settings import Settings
+
+app = typer.Typer(help="Proposals.", no_args_is_help=True)
+
+
+class Offer(Record):
+    """A proposal with what became of it."""
+
+    proposal: Proposal
+    approvals: tuple[Approval, ...]
+    execution: Execution | None
+
+
+@app.command(name="list")
+def list_proposals(
+    context: typer.Context,
+    incident: Annotated[
+        str | None, typer.Option("--incident", metavar="ID", help="Only those of this incident.")
+    ] = None,
+    active: Annotated[bool, typer.Option("--active", help="Leave out those in a final state.")] = False,
+    format_: FormatOption = Format.TABLE,
+    config: ConfigFile = None,
+) -> None:
+    """List proposals, oldest first."""
+    found = run(_proposals(settings_of(context, config), incident, active=active))
+    if format_ is Format.JSON:
+        draw.as_json([_public(proposal) for proposal in found])
+        return
+    columns = ("id", "created", "state", "risk", "subject", "title")
+    rows = ((p.id, draw.when(p.created_at), p.state, p.risk, str(p.subject), p.title) for p in found)
+    draw.table("Proposals", columns, rows)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    proposal: Annotated[str, typer.Argument(metavar="ID")],
+    format_: FormatOption = Format.TABLE,
+    config: ConfigFile = None,
+) -> None:
+    """Show one proposal: stages, diff, who decided, and the execution."""
+    offer = run(_offer(settings_of(context, config), proposal))
+    if format_ is Format.JSON:
+        draw.as_json(offer.model_dump(mode="json") | {"proposal": _public(offer.proposal)})
+    else:
+        draw.lines(_told(offer))
+
+
+def _public(proposal: Proposal) -> JsonObject:
+    """Return the proposal with its digest, which approvals name, and without the buttons' id."""
+    return proposal.model_dump(mode="json", exclude={"button"}) | {"digest": proposal.digest}
+
+
+def _told(offer: Offer) -> Iterator[tuple[str, str]]:
+    proposal = offer.proposal
+    yield "proposal", proposal.id
+    yield "title", proposal.title
+    yield "why", proposal.why
+    yield "subject", str(proposal.subject)
+    yield "risk", proposal.risk
+    yield "state", f"{proposal.state} {proposal.state_reason}".strip()
+    yield "digest", proposal.digest
+    yield "expires", draw.when(proposal.expires_at)
+    for number, stage in enumerate(proposal.stages, start=1):
+        yield from _told_stage(number, stage)
+    for sentence in proposal.guidance:
+        yield "by hand", sentence
+    for sentence in proposal.cautions:
+        yield "caution", sentence
+    for approval in offer.approvals:
+        yield (
+            f"{approval.choice} {draw.when(approval.at)}",
+            f"{approval.person} ({', '.join(approval.groups)}): {approval.reason}",
+        )
+    if offer.execution is not None:
+        yield "execution", f"{offer.execution.id} {offer.execution.state} {offer.execution.sentence}".strip()
+        for run_ in offer.execution.stages:
+            yield f"stage {run_.index + 1}", f"{run_.state} {run_.sentence}".strip()
+
+
+def _told_stage(number: int, stage: Stage) -> Iterator[tuple[str, str]]:
+    yield f"stage {number}", f"{stage.kind}: {stage.preview.summary}"
+    yield "  blast radius", stage.preview.blast_radius
+    yield "  way back", stage.preview.way_back
+    for effect in stage.preview.effects:
+        yield "  effect", effect
+    if stage.preview.diff:
+        yield "", stage.preview.diff
+
+
+async def _proposals(settings: Settings, incident: str | None, *, active: bool) -> Sequence[Proposal]:
+    from bot.bootstrap import open_store
+
+    async with open_store(settings, read_only=True) as store:
+        return await store.proposals(IncidentId(incident) if incident else None, active_only=active)
+
+
+async def _offer(settings: Settings, proposal: str) -> Offer:
+    from bot.bootstrap import open_store
+
+    async with open_store(settings, read_only=True) as store:
+        found = await store.get(Proposal, proposal)
+        if found is None:
+            raise BadInput(f"There is no proposal {proposal}. `natsmedic proposals list` shows what there is.")
+        return Offer(
+            proposal=found,
+            approvals=tuple(await store.approvals(proposal)),
+            execution=await store.execution_of(proposal),
+        )

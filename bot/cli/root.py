@@ -1,0 +1,52 @@
+"""The command tree."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bot.cli import audit, config, incidents, proposals, runbooks, serve
+from bot.cli.session import CarefulGroup, ConfigFile, Session
+
+app = typer.Typer(
+    name="natsmedic",
+    cls=CarefulGroup,
+    help="Finds what is wrong with NATS and JetStream, and repairs it after the right people approved it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(config.app, name="config")
+app.add_typer(audit.app, name="audit")
+app.add_typer(incidents.app, name="incidents")
+app.add_typer(proposals.app, name="proposals")
+app.command(name="serve")(serve.serve)
+app.command(name="runbooks")(runbooks.runbooks)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config_file: ConfigFile = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    """Take the global options."""
+    del debug  # read by CarefulGroup from the parameters
+    context.obj = Session(config=config_file or Path("natsmedic.yaml"))
+
+
+@app.command(name="version")
+def show_version() -> None:
+    """Print the version."""
+    try:
+        typer.echo(f"natsmedic {version('natsmedic')}")
+    except PackageNotFoundError:
+        typer.echo("natsmedic (not installed: runs from a checkout)")
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    app()

@@ -1,0 +1,73 @@
+"""What every command shares: which config file, how errors end, how to run async code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+from bot.cli.draw import visible
+from bot.errors import NatsmedicError
+from bot.settings import Settings, load
+
+T = TypeVar("T")
+
+FAILURE: Final = 2
+"""Exit code of every error that natsmedic names; 1 is kept for *looked, and it is bad*."""
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="NATSMEDIC_CONFIG",
+        metavar="FILE",
+        help="The settings. Default: ./natsmedic.yaml",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to show the answer.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What the global options say."""
+
+    config: Path
+
+
+def settings_of(context: typer.Context, config: Path | None) -> Settings:
+    """Load the settings; a command's own --config wins over the global one."""
+    session = context.ensure_object(Session)
+    return load(config or session.config, os.environ)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's async part."""
+    return asyncio.run(work)
+
+
+class CarefulGroup(TyperGroup):
+    """Turns the errors natsmedic names into their sentence on stderr and exit code 2; `--debug` shows where they come from."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  click's own signature
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except NatsmedicError as error:
+            if ctx.params.get("debug"):
+                raise
+            typer.echo(f"natsmedic: {visible(str(error), lines=True)}", err=True)
+            raise typer.Exit(FAILURE) from None

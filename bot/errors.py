@@ -1,0 +1,125 @@
+"""Every error natsmedic raises on purpose, as one tree; whether a retry helps is in the type.
+
+NatsmedicError
+├── BadInput                 the caller's words are wrong: settings, webhook body, command. A retry never helps.
+│   └── SettingsError        a configuration value; names the key, the problem and the way out
+├── Unreadable               a fact could not be read: it is unknown, never healthy. A later retry may help.
+│   ├── ReadDenied           the credential may not read it. A retry never helps.
+│   ├── ReadTimedOut         nobody answered in time
+│   ├── NotInVersion         the server does not know this question
+│   └── Unreachable          no connection to the cluster
+├── WriteError               a change was asked for
+│   ├── NotApplied           definitely not applied: a definite answer says so
+│   │   ├── WriteDenied      the credential may not do it
+│   │   ├── ApiRefused       the JetStream API answered with an error; carries err_code
+│   │   └── NoResponders     nobody serves the subject
+│   └── OutcomeUnknown       sent, no answer: applied or not is unknown; read the receipt, never resend blindly
+├── Refused                  natsmedic itself says no: policy, drift, lock, precondition; carries the reasons
+└── StoreError               the database could not do it
+    ├── StoreBusy            locked or overloaded: a retry helps
+    ├── StoreConflict        a row that must be unique is there already, or one it refers to is not
+    └── AuditBroken          the audit chain does not verify: nothing may be applied
+"""
+
+from __future__ import annotations
+
+
+class NatsmedicError(Exception):
+    """The root; `str(error)` is one sentence for a person: what was observed, what was expected, the way out."""
+
+    retry_helps = False
+
+
+class BadInput(NatsmedicError):
+    """The input names a thing that is not there or has a value that cannot be."""
+
+
+class SettingsError(BadInput):
+    """A configuration value is wrong; the sentence names the key, the problem and the way out."""
+
+
+class Unreadable(NatsmedicError):
+    """A fact could not be read; whoever asked must treat it as unknown."""
+
+    retry_helps = True
+
+
+class ReadDenied(Unreadable):
+    """The server refused the question for lack of permission (nats-server reports it on the error callback only)."""
+
+    retry_helps = False
+
+
+class ReadTimedOut(Unreadable):
+    """Nobody answered before the deadline."""
+
+
+class NotInVersion(Unreadable):
+    """This server version does not have the endpoint (it answers an empty message with header `Status: 503`)."""
+
+    retry_helps = False
+
+
+class Unreachable(Unreadable):
+    """No connection to any server of the cluster."""
+
+
+class WriteError(NatsmedicError):
+    """A change to the world did not end in a clear success."""
+
+
+class NotApplied(WriteError):
+    """The change is definitely not applied."""
+
+
+class WriteDenied(NotApplied):
+    """The writing credential lacks the permission; nothing was applied."""
+
+
+class ApiRefused(NotApplied):
+    """The JetStream API answered the request with an error, so it was not applied.
+
+    `code` is the HTTP-like code, `err_code` JetStream's own (reference/nats.md 3.4).
+    """
+
+    def __init__(self, code: int, err_code: int, description: str) -> None:
+        super().__init__(f"JetStream refused the request: {description} (code {code}, err_code {err_code})")
+        self.code = code
+        self.err_code = err_code
+        self.description = description
+
+
+class NoResponders(NotApplied):
+    """Nobody serves the subject, so nothing received the request."""
+
+    retry_helps = True
+
+
+class OutcomeUnknown(WriteError):
+    """The request was sent and no answer came: only the receipt tells whether it was applied."""
+
+
+class Refused(NatsmedicError):
+    """natsmedic refuses; `reasons` are whole sentences that name what was observed."""
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(" ".join(reasons))
+        self.reasons = reasons
+
+
+class StoreError(NatsmedicError):
+    """The database did not do what it was asked."""
+
+
+class StoreBusy(StoreError):
+    """The database is locked or overloaded; nothing was written."""
+
+    retry_helps = True
+
+
+class StoreConflict(StoreError):
+    """The database refused a record that contradicts another one (uniqueness, reference); nothing was written."""
+
+
+class AuditBroken(StoreError):
+    """The audit chain does not verify, so nothing may be applied."""

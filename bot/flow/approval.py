@@ -1,0 +1,254 @@
+"""Phase 3: a person's click becomes one recorded decision, or a refusal that is said and audited.
+
+Authority is looked up at the click. The world is compared with the proposal's before an approval is recorded, and again before the first write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from bot import crashpoints
+from bot.errors import Unreadable
+from bot.flow.stages import Stages
+from bot.model import (
+    Approval,
+    ApprovalId,
+    AuditDraft,
+    Choice,
+    Execution,
+    ExecutionId,
+    ExecutionState,
+    OperationId,
+    Person,
+    Proposal,
+    ProposalState,
+    Record,
+    SlackUser,
+    StageRun,
+    StageState,
+    digest,
+)
+from bot.policy import Decision, check_form, decide, standing, typed_name
+from bot.ports import Chat, Clock, Directory, Engine, Phase, Readers, Store, Transaction
+from bot.settings import PolicySettings
+
+log = structlog.get_logger(__name__)
+
+
+class Click(Record):
+    """A button or a submitted form. `button` is the opaque id; it authorises nothing."""
+
+    user: SlackUser
+    button: str
+    choice: Choice
+
+
+class Answer(Record):
+    """What the clicker alone is told; `errors` by form field (`reason`, `typed_name`)."""
+
+    accepted: bool
+    sentence: str
+    errors: dict[str, str] = {}
+
+
+class Form(Record):
+    """What to ask the person. `typed_name` is the name that must be typed, None where none is."""
+
+    proposal: Proposal
+    ask_reason: bool = True
+    typed_name: str | None = None
+
+
+class ApprovalDesk:
+    """Decides on clicks."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        directory: Directory,
+        readers: Mapping[str, Readers],
+        stages: Stages,
+        rules: PolicySettings,
+        engine: Engine,
+        clock: Clock,
+        chat: Chat,
+    ) -> None:
+        self._store = store
+        self._directory = directory
+        self._readers = readers
+        self._stages = stages
+        self._rules = rules
+        self._engine = engine
+        self._clock = clock
+        self._chat = chat
+        self._turns: dict[str, asyncio.Lock] = {}
+
+    async def open(self, click: Click) -> Form | Answer:
+        """Answer a button: a form to fill in, or the refusal."""
+        proposal = await self._store.proposal_by_button(click.button)
+        if proposal is None:
+            return await self._refused(click, None, "This button belongs to no proposal natsmedic knows.", "unknown_button")
+        person = await self._directory.look_up(click.user)
+        decision = self._judge(proposal, await self._store.approvals(proposal.id), person, click.choice)
+        if not decision.allowed:
+            return await self._refused(click, proposal, decision.sentence, decision.reason, person)
+        return Form(proposal=proposal, typed_name=typed_name(proposal) if click.choice is Choice.APPROVE else None)
+
+    async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
+        """Record the decision of a submitted form. However often it is delivered, one person decides once."""
+        proposal = await self._store.proposal_by_button(click.button)
+        if proposal is None:
+            return await self._refused(click, None, "This form belongs to no proposal natsmedic knows.", "unknown_button")
+        wrong = check_form(proposal, click.choice, reason, typed_name)
+        if wrong:
+            codes = ", ".join(code for code, _ in wrong.values())
+            await self._refused(click, proposal, "The form is not complete.", codes)
+            return Answer(accepted=False, sentence="", errors={field: sentence for field, (_, sentence) in wrong.items()})
+        # One turn at a time per proposal: of 100 clicks the second sees what the first decided, and the cluster is read once.
+        async with self._turns.setdefault(proposal.id, asyncio.Lock()):
+            return await self._decide(click, proposal, reason.strip(), typed_name.strip())
+
+    async def refuse(self, click: Click, sentence: str) -> None:
+        """Audit a click that is wrong in itself, e.g. on a message that does not belong to the button."""
+        await self._refused(click, await self._store.proposal_by_button(click.button), sentence, "wrong_message")
+
+    async def _decide(self, click: Click, proposal: Proposal, reason: str, typed: str) -> Answer:
+        person = await self._directory.look_up(click.user)
+        current = await self._store.get(Proposal, proposal.id) or proposal
+        decision = self._judge(current, await self._store.approvals(proposal.id), person, click.choice)
+        if not decision.allowed:
+            return await self._refused(click, current, decision.sentence, decision.reason, person)
+        if click.choice is Choice.APPROVE:
+            refusal = await self._world_refuses(click, current, person)
+            if refusal is not None:
+                return refusal
+        async with self._store.begin() as tx:
+            current = await tx.get(Proposal, proposal.id) or proposal
+            decision = self._judge(current, await tx.approvals(proposal.id), person, click.choice)
+            recorded = await self._record(tx, click, current, person, reason, typed) if decision.allowed else None
+        if recorded is None:
+            return await self._refused(click, current, decision.sentence, decision.reason, person)
+        answer, execution = recorded
+        crashpoints.reached("P08")
+        self._chat.nudge(proposal.incident_id)
+        if execution is not None:
+            await self._engine.start(Phase.EXECUTION, execution.id)
+        return answer
+
+    def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, choice: Choice) -> Decision:
+        return decide(proposal, approvals, person, choice, self._rules, self._clock.now())
+
+    async def _world_refuses(self, click: Click, proposal: Proposal, person: Person) -> Answer | None:
+        """Compare the world with the proposal's; a difference voids the proposal and asks for a new diagnosis."""
+        try:
+            drift = await self._stages.drift(self._readers[proposal.cluster], proposal)
+        except Unreadable as error:
+            sentence = f"The cluster cannot be read right now, so nothing was recorded: {error} Try again."
+            return await self._refused(click, proposal, sentence, "unreadable", person)
+        if not drift:
+            return None
+        await supersede_drifted(self._store, proposal, drift)
+        self._chat.nudge(proposal.incident_id)
+        await self._engine.start(Phase.DIAGNOSIS, f"{proposal.incident_id}/drift of {proposal.id}")
+        sentence = "The world has moved since this was proposed, so it was not recorded: " + " ".join(drift)
+        return await self._refused(click, proposal, sentence, "drift", person)
+
+    async def _record(
+        self, tx: Transaction, click: Click, proposal: Proposal, person: Person, reason: str, typed: str
+    ) -> tuple[Answer, Execution | None]:
+        approval = Approval(
+            id=ApprovalId(f"app_{digest([proposal.id, person.key])[:26]}"),
+            proposal_id=proposal.id,
+            proposal_digest=proposal.digest,
+            choice=click.choice,
+            user=click.user,
+            person=person.key,
+            groups=tuple(sorted(person.groups)),
+            reason=reason,
+            typed_name=typed,
+            at=self._clock.now(),
+        )
+        await tx.put(approval)
+        await tx.audit(
+            AuditDraft(
+                kind="approval.recorded",
+                actor=person.key,
+                incident_id=proposal.incident_id,
+                subject=proposal.id,
+                sentence=f"{person.key} chose {click.choice}: {reason}",
+                data=approval.model_dump(mode="json"),
+            )
+        )
+        await tx.touch(proposal.incident_id)
+        if click.choice is Choice.DENY:
+            await tx.put(
+                proposal.model_copy(update={"state": ProposalState.DENIED, "state_reason": f"Denied by {person.key}: {reason}"})
+            )
+            return Answer(accepted=True, sentence="Denied. Nothing will be changed."), None
+        now = standing(proposal, await tx.approvals(proposal.id), self._rules)
+        if not now.satisfied:
+            missing = ", ".join(now.missing)
+            return Answer(accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. Still missing: {missing}."), None
+        await tx.put(proposal.model_copy(update={"state": ProposalState.APPROVED, "state_reason": ""}))
+        execution = queued(proposal, self._clock)
+        await tx.put(execution)
+        return Answer(accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. It starts now."), execution
+
+    async def _refused(
+        self, click: Click, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None
+    ) -> Answer:
+        log.info("click refused", code=code, proposal=proposal.id if proposal else None, user=click.user.user_id)
+        async with self._store.begin() as tx:
+            await tx.audit(
+                AuditDraft(
+                    kind="click.refused",
+                    actor=person.key if person else f"{click.user.team_id}/{click.user.user_id}",
+                    incident_id=proposal.incident_id if proposal else None,
+                    subject=proposal.id if proposal else "",
+                    sentence=sentence,
+                    data={"code": code, "choice": click.choice, "team": click.user.team_id, "user": click.user.user_id},
+                )
+            )
+        return Answer(accepted=False, sentence=sentence)
+
+
+def queued(proposal: Proposal, clock: Clock) -> Execution:
+    """Return the one execution a proposal can ever have: its id and its operation ids are derived from the proposal's."""
+    execution_id = ExecutionId(f"exec_{digest(proposal.id)[:26]}")
+    return Execution(
+        id=execution_id,
+        proposal_id=proposal.id,
+        incident_id=proposal.incident_id,
+        cluster=proposal.cluster,
+        state=ExecutionState.QUEUED,
+        stages=tuple(
+            StageRun(index=i, state=StageState.WAITING, operation_id=OperationId(f"op_{digest([execution_id, i])[:26]}"))
+            for i in range(len(proposal.stages))
+        ),
+        started_at=clock.now(),
+    )
+
+
+async def supersede_drifted(store: Store, proposal: Proposal, drift: tuple[str, ...]) -> None:
+    """Void a proposal whose world has moved, naming what moved. Its approvals stay on record and count for nothing."""
+    reason = "The world has moved: " + " ".join(drift)
+    async with store.begin() as tx:
+        current = await tx.get(Proposal, proposal.id)
+        if current is None or current.state.terminal:
+            return
+        await tx.put(current.model_copy(update={"state": ProposalState.SUPERSEDED, "state_reason": reason}))
+        await tx.touch(proposal.incident_id)
+        await tx.audit(
+            AuditDraft(
+                kind="proposal.superseded",
+                actor="bot",
+                incident_id=proposal.incident_id,
+                subject=proposal.id,
+                sentence=reason,
+                data={"drift": list(drift)},
+            )
+        )

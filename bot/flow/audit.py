@@ -1,0 +1,145 @@
+"""The audit chain, checked and exported. Pure: works on entries from the store and from an export alike.
+
+A row's hash covers its own fields and the hash of the row before, and sequence numbers have no gap, so an edit, a delete, an insert and a reorder
+all show. What a chain alone cannot show is a cut-off tail or a chain rewritten from some row on: that needs a checkpoint kept where the bot
+can't rewrite it (reference/safety.md 5.8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
+
+from bot.errors import BadInput
+from bot.model import GENESIS, AuditEntry, Record, canonical_json
+
+
+class Checkpoint(Record):
+    """The head of the chain at some moment, kept outside the database."""
+
+    seq: int
+    hash: str
+
+
+class ChainReport(Record):
+    """What a verification found."""
+
+    rows: int
+    """Rows that verify, counted from the first."""
+    first_bad_seq: int | None
+    """The first sequence number whose row is altered, missing or out of place; None where the chain is intact."""
+    reason: str
+    """One sentence."""
+    head_hash: str
+    """Hash of the last row that verifies; `GENESIS` where there is none."""
+    checkpoint_matched: bool | None = None
+    """Whether the checkpoint's row has the checkpoint's hash; None where no checkpoint was given."""
+
+    @property
+    def intact(self) -> bool:
+        """True where every row verifies and the checkpoint, if one was given, matches."""
+        return self.first_bad_seq is None
+
+    @property
+    def head(self) -> Checkpoint:
+        """The checkpoint to keep of this chain."""
+        return Checkpoint(seq=self.rows, hash=self.head_hash)
+
+
+class ChainVerifier:
+    """Verifies row by row, so that a reader may page through a long chain."""
+
+    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+        self._checkpoint = checkpoint
+        self._matched: bool | None = None if checkpoint is None else False
+        self._rows = 0
+        self._head = GENESIS
+        self._bad: tuple[int, str] | None = None
+
+    def add(self, entry: AuditEntry) -> bool:
+        """Check the next row; return False once a bad one was seen (later rows are then not judged)."""
+        if self._bad is None:
+            problem = self._problem(entry)
+            if problem is None:
+                self._rows, self._head = entry.seq, entry.hash
+            else:
+                self._bad = (self._rows + 1, problem)
+        return self._bad is None
+
+    def unreadable(self, reason: str) -> None:
+        """Record that the next row exists and can't be read as an entry at all."""
+        if self._bad is None:
+            self._bad = (self._rows + 1, reason)
+
+    def report(self) -> ChainReport:
+        """Return the verdict on the rows added so far, taking them for the whole chain."""
+        bad = self._bad or self._missing_tail()
+        return ChainReport(
+            rows=self._rows,
+            first_bad_seq=bad[0] if bad else None,
+            reason=bad[1] if bad else f"All {self._rows} rows verify{self._checkpoint_words()}.",
+            head_hash=self._head,
+            checkpoint_matched=self._matched,
+        )
+
+    def _problem(self, entry: AuditEntry) -> str | None:
+        expected = self._rows + 1
+        if entry.seq != expected:
+            return f"Row {expected} was expected and row {entry.seq} was found: rows are missing, inserted or out of order."
+        if entry.previous != self._head:
+            return f"Row {entry.seq} does not continue the row before it: one of the two was altered or replaced."
+        if entry.hash != entry.computed_hash():
+            return f"Row {entry.seq} was altered: its content does not have the hash it carries."
+        if self._checkpoint and entry.seq == self._checkpoint.seq:
+            self._matched = entry.hash == self._checkpoint.hash
+            if not self._matched:
+                return f"Row {entry.seq} is not the row of the checkpoint: the chain was rewritten at or before it."
+        return None
+
+    def _missing_tail(self) -> tuple[int, str] | None:
+        if self._checkpoint is None or self._checkpoint.seq <= self._rows:
+            return None
+        return self._rows + 1, (
+            f"The chain ends at row {self._rows} and the checkpoint was taken at row {self._checkpoint.seq}: the rows after {self._rows} were cut off."
+        )
+
+    def _checkpoint_words(self) -> str:
+        return f", and row {self._checkpoint.seq} matches the checkpoint" if self._checkpoint else ""
+
+
+def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = None) -> ChainReport:
+    """Verify a whole chain, from its first row on.
+
+    Without `checkpoint` a cut-off tail is not seen. A row with seq 0 or below is always out of place.
+    """
+    verifier = ChainVerifier(checkpoint)
+    for entry in entries:
+        if not verifier.add(entry):
+            break
+    return verifier.report()
+
+
+def export_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:
+    """Yield one line of canonical JSON per entry, without a line end.
+
+    A row verifies without natsmedic: the SHA-256 of the line's canonical JSON without its `hash` field is its `hash`.
+    """
+    for entry in entries:
+        yield canonical_json(entry.model_dump(mode="json"))
+
+
+def read_lines(lines: Iterable[str]) -> Iterator[AuditEntry]:
+    """Yield the entries of an export; raise `BadInput` with the line's number where a line is none. Empty lines are skipped."""
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield AuditEntry.model_validate_json(line)
+        except ValidationError as error:
+            raise BadInput(f"Line {number} of the export is not an audit entry: {_first_problem(error)}.") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part) for part in first['loc']) or 'line'}: {first['msg']}"

@@ -1,0 +1,277 @@
+"""Phase 2: gather once, examine, rank, propose. Reads only; ends in a stored Diagnosis and, where something can be repaired, proposals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import NamedTuple
+
+import structlog
+
+from bot.errors import NatsmedicError, Unreadable
+from bot.flow.ranking import rank
+from bot.flow.stages import Stages
+from bot.model import (
+    AuditDraft,
+    Diagnosis,
+    DiagnosisId,
+    Endpoint,
+    Finding,
+    Focus,
+    Incident,
+    IncidentId,
+    IncidentState,
+    Layer,
+    Proposal,
+    ProposalId,
+    ProposalState,
+    Severity,
+    Snapshot,
+    Subject,
+    Verdict,
+    digest,
+    new_id,
+)
+from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
+from bot.runbook import Proposed, Runbook, Thresholds
+from bot.settings import Mode, PolicySettings
+
+log = structlog.get_logger(__name__)
+
+FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
+    "account": ("account", "account_name"),
+    "stream": ("stream", "stream_name"),
+    "consumer": ("consumer", "consumer_name"),
+    "server": ("server_name",),
+}
+"""Labels of prometheus-nats-exporter and nats-surveyor that name the thing (reference/nats.md 5.1, 5.2)."""
+
+
+GUIDANCE_SECONDS = 86_400
+"""Guidance waits for nobody's approval; a day later the cluster it was written for is another one."""
+
+
+class _Judgement(NamedTuple):
+    snapshot: Snapshot | None
+    runbook: Runbook
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+    proposed: tuple[Proposed, ...]
+
+
+def focus_of(labels: Mapping[str, str]) -> Focus:
+    """Return what an alert's labels point at. A hint: every target acted on is read from the cluster."""
+    found = {field: next((labels[name] for name in names if labels.get(name)), None) for field, names in FOCUS_LABELS.items()}
+    return Focus(**found)
+
+
+def runbook_for(alert: str, runbooks: Sequence[Runbook]) -> Runbook:
+    """Return the runbook that answers this alert name; an unknown alert gets the first one, whose checks cover the most."""
+    return next((r for r in runbooks if alert in r.alerts), max(runbooks, key=lambda r: len(r.checks)))
+
+
+class Diagnoser:
+    """Runs diagnoses. Holds Readers only."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        chat: Chat,
+        readers: Mapping[str, Readers],
+        runbooks: Sequence[Runbook],
+        stages: Stages,
+        rules: PolicySettings,
+        mode: Mode,
+        thresholds: Mapping[str, Thresholds],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._chat = chat
+        self._readers = readers
+        self._runbooks = runbooks
+        self._stages = stages
+        self._rules = rules
+        self._mode = mode
+        self._thresholds = thresholds
+
+    async def run(self, key: str, steps: Steps) -> None:
+        """Diagnose for `key` = `<incident id>/<reason>`; the same key never diagnoses twice."""
+        incident_id, _, reason = key.partition("/")
+
+        async def work() -> str:
+            return await self._run(IncidentId(incident_id), reason, DiagnosisId(f"diag_{digest(key)[:26]}"))
+
+        await steps.run("diagnose", work)
+        self._chat.nudge(IncidentId(incident_id))
+
+    async def _run(self, incident_id: IncidentId, reason: str, diagnosis_id: DiagnosisId) -> str:
+        incident = await self._store.get(Incident, incident_id)
+        if incident is None or incident.cluster is None or await self._store.get(Diagnosis, diagnosis_id) is not None:
+            return "nothing to do"
+        started = self._clock.now()
+        focus = focus_of(incident.labels)
+        judged = await self._judge(incident, focus)
+        snapshot_digest = await self._store.save_snapshot(judged.snapshot) if judged.snapshot else None
+        diagnosis = Diagnosis(
+            id=diagnosis_id,
+            incident_id=incident_id,
+            runbook=judged.runbook.code,
+            snapshot_id=judged.snapshot.id if judged.snapshot else None,
+            snapshot_digest=snapshot_digest,
+            started_at=started,
+            ended_at=self._clock.now(),
+            verdict=judged.verdict,
+            findings=judged.findings,
+            reason=reason,
+        )
+        proposals = [await self._proposal(incident, diagnosis, one) for one in judged.proposed]
+        async with self._store.begin() as tx:
+            await self._commit(tx, diagnosis, proposals)
+        return diagnosis.verdict.severity
+
+    async def _judge(self, incident: Incident, focus: Focus) -> _Judgement:
+        cluster = incident.cluster or ""
+        runbook = runbook_for(incident.title, self._runbooks)
+        thresholds = runbook.values(self._thresholds.get(runbook.code))
+        try:
+            interval = thresholds.get("settle", runbook.interval)
+            snapshot = await self._readers[cluster].gather(runbook.needs, rounds=runbook.rounds, interval=interval)
+        except Unreadable as error:
+            finding = unreadable(cluster, error)
+            return _Judgement(None, runbook, (finding,), rank([finding]), ())
+        return await asyncio.to_thread(examine, snapshot, runbook, thresholds, focus)
+
+    async def _proposal(self, incident: Incident, diagnosis: Diagnosis, proposed: Proposed) -> Proposal:
+        readers = self._readers[incident.cluster or ""]
+        draft = proposed.draft
+        plan = await self._stages.plan(readers, draft)
+        now = self._clock.now()
+        waits = bool(plan.stages) and self._mode is Mode.APPROVE
+        if plan.stages and self._mode is Mode.OBSERVE:
+            reason = "Mode observe: natsmedic shows what it would do and changes nothing."
+        else:
+            reason = ""
+        return Proposal(
+            id=ProposalId(new_id("prop")),
+            incident_id=incident.id,
+            diagnosis_id=diagnosis.id,
+            cluster=incident.cluster or "",
+            subject=proposed.subject,
+            title=draft.title,
+            why=draft.why,
+            risk=plan.risk,
+            stages=plan.stages,
+            guidance=(*draft.guidance, *plan.guidance),
+            cautions=draft.cautions,
+            world=plan.world,
+            state=ProposalState.PENDING if waits else ProposalState.PROPOSED,
+            state_reason=reason,
+            button=new_id("btn"),
+            created_at=now,
+            expires_at=now + timedelta(seconds=self._rules.expiry_seconds.get(plan.risk, GUIDANCE_SECONDS)),
+        )
+
+    async def _commit(self, tx: Transaction, diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> None:
+        incident = await tx.get(Incident, diagnosis.incident_id)
+        if incident is None:
+            return
+        old = [p for p in await tx.proposals(incident.id) if p.state in {ProposalState.PENDING, ProposalState.PROPOSED}]
+        kept = {_same(p) for p in old} & {_same(p) for p in proposals}
+        fresh = [p for p in proposals if _same(p) not in kept]
+        for proposal in old:
+            if _same(proposal) not in kept:
+                await self._supersede(tx, proposal, fresh[0].id if fresh else None)
+        await tx.put(diagnosis)
+        for proposal in fresh:
+            await tx.put(proposal)
+            await tx.audit(
+                AuditDraft(
+                    kind="proposal.created",
+                    actor="bot",
+                    incident_id=incident.id,
+                    subject=proposal.id,
+                    sentence=f"Proposed: {proposal.title}",
+                    data={"digest": proposal.digest, "proposal": proposal.model_dump(mode="json", exclude={"button"})},
+                )
+            )
+        await tx.put(
+            incident.model_copy(
+                update={
+                    "last_diagnosis": diagnosis.id,
+                    "state": _state_after(incident, diagnosis),
+                    "updated_at": self._clock.now(),
+                    "revision": incident.revision + 1,
+                }
+            )
+        )
+        await tx.audit(
+            AuditDraft(
+                kind="diagnosis.done",
+                actor="bot",
+                incident_id=incident.id,
+                subject=diagnosis.id,
+                sentence=diagnosis.verdict.sentence,
+                data={"snapshot": diagnosis.snapshot_digest, "severity": diagnosis.verdict.severity, "reason": diagnosis.reason},
+            )
+        )
+
+    async def _supersede(self, tx: Transaction, proposal: Proposal, by: ProposalId | None) -> None:
+        reason = "A newer diagnosis proposes something else." if by else "A newer diagnosis no longer proposes it."
+        await tx.put(
+            proposal.model_copy(update={"state": ProposalState.SUPERSEDED, "state_reason": reason, "superseded_by": by})
+        )
+        await tx.audit(
+            AuditDraft(kind="proposal.superseded", actor="bot", incident_id=proposal.incident_id, subject=proposal.id, sentence=reason)
+        )
+
+
+def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus: Focus) -> _Judgement:
+    """Judge a snapshot offline. A check that breaks is an unknown fact, named as such, and never hides the others."""
+    findings: list[Finding] = []
+    for check in runbook.checks:
+        try:
+            findings += check.examine(snapshot, thresholds, focus)
+        except Exception as error:  # a broken check must not hide what the others found; it is reported as unknown
+            log.exception("a check failed", check=check.code, snapshot=snapshot.id)
+            findings.append(
+                Finding(
+                    check=check.code,
+                    layer=check.layer,
+                    subject=Subject(cluster=snapshot.cluster),
+                    severity=Severity.UNKNOWN,
+                    sentence=f"Check {check.code} failed on this snapshot ({type(error).__name__}), so its answer is unknown.",
+                )
+            )
+    proposed = tuple(runbook.propose(snapshot, findings, thresholds, focus))
+    return _Judgement(snapshot, runbook, tuple(findings), rank(findings), proposed)
+
+
+def unreadable(cluster: str, error: NatsmedicError) -> Finding:
+    """Return the finding for a cluster of which nothing could be read."""
+    return Finding(
+        check="CLUSTER_READABLE",
+        layer=Layer.REACHABILITY,
+        subject=Subject(cluster=cluster),
+        severity=Severity.UNKNOWN,
+        sentence=f"Nothing could be read from cluster {cluster}: {error}",
+        evidence={"needs": [e.value for e in Endpoint]},
+    )
+
+
+def _same(proposal: Proposal) -> str:
+    """What makes two proposals the same offer: what runs, on what, in which world."""
+    return digest(proposal.model_dump(mode="json", include={"subject", "stages", "world", "guidance", "title"}))
+
+
+def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:
+    healthy = diagnosis.verdict.severity is Severity.OK
+    if healthy and incident.state is IncidentState.CLEARED:
+        return IncidentState.CLOSED
+    if healthy and diagnosis.reason.startswith("after "):
+        return IncidentState.VERIFIED
+    return incident.state
+
+

@@ -1,0 +1,212 @@
+"""The written record of an execution: every change of state with its audit entry in one transaction, lock and fence among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bot.action import Check
+from bot.errors import BadInput, Refused
+from bot.model import (
+    AuditDraft,
+    Execution,
+    ExecutionId,
+    ExecutionState,
+    JsonObject,
+    Proposal,
+    ProposalState,
+    StageRun,
+    StageState,
+)
+from bot.ports import Chat, Clock, Store, Transaction
+
+Numbers = Mapping[str, str | int | None]
+
+_ENDED = {StageState.VERIFIED, StageState.NOT_APPLIED, StageState.FAILED, StageState.ROLLED_BACK}
+
+
+class Ledger:
+    """Writes executions and the proposals they belong to; nothing else does."""
+
+    def __init__(self, *, store: Store, clock: Clock, chat: Chat) -> None:
+        self._store = store
+        self._clock = clock
+        self._chat = chat
+
+    async def load(self, execution_id: ExecutionId) -> Execution:
+        """Return the execution as last committed."""
+        execution = await self._store.get(Execution, execution_id)
+        if execution is None:
+            raise BadInput(f"Execution {execution_id} is not in the database.")
+        return execution
+
+    async def proposal(self, execution: Execution) -> Proposal:
+        """Return the proposal that an execution runs."""
+        proposal = await self._store.get(Proposal, execution.proposal_id)
+        if proposal is None:
+            raise BadInput(f"Proposal {execution.proposal_id} is not in the database.")
+        return proposal
+
+    async def take_lock(self, execution: Execution) -> bool:
+        """Take the cluster's lock and write its fence number into the execution; False while another execution holds it."""
+        async with self._store.begin() as tx:
+            fence = await tx.take_lock(execution.cluster, execution.id)
+            if fence is None:
+                return False
+            current = await tx.get(Execution, execution.id) or execution
+            await tx.put(current.model_copy(update={"fence": fence}))
+        return True
+
+    async def still_ours(self, execution: Execution) -> bool:
+        """Re-read the fence, right before a call to the outside."""
+        current = await self.load(execution.id)
+        return await self._store.fence(execution.cluster) == (execution.id, current.fence)
+
+    async def applying(self, execution_id: ExecutionId) -> None:
+        """Everything the approval rests on holds: the first write may come."""
+        await self._change(
+            execution_id,
+            "execution.started",
+            "Approvals, expiry and world were checked again; it starts.",
+            state=ExecutionState.APPLYING,
+            proposal_state=ProposalState.APPLYING,
+        )
+
+    async def verifying(self, execution_id: ExecutionId) -> None:
+        """The last stage is applied; now reality decides."""
+        await self._change(
+            execution_id,
+            "execution.verifying",
+            "The last stage is applied; reality is read.",
+            state=ExecutionState.VERIFYING,
+            proposal_state=ProposalState.VERIFYING,
+        )
+
+    async def refuse(self, execution_id: ExecutionId, proposal_state: ProposalState, sentence: str) -> None:
+        """Stop before the first write and give the lock back."""
+        await self._change(
+            execution_id, "execution.refused", sentence, state=ExecutionState.REFUSED, proposal_state=proposal_state, release=True
+        )
+
+    async def end(self, execution_id: ExecutionId, state: ExecutionState, proposal_state: ProposalState, sentence: str) -> str:
+        """Write the end; the lock is released unless an outcome is still unknown."""
+        execution = await self.load(execution_id)
+        unknown = any(r.state is StageState.UNKNOWN for r in execution.stages)
+        await self._change(
+            execution_id, f"execution.{state}", sentence, state=state, proposal_state=proposal_state, release=not unknown
+        )
+        return state
+
+    async def intend(self, execution: Execution, index: int, check: Check) -> None:
+        """Commit the intent to send stage `index`, under the fence. Raises Refused where the lock is no longer ours."""
+
+        def change(run: StageRun) -> StageRun:
+            return run.model_copy(
+                update={
+                    "state": StageState.INTENDED,
+                    "intended_at": self._clock.now(),
+                    "before": check.before,
+                    "before_image": check.before_image,
+                    "sentence": "Sending.",
+                }
+            )
+
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution.id)
+            if await tx.take_lock(current.cluster, current.id) != current.fence:
+                raise Refused("Another execution holds this cluster's lock, so the change was not sent.")
+            await self._put_stage(tx, current, index, change, "stage.intended", data={"before": check.before_image, "world": check.world})
+        self._chat.nudge(execution.incident_id)
+
+    async def count_send(self, execution_id: ExecutionId, index: int) -> None:
+        """Count a send before it happens, so that a crash cannot forget it."""
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution_id)
+            await self._put_stage(tx, current, index, lambda r: r.model_copy(update={"sent": r.sent + 1}), "stage.sending")
+
+    async def stage(
+        self, execution_id: ExecutionId, index: int, state: StageState, sentence: str, *, after: Numbers | None = None
+    ) -> StageRun:
+        """Write what became of a stage and return it."""
+        now = self._clock.now()
+
+        def change(run: StageRun) -> StageRun:
+            update: dict[str, object] = {"state": state, "sentence": sentence}
+            if after is not None:
+                update["after"] = dict(after)
+            if state is StageState.APPLIED:
+                update["applied_at"] = now
+            if state in _ENDED:
+                update["ended_at"] = now
+            return run.model_copy(update=update)
+
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution_id)
+            changed = await self._put_stage(tx, current, index, change, f"stage.{state}")
+        self._chat.nudge(current.incident_id)
+        return changed
+
+    async def _put_stage(
+        self,
+        tx: Transaction,
+        execution: Execution,
+        index: int,
+        change: Callable[[StageRun], StageRun],
+        kind: str,
+        data: JsonObject | None = None,
+    ) -> StageRun:
+        changed = change(execution.stages[index])
+        stages = tuple(changed if r.index == index else r for r in execution.stages)
+        await tx.put(execution.model_copy(update={"stages": stages}))
+        await tx.touch(execution.incident_id)
+        body: JsonObject = {"execution": execution.id, "stage": index, "operation": changed.operation_id, "sent": changed.sent}
+        await tx.audit(
+            AuditDraft(
+                kind=kind,
+                actor="bot",
+                incident_id=execution.incident_id,
+                subject=execution.proposal_id,
+                sentence=f"Stage {index + 1} of {len(stages)}: {changed.sentence}",
+                data=body | {"after": changed.after} | (data or {}),
+            )
+        )
+        return changed
+
+    async def _change(
+        self,
+        execution_id: ExecutionId,
+        kind: str,
+        sentence: str,
+        *,
+        state: ExecutionState,
+        proposal_state: ProposalState,
+        release: bool = False,
+    ) -> None:
+        async with self._store.begin() as tx:
+            execution = await self._locked(tx, execution_id)
+            update: dict[str, object] = {"state": state, "sentence": sentence}
+            if state.terminal:
+                update["ended_at"] = self._clock.now()
+            await tx.put(execution.model_copy(update=update))
+            proposal = await tx.get(Proposal, execution.proposal_id)
+            if proposal is not None and not proposal.state.terminal:
+                await tx.put(proposal.model_copy(update={"state": proposal_state, "state_reason": sentence}))
+            if release:
+                await tx.release_lock(execution.cluster, execution.id)
+            await tx.touch(execution.incident_id)
+            await tx.audit(
+                AuditDraft(
+                    kind=kind,
+                    actor="bot",
+                    incident_id=execution.incident_id,
+                    subject=execution.proposal_id,
+                    sentence=sentence,
+                    data={"execution": execution_id, "state": state, "fence": execution.fence},
+                )
+            )
+        self._chat.nudge(execution.incident_id)
+
+    async def _locked(self, tx: Transaction, execution_id: ExecutionId) -> Execution:
+        execution = await tx.get(Execution, execution_id)
+        if execution is None:
+            raise BadInput(f"Execution {execution_id} is not in the database.")
+        return execution

@@ -1,0 +1,91 @@
+"""Reads the world through actions: plans a draft's stages, and compares the world of a proposal with the world of now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bot.action import Action, Check, Draft
+from bot.errors import BadInput, Unreadable
+from bot.model import JsonObject, Proposal, Record, RiskClass, Stage, World
+from bot.ports import Readers
+
+AnyAction = Action[Any]
+"""An action whose parameter type is known only through its `params` record."""
+
+
+class Plan(Record):
+    """A draft as it can be offered: stages with previews, or none and the reasons as guidance."""
+
+    stages: tuple[Stage, ...]
+    guidance: tuple[str, ...]
+    world: World
+    risk: RiskClass
+
+
+class Stages:
+    """Turns stored `(kind, params)` into actions. Knows nothing of persons or approvals."""
+
+    def __init__(self, actions: Mapping[str, AnyAction]) -> None:
+        self._actions = actions
+
+    def action(self, kind: str, params: JsonObject) -> tuple[AnyAction, Record]:
+        """Return the action and its typed parameters. Raises BadInput for an unknown kind."""
+        try:
+            action = self._actions[kind]
+        except KeyError:
+            raise BadInput(f"No action of kind {kind!r} is registered; known: {', '.join(sorted(self._actions))}.") from None
+        return action, action.params.model_validate(params)
+
+    async def plan(self, readers: Readers, draft: Draft) -> Plan:
+        """Preview every stage and take the world. A refusal of the first stage turns the whole draft into guidance."""
+        if not draft.stages:
+            return Plan(stages=(), guidance=(), world={}, risk=RiskClass.READ)
+        try:
+            checks = await self._checks(readers, draft.stages)
+            stages = [await self._stage(readers, kind, params) for kind, params in draft.stages]
+        except Unreadable as error:
+            return Plan(stages=(), guidance=(f"Not offered: a fact it rests on could not be read. {error}",), world={}, risk=RiskClass.READ)
+        if checks[0].refusals:
+            return Plan(stages=(), guidance=tuple(f"Not offered: {r}" for r in checks[0].refusals), world={}, risk=RiskClass.READ)
+        risk = max((s.risk for s in stages), key=lambda r: r.rank)
+        return Plan(stages=tuple(stages), guidance=(), world=_union(checks), risk=risk)
+
+    async def check(self, readers: Readers, stage: Stage) -> Check:
+        """Run one stage's check. Raises Unreadable."""
+        action, params = self.action(stage.kind, stage.params)
+        return await action.check(readers, params)
+
+    async def drift(self, readers: Readers, proposal: Proposal) -> tuple[str, ...]:
+        """Return one sentence per field in which the world differs from the proposal's; empty when it is the same. Raises Unreadable."""
+        checks = await self._checks(readers, [(s.kind, s.params) for s in proposal.stages])
+        now = _union(checks)
+        moved = [
+            f"{field} was {_show(proposal.world.get(field))}, now {_show(now.get(field))}."
+            for field in sorted(proposal.world.keys() | now.keys())
+            if proposal.world.get(field) != now.get(field)
+        ]
+        return (*moved, *checks[0].refusals) if moved else checks[0].refusals
+
+    async def _checks(self, readers: Readers, stages: Sequence[tuple[str, JsonObject]]) -> list[Check]:
+        found: list[Check] = []
+        for kind, params in stages:
+            action, typed = self.action(kind, params)
+            found.append(await action.check(readers, typed))
+        return found
+
+    async def _stage(self, readers: Readers, kind: str, params: JsonObject) -> Stage:
+        action, typed = self.action(kind, params)
+        preview = await action.preview(readers, typed)
+        return Stage(kind=kind, params=params, risk=action.risk, preview=preview)
+
+
+def _union(checks: Sequence[Check]) -> World:
+    world: World = {}
+    for check in checks:
+        world |= check.world
+    return world
+
+
+def _show(value: object) -> str:
+    return "absent" if value is None else str(value)

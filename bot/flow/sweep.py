@@ -1,0 +1,78 @@
+"""Starts what nobody started, and ends what has run out: the reason why a crash between two phases loses nothing.
+
+Every phase is started by id and idempotent, so sweeping twice, or beside a running phase, does no harm.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from bot.errors import StoreError
+from bot.model import AuditDraft, Proposal, ProposalState
+from bot.ports import Chat, Clock, Engine, Phase, Store
+
+log = structlog.get_logger(__name__)
+
+SWEEP_SECONDS = 5.0
+"""An interrupted repair is resumed or escalated within 60 s of a restart (I7); expiry itself is checked at use."""
+
+
+class Sweeper:
+    """Runs beside the phases."""
+
+    def __init__(self, *, store: Store, engine: Engine, clock: Clock, chat: Chat) -> None:
+        self._store = store
+        self._engine = engine
+        self._clock = clock
+        self._chat = chat
+
+    async def run(self) -> None:
+        """Sweep for ever; an error of the database is logged and the next sweep tries again."""
+        while True:
+            try:
+                await self.sweep()
+            except StoreError as error:
+                log.warning("sweep postponed", error=str(error))
+            await self._clock.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> None:
+        """Sweep once."""
+        for delivery in await self._store.unprocessed_deliveries():
+            await self._engine.start(Phase.INTAKE, delivery.id)
+        for incident in await self._store.incidents(open_only=True):
+            if incident.last_diagnosis is None and incident.cluster is not None:
+                await self._engine.start(Phase.DIAGNOSIS, f"{incident.id}/alert")
+        for execution in await self._store.unfinished_executions():
+            await self._engine.start(Phase.EXECUTION, execution.id)
+        now = self._clock.now()
+        for proposal in await self._store.proposals(active_only=True):
+            if proposal.state is not ProposalState.PENDING:
+                continue
+            if now >= proposal.expires_at:
+                await self._expire(proposal)
+            elif proposal.reminded_at is None and now >= proposal.created_at + (proposal.expires_at - proposal.created_at) / 2:
+                await self._remind(proposal)
+
+    async def _expire(self, proposal: Proposal) -> None:
+        reason = "Nobody with the authority approved it in time."
+        async with self._store.begin() as tx:
+            current = await tx.get(Proposal, proposal.id)
+            if current is None or current.state is not ProposalState.PENDING:
+                return
+            await tx.put(current.model_copy(update={"state": ProposalState.EXPIRED, "state_reason": reason}))
+            await tx.touch(current.incident_id)
+            await tx.audit(
+                AuditDraft(
+                    kind="proposal.expired", actor="bot", incident_id=current.incident_id, subject=current.id, sentence=reason
+                )
+            )
+        self._chat.nudge(proposal.incident_id)
+
+    async def _remind(self, proposal: Proposal) -> None:
+        async with self._store.begin() as tx:
+            current = await tx.get(Proposal, proposal.id)
+            if current is None or current.state is not ProposalState.PENDING:
+                return
+            await tx.put(current.model_copy(update={"reminded_at": self._clock.now()}))
+            await tx.touch(current.incident_id)
+        self._chat.nudge(proposal.incident_id)

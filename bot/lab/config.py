@@ -1,0 +1,157 @@
+"""The nats.conf of a lab server, its ports, and who may log in to it.
+
+Two accounts, as the bot meets them in production: APP holds the streams, SYS is the system account. The bot's own
+users carry exactly the permissions of reference/safety.md 5.7, so that a test which needs more than that fails here
+first.
+"""
+
+import json
+import random
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user of the lab. Its replies arrive below `inbox_prefix`; the limited users may subscribe to nothing else."""
+
+    user: str
+    password: str
+    account: str
+    inbox_prefix: str
+
+
+APP: Final = Login("app", "app", "APP", "_INBOX")
+READER: Final = Login("reader", "reader", "APP", "_INBOX_reader")
+WRITER: Final = Login("writer", "writer", "APP", "_INBOX_writer")
+SYS: Final = Login("sys", "sys", "SYS", "_INBOX")
+SYSREADER: Final = Login("sysreader", "sysreader", "SYS", "_INBOX_sysreader")
+
+READER_PUBLISH: Final = (
+    "$JS.API.INFO",
+    "$JS.API.STREAM.NAMES",
+    "$JS.API.STREAM.LIST",
+    "$JS.API.STREAM.INFO.*",
+    "$JS.API.CONSUMER.NAMES.*",
+    "$JS.API.CONSUMER.LIST.*",
+    "$JS.API.CONSUMER.INFO.*.*",
+)
+WRITER_PUBLISH: Final = (
+    *READER_PUBLISH,
+    "$JS.API.STREAM.UPDATE.*",
+    "$JS.API.STREAM.LEADER.STEPDOWN.*",
+    "$JS.API.CONSUMER.CREATE.*.>",
+    "$JS.API.CONSUMER.DELETE.*.*",
+    "$JS.API.CONSUMER.LEADER.STEPDOWN.*.*",
+)
+SYSREADER_PUBLISH: Final = (
+    "$SYS.REQ.SERVER.PING",
+    "$SYS.REQ.SERVER.PING.STATSZ",
+    # `*` stands for a server id and for PING. The end points are named one by one: `PING.*` would open PROFILEZ.
+    *(f"$SYS.REQ.SERVER.*.{endpoint}" for endpoint in ("VARZ", "JSZ", "HEALTHZ", "ROUTEZ", "CONNZ", "RAFTZ")),
+)
+
+HOST: Final = "127.0.0.1"
+
+LOWEST_PORT: Final = 20_000
+HIGHEST_PORT: Final = 32_000
+"""Listen ports stay below 32768, where outgoing connections begin (drills.md, traps)."""
+
+_handed_out: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports of one server on `HOST`."""
+
+    client: int
+    monitor: int
+    route: int
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now and that this process has not handed out before."""
+    found: list[int] = []
+    with ExitStack() as held:
+        for port in random.sample(range(LOWEST_PORT, HIGHEST_PORT), HIGHEST_PORT - LOWEST_PORT):
+            if port in _handed_out:
+                continue
+            listener = held.enter_context(socket.socket())
+            try:
+                listener.bind((HOST, port))
+            except OSError:
+                continue
+            found.append(port)
+            if len(found) == count:
+                _handed_out.update(found)
+                return found
+    raise OSError(f"no {count} free ports between {LOWEST_PORT} and {HIGHEST_PORT}")
+
+
+def server_config(
+    *,
+    cluster: str,
+    name: str,
+    directory: Path,
+    ports: Ports,
+    routes: Sequence[int],
+    max_ha_assets: int,
+    jetstream: Mapping[str, int | str],
+) -> str:
+    """The text of a nats.conf. `routes` are the route ports of all servers, `max_ha_assets` 0 means no limit,
+    `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`).
+    """
+    extra = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in jetstream.items())
+    limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
+    seeds = "\n".join(f"    nats-route://{HOST}:{port}" for port in routes)
+    return f"""\
+server_name: {json.dumps(name)}
+server_tags: [{json.dumps(f"node:{name}")}]
+listen: "{HOST}:{ports.client}"
+http: "{HOST}:{ports.monitor}"
+log_file: {json.dumps(str(directory / "nats.log"))}
+jetstream {{
+  store_dir: {json.dumps(str(directory / "store"))}
+{limits}
+{extra}
+}}
+cluster {{
+  name: {json.dumps(cluster)}
+  listen: "{HOST}:{ports.route}"
+  routes: [
+{seeds}
+  ]
+}}
+system_account: SYS
+accounts {{
+  APP {{
+    jetstream: enabled
+    users: [
+      {_user(APP)}
+      {_user(READER, READER_PUBLISH)}
+      {_user(WRITER, WRITER_PUBLISH)}
+    ]
+  }}
+  SYS {{
+    users: [
+      {_user(SYS)}
+      {_user(SYSREADER, SYSREADER_PUBLISH)}
+    ]
+  }}
+}}
+"""
+
+
+def _user(login: Login, publish: Sequence[str] | None = None) -> str:
+    """One entry of an account's users; without `publish` the user may do everything."""
+    entry = f"user: {json.dumps(login.user)}, password: {json.dumps(login.password)}"
+    if publish is not None:
+        subscribe = json.dumps([f"{login.inbox_prefix}.>"])
+        entry += (
+            f", permissions: {{ publish: {{ allow: {json.dumps(publish)} }}, subscribe: {{ allow: {subscribe} }} }}"
+        )
+    return f"{{ {entry} }}"

@@ -1,0 +1,384 @@
+"""A cluster of real nats-server processes that can be killed, frozen and restarted one by one."""
+
+import asyncio
+import os
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import httpx
+from nats.aio.client import Client
+from pydantic import BaseModel
+
+from bot.lab.binaries import nats_server_binary
+from bot.lab.config import APP, HOST, Login, Ports, free_ports, server_config
+
+START_TIMEOUT: Final = 20.0
+"""Seconds until a cluster must be ready; an idle machine needs 0.3 to 2 (drills.md 1), a busy one a multiple."""
+
+STOP_TIMEOUT: Final = 10.0
+"""Seconds a server has to end after SIGTERM before it is killed."""
+
+POLL_INTERVAL: Final = 0.05
+"""Seconds between two looks at a server that is coming up."""
+
+RECONNECT_WAIT: Final = 1
+"""Seconds between a lab client's attempts to find a living server."""
+
+LOG_TAIL: Final = 20
+"""Lines of a dead server's log that an error shows."""
+
+_WATCH: Final = 'read -r _; kill -9 "$1"'
+"""Shell that ends a server when the pipe from this process closes: also after SIGTERM or SIGKILL, which run no clean-up."""
+
+
+class LabError(RuntimeError):
+    """The lab could not bring a server where the caller wanted it."""
+
+
+class ServerDied(LabError):
+    """A server ended by itself; the message holds the end of its log."""
+
+
+@dataclass(slots=True)
+class _Server:
+    name: str
+    version: str
+    directory: Path
+    ports: Ports
+    max_ha_assets: int
+    process: asyncio.subprocess.Process | None = None
+    watch: asyncio.subprocess.Process | None = None
+    frozen: bool = field(default=False)
+
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    def log(self) -> str:
+        """Log and console output; a server that refuses its configuration writes only to the console."""
+        files = (self.directory / "console.txt", self.directory / "nats.log")
+        return "".join(file.read_text(errors="replace") for file in files if file.exists())
+
+    def died(self) -> ServerDied:
+        code = self.process.returncode if self.process else None
+        tail = "\n".join(self.log().splitlines()[-LOG_TAIL:])
+        return ServerDied(
+            f"nats-server {self.name} ({self.version}) ended with code {code}; its log ends with:\n{tail}"
+        )
+
+
+class LabCluster:
+    """`async with LabCluster(directory, "2.11.2") as cluster:` gives a ready cluster and leaves no process behind.
+
+    `versions` is one version for all servers or one for each. Servers are named n0, n1, … and carry the tag
+    `node:n0`, …, so an R1 stream can be pinned with `placement.tags`. `max_ha_assets` is per server name, `jetstream`
+    holds further keys of every server's jetstream block. Raises `ServerDied`, `LabError` or
+    `binaries.BinaryUnavailable`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        versions: Sequence[str] | str,
+        size: int = 3,
+        name: str = "lab",
+        max_ha_assets: Mapping[str, int] | None = None,
+        jetstream: Mapping[str, int | str] | None = None,
+    ) -> None:
+        wanted = [versions] * size if isinstance(versions, str) else list(versions)
+        if len(wanted) != size:
+            raise ValueError(f"{len(wanted)} versions for {size} servers: give one, or as many as servers")
+        self.directory = directory.absolute()
+        self.name = name
+        self._jetstream = dict(jetstream or {})
+        ports = free_ports(3 * size)
+        self._servers: dict[str, _Server] = {}
+        for index, version in enumerate(wanted):
+            server = f"n{index}"
+            self._servers[server] = _Server(
+                server,
+                version,
+                self.directory / server,
+                Ports(*ports[3 * index : 3 * index + 3]),
+                (max_ha_assets or {}).get(server, 0),
+            )
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All servers, also those that are down."""
+        return tuple(self._servers)
+
+    @property
+    def urls(self) -> list[str]:
+        """Client addresses of all servers, without credentials."""
+        return [self.url(name) for name in self._servers]
+
+    def url(self, name: str) -> str:
+        return f"nats://{HOST}:{self._servers[name].ports.client}"
+
+    def monitor_url(self, name: str) -> str:
+        return f"http://{HOST}:{self._servers[name].ports.monitor}"
+
+    def version(self, name: str) -> str:
+        return self._servers[name].version
+
+    def max_ha_assets(self, name: str) -> int:
+        """The server's limit on Raft groups, 0 where it has none."""
+        return self._servers[name].max_ha_assets
+
+    def alive(self, name: str) -> bool:
+        """Whether the process exists; a frozen one does."""
+        return self._servers[name].alive
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """Servers that live and are not frozen."""
+        return tuple(server.name for server in self._servers.values() if server.alive and not server.frozen)
+
+    def pid(self, name: str) -> int | None:
+        """Process id while the server lives."""
+        server = self._servers[name]
+        return server.process.pid if server.process and server.alive else None
+
+    def log(self, name: str) -> str:
+        """Everything the server has written so far, over all its restarts."""
+        return self._servers[name].log()
+
+    async def connect(
+        self,
+        login: Login = APP,
+        name: str | None = None,
+        on_error: Callable[[Exception], Awaitable[None]] | None = None,
+    ) -> Client:
+        """A NATS client of `login`, to server `name` only or to whichever server answers. The caller closes it.
+
+        `on_error` hears what the server says between requests; a denied publish is heard nowhere else.
+        """
+        client = Client()
+        await client.connect(
+            servers=[self.url(name)] if name else self.urls,
+            user=login.user,
+            password=login.password,
+            inbox_prefix=login.inbox_prefix.encode(),
+            name=f"lab-{login.user}",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=RECONNECT_WAIT,
+            error_cb=on_error,
+        )
+        return client
+
+    async def start(self) -> None:
+        """Starts every server that is down, and returns when the cluster is ready."""
+        starting = (self._spawn(server) for server in self._servers.values() if not server.alive)
+        # All have ended before a failure is raised, so that nothing starts behind a stop() that follows.
+        for outcome in await asyncio.gather(*starting, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        await self.wait_ready()
+
+    async def stop(self) -> None:
+        """Kills every server. The stores stay."""
+        await asyncio.gather(*(self.kill(name) for name in self._servers))
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL: what a node failure or the out-of-memory killer does."""
+        server = self._servers[name]
+        if server.process and server.alive:
+            with suppress(ProcessLookupError):
+                server.process.kill()
+        await self._reap(server)
+
+    async def terminate(self, name: str) -> None:
+        """SIGTERM and wait: what a rolling restart does. Killed after `STOP_TIMEOUT`."""
+        server = self._servers[name]
+        if server.process and server.alive:
+            await self.thaw(name)
+            server.process.terminate()
+            try:
+                await asyncio.wait_for(self._reap(server), STOP_TIMEOUT)
+            except TimeoutError:
+                await self.kill(name)
+
+    async def freeze(self, name: str) -> None:
+        """SIGSTOP: connections stay open and nobody answers, as with a stalled disk.
+
+        Returns when all threads stand still, which is a moment after the signal.
+        """
+        process = self._signal(name, signal.SIGSTOP)
+        await asyncio.to_thread(os.waitid, os.P_PID, process.pid, os.WSTOPPED)
+        self._servers[name].frozen = True
+
+    async def thaw(self, name: str) -> None:
+        self._signal(name, signal.SIGCONT)
+        self._servers[name].frozen = False
+
+    async def restart(
+        self, name: str, *, max_ha_assets: int | None = None, version: str | None = None, ready: bool = True
+    ) -> None:
+        """Terminates the server if it lives and starts it again, with another limit (0: none) or version where given.
+
+        `ready=False` returns as soon as the server answers, before the cluster is whole.
+        """
+        server = self._servers[name]
+        await self.terminate(name)
+        server.max_ha_assets = server.max_ha_assets if max_ha_assets is None else max_ha_assets
+        server.version = version or server.version
+        await self._spawn(server)
+        if ready:
+            await self.wait_ready()
+
+    async def wipe_store(self, name: str) -> None:
+        """Removes what a stopped server has stored: a node that comes back with an empty disk."""
+        server = self._servers[name]
+        if server.alive:
+            raise LabError(f"{name} is running; stop it before its store is wiped")
+        await asyncio.to_thread(shutil.rmtree, server.directory / "store", ignore_errors=True)
+
+    async def wait_ready(self, within: float = START_TIMEOUT) -> str:
+        """Returns the meta leader's name when every living server names the same meta leader and the whole cluster
+        size, and that leader counts every living peer as current. `/healthz` alone says ok before that (drills.md,
+        traps). Raises `ServerDied`, `LabError`.
+        """
+        deadline = time.monotonic() + within
+        awaited = [self._servers[name] for name in self.answering]
+        async with httpx.AsyncClient(timeout=2.0) as http:
+            while True:
+                leader, missing = await self._look(http, awaited)
+                if not missing:
+                    return leader
+                for server in awaited:
+                    if not server.alive:
+                        raise server.died()
+                if time.monotonic() > deadline:
+                    raise LabError(f"cluster {self.name} is not ready after {within:.0f} s: {missing}")
+                await asyncio.sleep(POLL_INTERVAL)
+
+    async def _look(self, http: httpx.AsyncClient, awaited: Sequence[_Server]) -> tuple[str, str]:
+        """The meta leader, and what is still missing before the cluster is ready."""
+        answers = await asyncio.gather(*(_meta(http, server) for server in awaited))
+        views = {server.name: view for server, view in zip(awaited, answers, strict=True) if view}
+        if silent := [server.name for server in awaited if server.name not in views]:
+            return "", f"no answer from {', '.join(silent)}"
+        leaders = {name: view.leader for name, view in views.items()}
+        leader = next(iter(leaders.values()), "")
+        if leader not in views or set(leaders.values()) != {leader}:
+            return "", f"the servers name different or dead meta leaders: {leaders}"
+        sizes = {name: view.cluster_size for name, view in views.items()}
+        if set(sizes.values()) != {len(self._servers)}:
+            return leader, f"meta group sizes are {sizes}, not {len(self._servers)}"
+        behind = set(views) - views[leader].current - {leader}
+        return leader, f"not current with meta leader {leader}: {sorted(behind)}" if behind else ""
+
+    async def _spawn(self, server: _Server) -> None:
+        binary = await nats_server_binary(server.version)
+        await self._reap(server)  # one that died by itself has left its watch
+        server.directory.mkdir(parents=True, exist_ok=True)
+        config = server.directory / "nats.conf"
+        text = server_config(
+            cluster=self.name,
+            name=server.name,
+            directory=server.directory,
+            ports=server.ports,
+            routes=[other.ports.route for other in self._servers.values()],
+            max_ha_assets=server.max_ha_assets,
+            jetstream=self._jetstream,
+        )
+        config.write_text(text)
+        with (server.directory / "console.txt").open("ab") as console:
+            # A session of its own: Ctrl-C in a terminal reaches the bot, which then stops its servers in order.
+            server.process = await asyncio.create_subprocess_exec(
+                *(str(binary), "-c", str(config)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        server.watch = await asyncio.create_subprocess_exec(
+            *("sh", "-c", _WATCH, "watch", str(server.process.pid)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        server.frozen = False
+        await self._await_monitor(server)
+
+    async def _await_monitor(self, server: _Server) -> None:
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            if not server.alive:
+                raise server.died()
+            if time.monotonic() > deadline:
+                raise LabError(f"nats-server {server.name} opened no monitoring port within {START_TIMEOUT:.0f} s")
+            try:
+                _, writer = await asyncio.open_connection(HOST, server.ports.monitor)
+            except OSError:
+                await asyncio.sleep(POLL_INTERVAL)
+                continue
+            writer.close()
+            return
+
+    async def _reap(self, server: _Server) -> None:
+        """Waits for the server's end, and ends its watch before the process id can be given to another process."""
+        if server.process:
+            await server.process.wait()
+        if server.watch and server.watch.returncode is None:
+            server.watch.kill()
+            await server.watch.wait()
+
+    def _signal(self, name: str, number: signal.Signals) -> asyncio.subprocess.Process:
+        server = self._servers[name]
+        if not server.process or not server.alive:
+            raise LabError(f"{name} is not running; {number.name} has nobody to reach")
+        server.process.send_signal(number)
+        return server.process
+
+
+class _Replica(BaseModel):
+    name: str
+    current: bool = False
+    offline: bool = False
+
+
+class _Meta(BaseModel):
+    """What one server says about the meta group; only the leader lists replicas."""
+
+    leader: str = ""
+    cluster_size: int = 0
+    replicas: list[_Replica] = []
+
+    @property
+    def current(self) -> set[str]:
+        return {replica.name for replica in self.replicas if replica.current and not replica.offline}
+
+
+class _Jsz(BaseModel):
+    meta_cluster: _Meta = _Meta()
+
+
+async def _meta(http: httpx.AsyncClient, server: _Server) -> _Meta | None:
+    try:
+        answer = await http.get(f"http://{HOST}:{server.ports.monitor}/jsz")
+    except httpx.HTTPError:
+        return None
+    return _Jsz.model_validate_json(answer.content).meta_cluster

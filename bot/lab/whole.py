@@ -1,0 +1,304 @@
+"""The whole bot as a user has it: real nats-servers, the stand-in Slack, a config file, and the bot as a process of its own.
+
+The demo and the end-to-end tests are scripts over this. Nothing here is known to the bot: it gets a config file and addresses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import yaml
+
+from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.servers import LabCluster, LabError
+from bot.lab.slack import TEAM_ID, Channel, Message, Outcome, StandInSlack, User, UserGroup
+from bot.model import JsonObject, part, parts
+
+CHANNEL = "C0NATSONCALL"
+ADA, BO, CY, GUS = "U0ADA", "U0BO", "U0CY", "U0GUS"
+ADA_TWICE = "U0ADA2"
+OPS = "S0OPERATORS"
+
+PEOPLE: Sequence[User] = (
+    User(ADA, "ada", "Ada (on call)"),
+    User(BO, "bo", "Bo (owns the data)"),
+    User(CY, "cy", "Cy (no role)"),
+    User(GUS, "gus", "Gus (guest)", is_restricted=True),
+    User(ADA_TWICE, "ada.second", "Ada (second account)"),
+)
+
+START_SECONDS = 30.0
+"""Within which a bot process must answer `/readyz`; a warm start takes 3 to 5 s on two busy cores."""
+STOP_SECONDS = 15.0
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class WholeBot:
+    """Writes the config, runs the bot process, posts alerts, acts as people. An async context manager.
+
+    `directory` gets `natsmedic.yaml`, `natsmedic.db` and `natsmedic.log`. `overrides` replaces top-level sections of the config.
+    """
+
+    def __init__(self, directory: Path, cluster: LabCluster, slack: StandInSlack, overrides: JsonObject | None = None) -> None:
+        self.directory = directory
+        self.cluster = cluster
+        self.slack = slack
+        self.port = free_port()
+        self.secret = "lab-alertmanager-secret"
+        self._overrides = overrides or {}
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def config(self) -> Path:
+        """The config file."""
+        return self.directory / "natsmedic.yaml"
+
+    @property
+    def url(self) -> str:
+        """Where the bot listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """What the bot has logged."""
+        file = self.directory / "natsmedic.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def settings(self) -> JsonObject:
+        """Return the config as a user would write it for this lab."""
+        return {
+            "mode": "approve",
+            "database": {"url": "sqlite:///natsmedic.db"},
+            "clusters": [
+                {
+                    "name": self.cluster.name,
+                    "channel": CHANNEL,
+                    "nats": {
+                        "servers": list(self.cluster.urls),
+                        "system": _login(SYSREADER),
+                        "accounts": {"APP": {"reader": _login(READER), "writer": _login(WRITER)}},
+                        "timeout_seconds": 3,
+                    },
+                }
+            ],
+            "slack": {
+                "bot_token": self.slack.bot_token,
+                "app_token": self.slack.app_token,
+                "api_url": self.slack.api_url,
+                "workspaces": [TEAM_ID],
+            },
+            "policy": {
+                "groups": {"operators": {"usergroups": [OPS]}, "data-owners": {"users": [BO, ADA_TWICE]}},
+                "persons": {"ada": [ADA, ADA_TWICE], "bo": [BO]},
+                "approvers": {"low": ["operators"], "medium": ["operators"], "destructive": ["operators", "data-owners"]},
+            },
+            "webhooks": {"listen": f"127.0.0.1:{self.port}", "sources": {"alertmanager": {"bearer": self.secret}}},
+        } | self._overrides
+
+    async def start(self, *crash_at: str) -> None:
+        """Start the bot and wait until it is ready; `crash_at` arms crash points such as `P11` or `P14:2`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(yaml.safe_dump(self.settings(), sort_keys=False))
+        command = ["-m", "bot.lab.crashing", *crash_at, "--"] if crash_at else ["-m", "bot"]
+        with (self.directory / "natsmedic.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *command,
+                "--config",
+                str(self.config),
+                "serve",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )
+        await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
+
+    async def stop(self) -> None:
+        """Ask the bot to stop, and kill it where it does not."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+    async def kill(self) -> None:
+        """Kill the bot with SIGKILL."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+    async def crashed(self, within: float = 60.0) -> None:
+        """Wait until an armed crash point has killed the bot."""
+        if self._process is None:
+            raise LabError("the bot was never started")
+        await asyncio.wait_for(self._process.wait(), within)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.stop()
+
+    # --- alerts -------------------------------------------------------------------------------------------------------------
+
+    async def alert(
+        self,
+        name: str = "NatsConsumerStuck",
+        *,
+        state: str = "firing",
+        labels: dict[str, str] | None = None,
+        annotations: dict[str, str] | None = None,
+        fingerprint: str = "f1a2b3c4d5e6f708",
+        starts_at: str = "2026-11-21T03:00:00Z",
+        truncated: int = 0,
+    ) -> httpx.Response:
+        """Post an Alertmanager v4 webhook, as Alertmanager 0.32 and later write it."""
+        all_labels = {"alertname": name, "cluster": self.cluster.name, "severity": "critical"} | (labels or {})
+        alert: JsonObject = {
+            "status": state,
+            "labels": all_labels,
+            "annotations": annotations or {"summary": "Messages wait and nobody gets them."},
+            "startsAt": starts_at,
+            "endsAt": "0001-01-01T00:00:00Z" if state == "firing" else datetime.now(UTC).isoformat(),
+            "generatorURL": "http://prometheus.example/graph?g0.expr=nats",
+            "fingerprint": fingerprint,
+        }
+        body: JsonObject = {
+            "version": "4",
+            "groupKey": '{}:{alertname="' + name + '"}',
+            "truncatedAlerts": truncated,
+            "receiver": "natsmedic",
+            "status": state,
+            "groupLabels": {"alertname": name},
+            "commonLabels": all_labels,
+            "commonAnnotations": {},
+            "externalURL": "http://alertmanager.example",
+            "notification_reason": "firing",
+            "alerts": [alert],
+        }
+        async with httpx.AsyncClient() as client:
+            return await client.post(
+                f"{self.url}/webhooks/alertmanager", json=body, headers={"Authorization": f"Bearer {self.secret}"}, timeout=15
+            )
+
+    # --- the thread ---------------------------------------------------------------------------------------------------------
+
+    def board(self) -> Message | None:
+        """The newest incident's parent message."""
+        parents = [m for m in self.slack.messages(CHANNEL) if m.thread_ts in {None, m.ts}]
+        return parents[-1] if parents else None
+
+    def button(self, action: str, *, stale: bool = False) -> Message | None:
+        """The newest message that has (or, stale, had) this button."""
+        for message in reversed(_all(self.slack)):
+            versions = [message.blocks, *(e.blocks for e in message.history)] if stale else [message.blocks]
+            if any(_has_action(block, action) for blocks in versions for block in blocks):
+                return message
+        return None
+
+    async def see_button(self, action: str, within: float = 40.0) -> Message:
+        """Wait for a button and return its message."""
+        await self.wait(lambda: self.button(action) is not None, within, f"no {action} button appeared")
+        found = self.button(action)
+        if found is None:
+            raise LabError(f"the {action} button vanished")
+        return found
+
+    async def decide(
+        self, user: str, action: str = "approve", *, reason: str = "checked the numbers", typed_name: str | None = "worker"
+    ) -> Outcome:
+        """Press Approve or Deny as this person and fill the form in; returns Slack's answer to the form.
+
+        Raises LabError where no form opens: the bot has refused the click (see `slack.ephemerals(user)`).
+        """
+        message = await self.see_button(action)
+        pressed = await self.slack.person.click(user, CHANNEL, message.ts, action)
+        if not pressed.ok:
+            return pressed
+        await self.wait(lambda: self.form(user), 15, f"no form opened for {user}: {[m.text for m in self.slack.ephemerals(user)]}")
+        values: JsonObject = {"reason": reason}
+        if typed_name is not None and action == "approve":
+            values["typed_name"] = typed_name
+        return await self.slack.person.submit(user, values)
+
+    def form(self, user: str) -> bool:
+        """Whether this person has a form with fields open."""
+        view = self.slack.open_view(user)
+        return view is not None and any(block.get("type") == "input" for block in view.body["blocks"])
+
+    def told(self, user: str) -> str:
+        """What only this person was told, newest last."""
+        return "\n".join(m.text for m in self.slack.ephemerals(user))
+
+    async def see(self, text: str, within: float = 60.0) -> str:
+        """Wait until the channel, threads included, shows this text; return the whole text."""
+        await self.wait(lambda: text in self.slack.render_text(CHANNEL), within, f"the thread never said {text!r}")
+        return self.slack.render_text(CHANNEL)
+
+    async def wait(self, condition: Callable[[], bool | Awaitable[bool]], within: float, failure: str) -> None:
+        """Wait for a condition; LabError with the channel and the bot's log where it does not come."""
+        end = asyncio.get_running_loop().time() + within
+        while True:
+            result = condition()
+            if inspect.isawaitable(result):
+                result = await result
+            if result:
+                return
+            if asyncio.get_running_loop().time() > end:
+                seen = self.slack.render_text(CHANNEL)
+                raise LabError(f"{failure} within {within:g} s\n--- channel\n{seen}\n--- log\n{self.log[-6000:]}")
+            await asyncio.sleep(0.1)
+
+    async def _ready(self) -> bool:
+        process = self._process
+        if process is not None and process.returncode is not None:
+            raise LabError(f"the bot ended with code {process.returncode}\n{self.log[-6000:]}")
+        try:
+            async with httpx.AsyncClient() as client:
+                return (await client.get(f"{self.url}/readyz", timeout=2)).is_success
+        except httpx.TransportError:
+            return False
+
+
+def lab_slack() -> StandInSlack:
+    """Return the lab's Slack: one channel, an operator, a data owner, and people who may decide nothing."""
+    return StandInSlack(
+        users=PEOPLE,
+        channels=(Channel(CHANNEL, "nats-oncall", topic="natsmedic reports here"),),
+        usergroups=(UserGroup(OPS, "nats-operators", "NATS operators", (ADA,)),),
+    )
+
+
+def _login(login: Login) -> JsonObject:
+    return {"user": login.user, "password": login.password, "inbox_prefix": login.inbox_prefix}
+
+
+def _all(slack: StandInSlack) -> list[Message]:
+    parents = slack.messages(CHANNEL)
+    threads = [m for p in parents for m in slack.thread(CHANNEL, p.ts)]
+    return sorted({m.ts: m for m in [*parents, *threads]}.values(), key=lambda m: float(m.ts))
+
+
+def _has_action(block: JsonObject, action: str) -> bool:
+    return any(e.get("action_id") == action for e in [*parts(block, "elements"), part(block, "accessory")])

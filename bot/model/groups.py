@@ -1,0 +1,222 @@
+"""Who leads a Raft group, who belongs to it, and whether it has quorum: judged by its members, never by a single leader's name.
+
+A server without a Raft node reports itself as the leader of a group it does not share (reference/drills.md 3.3), and a lone survivor goes on
+reporting itself as leader after quorum is gone (reference/nats.md 1.E). So a leader counts only if a majority of the group's members names it, in
+each member's own view. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bot.model.base import JsonObject, digest
+from bot.model.snapshot import ConsumerKey, ConsumerState, Endpoint, Group, Peer, Snapshot, StreamState, names
+from bot.model.views import group
+
+Groups = Mapping[str, Group | None]
+"""One Raft group as each server sees it, by server name; None is a server outside a cluster, which leads what it has."""
+
+LOST_QUORUM_NS = 10_000_000_000
+"""Raft's own lost-quorum interval: a leader that has not heard from a peer for 10 s counts it out (reference/nats.md 1.0)."""
+
+_SERVER_METADATA = "_nats."
+"""Prefix of metadata keys that the server itself writes and changes with its version (reference/nats.md 1.E.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a group stands. `leader` is None where no majority agrees; `problem` then says what was seen."""
+
+    replicas: int
+    """How many members the group must have."""
+    leader: str | None
+    members: frozenset[str]
+    """As the majority's leader sees them."""
+    voters: frozenset[str]
+    """Servers whose own view names `leader`."""
+    claimants: frozenset[str]
+    """Servers that report themselves as leader."""
+    lagging: Mapping[str, str]
+    """Members that the leader does not count as current, and why. A busy group's members lag for moments."""
+    lost: frozenset[str]
+    """Lagging members that the leader has not heard from within `LOST_QUORUM_NS`, or never."""
+    problem: str
+
+    @property
+    def majority(self) -> int:
+        """Members that must agree."""
+        return self.replicas // 2 + 1
+
+    @property
+    def current(self) -> int:
+        """Members that are up to date, the leader among them."""
+        return len(self.members) - len(self.lagging) if self.leader else 0
+
+    @property
+    def quorum(self) -> bool:
+        """True where a majority of the members can commit."""
+        return self.leader is not None and len(self.members - self.lost) >= self.majority
+
+    @property
+    def whole(self) -> bool:
+        """True where every member that the configuration asks for is there, current, and of one opinion."""
+        return self.leader is not None and not self.lagging and not self.ghosts and len(self.members) == self.replicas
+
+    @property
+    def counted(self) -> str:
+        """One clause that counts the members and names those that are not current."""
+        detail = ", ".join(f"{name} {why}" for name, why in sorted(self.lagging.items()))
+        return f"{self.current} of {self.replicas} members current" + (f" ({detail})" if detail else "")
+
+    @property
+    def ghosts(self) -> frozenset[str]:
+        """Servers that lead alone what the majority says another leads."""
+        return self.claimants - {self.leader} if self.leader else frozenset()
+
+
+def groups(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]) -> Groups:
+    """Return the Raft group of a stream or consumer as each server sees it."""
+    return {server: view.group for server, view in views.items()}
+
+
+def standing(views: Groups, replicas: int) -> Standing:
+    """Judge a group by its members' own views. `replicas` is what the configuration asks for."""
+    named = {server: group.leader if group else server for server, group in views.items()}
+    claimants = frozenset(server for server, leader in named.items() if leader == server)
+    size = max(replicas, 1)
+    votes = {leader: frozenset(s for s, name in named.items() if name == leader) for leader in named.values() if leader}
+    winners = [leader for leader, voters in votes.items() if len(voters) >= size // 2 + 1]
+    none = Standing(size, None, frozenset(), frozenset(), claimants, {}, frozenset(), "")
+    if len(winners) != 1:
+        return _problem(none, f"no leader that {size // 2 + 1} of {size} members agree on: {_said(named)}")
+    leader = winners[0]
+    if leader not in views:
+        return _problem(none, f"{leader} is named as leader and could not be read itself: {_said(named)}")
+    own = views[leader]
+    peers = own.peers if own else ()
+    lagging = {p.name: _why_lagging(p) for p in peers if p.offline or not p.current}
+    lost = frozenset(p.name for p in peers if p.name in lagging and (p.offline or not 0 < p.active <= LOST_QUORUM_NS))
+    members = frozenset({p.name for p in peers} | {leader})
+    return Standing(size, leader, members, votes[leader], claimants, lagging, lost, "")
+
+
+def meta_standing(snapshot: Snapshot) -> Standing:
+    """Judge the meta group. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
+    raw = {
+        name: meta
+        for name in sorted(snapshot.expected | names(snapshot.servers))
+        if (meta := _meta(snapshot, name)) is not None
+    }
+    size = max((_int(meta.get("cluster_size")) for meta in raw.values()), default=0)
+    return standing({name: group(meta) for name, meta in raw.items()}, size or len(snapshot.expected) or 1)
+
+
+def stream_replicas(views: Mapping[str, StreamState]) -> int:
+    """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger."""
+    seen = [_int(view.config.get("num_replicas")) or 1 for view in views.values()]
+    return max(seen, key=lambda n: (seen.count(n), n), default=1)
+
+
+def consumer_replicas(config: JsonObject, of_stream: int) -> int:
+    """Return how many members a consumer must have: its own number, or the stream's; an ephemeral has one (reference/nats.md 1.E)."""
+    own = _int(config.get("num_replicas"))
+    if own:
+        return own
+    return of_stream if config.get("durable_name") else 1
+
+
+@dataclass(frozen=True, slots=True)
+class HaAssets:
+    """Raft groups on a server. `limit` 0 means none is set; None means the server does not report it (2.10)."""
+
+    count: int | None
+    limit: int | None
+
+    def refuses(self, more: int) -> bool:
+        """True where the last of `more` further groups would be refused: the server compares with *more than* before it creates each one."""
+        return bool(self.limit) and self.count is not None and self.count + more - 1 > (self.limit or 0)
+
+
+def ha_assets(snapshot: Snapshot, server: str) -> HaAssets:
+    """Return what JSZ says (`ha_assets`, `limits.max_ha_assets`; an empty `limits` is a server without a limit), VARZ where JSZ is not there."""
+    if data := latest(snapshot, server, Endpoint.JSZ):
+        return _ha(data.get("ha_assets"), data.get("limits"))
+    jetstream: JsonObject = (snapshot.data(server, Endpoint.VARZ) or {}).get("jetstream") or {}
+    stats: JsonObject = jetstream.get("stats") or {}
+    return _ha(stats.get("ha_assets"), jetstream.get("limits"))
+
+
+def latest(snapshot: Snapshot, server: str, endpoint: Endpoint) -> JsonObject | None:
+    """Return what the server answered in the last round; None where it did not answer then."""
+    taken = [s for s in snapshot.samples if s.server == server and s.endpoint is endpoint]
+    return max(taken, key=lambda s: s.round).data if taken else None
+
+
+def raft_node(snapshot: Snapshot, server: str, account: str, raft_group: str) -> bool | None:
+    """Return whether RAFTZ of this server lists the group; None where RAFTZ is not known for this account."""
+    nodes = (latest(snapshot, server, Endpoint.RAFTZ) or {}).get(account)
+    return None if nodes is None or not raft_group else raft_group in nodes
+
+
+def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:
+    """Return what HEALTHZ of this server says against the consumer, empty where it says nothing (or could not be read)."""
+    for error in (latest(snapshot, server, Endpoint.HEALTHZ) or {}).get("errors") or []:
+        where = (error.get("account"), error.get("stream"), error.get("consumer"))
+        if where == (key.account, key.stream, key.consumer):
+            return str(error.get("error") or "not healthy")
+    return ""
+
+
+def without_server_metadata(config: JsonObject) -> JsonObject:
+    """Return a stream or consumer configuration without what the server itself writes into its metadata."""
+    metadata: JsonObject = config.get("metadata") or {}
+    kept = {k: v for k, v in metadata.items() if not k.startswith(_SERVER_METADATA)}
+    rest = {k: v for k, v in config.items() if k != "metadata"}
+    return rest | ({"metadata": kept} if kept else {})
+
+
+def config_digest(config: JsonObject) -> str:
+    """Return the digest of a configuration as people wrote it."""
+    return digest(without_server_metadata(config))
+
+
+def raft_group_of(views: Mapping[str, ConsumerState]) -> str:
+    """Return the name of a consumer's Raft group; a server without a node knows it from the assignment only."""
+    return next(
+        (v.raft_group or (v.group.raft_group if v.group else "") for v in views.values() if v.raft_group or v.group), ""
+    )
+
+
+def _meta(snapshot: Snapshot, server: str) -> JsonObject | None:
+    """`meta_cluster` as last read, empty outside a cluster, None where the server did not answer."""
+    data = latest(snapshot, server, Endpoint.JSZ)
+    return None if data is None else (data.get("meta_cluster") or {})
+
+
+def _problem(none: Standing, problem: str) -> Standing:
+    return replace(none, problem=problem)
+
+
+def _said(named: Mapping[str, str]) -> str:
+    return (
+        ", ".join(f"{server} names {leader or 'nobody'}" for server, leader in sorted(named.items()))
+        or "no server reports it"
+    )
+
+
+def _why_lagging(peer: Peer) -> str:
+    if peer.offline:
+        return "offline"
+    return f"not current, last heard {peer.active / 1e9:.1f} s ago" if peer.active else "not current"
+
+
+def _ha(count: object, limits: object) -> HaAssets:
+    fields: JsonObject | None = limits if isinstance(limits, dict) else None  # pyright: ignore[reportUnknownVariableType]
+    return HaAssets(
+        _int(count) if count is not None else None, None if fields is None else _int(fields.get("max_ha_assets"))
+    )
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

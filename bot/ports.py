@@ -1,0 +1,248 @@
+"""Protocols for the outside. Adapters implement them; flow and actions know nothing else of the world."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from bot.model import (
+    Alert,
+    Approval,
+    AuditDraft,
+    AuditEntry,
+    Delivery,
+    Diagnosis,
+    Endpoint,
+    Execution,
+    Incident,
+    IncidentId,
+    JsonObject,
+    Person,
+    Proposal,
+    Record,
+    SlackUser,
+    Snapshot,
+    SnapshotId,
+)
+
+
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution)
+
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution
+"""The records a transaction writes."""
+
+
+class Clock(Protocol):
+    """Time, so that a test can own it."""
+
+    def now(self) -> datetime:
+        """Return the aware UTC time."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Readers(Protocol):
+    """Reads one cluster. Raises `Unreadable` where a fact can't be had; never returns a guess."""
+
+    @property
+    def cluster(self) -> str: ...
+
+    @property
+    def api_timeout(self) -> float:
+        """Seconds that an API request of this cluster waits for its answer."""
+        ...
+
+    async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
+        """Read all servers in one parallel pass; JSZ is read `rounds` times, `interval` seconds apart. Never raises for a
+        single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked."""
+        ...
+
+    async def stream_info(self, account: str, stream: str) -> JsonObject | None:
+        """Return `$JS.API.STREAM.INFO` raw; None is a definite *stream not found* (10059)."""
+        ...
+
+    async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
+        """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
+        ...
+
+
+class Writers(Protocol):
+    """Changes one cluster. Only actions hold one. Raises `NotApplied` or `OutcomeUnknown`; never resends by itself."""
+
+    async def create_consumer(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Create with `"action":"create"`; `config` is the complete raw configuration with its `durable_name` or `name`."""
+        ...
+
+    async def delete_consumer(self, account: str, stream: str, consumer: str) -> None:
+        """Delete through the meta leader."""
+        ...
+
+    async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
+        """Ask the consumer's Raft leader to step down."""
+        ...
+
+
+class Transaction(Protocol):
+    """One write transaction: everything in it commits together, audit entries included, or nothing does."""
+
+    async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002
+        """Return the record as committed or as put in this transaction, locked for this transaction."""
+        ...
+
+    async def put(self, record: Stored) -> None:
+        """Insert or replace a record by its id."""
+        ...
+
+    async def open_incident(self, source: str, fingerprint: str) -> Incident | None:
+        """Return the one incident of this alert that is not closed."""
+        ...
+
+    async def incident_of_episode(self, source: str, fingerprint: str, starts_at: datetime) -> Incident | None:
+        """Return the incident, closed or not, that this very episode belongs to."""
+        ...
+
+    async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
+
+    async def approvals(self, proposal: str) -> Sequence[Approval]: ...
+
+    async def touch(self, incident: IncidentId) -> None:
+        """Raise the incident's revision, so that the chat draws it again."""
+        ...
+
+    async def take_lock(self, cluster: str, execution: str) -> int | None:
+        """Take the cluster's target lock and return its new fence number, the held one for the holder itself, None if another holds it."""
+        ...
+
+    async def release_lock(self, cluster: str, execution: str) -> None:
+        """Release the lock if this execution holds it."""
+        ...
+
+    async def audit(self, draft: AuditDraft) -> AuditEntry:
+        """Append to the chain."""
+        ...
+
+
+
+
+
+class Store(Protocol):
+    """The database. Reads see the last commit."""
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting."""
+        ...
+
+    async def get(self, kind: type[R], id: str) -> R | None: ...  # noqa: A002
+
+    async def save_snapshot(self, snapshot: Snapshot) -> str:
+        """Keep a snapshot's evidence (idempotent by id) and return its SHA-256 digest."""
+        ...
+
+    async def snapshot(self, id: SnapshotId) -> Snapshot | None: ...  # noqa: A002
+
+    async def snapshot_archive(self, id: SnapshotId) -> bytes | None:  # noqa: A002
+        """Return the stored evidence as the bytes of a ZIP in the format of reference/audit-archive.md."""
+        ...
+
+    async def unprocessed_deliveries(self) -> Sequence[Delivery]: ...
+
+    async def count_unprocessed(self) -> int: ...
+
+    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]: ...
+
+    async def alerts(self, incident: IncidentId) -> Sequence[Alert]: ...
+
+    async def diagnoses(self, incident: IncidentId) -> Sequence[Diagnosis]: ...
+
+    async def proposals(self, incident: IncidentId | None = None, *, active_only: bool = False) -> Sequence[Proposal]: ...
+
+    async def proposal_by_button(self, button: str) -> Proposal | None: ...
+
+    async def approvals(self, proposal: str) -> Sequence[Approval]: ...
+
+    async def execution_of(self, proposal: str) -> Execution | None: ...
+
+    async def unfinished_executions(self) -> Sequence[Execution]: ...
+
+    async def fence(self, cluster: str) -> tuple[str | None, int]:
+        """Return who holds the cluster's lock (execution id) and the current fence number."""
+        ...
+
+    async def audit_entries(self, *, after: int = 0, limit: int = 1000, incident: str | None = None) -> Sequence[AuditEntry]: ...
+
+
+class Phase(StrEnum):
+    """Units of durable work; each reads its record by id."""
+
+    INTAKE = "intake"
+    DIAGNOSIS = "diagnosis"
+    EXECUTION = "execution"
+
+
+class Steps(Protocol):
+    """Checkpoints inside a durable phase: a completed step is not run again after a crash; an interrupted one is."""
+
+    async def run(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
+        """Run `work` at least once, remember its result."""
+        ...
+
+
+PhaseHandler = Callable[[str, Steps], Awaitable[None]]
+
+
+class Engine(Protocol):
+    """Durable execution. `start` is idempotent per (phase, key): a second start finds the first."""
+
+    async def start(self, phase: Phase, key: str) -> None: ...
+
+
+class Directory(Protocol):
+    """Knows people. Never caches longer than 60 s, and not at all at apply."""
+
+    async def look_up(self, user: SlackUser, *, fresh: bool = False) -> Person:
+        """Return what is true now; a look-up that fails returns a Person with `problem` set and no groups."""
+        ...
+
+
+class Chat(Protocol):
+    """Draws incidents. State lives in the store; `nudge` only says that there is something to draw."""
+
+    def nudge(self, incident: IncidentId) -> None: ...
+
+
+class Message(Record):
+    """A chat message the bot keeps: `key` (e.g. `board:inc_…`, `proposal:prop_…`) is also its metadata in the chat."""
+
+    key: str
+    incident_id: IncidentId
+    channel: str
+    ts: str | None = None
+    """None while a post is reserved or in doubt: look before posting again."""
+    digest: str | None = None
+    """Digest of what was last drawn; equal means nothing to do."""
+
+
+class Messages(Protocol):
+    """The chat adapter's own rows: which messages exist, and how far each incident has been drawn."""
+
+    async def of(self, incident: IncidentId) -> Sequence[Message]: ...
+
+    async def at(self, channel: str, ts: str) -> Message | None: ...
+
+    async def save(self, message: Message) -> None:
+        """Insert or replace by key; committed before it returns, so that a reserved post survives a crash."""
+        ...
+
+    async def behind(self) -> Sequence[tuple[IncidentId, int]]:
+        """Return the incidents whose revision is above the drawn one, with that revision, oldest change first."""
+        ...
+
+    async def caught_up(self, incident: IncidentId, revision: int) -> None:
+        """Record that this revision is drawn completely."""
+        ...

@@ -1,0 +1,91 @@
+"""What a runbook author needs: Runbook, Check, Threshold. Records and plain functions; no decorators, no base class.
+
+A runbook file ends in one record named `RUNBOOK`; `bot.registry` finds it. `examine` and `propose` are pure functions of snapshot and thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bot.action import Draft
+from bot.model import Endpoint, Finding, Focus, Layer, Snapshot, Subject
+
+__all__ = ["Check", "Draft", "Examine", "Propose", "Proposed", "Runbook", "Threshold", "Thresholds", "Unit"]
+
+
+class Unit(StrEnum):
+    """Units of thresholds; a default outside its unit's range is refused at start."""
+
+    SECONDS = "s"
+    RATIO = "ratio"
+    COUNT = "count"
+    OPERATIONS = "ops"
+
+
+Thresholds = Mapping[str, float]
+"""Threshold name to its value, defaults replaced by settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A number a check compares with; settings and help come from here."""
+
+    name: str
+    default: float
+    unit: Unit
+    meaning: str
+
+
+Examine = Callable[[Snapshot, Thresholds, Focus], Sequence[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One statement about a healthy cluster and the function that looks for its opposite."""
+
+    code: str
+    layer: Layer
+    healthy: str
+    """The sentence that is true when nothing is wrong."""
+    needs: frozenset[Endpoint]
+    examine: Examine
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A draft and the thing it repairs."""
+
+    subject: Subject
+    draft: Draft
+
+
+Propose = Callable[[Snapshot, Sequence[Finding], Thresholds, Focus], Sequence[Proposed]]
+"""Return proposals in order of risk, the least destructive first; a cause that is still there comes first of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runbook:
+    """One file, one record."""
+
+    code: str
+    title: str
+    alerts: frozenset[str]
+    """Alert names it answers."""
+    thresholds: tuple[Threshold, ...]
+    checks: tuple[Check, ...]
+    propose: Propose
+    rounds: int = 1
+    """How often JSZ is read, where a trend is needed."""
+    interval: float = 0.0
+    """Seconds between rounds."""
+
+    @property
+    def needs(self) -> frozenset[Endpoint]:
+        """Everything its checks need."""
+        return frozenset().union(*(check.needs for check in self.checks))
+
+    def values(self, overrides: Thresholds | None = None) -> Thresholds:
+        """Return every threshold's value, settings before defaults."""
+        return {t.name: t.default for t in self.thresholds} | dict(overrides or {})

@@ -1,0 +1,43 @@
+"""What natsmedic is told: one YAML file plus environment, read once into frozen records.
+
+This package is the only reader of files and environment for configuration. `load` either returns settings that are right as a whole or
+raises one `SettingsError` that lists every mistake: key, what was observed, what was expected, the way out.
+
+A secret `X` is written inline, as `X_file: PATH` or as `X: {env: NAME}`. Every single value can be overridden by an environment variable:
+`NATSMEDIC_DATABASE__URL` is `database.url`, `NATSMEDIC_CLUSTERS__0__CHANNEL` is `clusters[0].channel`.
+"""
+
+from __future__ import annotations
+
+from bot.settings.clusters import (
+    AccountSettings,
+    ClusterSettings,
+    Credentials,
+    KubernetesSettings,
+    NatsSettings,
+    TlsSettings,
+)
+from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
+from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
+from bot.settings.webhooks import SourceKind, SourceSettings, WebhookSettings
+
+__all__ = [
+    "AccountSettings",
+    "ClusterSettings",
+    "Credentials",
+    "DatabaseSettings",
+    "GroupSettings",
+    "KubernetesSettings",
+    "Mode",
+    "NatsSettings",
+    "PolicySettings",
+    "Settings",
+    "SlackSettings",
+    "SourceKind",
+    "SourceSettings",
+    "TlsSettings",
+    "Transport",
+    "WebhookSettings",
+    "json_schema",
+    "load",
+]

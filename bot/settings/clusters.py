@@ -1,0 +1,161 @@
+"""Clusters: where their servers are, who the bot is there, and which alerts are about them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from bot.settings.section import LocalPath, Secret, Section, Shape, problem
+
+NATS_TIMEOUT: Final = 5.0
+"""Seconds; the time-out of the `nats` command and of nats-server's own JetStream API callers."""
+
+_CREDENTIAL_KINDS: Final = (
+    "user and password, creds_file, nkey_seed_file, token, context, or tls.cert_file with tls.key_file"
+)
+
+Name = Annotated[str, Shape(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", "a name of up to 63 letters, digits, `_`, `.` or `-`")]
+SlackChannelId = Annotated[str, Shape(r"[CGD][A-Z0-9]+", "a Slack channel id such as C0123456789, not a name")]
+InboxPrefix = Annotated[
+    str, Shape(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", "a subject such as _INBOX_natsmedic without wildcards")
+]
+Namespace = Annotated[str, Shape(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a Kubernetes namespace (RFC 1123 label)")]
+StatefulSetName = Annotated[
+    str, Shape(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?", "a StatefulSet's name (RFC 1123 subdomain)")
+]
+
+
+def _nats_url(value: str) -> str:
+    if "@" in value:
+        raise problem(
+            "carries a user or a password", "an address alone", "put the credentials below `system` and `accounts`"
+        )
+    if not re.fullmatch(r"(nats|tls|ws|wss)://[^/\s]+(/[^\s]*)?", value):
+        raise problem(
+            f"is {value!r}", "an address like nats://host:4222", "write scheme (nats, tls, ws or wss), host and port"
+        )
+    return value
+
+
+def _monitoring_url(value: str) -> str:
+    if "@" in value or not re.fullmatch(r"https?://[^/\s]+(/[^\s]*)?", value):
+        raise problem(
+            "is not a plain HTTP address",
+            "an address like http://host:8222",
+            "write scheme, host and port, without user or password",
+        )
+    return value.rstrip("/")
+
+
+NatsUrl = Annotated[str, AfterValidator(_nats_url)]
+MonitoringUrl = Annotated[str, AfterValidator(_monitoring_url)]
+
+
+class TlsSettings(Section):
+    """PEM files. Hostname verification cannot be switched off."""
+
+    ca_file: LocalPath | None = None
+    cert_file: LocalPath | None = None
+    key_file: LocalPath | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise problem("has only one of cert_file and key_file", "both or neither", "add the missing one")
+        return self
+
+
+class Credentials(Section):
+    """One NATS login: exactly one kind, with optional TLS."""
+
+    user: str | None = Field(default=None, min_length=1)
+    password: Secret | None = None
+    creds_file: LocalPath | None = None
+    nkey_seed_file: LocalPath | None = None
+    token: Secret | None = None
+    context: Name | None = Field(default=None, description="name of a context of the `nats` command")
+    tls: TlsSettings | None = None
+    inbox_prefix: InboxPrefix | None = Field(default=None, description="derived from the user where absent")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.user is None) != (self.password is None):
+            raise problem("has only one of user and password", "both", "add the missing one")
+        kinds = ("user", "creds_file", "nkey_seed_file", "token", "context")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        certificate = self.tls is not None and self.tls.cert_file is not None
+        if len(given) > 1 or (not given and not certificate):
+            seen = " and ".join(given) if given else "no login"
+            raise problem(f"has {seen}", f"exactly one of {_CREDENTIAL_KINDS}", "keep the one this user logs in with")
+        return self
+
+    @property
+    def inbox(self) -> str:
+        """The private reply prefix (T26): as given, or `_INBOX_<user>`, or `_INBOX_natsmedic` where the login has no plain user name."""
+        if self.inbox_prefix is not None:
+            return self.inbox_prefix
+        return f"_INBOX_{re.sub(r'[^A-Za-z0-9_-]', '_', self.user or 'natsmedic')}"
+
+
+class AccountSettings(Section):
+    """Diagnosis uses the reader; only actions use the writer."""
+
+    reader: Credentials
+    writer: Credentials | None = None
+
+
+class NatsSettings(Section):
+    servers: tuple[NatsUrl, ...] = ()
+    """May be left out only where every login is a `nats` context, which names its own servers."""
+    system: Credentials | None = None
+    """A user of the system account; without one the `monitoring` addresses are read."""
+    accounts: dict[Annotated[str, Field(min_length=1)], AccountSettings] = {}
+    timeout_seconds: float = Field(default=NATS_TIMEOUT, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        pairs = ((account.reader, account.writer) for account in self.accounts.values())
+        logins = [login for login in (self.system, *(login for pair in pairs for login in pair)) if login is not None]
+        if not self.servers and (not logins or any(login.context is None for login in logins)):
+            raise problem(
+                "has no servers",
+                "at least one address",
+                "add `servers: [nats://host:4222]`, or use contexts for every login",
+            )
+        return self
+
+
+class KubernetesSettings(Section):
+    kubeconfig: LocalPath | None = None
+    context: str | None = None
+    in_cluster: bool = False
+    namespace: Namespace
+    statefulset: StatefulSetName
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.in_cluster and (self.kubeconfig is not None or self.context is not None):
+            raise problem(
+                "has in_cluster and a kubeconfig or context", "one of the two", "remove in_cluster or the others"
+            )
+        return self
+
+
+class ClusterSettings(Section):
+    name: Name
+    channel: SlackChannelId = Field(description="Slack channel id, e.g. C0123456789")
+    match: dict[str, str] = Field(
+        default={}, description="alert labels that select this cluster; {cluster: <name>} where absent"
+    )
+    nats: NatsSettings
+    monitoring: tuple[MonitoringUrl, ...] = ()
+    kubernetes: KubernetesSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_match(cls, data: object) -> object:
+        if isinstance(data, dict) and "match" not in data and isinstance(data.get("name"), str):
+            return data | {"match": {"cluster": data["name"]}}
+        return data

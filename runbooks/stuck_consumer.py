@@ -1,0 +1,305 @@
+"""Stuck consumers (family E, nats-server #6838): no leader, `group node missing`, split leaders, deliveries that stopped.
+
+What repairs which state, compared on five server versions: reference/drills.md 3.3 and 3.4. A cause that is still there comes first; the one
+repair that loses a position comes last, and only where it would not break again.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from bot.actions.consumer_step_down import ConsumerStepDown, hindrances, step_down_stage
+from bot.actions.recreate import Recreation, compose, read_consumer
+from bot.errors import Refused
+from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.model.groups import HaAssets, ha_assets
+from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks._consumer_checks import (
+    consumer_exists,
+    consumers_have_leader,
+    members_match,
+    meta_agrees,
+    one_leader,
+    raft_nodes_exist,
+    room_for_groups,
+    servers_answer,
+    streams_have_quorum,
+)
+from runbooks._consumer_delivery import WAITING, clients_work, consumers_deliver
+from runbooks._consumer_views import SETTLE, version
+
+GROUP_CHECKS = frozenset({"CONSUMER_LEADER", "CONSUMER_NODE", "CONSUMER_SPLIT", "CONSUMER_MEMBERS"})
+"""Checks whose findings recreation can repair."""
+
+MOST_PROPOSALS = 10
+"""Consumers for which one diagnosis makes proposals; a cause common to more of them is offered first anyway."""
+
+
+def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001
+    """Return the repairs: a cause that is still there, step-down, restart of the one sick server, recreate, upgrade."""
+    bad = [f for f in findings if f.severity is Severity.CRITICAL]
+    targets = _consumers(f for f in bad if f.check in GROUP_CHECKS | {"CONSUMER_DELIVERS"})
+    causes = _causes(snapshot, findings) if bad else []
+    if not targets:
+        return causes + _client_side(findings)
+    broken = _consumers(f for f in bad if f.check in GROUP_CHECKS)
+    lacking = _consumers(f for f in bad if f.check == "CONSUMER_NODE")
+    proposed = causes
+    for key in targets[:MOST_PROPOSALS]:
+        if key not in lacking:
+            proposed += _step_down(snapshot, key)
+    proposed += _restarts(snapshot, [f for f in bad if f.check == "CONSUMER_NODE"])
+    for key in broken[:MOST_PROPOSALS]:
+        proposed.append(_recreate(snapshot, key))
+    return proposed + _upgrade(snapshot, bad)
+
+
+def _causes(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Proposed]:
+    """Guidance for causes that natsmedic must not or can't take away itself."""
+    told = [f for f in findings if f.cause and f.severity in {Severity.CRITICAL, Severity.UNKNOWN}]
+    return [Proposed(f.subject, draft) for f in told if (draft := _cause_draft(snapshot, f))]
+
+
+def _cause_draft(snapshot: Snapshot, finding: Finding) -> Draft | None:
+    server = finding.subject.server or ""
+    match finding.check:
+        case "SERVER_ANSWERS":
+            return Draft(
+                title=f"Bring server {server} back",
+                why=finding.sentence,
+                guidance=(
+                    f"Look whether {server} runs and why it does not answer: process, node, disk, CPU limit, network to the other servers.",
+                    "While it is away every group on it has one member less; do not take another server down.",
+                    "Consumers that stay sick once it is back are examined again then.",
+                ),
+            )
+        case "META_QUORUM":
+            return Draft(
+                title="Bring the meta group back",
+                why=finding.sentence,
+                guidance=(
+                    "Start the servers that are missing: without a meta leader no consumer can be created, deleted or moved.",
+                ),
+            )
+        case "HA_ASSETS":
+            return _limit_draft(server, ha_assets(snapshot, server), finding)
+        case "STREAM_QUORUM":
+            return Draft(
+                title=f"Repair stream {finding.subject.stream} first",
+                why=finding.sentence,
+                guidance=(
+                    f"See its members: {_command('nats', 'stream', 'info', finding.subject.stream)}",
+                    "Its consumers can only be as healthy as the stream; take a backup before anything else if a majority of its members is gone.",
+                ),
+            )
+        case _:
+            return None
+
+
+def _limit_draft(server: str, assets: HaAssets, finding: Finding) -> Draft:
+    known = assets.limit is not None
+    first = (
+        f"In nats.conf of {server} raise jetstream.limits.max_ha_assets above {assets.count} (it is {assets.limit}), or remove it."
+        if known
+        else f"In nats.conf of {server} look for jetstream.limits.max_ha_assets, and in its log for *Maximum HA Assets limit reached*; raise or remove it."
+    )
+    return Draft(
+        title=f"Give server {server} room for Raft groups",
+        why=finding.sentence,
+        guidance=(
+            first,
+            f"A reload does not take this limit (config reload not supported for JetStreamLimits): restart {server}, and only {server}, with SIGTERM.",
+            "After its start it makes the missing Raft nodes by itself; consumers keep their position, nothing is delivered twice.",
+            "Alternatively make room: delete or move what nobody needs. New groups fit then; what is broken stays so until a restart or a recreation.",
+        ),
+    )
+
+
+def _step_down(snapshot: Snapshot, key: ConsumerKey) -> list[Proposed]:
+    try:
+        facts = read_consumer(snapshot, key)
+    except Refused:
+        return []
+    if hindrances(facts):
+        return []
+    draft = Draft(
+        title=f"Move the leader of consumer {key.consumer}",
+        why=f"{facts.standing.leader} leads with all members current, and yet the consumer does not work: a new leader starts its delivery afresh.",
+        stages=((ConsumerStepDown.kind, step_down_stage(facts).model_dump(mode="json")),),
+    )
+    return [Proposed(_subject(snapshot, key), draft)]
+
+
+def _restarts(snapshot: Snapshot, nodes: Sequence[Finding]) -> list[Proposed]:
+    """The best repair of a missing Raft node keeps every position (drills.md 3.4, B), and is a human's: it stops a server."""
+    found: list[Proposed] = []
+    for server in sorted({f.subject.server for f in nodes if f.subject.server}):
+        mine = [f for f in nodes if f.subject.server == server]
+        if ha_assets(snapshot, server).refuses(1):
+            continue  # The cause's own guidance has the restart behind the limit.
+        draft = Draft(
+            title=f"Restart server {server}",
+            why=f"{server} lacks the Raft nodes of {len(mine)} consumers and makes them when it starts; positions are kept, nothing is delivered twice.",
+            guidance=(
+                f"Make sure that all other servers are healthy, and that {server} is the only one you stop.",
+                f"If it holds streams or consumers with one replica, they are away meanwhile: {_command('nats', 'server', 'report', 'jetstream')}",
+                f"Stop {server} with SIGTERM (on Kubernetes: delete its pod) and wait until it is healthy again; it takes seconds.",
+            ),
+        )
+        found.append(Proposed(Subject(cluster=snapshot.cluster, server=server), draft))
+    return found
+
+
+def _recreate(snapshot: Snapshot, key: ConsumerKey) -> Proposed:
+    title = f"Delete consumer {key.consumer} and create it again at its position"
+    try:
+        recreation = compose(snapshot, key)
+    except Refused as refused:
+        guidance = (
+            *(f"Not offered: {reason}" for reason in refused.reasons),
+            "Nothing was changed; the consumer's position is safe where it is.",
+        )
+        return Proposed(
+            _subject(snapshot, key),
+            Draft(title=f"{title}: not now", why="It would break again or lose messages.", guidance=guidance),
+        )
+    draft = Draft(title=title, why=_why(recreation), stages=recreation.stages, cautions=recreation.cautions)
+    return Proposed(_subject(snapshot, key), draft)
+
+
+def _why(recreation: Recreation) -> str:
+    state, place = recreation.facts.state, recreation.position
+    at = f"at sequence {place.start}" if place.start is not None else "with its own start policy"
+    return (
+        f"Every member gets a new Raft node. The position is that of {recreation.facts.standing.leader}, which a majority of the members names as "
+        f"leader: ack floor {state.floor_stream_seq}, delivered {state.delivered_stream_seq}, {state.num_ack_pending} waiting for an ack. It starts {at}; "
+        f"at most {place.repeated_acked} acknowledged messages are delivered again, and the {place.repeated_unacked} that wait for an ack."
+    )
+
+
+def _upgrade(snapshot: Snapshot, bad: Sequence[Finding]) -> list[Proposed]:
+    affected = [f for f in bad if f.issue]
+    if not affected:
+        return []
+    versions = sorted({version(snapshot, s.name) for s in snapshot.servers})
+    draft = Draft(
+        title="Upgrade nats-server",
+        why=f"The servers run {', '.join(versions)}. {affected[0].issue}: until then a scale-up from one replica can split a group again.",
+        guidance=(
+            "Upgrade to 2.11.4 or later (2.10: 2.10.29), one server at a time, each healthy before the next.",
+            "Before 2.11.4 a scale-up while the only holder is down loses its data (#6856; no 2.10 release has that fix).",
+        ),
+    )
+    return [Proposed(Subject(cluster=snapshot.cluster), draft)]
+
+
+def _client_side(findings: Sequence[Finding]) -> list[Proposed]:
+    """Nothing is wrong with the cluster: say so, and say where to look."""
+    found: list[Proposed] = []
+    for finding in findings:
+        if finding.check != "CONSUMER_CLIENTS" or finding.severity is not Severity.WARNING:
+            continue
+        name = finding.subject
+        draft = Draft(
+            title=f"Look at the clients of consumer {name.consumer}",
+            why=finding.sentence,
+            guidance=(
+                f"{_command('nats', 'consumer', 'info', name.stream, name.consumer)}: waiting pulls, outstanding acks, pause.",
+                "natsmedic changes nothing here: a new leader or a new consumer would wait for the same clients.",
+            ),
+        )
+        found.append(Proposed(name, draft))
+    return found[:MOST_PROPOSALS]
+
+
+def _consumers(findings: Iterable[Finding]) -> list[ConsumerKey]:
+    """The consumers that findings are about, each once, in order."""
+    keys = [
+        ConsumerKey(f.subject.account, f.subject.stream, f.subject.consumer)
+        for f in findings
+        if f.subject.account is not None and f.subject.stream is not None and f.subject.consumer is not None
+    ]
+    return list(dict.fromkeys(keys))
+
+
+def _subject(snapshot: Snapshot, key: ConsumerKey) -> Subject:
+    return Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream, consumer=key.consumer)
+
+
+def _command(*words: str | None) -> str:
+    """A command line whose words come from the cluster and are therefore quoted."""
+    return shlex.join(word for word in words if word)
+
+
+_VIEWS = frozenset({Endpoint.VARZ, Endpoint.JSZ})
+_NODES = frozenset({Endpoint.JSZ, Endpoint.RAFTZ, Endpoint.HEALTHZ})
+
+RUNBOOK = Runbook(
+    code="STUCK_CONSUMER",
+    title="A consumer is stuck",
+    alerts=frozenset(
+        {"NatsConsumerStuck", "NatsConsumerLeaderless", "NatsConsumerNotDelivering", "NatsGroupNodeMissing"}
+    ),
+    thresholds=(
+        Threshold(
+            SETTLE,
+            5.0,
+            Unit.SECONDS,
+            "How long a group must be seen sick before it is called broken; after a scale-up it is for seconds anyway.",
+        ),
+        Threshold(
+            WAITING, 1, Unit.COUNT, "From how many undelivered messages on a consumer that delivers nothing is stuck."
+        ),
+    ),
+    checks=(
+        Check("SERVER_ANSWERS", Layer.REACHABILITY, "Every server answers.", _VIEWS, servers_answer),
+        Check("META_QUORUM", Layer.META, "All servers name one meta leader, which has quorum.", _VIEWS, meta_agrees),
+        Check(
+            "HA_ASSETS",
+            Layer.STORAGE,
+            "Every server has room for further Raft groups.",
+            _NODES | _VIEWS,
+            room_for_groups,
+        ),
+        Check("STREAM_QUORUM", Layer.STREAMS, "Every stream has one leader and quorum.", _VIEWS, streams_have_quorum),
+        Check("CONSUMER_EXISTS", Layer.CONSUMERS, "The consumer that the alert names exists.", _VIEWS, consumer_exists),
+        Check(
+            "CONSUMER_LEADER",
+            Layer.CONSUMERS,
+            "Every consumer has a leader that a majority of its members names, and quorum.",
+            _VIEWS,
+            consumers_have_leader,
+        ),
+        Check(
+            "CONSUMER_NODE",
+            Layer.CONSUMERS,
+            "Every member of a consumer runs a Raft node for it.",
+            _NODES,
+            raft_nodes_exist,
+        ),
+        Check(
+            "CONSUMER_SPLIT",
+            Layer.CONSUMERS,
+            "No consumer has a second server that takes itself for its leader.",
+            _VIEWS,
+            one_leader,
+        ),
+        Check(
+            "CONSUMER_MEMBERS",
+            Layer.CONSUMERS,
+            "A consumer's members are its stream's, as many as configured.",
+            _VIEWS,
+            members_match,
+        ),
+        Check(
+            "CONSUMER_DELIVERS", Layer.CONSUMERS, "What waits and is asked for is delivered.", _VIEWS, consumers_deliver
+        ),
+        Check(
+            "CONSUMER_CLIENTS", Layer.CLIENTS, "Clients ask for messages and acknowledge them.", _VIEWS, clients_work
+        ),
+    ),
+    propose=propose,
+    rounds=2,
+    interval=5.0,
+)

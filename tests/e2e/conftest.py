@@ -1,0 +1,40 @@
+"""The whole bot for one test: real servers, the stand-in Slack, the bot as a process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bot.lab.servers import LabCluster
+from bot.lab.slack import StandInSlack
+from bot.lab.whole import WholeBot, lab_slack
+from bot.model import JsonObject
+
+Whole = Callable[..., AbstractAsyncContextManager[WholeBot]]
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Whole:
+    """Return a factory: `async with whole(version=…, overrides=…) as bot` gives servers, Slack and a config; the test starts the bot."""
+
+    @asynccontextmanager
+    async def make(
+        *,
+        version: str = "2.11.11",
+        room: Mapping[str, int] | None = None,
+        overrides: JsonObject | None = None,
+        slack: StandInSlack | None = None,
+    ) -> AsyncGenerator[WholeBot]:
+        limits = {"n1": 4} if room is None else room
+        workspace = slack or lab_slack()
+        async with (
+            LabCluster(tmp_path / "nats", version, max_ha_assets=limits) as cluster,
+            workspace,
+            WholeBot(tmp_path / "bot", cluster, workspace, overrides) as bot,
+        ):
+            yield bot
+
+    return make

@@ -1,0 +1,159 @@
+"""The chain verification, on chains made in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.errors import BadInput
+from bot.flow.audit import Checkpoint, export_lines, read_lines, verify
+from bot.model import GENESIS, AuditEntry
+
+START = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+def sealed(entry: AuditEntry) -> AuditEntry:
+    return entry.model_copy(update={"hash": entry.computed_hash()})
+
+
+def chain(length: int) -> list[AuditEntry]:
+    entries: list[AuditEntry] = []
+    for seq in range(1, length + 1):
+        entry = AuditEntry(
+            seq=seq,
+            at=START + timedelta(seconds=seq),
+            kind="stage.applied",
+            actor="bot",
+            incident_id="inc_1" if seq % 2 else None,
+            subject="prop_1",
+            sentence=f"Stage {seq} is applied – ümläut \u2028.",
+            data={"numbers": [seq, 0.1, None], "nested": {"ok": True}},
+            previous=entries[-1].hash if entries else GENESIS,
+            hash="",
+        )
+        entries.append(sealed(entry))
+    return entries
+
+
+def test_an_untouched_chain_is_intact_and_names_its_head() -> None:
+    entries = chain(5)
+    report = verify(entries)
+    assert report.intact
+    assert (report.rows, report.head_hash, report.checkpoint_matched) == (5, entries[-1].hash, None)
+    assert report.reason == "All 5 rows verify."
+
+
+def test_an_empty_chain_is_intact_until_a_checkpoint_says_otherwise() -> None:
+    assert verify([]).intact
+    report = verify([], checkpoint=Checkpoint(seq=1, hash="a" * 64))
+    assert (report.first_bad_seq, report.checkpoint_matched) == (1, False)
+
+
+@given(length=st.integers(2, 12), data=st.data())
+def test_every_edit_of_one_field_is_found_at_its_row(length: int, data: st.DataObject) -> None:
+    entries = chain(length)
+    at = data.draw(st.integers(0, length - 1))
+    field, value = data.draw(
+        st.sampled_from(
+            [
+                ("at", START),
+                ("kind", "stage.denied"),
+                ("actor", "mallory"),
+                ("incident_id", "inc_2"),
+                ("subject", ""),
+                ("sentence", "Nothing happened."),
+                ("data", {}),
+                ("previous", "f" * 64),
+                ("hash", "f" * 64),
+            ]
+        )
+    )
+    entries[at] = entries[at].model_copy(update={field: value})
+    assert verify(entries).first_bad_seq == at + 1
+
+
+@given(length=st.integers(3, 12), data=st.data())
+def test_an_edit_that_seals_its_own_row_again_is_found_at_the_next(length: int, data: st.DataObject) -> None:
+    entries = chain(length)
+    at = data.draw(st.integers(0, length - 2))
+    entries[at] = sealed(entries[at].model_copy(update={"actor": "mallory"}))
+    assert verify(entries).first_bad_seq == at + 2
+
+
+@given(length=st.integers(3, 12), data=st.data())
+def test_a_deleted_row_is_found(length: int, data: st.DataObject) -> None:
+    entries = chain(length)
+    at = data.draw(st.integers(0, length - 2))
+    del entries[at]
+    assert verify(entries).first_bad_seq == at + 1
+
+
+@given(length=st.integers(2, 12), data=st.data())
+def test_an_inserted_row_is_found(length: int, data: st.DataObject) -> None:
+    entries = chain(length)
+    at = data.draw(st.integers(0, length - 1))
+    before = entries[at]
+    entries.insert(at, sealed(before.model_copy(update={"actor": "mallory"})))
+    assert verify(entries).first_bad_seq in {at + 1, at + 2}
+
+
+@given(length=st.integers(2, 12), data=st.data())
+def test_two_rows_that_changed_places_are_found(length: int, data: st.DataObject) -> None:
+    entries = chain(length)
+    at = data.draw(st.integers(0, length - 2))
+    entries[at], entries[at + 1] = entries[at + 1], entries[at]
+    assert verify(entries).first_bad_seq == at + 1
+
+
+def test_a_cut_off_tail_is_found_with_a_checkpoint_only() -> None:
+    entries = chain(6)
+    head = verify(entries).head
+    assert verify(entries[:4]).intact
+    report = verify(entries[:4], checkpoint=head)
+    assert (report.first_bad_seq, report.checkpoint_matched, report.rows) == (5, False, 4)
+    assert "cut off" in report.reason
+
+
+def test_a_chain_rewritten_from_some_row_on_is_found_with_a_checkpoint_only() -> None:
+    honest = chain(6)
+    forged = honest[:3]
+    for entry in honest[3:]:
+        forged.append(sealed(entry.model_copy(update={"actor": "mallory", "previous": forged[-1].hash})))
+    assert verify(forged).intact
+    report = verify(forged, checkpoint=verify(honest).head)
+    assert (report.first_bad_seq, report.checkpoint_matched) == (6, False)
+
+
+def test_a_checkpoint_in_the_middle_matches_a_longer_chain() -> None:
+    entries = chain(6)
+    report = verify(entries, checkpoint=Checkpoint(seq=4, hash=entries[3].hash))
+    assert report.intact
+    assert report.checkpoint_matched
+    assert report.reason == "All 6 rows verify, and row 4 matches the checkpoint."
+
+
+def test_an_export_reads_back_equal_and_verifies_without_natsmedic() -> None:
+    entries = chain(4)
+    lines = list(export_lines(entries))
+    assert list(read_lines(lines)) == entries
+    assert all("\n" not in line for line in lines)
+    previous = "0" * 64
+    for line in lines:
+        row = json.loads(line)
+        claimed = row.pop("hash")
+        text = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert hashlib.sha256(text.encode()).hexdigest() == claimed
+        assert row["previous"] == previous
+        previous = claimed
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"seq": 1}', "null"])
+def test_a_line_that_is_no_entry_is_named_by_its_number(line: str) -> None:
+    good = next(export_lines(chain(1)))
+    with pytest.raises(BadInput, match="Line 3 of the export is not an audit entry"):
+        list(read_lines([good, "", line]))
