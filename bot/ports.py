@@ -135,7 +135,7 @@ class Store(Protocol):
     """The database. Reads see the last commit."""
 
     def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting."""
+        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting for another process."""
         ...
 
     async def get(self, kind: type[R], id: str) -> R | None: ...  # noqa: A002

@@ -173,10 +173,10 @@ def _checkpoint(text: str | None) -> Checkpoint | None:
 def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
-    if found := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
     try:
+        if found := re.fullmatch(r"(\d{1,6})([smhd])", text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise BadInput(f"--since {text!r} is no time; expected 90m, 2h, 7d, or 2026-11-21T08:00:00Z.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

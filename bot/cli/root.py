@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bot.cli import audit, config, incidents, proposals, runbooks, serve
-from bot.cli.session import CarefulGroup, ConfigFile, Session
+from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
 
 app = typer.Typer(
     name="natsmedic",
@@ -30,7 +30,7 @@ app.command(name="runbooks")(runbooks.runbooks)
 @app.callback()
 def options(
     context: typer.Context,
-    config_file: ConfigFile = None,
+    config_file: GlobalConfigFile = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
     """Take the global options."""

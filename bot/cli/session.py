@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,16 +29,16 @@ class Format(StrEnum):
     JSON = "json"
 
 
-ConfigFile = Annotated[
+GlobalConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config",
-        envvar="NATSMEDIC_CONFIG",
-        metavar="FILE",
-        help="The settings. Default: ./natsmedic.yaml",
-        show_default=False,
+        "--config", envvar="NATSMEDIC_CONFIG", metavar="FILE", help="The settings; ./natsmedic.yaml otherwise."
     ),
 ]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="The settings, as before the command.")
+]
+"""The same option behind a command. It has no environment variable, which would beat a --config before the command."""
 FormatOption = Annotated[Format, typer.Option("--format", help="How to show the answer.")]
 
 
@@ -67,7 +68,6 @@ class CarefulGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except NatsmedicError as error:
-            if ctx.params.get("debug"):
-                raise
-            typer.echo(f"natsmedic: {visible(str(error), lines=True)}", err=True)
+            said = traceback.format_exc() if ctx.params.get("debug") else f"natsmedic: {error}"
+            typer.echo(visible(said, lines=True), err=True)
             raise typer.Exit(FAILURE) from None

@@ -267,10 +267,13 @@ def _same(proposal: Proposal) -> str:
 
 
 def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:
-    healthy = diagnosis.verdict.severity is Severity.OK
-    if healthy and incident.state is IncidentState.CLEARED:
+    """A warning does not keep a verified repair from being one; a critical or an unknown fact does."""
+    repaired = diagnosis.verdict.severity in {Severity.OK, Severity.WARNING} and not any(
+        f.severity is Severity.UNKNOWN for f in diagnosis.findings
+    )
+    if repaired and incident.state is IncidentState.CLEARED:
         return IncidentState.CLOSED
-    if healthy and diagnosis.reason.startswith("after "):
+    if repaired and diagnosis.reason.startswith("after "):
         return IncidentState.VERIFIED
     return incident.state
 

@@ -262,7 +262,7 @@ class Executor:
         stopped = next((r for r in execution.stages if r.state is not StageState.VERIFIED), None)
         if stopped is None:
             last = execution.stages[-1]
-            return await self._ledger.end(execution_id, ExecutionState.DONE, ProposalState.DONE, f"Verified. {last.sentence}")
+            return await self._ledger.end(execution_id, ExecutionState.DONE, ProposalState.DONE, last.sentence)
         if stopped.state is StageState.UNKNOWN:
             sentence = f"Stage {stopped.index + 1}: {stopped.sentence}"
             return await self._ledger.end(execution_id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, sentence)

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import APP, HOST, Login, Ports, free_ports, server_config
 
-START_TIMEOUT: Final = 20.0
+START_TIMEOUT: Final = 15.0
 """Seconds until a cluster must be ready; an idle machine needs 0.3 to 2 (drills.md 1), a busy one a multiple."""
 
 STOP_TIMEOUT: Final = 10.0
@@ -188,13 +188,32 @@ class LabCluster:
         return client
 
     async def start(self) -> None:
-        """Starts every server that is down, and returns when the cluster is ready."""
+        """Starts every server that is down, and returns when the cluster is ready.
+
+        A brand-new cluster that is not ready in time is started once more from nothing: on a busy machine a 2.10.26
+        meta group has come up with a size of 2 for 3 servers and stayed so (seen in 1 of about 40 starts).
+        """
+        fresh = not any((server.directory / "store").exists() for server in self._servers.values())
+        await self._spawn_all()
+        try:
+            await self.wait_ready()
+        except ServerDied:
+            raise
+        except LabError:
+            if not fresh:
+                raise
+            await self.stop()
+            for name in self._servers:
+                await self.wipe_store(name)
+            await self._spawn_all()
+            await self.wait_ready()
+
+    async def _spawn_all(self) -> None:
         starting = (self._spawn(server) for server in self._servers.values() if not server.alive)
         # All have ended before a failure is raised, so that nothing starts behind a stop() that follows.
         for outcome in await asyncio.gather(*starting, return_exceptions=True):
             if outcome is not None:
                 raise outcome
-        await self.wait_ready()
 
     async def stop(self) -> None:
         """Kills every server. The stores stay."""

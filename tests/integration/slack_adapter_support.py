@@ -118,10 +118,27 @@ class House:
             while await self.store.behind():
                 await asyncio.sleep(0.02)
 
+    async def unwell(self) -> str:
+        """Wait until health names a problem, and return it."""
+        async with asyncio.timeout(5):
+            while self.adapter.health().ok:
+                await asyncio.sleep(0.02)
+        return " ".join(self.adapter.health().problems)
+
+    async def refusal(self) -> str:
+        """Wait for the audit entry of a refused click, and return its sentence."""
+        async with asyncio.timeout(10):
+            while True:
+                found = [one for one in await self.store.audit_entries() if one.kind == "click.refused"]
+                if found:
+                    return found[0].sentence
+                await asyncio.sleep(0.02)
+
     async def put(self, *records: Incident | Diagnosis | Proposal) -> None:
         async with self.store.begin() as tx:
             for record in records:
-                await tx.put(record)
+                known = await tx.get(Incident, record.id) if isinstance(record, Incident) else None
+                await tx.put(record.model_copy(update={"revision": known.revision}) if known else record)
             await tx.touch(IncidentId(records[0].id if isinstance(records[0], Incident) else records[0].incident_id))
         self.adapter.chat.nudge(IncidentId("inc_1"))
 

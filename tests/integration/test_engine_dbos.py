@@ -38,7 +38,7 @@ async def engine_of(path: Path, handlers: dict[Phase, PhaseHandler]) -> AsyncGen
 
 async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - looks at a database
+        while not condition():
             await asyncio.sleep(0.02)
 
 

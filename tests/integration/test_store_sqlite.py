@@ -228,7 +228,10 @@ async def test_a_writer_gives_up_after_two_seconds_of_a_foreign_lock(store: SqlS
         await tx.put(proposal("2"))
 
 
-async def test_a_writer_gives_up_after_two_seconds_of_a_lock_of_its_own_process(store: SqlStore) -> None:
+async def test_a_writer_behind_a_hanging_one_of_its_own_process_gives_up(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.adapters.database.connection.QUEUE_SECONDS", 0.2)
     async with store.begin() as tx:
         await tx.put(incident())
         with pytest.raises(StoreBusy):
@@ -378,6 +381,16 @@ async def test_bad_places_are_refused_with_the_way_out(tmp_path: Path) -> None:
             async with SqlStore.open(url, FixedClock(), read_only=read_only):
                 pass
         assert "secret" not in str(caught.value)
+
+
+async def test_a_hundred_writers_at_once_all_get_their_turn(store: SqlStore) -> None:
+    async def append(number: int) -> None:
+        async with store.begin() as tx:
+            await tx.audit(draft(f"{number}"))
+
+    await asyncio.gather(*(append(n) for n in range(100)))
+    report = verify(await store.audit_entries())
+    assert (report.intact, report.rows) == (True, 100)
 
 
 async def test_the_settings_that_durability_rests_on_are_in_force(store: SqlStore, path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Final, cast
 import orjson
 from nats.aio.msg import Msg
 
+from bot import crashpoints
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.errors import (
     ApiRefused,
@@ -107,7 +108,7 @@ async def read(
 async def write(connection: Connection, subject: str, body: JsonObject | None = None) -> JsonObject:
     """Send one change, once, and return the answer. Raises `NotApplied` or `OutcomeUnknown`."""
     try:
-        message: Msg = await connection.request(subject, _payload(body))
+        message: Msg = await connection.request(subject, _payload(body), lambda: crashpoints.reached("P12"))
     except RequestFailed as failed:
         raise write_error(failed) from failed
     answer = parsed(message.data)

@@ -79,12 +79,17 @@ class Connection:
         """The user and what it is for, without secrets."""
         return f"{self._purpose} ({self._login})"
 
-    async def request(self, subject: str, payload: bytes = b"") -> Msg:
-        """Ask once and return the answer. Raises `RequestFailed`; never resends."""
+    async def request(self, subject: str, payload: bytes = b"", sent: Callable[[], None] | None = None) -> Msg:
+        """Ask once and return the answer. `sent` is called once the server has the question. Raises `RequestFailed`; never resends."""
         client = await self._ready()
         async with self.watch(subject) as doom:
             ask = asyncio.ensure_future(client.request(subject, payload, timeout=self._timeout))
             try:
+                if sent is not None:
+                    await asyncio.sleep(0)  # lets the request be written before the PING that follows it
+                    with suppress(nats.errors.Error, OSError, TimeoutError):
+                        await client.flush(timeout=ALIVE_TIMEOUT)  # pyright: ignore[reportArgumentType] - any number works
+                    sent()
                 await asyncio.wait({ask, doom}, return_when=asyncio.FIRST_COMPLETED)
                 if ask.done():
                     return ask.result()

@@ -64,8 +64,16 @@ class SlackAdapter:
         return self._settings.transport is Transport.HTTP
 
     def health(self) -> ChatHealth:
-        """Return whether threads can be drawn."""
-        return self.chat.health()
+        """Return whether threads can be drawn and, in Socket Mode, whether clicks arrive."""
+        drawing = self.chat.health()
+        if self.http_mode or self._app is None or self._connected():
+            return drawing
+        deaf = "The Socket Mode connection to Slack is down, so clicks and commands do not arrive."
+        return ChatHealth(ok=False, problems=(*drawing.problems, deaf), since=drawing.since)
+
+    def _connected(self) -> bool:
+        session = self._socket.client.current_session if self._socket is not None else None
+        return session is not None and not session.closed
 
     async def start(self, desk: Desk) -> None:
         """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""

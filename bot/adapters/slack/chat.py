@@ -146,11 +146,7 @@ class SlackProjector:
             if (worker is not None and not worker.done()) or self._resting(channel):
                 continue
             first = [one for one in incidents if one in hot]
-            rest = (
-                []
-                if channel in self._limited and self._clock.now() < self._limited[channel]
-                else [one for one in incidents if one not in hot]
-            )
+            rest = [] if self._posts_limited(channel) else [one for one in incidents if one not in hot]
             chosen = [*first, *rest[:1]]
             if chosen:
                 self._workers[channel] = asyncio.create_task(self._work(channel, chosen), name=f"slack-{channel}")
@@ -179,9 +175,7 @@ class SlackProjector:
             except (SlackCallFailed, StoreError) as error:
                 self._failed(channel, incident, error)
                 return
-            except (
-                Exception
-            ):  # the loop outlives a mistake in one incident's drawing; it is logged whole and tried again
+            except Exception:  # the loop outlives a mistake in one incident; it is logged whole and tried again
                 log.exception("drawing an incident failed", incident=incident)
                 self._trouble(incident, f"Incident {incident} cannot be drawn; the log says why.")
                 self._rest(incident, FATAL_REST)
@@ -216,6 +210,10 @@ class SlackProjector:
 
     def _rest(self, scope: str, seconds: float) -> None:
         self._not_before[scope] = self._clock.now() + timedelta(seconds=seconds)
+
+    def _posts_limited(self, channel: str) -> bool:
+        until = self._limited.get(channel)
+        return until is not None and self._clock.now() < until
 
     def _resting(self, scope: str) -> bool:
         until = self._not_before.get(scope)
