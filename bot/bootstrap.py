@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
+from bot import registry as registries
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
 from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import PARSERS, serve_http, webhook_app
-from bot.errors import SettingsError
+from bot.errors import SettingsError, StoreError
 from bot.flow.approval import ApprovalDesk
 from bot.flow.diagnosis import Diagnoser
 from bot.flow.execution import Executor
@@ -25,7 +26,6 @@ from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
 from bot.model import IncidentId, Person, SlackUser
 from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Steps
-from bot import registry as registries
 from bot.registry import Registry
 from bot.settings import Mode, Settings
 
@@ -199,9 +199,18 @@ async def serve(settings: Settings) -> None:
         sweeping = asyncio.create_task(bot.sweeper.run())
         stack.callback(sweeping.cancel)
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
-        app = webhook_app(settings.webhooks, bot.intake, slack_handler=slack_handler)
+        app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler)
         log.info("natsmedic serves", listen=settings.webhooks.listen, mode=settings.mode, clusters=[c.name for c in settings.clusters])
         await serve_http(app, settings.webhooks.listen, until=_stop_signal())
+
+
+async def _not_ready(store: SqlStore) -> Sequence[str]:
+    """Return why no webhook could be taken in. Slack or a cluster being down is no reason: alerts must still be stored."""
+    try:
+        await store.count_unprocessed()
+    except StoreError as error:
+        return [str(error)]
+    return []
 
 
 async def _connect(

@@ -28,7 +28,6 @@ from bot.model import (
     SnapshotId,
 )
 
-
 R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution)
 
 Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution
@@ -60,7 +59,8 @@ class Readers(Protocol):
 
     async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
         """Read all servers in one parallel pass; JSZ is read `rounds` times, `interval` seconds apart. Never raises for a
-        single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked."""
+        single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked.
+        """
         ...
 
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:

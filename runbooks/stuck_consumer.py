@@ -126,7 +126,7 @@ def _step_down(snapshot: Snapshot, key: ConsumerKey) -> list[Proposed]:
     draft = Draft(
         title=f"Move the leader of consumer {key.consumer}",
         why=f"{facts.standing.leader} leads with all members current, and yet the consumer does not work: a new leader starts its delivery afresh.",
-        stages=((ConsumerStepDown.kind, step_down_stage(facts).model_dump(mode="json")),),
+        stages=((ConsumerStepDown.kind, step_down_stage(snapshot, facts).model_dump(mode="json")),),
     )
     return [Proposed(_subject(snapshot, key), draft)]
 

@@ -16,8 +16,8 @@ from bot.actions._facts import (
 )
 from bot.actions.consumer_delete import numbers
 from bot.errors import Refused
-from bot.model import ConsumerKey, OperationId, Outcome, Preview, Record, RiskClass, Verification, World
-from bot.model.groups import config_digest
+from bot.model import ConsumerKey, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification, World
+from bot.model.groups import config_digest, raft_group_of, raft_term
 from bot.ports import Readers, Writers
 
 
@@ -33,6 +33,8 @@ class StepDownParams(Record):
     created: str
     leader: str
     members: tuple[str, ...]
+    term: int = 0
+    """The group's Raft term before; every election raises it. 0 where RAFTZ could not be read."""
 
     @property
     def key(self) -> ConsumerKey:
@@ -82,24 +84,26 @@ class ConsumerStepDown:
         await writers.step_down_consumer(params.account, params.stream, params.consumer)
 
     async def receipt(self, readers: Readers, params: StepDownParams, operation: OperationId) -> Receipt:  # noqa: ARG002
-        """Another leader is the receipt. The same one may have been elected again: asking once more then does no harm."""
+        """An election since is the receipt: another leader, or a higher term where the same one was elected again."""
+        snapshot = await look(readers)
         try:
-            facts = consumer_facts(await look(readers), params.key)
+            facts = consumer_facts(snapshot, params.key)
         except Refused:
             return Receipt.UNREADABLE
         if facts.state.created != params.created:
             return Receipt.FOREIGN
-        return Receipt.NOT_APPLIED if facts.standing.leader == params.leader else Receipt.APPLIED
+        return Receipt.APPLIED if _elected(snapshot, facts, params) else Receipt.NOT_APPLIED
 
     async def verify(self, readers: Readers, params: StepDownParams, operation: OperationId) -> Verification:  # noqa: ARG002
-        """All members name one new leader and are current."""
+        """After an election all members name one leader and are current."""
+        snapshot = await look(readers)
         try:
-            facts = consumer_facts(await look(readers), params.key)
+            facts = consumer_facts(snapshot, params.key)
         except Refused as refused:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused))
         seen = numbers(facts.state)
         agreed = len(facts.standing.voters) == len(facts.standing.members)
-        if facts.standing.leader == params.leader:
+        if not _elected(snapshot, facts, params):
             return Verification(outcome=Outcome.FAILED, sentence=f"{params.leader} still leads.", numbers=seen)
         if not facts.standing.whole or not agreed:
             return Verification(
@@ -126,7 +130,7 @@ def hindrances(facts: ConsumerFacts) -> list[str]:
     return [f"{', '.join(behind)} has not yet everything the leader has."] if behind else []
 
 
-def step_down_stage(facts: ConsumerFacts) -> StepDownParams:
+def step_down_stage(snapshot: Snapshot, facts: ConsumerFacts) -> StepDownParams:
     """Return the parameters for stepping down the consumer's present leader."""
     return StepDownParams(
         account=facts.key.account,
@@ -137,7 +141,17 @@ def step_down_stage(facts: ConsumerFacts) -> StepDownParams:
         created=facts.state.created,
         leader=facts.standing.leader or "",
         members=tuple(sorted(facts.standing.members)),
+        term=_term(snapshot, facts),
     )
+
+
+def _term(snapshot: Snapshot, facts: ConsumerFacts) -> int:
+    group = raft_group_of(facts.stream.consumers[facts.key.consumer])
+    return raft_term(snapshot, facts.standing.members, facts.key.account, group)
+
+
+def _elected(snapshot: Snapshot, facts: ConsumerFacts, params: StepDownParams) -> bool:
+    return facts.standing.leader != params.leader or 0 < params.term < _term(snapshot, facts)
 
 
 def _world(facts: ConsumerFacts) -> World:

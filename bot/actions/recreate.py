@@ -144,7 +144,7 @@ def _stages(facts: ConsumerFacts, place: Position, *, probe: bool) -> Stages:
     holder = f"{facts.key.consumer}{HOLDER_SUFFIX}" if interest else None
     before: list[tuple[str, JsonObject]] = []
     after: list[tuple[str, JsonObject]] = []
-    if False and holder:
+    if holder:
         before.append(_helper(facts, place, holder, Purpose.HOLDER, mark))
         back = Companion(name=facts.key.consumer, other_than=facts.state.created)
         after.append(_helper_gone(facts, holder, mark, back))
@@ -164,7 +164,7 @@ def _delete(facts: ConsumerFacts, place: Position, holder: str | None, mark: str
         delivered=state.delivered_stream_seq,
         ack_pending=state.num_ack_pending,
         restore=_config(facts, place),
-        companion=None,
+        companion=Companion(name=holder, mark=mark, at_least=_waiting(facts)) if holder else None,
     )
     return ConsumerDelete.kind, params.model_dump(mode="json")
 
@@ -177,7 +177,7 @@ def _create(facts: ConsumerFacts, place: Position, holder: str | None) -> tuple[
         config=_config(facts, place),
         original=facts.config,
         replaces_created=facts.state.created,
-        companion=None,
+        companion=holder,
         start=place.start,
         at_least=_waiting(facts),
         repeated_acked=place.repeated_acked,

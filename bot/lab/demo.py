@@ -120,11 +120,9 @@ async def _gesture(lab: httpx.AsyncClient, path: str, body: JsonObject) -> None:
 
 async def audit_verifies(bot: WholeBot) -> bool:
     """Run `natsmedic audit verify` as a user would, and print what it says."""
-    command = (sys.executable, "-m", "bot", "--config", str(bot.config), "audit", "verify")
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
-    output, _ = await process.communicate()
-    say(f"$ natsmedic --config {bot.config} audit verify\n{output.decode(errors='replace').rstrip()}")
-    return process.returncode == 0
+    code, output = await bot.command("audit", "verify")
+    say(f"$ natsmedic --config {bot.config} audit verify\n{output.rstrip()}")
+    return code == 0
 
 
 async def incident(bot: WholeBot, started: float) -> Drill:
@@ -157,10 +155,10 @@ async def after_repair(bot: WholeBot, drill: Drill) -> bool:
     finally:
         await client.close()
     drained = await drain(bot.cluster, drill, drill.published + MORE_ORDERS)
-    predicted = len(drill.worker.acked_above_floor)
+    _, predicted = await bot.predicted()
     say(
         f"  the worker got {sum(drained.got.values())} messages: {len(drained.must) - len(drained.lost)} of {len(drained.must)} that had to come,"
-        f" {len(drained.lost)} lost, {len(drained.repeated)} repeated ({predicted} predicted)"
+        f" {len(drained.lost)} lost, {len(drained.repeated)} repeated ({predicted} predicted at most)"
     )
     return not drained.lost and len(drained.repeated) <= predicted
 

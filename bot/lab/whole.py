@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import os
 import socket
 import sys
@@ -159,6 +160,39 @@ class WholeBot:
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.stop()
+
+    # --- the command line, as a user beside the serving bot ---------------------------------------------------------------------
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Run `natsmedic --config … ARGUMENTS` and return its exit code and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "bot",
+            "--config",
+            str(self.config),
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode(errors="replace")
+
+    async def audit(self, kind: str) -> list[JsonObject]:
+        """Return the audit entries of a kind, oldest first."""
+        code, output = await self.command("audit", "export")
+        if code != 0:
+            raise LabError(f"audit export ended with {code}: {output}")
+        return [row for row in map(json.loads, output.splitlines()) if row["kind"] == kind]
+
+    async def predicted(self) -> tuple[int, int]:
+        """Return the newest recreation's start sequence and how many acknowledged messages it said are delivered again at most."""
+        for entry in reversed(await self.audit("proposal.created")):
+            for stage in parts(part(part(entry, "data"), "proposal"), "stages"):
+                params = part(stage, "params")
+                if stage["kind"] == "consumer.create" and params["purpose"] == "replace":
+                    return int(params["start"] or 0), int(params["repeated_acked"])
+        raise LabError("no recreation was proposed")
 
     # --- alerts -------------------------------------------------------------------------------------------------------------
 

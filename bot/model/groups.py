@@ -7,7 +7,7 @@ each member's own view. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bot.model.base import JsonObject, digest
@@ -157,6 +157,12 @@ def raft_node(snapshot: Snapshot, server: str, account: str, raft_group: str) ->
     """Return whether RAFTZ of this server lists the group; None where RAFTZ is not known for this account."""
     nodes = (latest(snapshot, server, Endpoint.RAFTZ) or {}).get(account)
     return None if nodes is None or not raft_group else raft_group in nodes
+
+
+def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_group: str) -> int:
+    """Return the highest Raft term that RAFTZ of these servers shows for the group; every election raises it. 0 where none is known."""
+    seen = [(latest(snapshot, s, Endpoint.RAFTZ) or {}).get(account) or {} for s in servers]
+    return max((_int((nodes.get(raft_group) or {}).get("term")) for nodes in seen), default=0)
 
 
 def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:

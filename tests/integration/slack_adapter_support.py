@@ -245,3 +245,29 @@ def proposal(words: str = "Recreate the consumer") -> Proposal:
         created_at=now(),
         expires_at=now() + timedelta(minutes=10),
     )
+
+
+APPROVAL = {"reason": "it is stuck", "typed_name": "worker"}
+
+
+async def offer(running: House) -> None:
+    """Bring an incident with a pending proposal into the thread."""
+    await running.put(incident(), diagnosis(), proposal())
+    await running.drawn()
+
+
+async def press(running: House, user: str, what: str = "approve", **more: object) -> None:
+    shown = running.message("proposal")
+    outcome = await running.slack.person.click(user, OPS, shown.ts, what, **more)  # pyright: ignore[reportArgumentType]
+    assert outcome.failure is None
+
+
+async def state(running: House) -> ProposalState:
+    stored = await running.store.get(Proposal, "prop_1")
+    assert stored is not None
+    return stored.state
+
+
+async def told(running: House, user: str, count: int = 1) -> str:
+    await running.until(lambda: len(running.slack.ephemerals(user)) >= count)
+    return running.slack.ephemerals(user)[-1].text

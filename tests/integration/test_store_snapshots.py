@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import zipfile
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
@@ -209,6 +210,21 @@ def test_a_truncated_or_damaged_archive_is_refused() -> None:
     for damaged in (b"", b"PK", whole[:-30], whole[: len(whole) // 2], whole[:200] + b"\0" * 200 + whole[400:]):
         with pytest.raises(BadInput):
             read_archive(damaged)
+
+
+def test_flipped_bytes_give_a_snapshot_or_a_clear_refusal_and_nothing_else() -> None:
+    whole = write_archive(snapshot())
+    chance = random.Random(1)
+    refused = 0
+    for _ in range(1000):
+        flipped = bytearray(whole)
+        for _ in range(chance.randint(1, 4)):
+            flipped[chance.randrange(len(flipped))] = chance.randrange(256)
+        try:
+            read_archive(bytes(flipped))
+        except BadInput:
+            refused += 1
+    assert refused > 500
 
 
 def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

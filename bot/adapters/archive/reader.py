@@ -27,12 +27,12 @@ def read_archive(archive: bytes) -> Snapshot:
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
             return _Reader(opened).read()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BadInput(f"The archive is not a readable ZIP ({error}): it is cut off, damaged or encrypted.") from error
     except ValidationError as error:
         raise BadInput(
             f"The archive's {OWN_PATH} does not hold a snapshot ({error.error_count()} problems)."
         ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise BadInput(f"The archive is not a readable ZIP ({error}): it is cut off, damaged or encrypted.") from error
 
 
 class _Reader:

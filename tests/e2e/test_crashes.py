@@ -1,0 +1,117 @@
+"""kill -9 at every point where it hurts (reference/safety.md 3.2); after a restart the invariants of design/safety.md hold, counted at the target."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from bot.lab.demo import VERIFIED_BOARD, break_consumer, drain
+from bot.lab.servers import LabError
+from bot.lab.whole import ADA, BO, CHANNEL, WholeBot
+from tests.e2e.conftest import Whole
+from tests.e2e.target import Counts, counting
+
+LABELS = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
+
+# Where it dies, and whether that is before the proposal is in the thread.
+POINTS = [
+    ("P02", True),  # delivery committed, before 2xx
+    ("P04:1", True),  # parent message posted, its ts not stored
+    ("P04:3", True),  # a message in the thread posted, its ts not stored
+    ("P08:1", False),  # first approval committed, before Slack's acknowledgement
+    ("P08:2", False),  # second approval committed, execution not started
+    ("P11:1", False),  # intent to delete committed, nothing sent
+    ("P12:1", False),  # delete sent, no response seen
+    ("P13:1", False),  # delete answered, outcome not committed
+    ("P14:1", False),  # between the stages: consumer deleted, not yet recreated
+    ("P11:2", False),  # intent to create committed, nothing sent
+    ("P12:2", False),  # create sent, no response seen
+    ("P13:2", False),  # create answered, outcome not committed
+]
+
+
+@pytest.mark.parametrize(("point", "early"), POINTS)
+async def test_the_invariants_hold_after_a_kill_at(whole: Whole, point: str, early: bool) -> None:
+    async with whole() as bot:
+        drill = await break_consumer(bot.cluster)
+        await bot.start(point)
+        async with counting(bot.cluster) as target:
+            if early:
+                await _alert_until_stored(bot)
+            else:
+                await bot.alert(labels=LABELS)
+                await _approve_until_dead(bot)
+            await bot.start()
+            if early:
+                await bot.see_button("approve", 60)
+            await _approve_what_is_missing(bot)
+            await bot.see(VERIFIED_BOARD, 150)
+            await asyncio.sleep(2)
+        await _applied_once(bot, target)
+        drained = await drain(bot.cluster, drill, drill.published)
+        _, predicted = await bot.predicted()
+        assert drained.lost == []
+        assert len(drained.repeated) <= predicted
+        _each_message_once(bot)
+        code, output = await bot.command("audit", "verify")
+        assert code == 0, output
+
+
+async def _alert_until_stored(bot: WholeBot) -> None:
+    """Send as Alertmanager does: again, until a 2xx says that it is stored. At P02 the row is there although no 2xx was."""
+    try:
+        await bot.alert(labels=LABELS)
+    except OSError:
+        pass
+    except Exception as error:
+        assert type(error).__module__.startswith("httpx"), error
+    await bot.crashed()
+
+
+async def _approve_until_dead(bot: WholeBot) -> None:
+    """Have both people approve; the bot dies on the way, so a form may never open or never be answered."""
+    for person in (ADA, BO):
+        try:
+            await bot.decide(person)
+            if person is ADA:
+                await bot.see("1 of 2", 8)
+        except LabError:
+            break
+    await bot.crashed(90)
+
+
+async def _approve_what_is_missing(bot: WholeBot) -> None:
+    """People look at the thread after the restart and press what is still to be pressed."""
+    for person in (ADA, BO):
+        try:
+            await bot.see_button("approve", 4)
+        except LabError:
+            return
+        try:
+            await bot.decide(person)
+        except LabError:
+            continue
+
+
+async def _applied_once(bot: WholeBot, target: Counts) -> None:
+    """I2, I3, I5: one delete and one create took effect; each had an approval and an intent on record before."""
+    kinds = [kind for kind, name in target.order if name == "worker"]
+    runs = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
+    assert runs == ["DELETED", "CREATED"], target.order
+    assert len(await bot.audit("approval.recorded")) == 2
+    assert len(await bot.audit("execution.started")) == 1
+    intended = await bot.audit("stage.intended")
+    assert [row["data"]["stage"] for row in intended] == [0, 1]
+    approvals = await bot.audit("approval.recorded")
+    assert max(row["seq"] for row in approvals) < intended[0]["seq"]
+
+
+def _each_message_once(bot: WholeBot) -> None:
+    """I4: no message of the thread was posted twice."""
+    parents = [m for m in bot.slack.messages(CHANNEL) if m.by_bot]
+    everything = {m.ts: m for p in parents for m in [p, *bot.slack.thread(CHANNEL, p.ts)]}
+    keys = Counter(str(m.metadata["event_payload"]["key"]) for m in everything.values() if m.metadata and not m.deleted)
+    assert keys, "the messages carry their keys"
+    assert [key for key, times in keys.items() if times > 1] == []
