@@ -83,10 +83,10 @@ CASES = [
 
 @asynccontextmanager
 async def lab(
-    tmp_path: Path, version: str, **options: dict[str, int]
+    tmp_path: Path, version: str, max_ha_assets: dict[str, int] | None = None
 ) -> AsyncGenerator[tuple[LabCluster, Client, Readers, Writers]]:
     async with (
-        LabCluster(tmp_path, version, **options) as cluster,
+        LabCluster(tmp_path, version, max_ha_assets=max_ha_assets) as cluster,
         connected(settings_of(cluster)) as (readers, writers),
     ):
         client = await cluster.connect()

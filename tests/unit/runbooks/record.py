@@ -22,12 +22,10 @@ FIXTURES = Path(__file__).parent / "fixtures"
 NEEDS = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
 
 
-async def keep(cluster: LabCluster, name: str) -> None:
+async def keep(cluster: LabCluster, name: str, version: str) -> None:
     async with reading(settings_of(cluster, timeout=2.0)) as readers:
         snapshot = await readers.gather(NEEDS, rounds=2, interval=5.0)
-    (FIXTURES / f"{name}_{cluster.version('n0')}.json").write_text(
-        json.dumps(as_json(snapshot), separators=(",", ":")) + "\n"
-    )
+    (FIXTURES / f"{name}_{version}.json").write_text(json.dumps(as_json(snapshot), separators=(",", ":")) + "\n")
 
 
 def as_json(snapshot: Snapshot) -> dict[str, object]:
@@ -57,11 +55,11 @@ async def record_split(version: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with LabCluster(Path(folder), version, max_ha_assets={"n1": 5}) as cluster:
             drill = await drills.ghost_split(cluster)
-            await keep(cluster, "split")
+            await keep(cluster, "split", version)
             if version == "2.11.11":
                 await drills.remove_decoys(cluster, drill)
                 await asyncio.sleep(1)
-                await keep(cluster, "split_room")
+                await keep(cluster, "split_room", version)
 
 
 async def record_healthy(version: str) -> None:
@@ -76,10 +74,10 @@ async def record_healthy(version: str) -> None:
                 await messages[seq].ack_sync(timeout=5)
             await client.close()
             await asyncio.sleep(1)
-            await keep(cluster, "healthy")
+            await keep(cluster, "healthy", version)
             await cluster.freeze("n1")
             await asyncio.sleep(12)
-            await keep(cluster, "frozen")
+            await keep(cluster, "frozen", version)
             await cluster.thaw("n1")
 
 
