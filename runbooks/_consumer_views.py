@@ -59,18 +59,22 @@ class Scope:
 
 
 def scope(snapshot: Snapshot, focus: Focus) -> Scope:
-    """Return what to look at, in all rounds."""
+    """Return what to look at, in all rounds. An account label may hold an id where servers report a name, so it only narrows."""
+    return _scope(snapshot, focus) or _scope(snapshot, focus.model_copy(update={"account": None})) or Scope((), ())
 
-    def wanted(account: str, stream: str, consumer: str | None) -> bool:
-        hints = ((focus.account, account), (focus.stream, stream), (focus.consumer, consumer))
+
+def _scope(snapshot: Snapshot, focus: Focus) -> Scope | None:
+    def wanted(key: StreamKey | ConsumerKey) -> bool:
+        consumer = key.consumer if isinstance(key, ConsumerKey) else None
+        hints = ((focus.account, key.account), (focus.stream, key.stream), (focus.consumer, consumer))
         return all(hint is None or seen is None or hint == seen for hint, seen in hints)
 
     rounds = range(snapshot.rounds)
-    consumers = {k for n in rounds for k in snapshot.consumers(n) if wanted(k.account, k.stream, k.consumer)}
-    streams = {k for n in rounds for k in snapshot.streams(n) if wanted(k.account, k.stream, None)}
+    consumers = {k for n in rounds for k in snapshot.consumers(n) if wanted(k)}
+    streams = {k for n in rounds for k in snapshot.streams(n) if wanted(k)}
     if focus.consumer is not None:
         streams = {k.stream_key for k in consumers} or (streams if focus.stream else set())
-    return Scope(tuple(sorted(streams)), tuple(sorted(consumers)))
+    return Scope(tuple(sorted(streams)), tuple(sorted(consumers))) if streams or consumers else None
 
 
 def subject(snapshot: Snapshot, key: StreamKey | ConsumerKey, server: str | None = None) -> Subject:

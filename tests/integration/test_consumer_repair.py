@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from bot.action import RECEIPT_KEY, Draft, Receipt
 from bot.actions.consumer_step_down import step_down_stage
 from bot.actions.recreate import Recreation, compose, read_consumer
-from bot.errors import ApiRefused, Refused
+from bot.errors import ApiRefused, OutcomeUnknown, Refused
 from bot.flow.ranking import rank
 from bot.lab import drills
 from bot.lab.jetstream import consumer_views
@@ -142,17 +142,20 @@ async def receive(client: Client, case: Case, count: int, wait: float = 5.0) -> 
 async def settled(readers: Readers, case: Case) -> Recreation:
     """Composes once the members' leader reports what the client knows."""
     pending = 0 if case.ack == "none" else len(case.received - case.acked)
+    seen = ""
     for _ in range(50):
         try:
             recreation = compose(await readers.gather(RUNBOOK.needs), case.key)
-        except Refused:
+        except Refused as refused:
+            seen = str(refused)
             await asyncio.sleep(0.2)
             continue
         state = recreation.facts.state
         if (state.num_ack_pending, state.num_pending) == (pending, AFTER):
             return recreation
+        seen = f"{state}"
         await asyncio.sleep(0.2)
-    raise AssertionError(f"{case.stream} never settled")
+    raise AssertionError(f"{case.stream} never settled: {seen}")
 
 
 async def apply(readers: Readers, writers: Writers, stages: Sequence[tuple[str, JsonObject]]) -> list[Verification]:
@@ -164,7 +167,8 @@ async def apply(readers: Readers, writers: Writers, stages: Sequence[tuple[str, 
         operation = OperationId(new_id("op"))
         assert (await action.check(readers, params)).refusals == ()
         assert await action.receipt(readers, params, operation) is not Receipt.APPLIED
-        await action.apply(readers, writers, params, operation)
+        with suppress(OutcomeUnknown):  # the receipt tells
+            await action.apply(readers, writers, params, operation)
         assert await receipt(readers, kind, raw, operation) is Receipt.APPLIED
         verified.append(await until_verified(readers, kind, raw, operation))
     return verified

@@ -199,7 +199,11 @@ async def test_nothing_is_lost_while_slack_is_down(at_work: House) -> None:
     await at_work.drawn(30)
     assert [len(at_work.of_kind(one)) for one in ("board", "verdict", "proposal")] == [1, 1, 1]
     assert "still stuck" in at_work.message("board").text
-    assert at_work.adapter.health().ok
+    assert at_work.adapter.chat.health().ok
+    await at_work.slack.connected(15)
+    async with asyncio.timeout(5):
+        while not at_work.adapter.health().ok:
+            await asyncio.sleep(0.02)
 
 
 async def test_a_channel_without_the_bot_is_said_in_health_and_blocks_no_other(at_work: House) -> None:

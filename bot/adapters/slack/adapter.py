@@ -31,8 +31,8 @@ from bot.settings import PolicySettings, SlackSettings, Transport
 
 DRAIN_SECONDS: Final = 5.0
 """How long `stop` waits for clicks that are being handled."""
-PING_SECONDS: Final = 10.0
-"""Bolt's default for Socket Mode; also the pause between attempts to connect."""
+PING_SECONDS: Final = 5.0
+"""slack_sdk's default for Socket Mode; also its pause between attempts to connect while Slack is down."""
 
 log = structlog.get_logger(__name__)
 

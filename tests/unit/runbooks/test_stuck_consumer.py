@@ -210,6 +210,13 @@ def test_a_consumer_that_nobody_reports_is_unknown_while_a_server_is_silent() ->
     assert examined(recorded("frozen_2.15.1"), lost)["CONSUMER_EXISTS"][0].severity is Severity.UNKNOWN
 
 
+def test_an_account_label_that_servers_do_not_know_hides_nothing() -> None:
+    by_id = Focus(account="ADCB2KZQ", stream="ORDERS", consumer="worker")
+    findings = examined(recorded("split_room_2.11.11"), by_id)
+    assert findings["CONSUMER_NODE"][0].severity is Severity.CRITICAL
+    assert findings["CONSUMER_EXISTS"][0].severity is Severity.OK
+
+
 def test_members_outside_the_streams_are_found() -> None:
     def change(raw: Raw) -> None:
         for stream in streams(raw):
