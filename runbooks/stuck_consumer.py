@@ -138,9 +138,10 @@ def _restarts(snapshot: Snapshot, nodes: Sequence[Finding]) -> list[Proposed]:
         mine = [f for f in nodes if f.subject.server == server]
         if ha_assets(snapshot, server).refuses(1):
             continue  # The cause's own guidance has the restart behind the limit.
+        lacks = "the Raft node of 1 consumer and makes it" if len(mine) == 1 else f"the Raft nodes of {len(mine)} consumers and makes them"
         draft = Draft(
             title=f"Restart server {server}",
-            why=f"{server} lacks the Raft nodes of {len(mine)} consumers and makes them when it starts; positions are kept, nothing is delivered twice.",
+            why=f"{server} lacks {lacks} when it starts; positions are kept, nothing is delivered twice.",
             guidance=(
                 f"Make sure that all other servers are healthy, and that {server} is the only one you stop.",
                 f"If it holds streams or consumers with one replica, they are away meanwhile: {_command('nats', 'server', 'report', 'jetstream')}",

@@ -36,6 +36,7 @@ from bot.model import (
     Snapshot,
     StreamKey,
     Verification,
+    part,
 )
 from bot.model.groups import latest
 from bot.ports import Readers, Writers
@@ -149,7 +150,7 @@ class ConsumerDelete:
                 way_back="None is needed.",
             )
         effects = [
-            "Clients that wait on it get *Consumer Deleted* (409) and must wait until the next stage has run.",
+            "Clients that wait on it get "Consumer Deleted" (409) and must wait until the next stage has run.",
             f"Its position is kept here: ack floor {params.floor}, delivered {params.delivered}, waiting for an ack {params.ack_pending}.",
             "Its redelivery counters start again, so max_deliver counts from 0.",
         ]
@@ -196,10 +197,13 @@ class ConsumerDelete:
             return Verification(outcome=Outcome.FAILED, sentence=" ".join(missing), numbers=seen)
         return Verification(outcome=Outcome.VERIFIED, sentence="No server reports the consumer any more.", numbers=seen)
 
-    async def rollback(self, readers: Readers, writers: Writers, params: DeleteParams, operation: OperationId) -> str:  # noqa: ARG002
+    async def rollback(self, readers: Readers, writers: Writers, params: DeleteParams, operation: OperationId) -> str:
         """Create it again at the recorded position. Raises `Refused` for a helper; `ApiRefused` where one exists meanwhile."""
         if params.restore is None:
             raise Refused(f"{params.consumer} was only a helper; nothing needs to come back.")
+        info = await readers.consumer_info(params.account, params.stream, params.consumer)
+        if part(part(info or {}, "config"), "metadata").get(RECEIPT_KEY) == operation:
+            return f"Consumer {params.key} is back at the recorded position: the receipt was found."
         await writers.create_consumer(params.account, params.stream, with_receipt(params.restore, operation))
         return f"Consumer {params.key} is back at the recorded position."
 

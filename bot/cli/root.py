@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import audit, config, incidents, proposals, runbooks, serve
+from bot.cli import audit, config, incidents, proposals, runbooks, serve, unlock
 from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.add_typer(incidents.app, name="incidents")
 app.add_typer(proposals.app, name="proposals")
 app.command(name="serve")(serve.serve)
 app.command(name="runbooks")(runbooks.runbooks)
+app.command(name="unlock")(unlock.unlock)
 
 
 @app.callback()

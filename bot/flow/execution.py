@@ -264,7 +264,10 @@ class Executor:
             last = execution.stages[-1]
             return await self._ledger.end(execution_id, ExecutionState.DONE, ProposalState.DONE, last.sentence)
         if stopped.state is StageState.UNKNOWN:
-            sentence = f"Stage {stopped.index + 1}: {stopped.sentence}"
+            sentence = (
+                f"Stage {stopped.index + 1}: {stopped.sentence} The cluster stays locked until a person has looked: "
+                f"natsmedic unlock {execution.cluster} --reason …"
+            )
             return await self._ledger.end(execution_id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, sentence)
         return await self._roll_back(execution, stopped)
 

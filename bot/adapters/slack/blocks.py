@@ -51,6 +51,11 @@ def user(user_id: str) -> Leaf:
     return {"type": "user", "user_id": user_id} if _USER_ID.fullmatch(user_id) else text(user_id, 60)
 
 
+def usergroup(group_id: str) -> Leaf:
+    """Mention a Slack user group; the id comes from the settings, never from data."""
+    return {"type": "usergroup", "usergroup_id": group_id}
+
+
 def moment(at: datetime) -> Leaf:
     """A clock time in the reader's own time zone."""
     return {

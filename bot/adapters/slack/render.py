@@ -8,6 +8,7 @@ from __future__ import annotations
 from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_execution import execution
 from bot.adapters.slack.render_proposal import plan_file, proposal
+from bot.adapters.slack.render_reminder import reminder
 from bot.adapters.slack.render_verdict import evidence, verdict
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
 from bot.settings import PolicySettings
@@ -36,6 +37,8 @@ def _proposal(entry: ProposalCase, rules: PolicySettings) -> list[WantedMessage]
     messages = [shown]
     if cut:
         messages.append(plan_file(entry.proposal))
+    if entry.proposal.reminded_at is not None:
+        messages.append(reminder(entry, entry.proposal.reminded_at, rules))
     if entry.execution is not None:
         messages.append(execution(entry.execution, entry.proposal))
     return messages

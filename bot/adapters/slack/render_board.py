@@ -74,8 +74,13 @@ def _cluster(case: Case) -> list[Block]:
 
 
 def _verdict(case: Case) -> list[Block]:
+    """The newest verdict; after a verified repair it is what is left, said as such."""
     diagnosis = case.last_diagnosis
-    return [paragraph(text(diagnosis.verdict.sentence, _SENTENCE_LIMIT))] if diagnosis else []
+    if diagnosis is None:
+        return []
+    left = case.incident.state is IncidentState.VERIFIED and diagnosis.verdict.severity is not Severity.OK
+    told = [bold("Still worth a look: ")] if left else []
+    return [paragraph(*told, text(diagnosis.verdict.sentence, _SENTENCE_LIMIT))]
 
 
 def _proposals(case: Case, rules: PolicySettings) -> list[Block]:

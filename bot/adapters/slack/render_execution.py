@@ -44,7 +44,7 @@ def execution(run: Execution, proposal: Proposal) -> WantedMessage:
     blocks += [_stage(stage, proposal) for stage in run.stages[:_STAGES_SHOWN]]
     if len(run.stages) > _STAGES_SHOWN:
         blocks.append(small(f"and {len(run.stages) - _STAGES_SHOWN} more stages"))
-    if run.sentence:
+    if run.sentence and all(run.sentence != stage.sentence for stage in run.stages[:_STAGES_SHOWN]):
         blocks.append(rich(paragraph(text(run.sentence, 1_500))))
     shown, _ = fit(blocks)
     return WantedMessage(key=f"execution:{run.id}", blocks=shown, text=fallback(f"{head}. {run.sentence}"))

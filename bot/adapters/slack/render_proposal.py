@@ -39,6 +39,7 @@ _RISK: Final = {
     RiskClass.MEDIUM: "🟠 medium risk",
     RiskClass.DESTRUCTIVE: "🔴 destructive",
 }
+_BY_HAND: Final = "🙋 for people, natsmedic changes nothing"
 _STAGES_SHOWN: Final = 10
 _ITEMS_SHOWN: Final = 8
 _ITEM_LIMIT: Final = 400
@@ -66,10 +67,13 @@ def proposal(entry: ProposalCase, rules: PolicySettings) -> tuple[WantedMessage,
 
 def plan_blocks(offered: Proposal, stages: int = _STAGES_SHOWN, diff_limit: int = _DIFF_LIMIT) -> list[Block]:
     """What would be done and what it means; the same in the message, the form and the details."""
+    risk = _RISK[offered.risk] if offered.approvable or offered.stages else _BY_HAND
     blocks = [
+        rich(paragraph(bold(risk), text(f" · {offered.subject} · cluster {offered.cluster}", 400))),
         rich(paragraph(text(offered.why, 1_500))),
-        rich(paragraph(bold(_RISK[offered.risk]), text(f" · {offered.subject} · cluster {offered.cluster}", 400))),
     ]
+    if offered.cautions:
+        blocks.append(rich(paragraph(bold("⚠️ Know before you decide")), bullets(_items(offered.cautions))))
     for number, stage in enumerate(offered.stages[:stages], start=1):
         blocks.append(_stage(number, len(offered.stages), stage, diff_limit))
     if len(offered.stages) > stages:
@@ -77,8 +81,6 @@ def plan_blocks(offered: Proposal, stages: int = _STAGES_SHOWN, diff_limit: int 
     if offered.guidance:
         blocks.append(rich(paragraph(bold("natsmedic does not do this itself. A person may run:"))))
         blocks.append(rich(preformatted("\n".join(offered.guidance), diff_limit)))
-    if offered.cautions:
-        blocks.append(rich(paragraph(bold("⚠️ Know before you decide")), bullets(_items(offered.cautions))))
     return blocks
 
 
@@ -128,12 +130,12 @@ def _stage(number: int, total: int, stage: Stage, diff_limit: int) -> Block:
     preview = stage.preview
     numbered = [bold(f"Stage {number} of {total}: ")] if total > 1 else []
     parts = [paragraph(*numbered, bold(preview.summary, 500))]
+    if preview.effects:
+        parts.append(bullets(_items(preview.effects)))
+    parts.append(paragraph(bold("Blast radius: "), text(preview.blast_radius, _ITEM_LIMIT)))
+    parts.append(paragraph(bold("Way back: "), text(preview.way_back, _ITEM_LIMIT)))
     if preview.diff:
         parts.append(preformatted(preview.diff, diff_limit))
-    parts.append(paragraph(bold("Blast radius: "), text(preview.blast_radius, _ITEM_LIMIT)))
-    if preview.effects:
-        parts += [paragraph(bold("What will happen")), bullets(_items(preview.effects))]
-    parts.append(paragraph(bold("Way back: "), text(preview.way_back, _ITEM_LIMIT)))
     return rich(*parts)
 
 

@@ -23,7 +23,9 @@ def verdict(diagnosis: Diagnosis) -> WantedMessage:
     sign = SIGNS[found.severity]
     blocks: list[Block] = [rich(paragraph(bold(f"{sign} {found.sentence}", 1_000)))]
     if found.root is not None:
-        blocks.append(rich(paragraph(bold("Root: "), *_finding(found.root))))
+        said = found.root.sentence in found.sentence  # then the root needs no second telling, only its place
+        root = [text(str(found.root.subject), _SUBJECT_LIMIT)] if said else _finding(found.root)
+        blocks.append(rich(paragraph(bold("Root: "), *root)))
     known = [f for f in found.consequences if f.severity is not Severity.UNKNOWN]
     others = [f for f in found.others if f.severity not in {Severity.UNKNOWN, Severity.OK}]
     unknown = [f for f in diagnosis.findings if f.severity is Severity.UNKNOWN and f != found.root]

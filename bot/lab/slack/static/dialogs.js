@@ -43,7 +43,7 @@ export class Modal {
     this.draw(view, names);
     for (const [id, value] of typed) this.fields.get(id)?.write(value);
     if (!this.box.open) this.box.showModal();
-    this.box.querySelector(".dialog-body input, .dialog-body textarea")?.focus();
+    this.box.querySelector(".dialog-body input, .dialog-body textarea")?.focus({ preventScroll: true });
   }
 
   draw(view, names) {

@@ -1,0 +1,33 @@
+"""The one reminder of a proposal that still waits at half of its time: the only message that mentions people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from bot.adapters.slack.blocks import Leaf, moment, paragraph, rich, text, user, usergroup
+from bot.adapters.slack.text import fallback
+from bot.adapters.slack.wanted import ProposalCase, WantedMessage
+from bot.policy import standing
+from bot.settings import PolicySettings
+
+
+def reminder(entry: ProposalCase, at: datetime, rules: PolicySettings) -> WantedMessage:
+    """Say who is still missing, as things stood at the reminder: later approvals do not edit it."""
+    offered = entry.proposal
+    then = [a for a in entry.approvals if a.at <= at]
+    missing = standing(offered, then, rules).missing
+    words = f"Still waiting for {' and '.join(missing) or 'an approval'}: {offered.title}"
+    leaves: list[Leaf] = [text("⏳ "), *_people(missing, rules), text(f"{words}. Expires "), moment(offered.expires_at), text(".")]
+    return WantedMessage(key=f"reminder:{offered.id}", blocks=(rich(paragraph(*leaves)),), text=fallback(words))
+
+
+def _people(groups: Sequence[str], rules: PolicySettings) -> list[Leaf]:
+    """Mention the missing groups, by the ids of the settings."""
+    leaves: list[Leaf] = []
+    for name in groups:
+        group = rules.groups.get(name)
+        if group is not None:
+            for one in (*map(usergroup, group.usergroups), *map(user, group.users)):
+                leaves += [one, text(" ")]
+    return leaves

@@ -1,0 +1,32 @@
+"""`natsmedic unlock`: gives a cluster's lock back after a person has looked."""
+
+from __future__ import annotations
+
+import getpass
+from typing import Annotated
+
+import typer
+
+from bot.cli import draw
+from bot.cli.session import ConfigFile, run, settings_of
+from bot.flow.unlock import unlock as give_back
+from bot.settings import Settings
+
+
+def unlock(
+    context: typer.Context,
+    cluster: Annotated[str, typer.Argument(metavar="CLUSTER", help="The cluster that is held.")],
+    reason: Annotated[str, typer.Option("--reason", help="What you looked at; kept in the audit log.")],
+    config: ConfigFile = None,
+) -> None:
+    """Give a cluster's lock back after a repair whose outcome stayed unknown. Look at the cluster first."""
+    settings = settings_of(context, config)
+    settings.cluster(cluster)
+    draw.lines([("", run(_unlock(settings, cluster, reason)))])
+
+
+async def _unlock(settings: Settings, cluster: str, reason: str) -> str:
+    from bot.bootstrap import open_store
+
+    async with open_store(settings) as store:
+        return await give_back(store, cluster, f"{getpass.getuser()} (terminal)", reason)

@@ -1,0 +1,123 @@
+"""A visitor's way through the demo page, in a real browser: the thread appears, two people approve in the dialog, the thread ends verified."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+
+from bot.lab.demo import CONSUMER, STREAM, VERIFIED_BOARD, break_consumer
+from bot.lab.whole import ADA, BO, WholeBot
+from tests.e2e.conftest import Whole
+
+CHROMIUM: Final = Path("/usr/bin/chromium")
+ARGUMENTS: Final = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DESKTOP: Final = (1440, 900)
+PHONE: Final = (390, 844)
+"""CSS pixels of a present-day phone, upright."""
+PATIENCE_MS: Final = 60_000
+"""A repair takes 20 to 40 s on two busy cores."""
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed: apt install chromium")
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    """Where screenshots are kept: CI names a folder that outlives the test."""
+    folder = Path(os.environ.get("NATSMEDIC_ARTIFACTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@asynccontextmanager
+async def chromium() -> AsyncGenerator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), args=list(ARGUMENTS))
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+async def visit(browser: Browser, bot: WholeBot, size: tuple[int, int]) -> Page:
+    """Open the stand-in's page; whatever its scripts complain about fails the test."""
+    page = await browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
+    page.set_default_timeout(PATIENCE_MS)
+    await page.goto(bot.slack.page_url)
+    return page
+
+
+async def picture(page: Page, artifacts: Path, name: str, *, height: int | None = None) -> None:
+    """Keep a screenshot; with `height` the window is that high for it, so that a long thread is seen whole."""
+    size = page.viewport_size
+    assert size is not None
+    if height is not None:
+        await page.set_viewport_size({"width": size["width"], "height": height})
+    await page.screenshot(path=artifacts / f"{name}.png", animations="disabled")
+    await page.set_viewport_size(size)
+
+
+async def in_view(part: Locator) -> bool:
+    """Whether a person sees it without scrolling."""
+    box = await part.bounding_box()
+    size = part.page.viewport_size
+    assert size is not None
+    return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"] and box["x"] + box["width"] <= size["width"]
+
+
+async def approve(page: Page, person: str, reason: str, *, picture_of_form: Path | None = None) -> None:
+    """As this person: press Approve in the thread, fill the form in, and send it."""
+    await page.get_by_label("Acting as").select_option(person)
+    await page.get_by_label("Thread").get_by_role("button", name="Approve").click()
+    dialog = page.get_by_role("dialog")
+    name = dialog.get_by_label("Type the name of the object this changes")
+    await expect(name).to_be_visible(timeout=PATIENCE_MS)
+    await name.fill(CONSUMER)
+    await dialog.get_by_label("Reason").fill(reason)
+    if picture_of_form is not None:
+        await picture(page, picture_of_form, "2-form")
+        await dialog.locator(".dialog-body").evaluate("body => { body.scrollTop = 0; }")
+        await picture(page, picture_of_form, "2-form-top", height=1500)
+    await dialog.get_by_role("button", name="Approve").click()
+    await expect(name).to_be_hidden(timeout=PATIENCE_MS)
+    if await dialog.is_visible():
+        await dialog.get_by_role("button", name="Close", exact=True).click()
+
+
+async def test_two_people_approve_in_the_browser_and_see_the_thread_end_verified(whole: Whole, artifacts: Path) -> None:
+    async with whole() as bot, chromium() as browser:
+        await break_consumer(bot.cluster)
+        await bot.start()
+        page = await visit(browser, bot, DESKTOP)
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
+        assert (await bot.alert(labels={"account": "APP", "stream": STREAM, "consumer": CONSUMER})).status_code == 202
+        thread = page.get_by_label("Thread")
+        button = thread.get_by_role("button", name="Approve")
+        await expect(button).to_be_visible(timeout=PATIENCE_MS)
+        await picture(page, artifacts, "1-proposal")
+        await picture(page, artifacts, "1-proposal-whole", height=2600)
+        phone = await visit(browser, bot, PHONE)
+        await expect(phone.get_by_label("Thread").get_by_role("button", name="Approve")).to_be_visible(timeout=PATIENCE_MS)
+        await picture(phone, artifacts, "1-proposal-phone")
+        await picture(phone, artifacts, "1-proposal-phone-whole", height=4200)
+        await approve(page, ADA, "the worker repeats old orders", picture_of_form=artifacts)
+        await expect(thread.get_by_text("1 of 2 approvals").first).to_be_visible(timeout=PATIENCE_MS)
+        await approve(page, BO, "checked with the shop: orders are idempotent")
+        await expect(thread.get_by_text(VERIFIED_BOARD)).to_be_attached(timeout=2 * PATIENCE_MS)
+        await expect(button).to_have_count(0)
+        await picture(page, artifacts, "3-verified", height=3400)
+        await picture(phone, artifacts, "3-verified-phone", height=5000)
