@@ -150,7 +150,7 @@ class ConsumerDelete:
                 way_back="None is needed.",
             )
         effects = [
-            "Clients that wait on it get "Consumer Deleted" (409) and must wait until the next stage has run.",
+            'Clients that wait on it get "Consumer Deleted" (409) and must wait until the next stage has run.',
             f"Its position is kept here: ack floor {params.floor}, delivered {params.delivered}, waiting for an ack {params.ack_pending}.",
             "Its redelivery counters start again, so max_deliver counts from 0.",
         ]

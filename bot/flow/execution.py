@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from bot import crashpoints
-from bot.action import Receipt
+from bot.action import Check, Receipt
 from bot.errors import NotApplied, OutcomeUnknown, Refused, Unreadable, WriteError
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
@@ -24,6 +24,7 @@ from bot.model import (
     Outcome,
     Proposal,
     ProposalState,
+    Stage,
     StageRun,
     StageState,
     Verification,
@@ -43,6 +44,8 @@ LATE_ARRIVAL_FACTOR = 2.0
 MAX_SENDS = 3
 """How often one stage may be sent in all, recoveries included; every resend carries the same operation id."""
 LOCK_POLL_SECONDS = 1.0
+HALF_WAY_PATIENCE = 60.0
+"""Seconds for which a refusal between two stages is waited out; a leader election takes 4 to 9 s, a lost quorum shows after 10 (nats.md 1.0)."""
 GO = "go"
 """What the first step answers when everything the approval rests on holds."""
 
@@ -149,19 +152,35 @@ class Executor:
 
     async def _intend(self, execution: Execution, index: int) -> StageRun:
         proposal = await self._ledger.proposal(execution)
-        try:
-            check = await self._stages.check(self._readers[execution.cluster], proposal.stages[index])
-        except Unreadable as error:
-            sentence = f"The facts right before this stage could not be read, so it was not sent: {error}"
-            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, sentence)
-        if check.refusals:
-            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, " ".join(check.refusals))
+        check = await self._facts(execution, index, proposal.stages[index])
+        if isinstance(check, str):
+            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, check)
         try:
             await self._ledger.intend(execution, index, check)
         except Refused as error:
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, str(error))
         crashpoints.reached("P11")
         return await self._send(execution, index)
+
+    async def _facts(self, execution: Execution, index: int, stage: Stage) -> Check | str:
+        """Return the check right before a stage, or why it must not be sent.
+
+        Half-way through a proposal a refusal is waited out for a while: an election passes, and stopping there leaves half a change.
+        """
+        started = self._clock.now()
+        patience = HALF_WAY_PATIENCE if index else 0.0
+        while True:
+            try:
+                check = await self._stages.check(self._readers[execution.cluster], stage)
+            except Unreadable as error:
+                problem = f"The facts right before this stage could not be read, so it was not sent: {error}"
+            else:
+                if not check.refusals:
+                    return check
+                problem = " ".join(check.refusals)
+            if (self._clock.now() - started).total_seconds() >= patience:
+                return problem
+            await self._clock.sleep(POLL_SECONDS)
 
     async def _send(self, execution: Execution, index: int) -> StageRun:
         """Send the one change of a stage whose intent is committed."""
@@ -223,8 +242,8 @@ class Executor:
             refusal = await self._authority(proposal) or await self._world(proposal)
             if refusal:
                 return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, f"Not sent again. {refusal[1]}")
-        elif (check := await self._stages.check(self._readers[execution.cluster], proposal.stages[index])).refusals:
-            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, " ".join(check.refusals))
+        elif isinstance(check := await self._facts(execution, index, proposal.stages[index]), str):
+            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, check)
         return await self._send(execution, index)
 
     async def _verify(self, execution: Execution, index: int) -> StageRun:

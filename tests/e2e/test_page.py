@@ -111,7 +111,10 @@ async def test_two_people_approve_in_the_browser_and_see_the_thread_end_verified
         await picture(page, artifacts, "1-proposal")
         await picture(page, artifacts, "1-proposal-whole", height=2600)
         phone = await visit(browser, bot, PHONE)
-        await expect(phone.get_by_label("Thread").get_by_role("button", name="Approve")).to_be_visible(timeout=PATIENCE_MS)
+        small_button = phone.get_by_label("Thread").get_by_role("button", name="Approve")
+        await expect(small_button).to_be_visible(timeout=PATIENCE_MS)
+        assert await in_view(small_button), "on a phone the newest proposal's buttons are on the first screen"
+        assert await phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "a phone must not scroll sideways"
         await picture(phone, artifacts, "1-proposal-phone")
         await picture(phone, artifacts, "1-proposal-phone-whole", height=4200)
         await approve(page, ADA, "the worker repeats old orders", picture_of_form=artifacts)

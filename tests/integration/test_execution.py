@@ -347,6 +347,32 @@ async def test_a_passing_refusal_half_way_is_tried_again(tmp_path: Path) -> None
         assert (ended.state, h.target.effects) == (ExecutionState.DONE, ["a", "b"])
 
 
+async def test_a_refusal_between_two_stages_is_waited_out(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.refusals = {"b": "no leader yet"}
+        real = h.clock.sleep
+        naps = 0
+
+        async def passes(seconds: float) -> None:
+            nonlocal naps
+            naps += 1
+            if naps > 20:
+                h.target.refusals.clear()
+            await real(seconds)
+
+        h.clock.sleep = passes  # type: ignore[method-assign]
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.DONE, ["a", "b"])
+
+
+async def test_a_refusal_between_two_stages_that_stays_rolls_back(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.refusals = {"b": "somebody else created it"}
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.ROLLED_BACK, ["a", "-a"])
+        assert "somebody else created it" in ended.sentence
+
+
 async def test_a_rollback_that_cannot_be_done_stops_and_keeps_what_came_before_it(tmp_path: Path) -> None:
     async with house(tmp_path, "hold", "delete", "create") as h:
         h.target.faults["create"] = [NotApplied("insufficient resources")]

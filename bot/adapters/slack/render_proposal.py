@@ -39,7 +39,7 @@ _RISK: Final = {
     RiskClass.MEDIUM: "🟠 medium risk",
     RiskClass.DESTRUCTIVE: "🔴 destructive",
 }
-_BY_HAND: Final = "🙋 for people, natsmedic changes nothing"
+_BY_HAND: Final = "🙋 by hand"
 _STAGES_SHOWN: Final = 10
 _ITEMS_SHOWN: Final = 8
 _ITEM_LIMIT: Final = 400
