@@ -134,7 +134,14 @@ def wire(
         thresholds=settings.thresholds,
     )
     desk = ApprovalDesk(
-        store=store, directory=directory, readers=readers, stages=stages, rules=rules, engine=engine, clock=clock, chat=chat
+        store=store,
+        directory=directory,
+        readers=readers,
+        stages=stages,
+        rules=rules,
+        engine=engine,
+        clock=clock,
+        chat=chat,
     )
     executor = Executor(
         store=store,
@@ -162,7 +169,9 @@ def wire(
 async def serve(settings: Settings) -> None:
     """Run the bot until SIGTERM or SIGINT. Raises NatsmedicError where it cannot start."""
     if not settings.webhooks.sources:
-        raise SettingsError("webhooks.sources is empty, so no alert could ever come in: add a source with its own secret.")
+        raise SettingsError(
+            "webhooks.sources is empty, so no alert could ever come in: add a source with its own secret."
+        )
     found = registry()
     found.check_thresholds(settings.thresholds)
     clock = SystemClock()
@@ -190,7 +199,11 @@ async def serve(settings: Settings) -> None:
             writers=writers,
             found=found,
         )
-        handlers.known |= {Phase.INTAKE: bot.intake.run, Phase.DIAGNOSIS: bot.diagnoser.run, Phase.EXECUTION: bot.executor.run}
+        handlers.known |= {
+            Phase.INTAKE: bot.intake.run,
+            Phase.DIAGNOSIS: bot.diagnoser.run,
+            Phase.EXECUTION: bot.executor.run,
+        }
         await engine.launch()
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
@@ -200,7 +213,12 @@ async def serve(settings: Settings) -> None:
         stack.callback(sweeping.cancel)
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler)
-        log.info("natsmedic serves", listen=settings.webhooks.listen, mode=settings.mode, clusters=[c.name for c in settings.clusters])
+        log.info(
+            "natsmedic serves",
+            listen=settings.webhooks.listen,
+            mode=settings.mode,
+            clusters=[c.name for c in settings.clusters],
+        )
         await serve_http(app, settings.webhooks.listen, until=_stop_signal())
 
 
@@ -235,5 +253,3 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     return stop
-
-

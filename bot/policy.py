@@ -72,7 +72,12 @@ def typed_name(proposal: Proposal) -> str | None:
 
 
 def decide(
-    proposal: Proposal, approvals: Sequence[Approval], person: Person, choice: Choice, rules: PolicySettings, now: datetime
+    proposal: Proposal,
+    approvals: Sequence[Approval],
+    person: Person,
+    choice: Choice,
+    rules: PolicySettings,
+    now: datetime,
 ) -> Decision:
     """Decide whether this person may record this choice on this proposal now. `approvals` are those recorded so far."""
     stranger = _identity(person)
@@ -80,13 +85,22 @@ def decide(
         return stranger
     needed = required_groups(rules, proposal.risk)
     if not needed:
-        return _no(Reason.NOBODY, f"Nobody may approve {proposal.risk} changes: `policy.approvers.{proposal.risk}` names no groups.")
+        return _no(
+            Reason.NOBODY,
+            f"Nobody may approve {proposal.risk} changes: `policy.approvers.{proposal.risk}` names no groups.",
+        )
     if not person.groups & set(needed):
-        return _no(Reason.NOT_AN_APPROVER, f"You are in none of the groups that decide on {proposal.risk} changes: {', '.join(needed)}.")
+        return _no(
+            Reason.NOT_AN_APPROVER,
+            f"You are in none of the groups that decide on {proposal.risk} changes: {', '.join(needed)}.",
+        )
     if not proposal.approvable:
         return _no(Reason.NOTHING_TO_RUN, "This is guidance for people; there is nothing natsmedic would run.")
     if proposal.state is not ProposalState.PENDING:
-        return _no(Reason.NOT_PENDING, f"This proposal is {proposal.state}: {proposal.state_reason or 'nothing can be decided any more'}")
+        return _no(
+            Reason.NOT_PENDING,
+            f"This proposal is {proposal.state}: {proposal.state_reason or 'nothing can be decided any more'}",
+        )
     if now >= proposal.expires_at:
         return _no(Reason.EXPIRED, f"This proposal expired at {proposal.expires_at:%H:%M:%S} UTC.")
     if any(a.person == person.key for a in approvals):
@@ -96,7 +110,9 @@ def decide(
             return _no(Reason.OWN_REQUEST, "You asked for this change, so someone else must approve it.")
         covered = standing(proposal, approvals, rules)
         if not _assignable([*_groups_of(approvals), person.groups], needed, len(approvals) + 1):
-            return _no(Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {', '.join(covered.missing)}.")
+            return _no(
+                Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {', '.join(covered.missing)}."
+            )
     return Decision(reason=Reason.ALLOWED, sentence="")
 
 
@@ -125,7 +141,9 @@ def still_valid(
 ) -> Decision:
     """Decide right before the first write, with every approver looked up afresh (`people`, in the order of `approvals`)."""
     if now >= proposal.expires_at:
-        return _no(Reason.EXPIRED, f"The approval expired at {proposal.expires_at:%H:%M:%S} UTC before anything was written.")
+        return _no(
+            Reason.EXPIRED, f"The approval expired at {proposal.expires_at:%H:%M:%S} UTC before anything was written."
+        )
     live: list[Approval] = []
     for approval, person in zip(approvals, people, strict=True):
         if approval.choice is Choice.DENY:
@@ -143,7 +161,10 @@ def still_valid(
 
 def _identity(person: Person) -> Decision | None:
     if person.problem is not None:
-        return _no(Reason.LOOKUP_FAILED, f"Slack could not confirm who you are ({person.problem}), so nothing was decided. Try again.")
+        return _no(
+            Reason.LOOKUP_FAILED,
+            f"Slack could not confirm who you are ({person.problem}), so nothing was decided. Try again.",
+        )
     if not person.home_workspace:
         return _no(Reason.FOREIGN_WORKSPACE, "Only members of this workspace decide here.")
     if not person.human:

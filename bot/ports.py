@@ -128,9 +128,6 @@ class Transaction(Protocol):
         ...
 
 
-
-
-
 class Store(Protocol):
     """The database. Reads see the last commit."""
 
@@ -160,7 +157,9 @@ class Store(Protocol):
 
     async def diagnoses(self, incident: IncidentId) -> Sequence[Diagnosis]: ...
 
-    async def proposals(self, incident: IncidentId | None = None, *, active_only: bool = False) -> Sequence[Proposal]: ...
+    async def proposals(
+        self, incident: IncidentId | None = None, *, active_only: bool = False
+    ) -> Sequence[Proposal]: ...
 
     async def proposal_by_button(self, button: str) -> Proposal | None: ...
 
@@ -174,7 +173,9 @@ class Store(Protocol):
         """Return who holds the cluster's lock (execution id) and the current fence number."""
         ...
 
-    async def audit_entries(self, *, after: int = 0, limit: int = 1000, incident: str | None = None) -> Sequence[AuditEntry]: ...
+    async def audit_entries(
+        self, *, after: int = 0, limit: int = 1000, incident: str | None = None
+    ) -> Sequence[AuditEntry]: ...
 
 
 class Phase(StrEnum):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.model import ConsumerKey, Finding, Focus, JsonObject, Layer, Severity, Snapshot
-from bot.model.snapshot import ConsumerState
+from bot.model import ConsumerKey, ConsumerState, Finding, Focus, JsonObject, Layer, Severity, Snapshot
 from bot.runbook import Thresholds
 from runbooks._consumer_views import how_long, lasts, leader_state, or_ok, scope, subject
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from bot.model import (
     ConsumerKey,
+    ConsumerState,
     Endpoint,
     Finding,
     Focus,
@@ -30,7 +31,7 @@ from bot.model.groups import (
     standing,
     stream_replicas,
 )
-from bot.model.snapshot import ConsumerState, names
+from bot.model.snapshot import names
 from bot.runbook import Thresholds
 
 T = TypeVar("T")

@@ -138,7 +138,11 @@ def _restarts(snapshot: Snapshot, nodes: Sequence[Finding]) -> list[Proposed]:
         mine = [f for f in nodes if f.subject.server == server]
         if ha_assets(snapshot, server).refuses(1):
             continue  # The cause's own guidance has the restart behind the limit.
-        lacks = "the Raft node of 1 consumer and makes it" if len(mine) == 1 else f"the Raft nodes of {len(mine)} consumers and makes them"
+        lacks = (
+            "the Raft node of 1 consumer and makes it"
+            if len(mine) == 1
+            else f"the Raft nodes of {len(mine)} consumers and makes them"
+        )
         draft = Draft(
             title=f"Restart server {server}",
             why=f"{server} lacks {lacks} when it starts; positions are kept, nothing is delivered twice.",

@@ -91,7 +91,9 @@ class ApprovalDesk:
         """Answer a button: a form to fill in, or the refusal."""
         proposal = await self._store.proposal_by_button(click.button)
         if proposal is None:
-            return await self._refused(click, None, "This button belongs to no proposal natsmedic knows.", "unknown_button")
+            return await self._refused(
+                click, None, "This button belongs to no proposal natsmedic knows.", "unknown_button"
+            )
         person = await self._directory.look_up(click.user)
         decision = self._judge(proposal, await self._store.approvals(proposal.id), person, click.choice)
         if not decision.allowed:
@@ -102,12 +104,16 @@ class ApprovalDesk:
         """Record the decision of a submitted form. However often it is delivered, one person decides once."""
         proposal = await self._store.proposal_by_button(click.button)
         if proposal is None:
-            return await self._refused(click, None, "This form belongs to no proposal natsmedic knows.", "unknown_button")
+            return await self._refused(
+                click, None, "This form belongs to no proposal natsmedic knows.", "unknown_button"
+            )
         wrong = check_form(proposal, click.choice, reason, typed_name)
         if wrong:
             codes = ", ".join(code for code, _ in wrong.values())
             await self._refused(click, proposal, "The form is not complete.", codes)
-            return Answer(accepted=False, sentence="", errors={field: sentence for field, (_, sentence) in wrong.items()})
+            return Answer(
+                accepted=False, sentence="", errors={field: sentence for field, (_, sentence) in wrong.items()}
+            )
         # One turn at a time per proposal: of 100 clicks the second sees what the first decided, and the cluster is read once.
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
             return await self._decide(click, proposal, reason.strip(), typed_name.strip())
@@ -186,13 +192,17 @@ class ApprovalDesk:
         await tx.touch(proposal.incident_id)
         if click.choice is Choice.DENY:
             await tx.put(
-                proposal.model_copy(update={"state": ProposalState.DENIED, "state_reason": f"Denied by {person.key}: {reason}"})
+                proposal.model_copy(
+                    update={"state": ProposalState.DENIED, "state_reason": f"Denied by {person.key}: {reason}"}
+                )
             )
             return Answer(accepted=True, sentence="Denied. Nothing will be changed."), None
         now = standing(proposal, await tx.approvals(proposal.id), self._rules)
         if not now.satisfied:
             missing = ", ".join(now.missing)
-            return Answer(accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. Still missing: {missing}."), None
+            return Answer(
+                accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. Still missing: {missing}."
+            ), None
         await tx.put(proposal.model_copy(update={"state": ProposalState.APPROVED, "state_reason": ""}))
         execution = queued(proposal, self._clock)
         await tx.put(execution)
@@ -226,7 +236,9 @@ def queued(proposal: Proposal, clock: Clock) -> Execution:
         cluster=proposal.cluster,
         state=ExecutionState.QUEUED,
         stages=tuple(
-            StageRun(index=i, state=StageState.WAITING, operation_id=OperationId(f"op_{digest([execution_id, i])[:26]}"))
+            StageRun(
+                index=i, state=StageState.WAITING, operation_id=OperationId(f"op_{digest([execution_id, i])[:26]}")
+            )
             for i in range(len(proposal.stages))
         ),
         started_at=clock.now(),

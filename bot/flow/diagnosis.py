@@ -62,7 +62,9 @@ class _Judgement(NamedTuple):
 
 def focus_of(labels: Mapping[str, str]) -> Focus:
     """Return what an alert's labels point at. A hint: every target acted on is read from the cluster."""
-    found = {field: next((labels[name] for name in names if labels.get(name)), None) for field, names in FOCUS_LABELS.items()}
+    found = {
+        field: next((labels[name] for name in names if labels.get(name)), None) for field, names in FOCUS_LABELS.items()
+    }
     return Focus(**found)
 
 
@@ -214,7 +216,11 @@ class Diagnoser:
                 incident_id=incident.id,
                 subject=diagnosis.id,
                 sentence=diagnosis.verdict.sentence,
-                data={"snapshot": diagnosis.snapshot_digest, "severity": diagnosis.verdict.severity, "reason": diagnosis.reason},
+                data={
+                    "snapshot": diagnosis.snapshot_digest,
+                    "severity": diagnosis.verdict.severity,
+                    "reason": diagnosis.reason,
+                },
             )
         )
 
@@ -224,7 +230,13 @@ class Diagnoser:
             proposal.model_copy(update={"state": ProposalState.SUPERSEDED, "state_reason": reason, "superseded_by": by})
         )
         await tx.audit(
-            AuditDraft(kind="proposal.superseded", actor="bot", incident_id=proposal.incident_id, subject=proposal.id, sentence=reason)
+            AuditDraft(
+                kind="proposal.superseded",
+                actor="bot",
+                incident_id=proposal.incident_id,
+                subject=proposal.id,
+                sentence=reason,
+            )
         )
 
 
@@ -276,5 +288,3 @@ def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:
     if repaired and diagnosis.reason.startswith("after "):
         return IncidentState.VERIFIED
     return incident.state
-
-

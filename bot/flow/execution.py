@@ -104,7 +104,9 @@ class Executor:
         if execution.state is not ExecutionState.QUEUED:
             return GO
         proposal = await self._ledger.proposal(execution)
-        refusal = await self._take_lock(execution, proposal) or await self._authority(proposal) or await self._world(proposal)
+        refusal = (
+            await self._take_lock(execution, proposal) or await self._authority(proposal) or await self._world(proposal)
+        )
         if refusal is None:
             await self._ledger.applying(execution_id)
             return GO
@@ -116,7 +118,10 @@ class Executor:
             return ProposalState.FAILED, f"natsmedic holds no writing credential for cluster {execution.cluster}."
         while not await self._ledger.take_lock(execution):
             if self._clock.now() >= proposal.expires_at:
-                return ProposalState.EXPIRED, "Another change of this cluster was still running when the approval expired."
+                return (
+                    ProposalState.EXPIRED,
+                    "Another change of this cluster was still running when the approval expired.",
+                )
             await self._clock.sleep(LOCK_POLL_SECONDS)
         return None
 
@@ -124,13 +129,20 @@ class Executor:
         approvals = await self._store.approvals(proposal.id)
         people = [await self._directory.look_up(a.user, fresh=True) for a in approvals]
         decision = still_valid(proposal, approvals, people, self._rules, self._clock.now())
-        return None if decision.allowed else (ProposalState.WITHDRAWN, f"The approval no longer holds: {decision.sentence}")
+        return (
+            None
+            if decision.allowed
+            else (ProposalState.WITHDRAWN, f"The approval no longer holds: {decision.sentence}")
+        )
 
     async def _world(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
         try:
             drift = await self._stages.drift(self._readers[proposal.cluster], proposal)
         except Unreadable as error:
-            return ProposalState.WITHDRAWN, f"The world could not be read right before the first write, so nothing was written: {error}"
+            return (
+                ProposalState.WITHDRAWN,
+                f"The world could not be read right before the first write, so nothing was written: {error}",
+            )
         if not drift:
             return None
         await supersede_drifted(self._store, proposal, drift)
@@ -190,7 +202,10 @@ class Executor:
         operation = execution.stages[index].operation_id
         if not await self._ledger.still_ours(execution):
             return await self._ledger.stage(
-                execution.id, index, StageState.NOT_APPLIED, "Another execution holds this cluster's lock, so nothing was sent."
+                execution.id,
+                index,
+                StageState.NOT_APPLIED,
+                "Another execution holds this cluster's lock, so nothing was sent.",
             )
         await self._ledger.count_send(execution.id, index)
         try:
@@ -212,7 +227,9 @@ class Executor:
 
     async def _resolve(self, execution: Execution, index: int, why: str) -> StageRun:
         """Read the receipt until it says what happened; the target stays locked meanwhile."""
-        run = await self._ledger.stage(execution.id, index, StageState.UNKNOWN, f"Outcome unknown, reading the receipt. {why}")
+        run = await self._ledger.stage(
+            execution.id, index, StageState.UNKNOWN, f"Outcome unknown, reading the receipt. {why}"
+        )
         proposal = await self._ledger.proposal(execution)
         stage = proposal.stages[index]
         readers = self._readers[execution.cluster]
@@ -224,7 +241,9 @@ class Executor:
             except Unreadable:
                 receipt = Receipt.UNREADABLE
             if receipt is Receipt.APPLIED:
-                return await self._ledger.stage(execution.id, index, StageState.APPLIED, "Applied: the receipt was found.")
+                return await self._ledger.stage(
+                    execution.id, index, StageState.APPLIED, "Applied: the receipt was found."
+                )
             if receipt is Receipt.FOREIGN:
                 break
             if receipt is Receipt.NOT_APPLIED and waited >= LATE_ARRIVAL_FACTOR * readers.api_timeout:
@@ -237,11 +256,15 @@ class Executor:
         """No receipt long after the time-out: resend under the same operation id where approval and world still hold."""
         run = (await self._ledger.load(execution.id)).stages[index]
         if run.sent >= MAX_SENDS:
-            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, f"Sent {run.sent} times without a receipt.")
+            return await self._ledger.stage(
+                execution.id, index, StageState.NOT_APPLIED, f"Sent {run.sent} times without a receipt."
+            )
         if index == 0:
             refusal = await self._authority(proposal) or await self._world(proposal)
             if refusal:
-                return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, f"Not sent again. {refusal[1]}")
+                return await self._ledger.stage(
+                    execution.id, index, StageState.NOT_APPLIED, f"Not sent again. {refusal[1]}"
+                )
         elif isinstance(check := await self._facts(execution, index, proposal.stages[index]), str):
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, check)
         return await self._send(execution, index)
@@ -265,7 +288,9 @@ class Executor:
             now = self._clock.now()
             good_since = (good_since or now) if seen.outcome is Outcome.VERIFIED else None
             if good_since is not None and (now - good_since).total_seconds() >= action.settle:
-                return await self._ledger.stage(execution.id, index, StageState.VERIFIED, seen.sentence, after=seen.numbers)
+                return await self._ledger.stage(
+                    execution.id, index, StageState.VERIFIED, seen.sentence, after=seen.numbers
+                )
             if (now - started).total_seconds() >= action.patience:
                 state = StageState.UNKNOWN if seen.outcome is Outcome.CANNOT_TELL else StageState.FAILED
                 return await self._ledger.stage(execution.id, index, state, seen.sentence, after=seen.numbers)
@@ -306,16 +331,20 @@ class Executor:
                 )
             except (Refused, WriteError, Unreadable) as error:
                 whole = f"{what} Rolling back stage {run.index + 1} stopped: {error} A person must look."
-                return await self._ledger.end(execution.id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, whole)
+                return await self._ledger.end(
+                    execution.id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, whole
+                )
             await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, sentence)
         if not applied:
-            return await self._ledger.end(execution.id, ExecutionState.FAILED, ProposalState.FAILED, f"{what} Nothing was changed.")
-        return await self._ledger.end(execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, f"{what} Everything was undone.")
+            return await self._ledger.end(
+                execution.id, ExecutionState.FAILED, ProposalState.FAILED, f"{what} Nothing was changed."
+            )
+        return await self._ledger.end(
+            execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, f"{what} Everything was undone."
+        )
 
 
 def progress(execution: Execution) -> tuple[int, int]:
     """Return how many stages are verified, of how many."""
     verified = sum(r.state is StageState.VERIFIED for r in execution.stages)
     return verified, len(execution.stages)
-
-

@@ -129,7 +129,11 @@ class Intake:
             except (BadInput, KeyError) as error:
                 log.exception("a stored delivery is not readable", delivery=delivery_id, source=delivery.source)
                 await tx.audit(
-                    AuditDraft(kind="delivery.unreadable", actor=delivery.source, sentence=f"Delivery {delivery_id} is not readable: {error}")
+                    AuditDraft(
+                        kind="delivery.unreadable",
+                        actor=delivery.source,
+                        sentence=f"Delivery {delivery_id} is not readable: {error}",
+                    )
                 )
                 parsed = ParsedDelivery(alerts=())
             for incoming in parsed.alerts:
@@ -137,7 +141,9 @@ class Intake:
             await tx.put(delivery.model_copy(update={"processed_at": self._clock.now()}))
         return list(dict.fromkeys(due))
 
-    async def _fold_one(self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, truncated: int) -> list[str]:
+    async def _fold_one(
+        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, truncated: int
+    ) -> list[str]:
         firing = incoming.state is AlertState.FIRING
         incident = await tx.open_incident(delivery.source, incoming.fingerprint)
         due: list[str] = []
@@ -183,7 +189,9 @@ class Intake:
             labels=incoming.labels,
             annotations=incoming.annotations,
             truncated=truncated,
-            note=None if cluster else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",
+            note=None
+            if cluster
+            else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",
         )
 
     async def _clear(self, tx: Transaction, incident: Incident) -> Incident:
@@ -194,11 +202,17 @@ class Intake:
                 await tx.put(proposal.model_copy(update={"state": ProposalState.WITHDRAWN, "state_reason": reason}))
                 await tx.audit(
                     AuditDraft(
-                        kind="proposal.withdrawn", actor=incident.source, incident_id=incident.id, subject=proposal.id, sentence=reason
+                        kind="proposal.withdrawn",
+                        actor=incident.source,
+                        incident_id=incident.id,
+                        subject=proposal.id,
+                        sentence=reason,
                     )
                 )
         state = IncidentState.CLOSED if incident.state is IncidentState.VERIFIED else IncidentState.CLEARED
-        return incident.model_copy(update={"state": state, "updated_at": self._clock.now(), "revision": incident.revision + 1})
+        return incident.model_copy(
+            update={"state": state, "updated_at": self._clock.now(), "revision": incident.revision + 1}
+        )
 
     async def _record(
         self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, incident: Incident | None, truncated: int

@@ -84,15 +84,27 @@ class Ledger:
     async def refuse(self, execution_id: ExecutionId, proposal_state: ProposalState, sentence: str) -> None:
         """Stop before the first write and give the lock back."""
         await self._change(
-            execution_id, "execution.refused", sentence, state=ExecutionState.REFUSED, proposal_state=proposal_state, release=True
+            execution_id,
+            "execution.refused",
+            sentence,
+            state=ExecutionState.REFUSED,
+            proposal_state=proposal_state,
+            release=True,
         )
 
-    async def end(self, execution_id: ExecutionId, state: ExecutionState, proposal_state: ProposalState, sentence: str) -> str:
+    async def end(
+        self, execution_id: ExecutionId, state: ExecutionState, proposal_state: ProposalState, sentence: str
+    ) -> str:
         """Write the end; the lock is released unless an outcome is still unknown."""
         execution = await self.load(execution_id)
         unknown = any(r.state is StageState.UNKNOWN for r in execution.stages)
         await self._change(
-            execution_id, f"execution.{state}", sentence, state=state, proposal_state=proposal_state, release=not unknown
+            execution_id,
+            f"execution.{state}",
+            sentence,
+            state=state,
+            proposal_state=proposal_state,
+            release=not unknown,
         )
         return state
 
@@ -114,14 +126,18 @@ class Ledger:
             current = await self._locked(tx, execution.id)
             if await tx.take_lock(current.cluster, current.id) != current.fence:
                 raise Refused("Another execution holds this cluster's lock, so the change was not sent.")
-            await self._put_stage(tx, current, index, change, "stage.intended", data={"before": check.before_image, "world": check.world})
+            await self._put_stage(
+                tx, current, index, change, "stage.intended", data={"before": check.before_image, "world": check.world}
+            )
         self._chat.nudge(execution.incident_id)
 
     async def count_send(self, execution_id: ExecutionId, index: int) -> None:
         """Count a send before it happens, so that a crash cannot forget it."""
         async with self._store.begin() as tx:
             current = await self._locked(tx, execution_id)
-            await self._put_stage(tx, current, index, lambda r: r.model_copy(update={"sent": r.sent + 1}), "stage.sending")
+            await self._put_stage(
+                tx, current, index, lambda r: r.model_copy(update={"sent": r.sent + 1}), "stage.sending"
+            )
 
     async def stage(
         self, execution_id: ExecutionId, index: int, state: StageState, sentence: str, *, after: Numbers | None = None
@@ -158,7 +174,12 @@ class Ledger:
         stages = tuple(changed if r.index == index else r for r in execution.stages)
         await tx.put(execution.model_copy(update={"stages": stages}))
         await tx.touch(execution.incident_id)
-        body: JsonObject = {"execution": execution.id, "stage": index, "operation": changed.operation_id, "sent": changed.sent}
+        body: JsonObject = {
+            "execution": execution.id,
+            "stage": index,
+            "operation": changed.operation_id,
+            "sent": changed.sent,
+        }
         await tx.audit(
             AuditDraft(
                 kind=kind,

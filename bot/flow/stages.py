@@ -34,7 +34,9 @@ class Stages:
         try:
             action = self._actions[kind]
         except KeyError:
-            raise BadInput(f"No action of kind {kind!r} is registered; known: {', '.join(sorted(self._actions))}.") from None
+            raise BadInput(
+                f"No action of kind {kind!r} is registered; known: {', '.join(sorted(self._actions))}."
+            ) from None
         return action, action.params.model_validate(params)
 
     async def plan(self, readers: Readers, draft: Draft) -> Plan:
@@ -45,9 +47,19 @@ class Stages:
             checks = await self._checks(readers, draft.stages)
             stages = [await self._stage(readers, kind, params) for kind, params in draft.stages]
         except Unreadable as error:
-            return Plan(stages=(), guidance=(f"Not offered: a fact it rests on could not be read. {error}",), world={}, risk=RiskClass.READ)
+            return Plan(
+                stages=(),
+                guidance=(f"Not offered: a fact it rests on could not be read. {error}",),
+                world={},
+                risk=RiskClass.READ,
+            )
         if checks[0].refusals:
-            return Plan(stages=(), guidance=tuple(f"Not offered: {r}" for r in checks[0].refusals), world={}, risk=RiskClass.READ)
+            return Plan(
+                stages=(),
+                guidance=tuple(f"Not offered: {r}" for r in checks[0].refusals),
+                world={},
+                risk=RiskClass.READ,
+            )
         risk = max((s.risk for s in stages), key=lambda r: r.rank)
         return Plan(stages=tuple(stages), guidance=(), world=_union(checks), risk=risk)
 

@@ -50,7 +50,10 @@ class Sweeper:
                 continue
             if now >= proposal.expires_at:
                 await self._expire(proposal)
-            elif proposal.reminded_at is None and now >= proposal.created_at + (proposal.expires_at - proposal.created_at) / 2:
+            elif (
+                proposal.reminded_at is None
+                and now >= proposal.created_at + (proposal.expires_at - proposal.created_at) / 2
+            ):
                 await self._remind(proposal)
 
     async def _expire(self, proposal: Proposal) -> None:
@@ -63,7 +66,11 @@ class Sweeper:
             await tx.touch(current.incident_id)
             await tx.audit(
                 AuditDraft(
-                    kind="proposal.expired", actor="bot", incident_id=current.incident_id, subject=current.id, sentence=reason
+                    kind="proposal.expired",
+                    actor="bot",
+                    incident_id=current.incident_id,
+                    subject=current.id,
+                    sentence=reason,
                 )
             )
         self._chat.nudge(proposal.incident_id)

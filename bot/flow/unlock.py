@@ -20,7 +20,9 @@ async def unlock(store: Store, cluster: str, person: str, reason: str) -> str:
             raise BadInput(f"Nothing holds cluster {cluster}: there is no lock to give back.")
         execution = await tx.get(Execution, holder)
         if execution is not None and not execution.state.terminal:
-            raise Refused(f"Execution {holder} is {execution.state}: it holds cluster {cluster} because it still runs. Wait for its end.")
+            raise Refused(
+                f"Execution {holder} is {execution.state}: it holds cluster {cluster} because it still runs. Wait for its end."
+            )
         await tx.release_lock(cluster, holder)
         sentence = f"{person} gave the lock of cluster {cluster} back: {reason.strip()}"
         await tx.audit(

@@ -181,7 +181,9 @@ async def with_visitor(bot: WholeBot, started: float) -> bool:
     """Leave the buttons to the visitor, and stay until Ctrl-C."""
     drill = await incident(bot, started)
     say(f"\n  Open {bot.slack.page_url}")
-    say("  Be Ada and press Approve, then be Bo and approve as well: this repair needs two people. Ctrl-C ends the demo.\n")
+    say(
+        "  Be Ada and press Approve, then be Bo and approve as well: this repair needs two people. Ctrl-C ends the demo.\n"
+    )
     await settled(bot, within=VISIT_SECONDS)
     await after_repair(bot, drill)
     say("  Repaired. The page stays open until Ctrl-C.")
@@ -200,13 +202,19 @@ async def run(directory: Path, *, scripted: bool, port: int) -> bool:
 
 def main() -> int:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--headless", action="store_true", help="two scripted people approve; exit 0 only if it is repaired")
+    parser = argparse.ArgumentParser(
+        prog="make demo ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--headless", action="store_true", help="two scripted people approve; exit 0 only if it is repaired"
+    )
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep natsmedic.yaml, natsmedic.db and logs there")
     parser.add_argument("--port", type=int, default=0, help="port of the Slack page on 127.0.0.1 (default: a free one)")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
-        directory: Path = arguments.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="natsmedic-demo-")))
+        directory: Path = arguments.data or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="natsmedic-demo-"))
+        )
         if (directory / "natsmedic.db").exists():
             parser.error(f"{directory} holds a former demo: name a new directory, or remove it")
         directory.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ import yaml
 from bot.lab.config import READER, SYSREADER, WRITER, Login
 from bot.lab.servers import LabCluster, LabError
 from bot.lab.slack import TEAM_ID, Channel, Message, Outcome, StandInSlack, User, UserGroup
-from bot.model import JsonObject, part, parts
+from bot.model import Json, JsonObject, part, parts
 
 CHANNEL = "C0NATSONCALL"
 ADA, BO, CY, GUS = "U0ADA", "U0BO", "U0CY", "U0GUS"
@@ -56,7 +56,9 @@ class WholeBot:
     `directory` gets `natsmedic.yaml`, `natsmedic.db` and `natsmedic.log`. `overrides` replaces top-level sections of the config.
     """
 
-    def __init__(self, directory: Path, cluster: LabCluster, slack: StandInSlack, overrides: JsonObject | None = None) -> None:
+    def __init__(
+        self, directory: Path, cluster: LabCluster, slack: StandInSlack, overrides: JsonObject | None = None
+    ) -> None:
         self.directory = directory
         self.cluster = cluster
         self.slack = slack
@@ -64,6 +66,10 @@ class WholeBot:
         self.secret = "lab-alertmanager-secret"
         self._overrides = overrides or {}
         self._process: asyncio.subprocess.Process | None = None
+
+    def override(self, **sections: Json) -> None:
+        """Replace top-level sections of the config; takes effect with the next `start`."""
+        self._overrides = self._overrides | sections
 
     @property
     def config(self) -> Path:
@@ -107,7 +113,11 @@ class WholeBot:
             "policy": {
                 "groups": {"operators": {"usergroups": [OPS]}, "data-owners": {"users": [BO, ADA_TWICE]}},
                 "persons": {"ada": [ADA, ADA_TWICE], "bo": [BO]},
-                "approvers": {"low": ["operators"], "medium": ["operators"], "destructive": ["operators", "data-owners"]},
+                "approvers": {
+                    "low": ["operators"],
+                    "medium": ["operators"],
+                    "destructive": ["operators", "data-owners"],
+                },
             },
             "webhooks": {"listen": f"127.0.0.1:{self.port}", "sources": {"alertmanager": {"bearer": self.secret}}},
         } | self._overrides
@@ -158,7 +168,9 @@ class WholeBot:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.stop()
 
     # --- the command line, as a user beside the serving bot ---------------------------------------------------------------------
@@ -233,7 +245,10 @@ class WholeBot:
         }
         async with httpx.AsyncClient() as client:
             return await client.post(
-                f"{self.url}/webhooks/alertmanager", json=body, headers={"Authorization": f"Bearer {self.secret}"}, timeout=15
+                f"{self.url}/webhooks/alertmanager",
+                json=body,
+                headers={"Authorization": f"Bearer {self.secret}"},
+                timeout=15,
             )
 
     # --- the thread ---------------------------------------------------------------------------------------------------------
@@ -260,7 +275,12 @@ class WholeBot:
         return found
 
     async def decide(
-        self, user: str, action: str = "approve", *, reason: str = "checked the numbers", typed_name: str | None = "worker"
+        self,
+        user: str,
+        action: str = "approve",
+        *,
+        reason: str = "checked the numbers",
+        typed_name: str | None = "worker",
     ) -> Outcome:
         """Press Approve or Deny as this person and fill the form in; returns Slack's answer to the form.
 
@@ -270,7 +290,9 @@ class WholeBot:
         pressed = await self.slack.person.click(user, CHANNEL, message.ts, action)
         if not pressed.ok:
             return pressed
-        await self.wait(lambda: self.form(user), 15, f"no form opened for {user}: {[m.text for m in self.slack.ephemerals(user)]}")
+        await self.wait(
+            lambda: self.form(user), 15, f"no form opened for {user}: {[m.text for m in self.slack.ephemerals(user)]}"
+        )
         values: JsonObject = {"reason": reason}
         if typed_name is not None and action == "approve":
             values["typed_name"] = typed_name

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bot.model.base import JsonObject, digest
-from bot.model.snapshot import ConsumerKey, ConsumerState, Endpoint, Group, Peer, Snapshot, StreamState, names
+from bot.model.sample import Endpoint
+from bot.model.snapshot import Snapshot, names
+from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamState
 from bot.model.views import group
 
 Groups = Mapping[str, Group | None]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from bot.model.base import JsonObject, part, parts
-from bot.model.snapshot import ConsumerKey, ConsumerState, Group, Peer, Sample, StreamKey, StreamState
+from bot.model.sample import Sample
+from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
 
 _UNDERFLOW = 2**63
 """jsz counters of 2.10.25 underflow (reference/nats.md 1.D, EXP e8)."""
@@ -26,10 +27,14 @@ def read_jsz(samples: Iterable[Sample]) -> tuple[Streams, Consumers]:
             for detail in parts(account, "stream_detail"):
                 key = StreamKey(str(account.get("name", "")), str(detail.get("name", "")))
                 streams.setdefault(key, {})[sample.server] = _stream(sample.server, detail)
-                groups = {str(g.get("name")): str(g.get("raft_group", "")) for g in parts(detail, "consumer_raft_groups")}
+                groups = {
+                    str(g.get("name")): str(g.get("raft_group", "")) for g in parts(detail, "consumer_raft_groups")
+                }
                 for raw in parts(detail, "consumer_detail"):
                     state = consumer_state(sample.server, raw, groups.get(str(raw.get("name")), ""))
-                    consumers.setdefault(ConsumerKey(key.account, key.stream, str(raw.get("name"))), {})[sample.server] = state
+                    consumers.setdefault(ConsumerKey(key.account, key.stream, str(raw.get("name"))), {})[
+                        sample.server
+                    ] = state
     return streams, consumers
 
 

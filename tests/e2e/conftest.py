@@ -18,7 +18,7 @@ Whole = Callable[..., AbstractAsyncContextManager[WholeBot]]
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Whole:
-    """Return a factory: `async with whole(version=…, overrides=…) as bot` gives servers, Slack and a config; the test starts the bot."""
+    """Give servers, Slack and a config file as an async context manager; the test itself starts the bot."""
 
     @asynccontextmanager
     async def make(

@@ -31,7 +31,9 @@ PHONE: Final = (390, 844)
 PATIENCE_MS: Final = 60_000
 """A repair takes 20 to 40 s on two busy cores."""
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="Debian's chromium is not installed: apt install chromium")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason="Debian's chromium is not installed: apt install chromium"
+)
 
 
 @pytest.fixture
@@ -76,7 +78,12 @@ async def in_view(part: Locator) -> bool:
     box = await part.bounding_box()
     size = part.page.viewport_size
     assert size is not None
-    return box is not None and box["y"] >= 0 and box["y"] + box["height"] <= size["height"] and box["x"] + box["width"] <= size["width"]
+    return (
+        box is not None
+        and box["y"] >= 0
+        and box["y"] + box["height"] <= size["height"]
+        and box["x"] + box["width"] <= size["width"]
+    )
 
 
 async def approve(page: Page, person: str, reason: str, *, picture_of_form: Path | None = None) -> None:
@@ -114,7 +121,9 @@ async def test_two_people_approve_in_the_browser_and_see_the_thread_end_verified
         small_button = phone.get_by_label("Thread").get_by_role("button", name="Approve")
         await expect(small_button).to_be_visible(timeout=PATIENCE_MS)
         assert await in_view(small_button), "on a phone the newest proposal's buttons are on the first screen"
-        assert await phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "a phone must not scroll sideways"
+        assert await phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
+            "a phone must not scroll sideways"
+        )
         await picture(phone, artifacts, "1-proposal-phone")
         await picture(phone, artifacts, "1-proposal-phone-whole", height=4200)
         await approve(page, ADA, "the worker repeats old orders", picture_of_form=artifacts)

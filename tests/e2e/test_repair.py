@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from bot.lab.drills import Drill, ghost_split
 from bot.lab.demo import VERIFIED_BOARD, break_consumer, drain
+from bot.lab.drills import Drill, ghost_split
 from bot.lab.jetstream import consumer_views, request
 from bot.lab.slack import Channel, StandInSlack, User, UserGroup
 from bot.lab.whole import ADA, ADA_TWICE, BO, CHANNEL, CY, GUS, OPS, PEOPLE, WholeBot
@@ -90,9 +90,12 @@ async def test_one_deny_ends_it_and_nothing_is_changed(whole: Whole) -> None:
             message = bot.button("approve", stale=True)
             assert message is not None
             await bot.slack.person.click(ADA_TWICE, CHANNEL, message.ts, "approve", stale=True)
-            await bot.wait(lambda: "denied" in bot.told(ADA_TWICE).lower(), 10, "a click after the deny was not answered")
+            await bot.wait(
+                lambda: "denied" in bot.told(ADA_TWICE).lower(), 10, "a click after the deny was not answered"
+            )
             await asyncio.sleep(2)
-            assert not target.created and not target.deleted
+            assert not target.created
+            assert not target.deleted
 
 
 async def test_an_unanswered_proposal_expires_and_its_button_is_dead(whole: Whole) -> None:
@@ -104,7 +107,9 @@ async def test_an_unanswered_proposal_expires_and_its_button_is_dead(whole: Whol
         assert (await bot.decide(ADA)).ok
         await bot.see("Nobody with the authority approved it in time", 40)
         await bot.slack.person.click(BO, CHANNEL, message.ts, "approve", stale=True)
-        await bot.wait(lambda: "expired" in bot.told(BO).lower(), 10, "a click on the expired proposal was not answered")
+        await bot.wait(
+            lambda: "expired" in bot.told(BO).lower(), 10, "a click on the expired proposal was not answered"
+        )
         assert await bot.audit("proposal.expired")
         assert not await bot.audit("stage.intended")
 
@@ -152,7 +157,9 @@ async def test_a_form_without_reason_or_with_a_wrong_name_says_so_in_the_field(w
 async def test_a_hundred_clicks_of_ten_people_give_one_execution(whole: Whole) -> None:
     people = [User(f"U0P{n}", f"p{n}", f"Person {n}") for n in range(10)]
     groups = (UserGroup(OPS, "ops", "ops", tuple(p.id for p in people)),)
-    slack = StandInSlack(users=people, channels=(Channel(CHANNEL, "nats-oncall"),), usergroups=groups, rate_limits=False)
+    slack = StandInSlack(
+        users=people, channels=(Channel(CHANNEL, "nats-oncall"),), usergroups=groups, rate_limits=False
+    )
     section = policy_section()
     section["groups"]["data-owners"] = {"users": [p.id for p in people]}
     async with whole(slack=slack, overrides={"policy": section}) as bot:
@@ -172,7 +179,7 @@ async def test_a_hundred_clicks_of_ten_people_give_one_execution(whole: Whole) -
         assert len(await bot.audit("execution.started")) == 1
         assert len(await bot.audit("approval.recorded")) == 2
         assert len([e for e in target.order if e == ("DELETED", "worker")]) >= 1
-        sent = [row for row in await bot.audit("stage.sending")]
+        sent = await bot.audit("stage.sending")
         assert len(sent) == 2, "one delete and one create were sent"
         drained = await drain(bot.cluster, drill, drill.published)
         assert drained.lost == []
@@ -201,13 +208,23 @@ async def test_an_approval_is_refused_when_the_world_has_moved_and_the_field_is_
             else:
                 field = "config"
                 config = part(await request(client, "CONSUMER.INFO.ORDERS.worker"), "config")
-                body: JsonObject = {"stream_name": "ORDERS", "action": "update", "config": config | {"max_ack_pending": 77}}
+                body: JsonObject = {
+                    "stream_name": "ORDERS",
+                    "action": "update",
+                    "config": config | {"max_ack_pending": 77},
+                }
                 await request(client, "CONSUMER.CREATE.ORDERS.worker", body)
         finally:
             await client.close()
         async with counting(bot.cluster) as target:
             await bot.decide(ADA)
-            await bot.wait(lambda: re.search(rf"moved.*{field}", bot.told(ADA) + bot.slack.render_text(CHANNEL), re.S) is not None, 20, "drift unsaid")
+            await bot.wait(
+                lambda: (
+                    re.search(rf"moved.*{field}", bot.told(ADA) + bot.slack.render_text(CHANNEL), re.DOTALL) is not None
+                ),
+                20,
+                "drift unsaid",
+            )
             await asyncio.sleep(1)
             assert not target.deleted
         drifted = await bot.audit("proposal.superseded")
@@ -257,5 +274,3 @@ def policy_section() -> JsonObject:
         "persons": {"ada": [ADA, ADA_TWICE], "bo": [BO]},
         "approvers": {"low": ["operators"], "medium": ["operators"], "destructive": ["operators", "data-owners"]},
     }
-
-

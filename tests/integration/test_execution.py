@@ -119,7 +119,11 @@ class SetValue:
     async def verify(self, readers: Readers, params: Params, operation: OperationId) -> Verification:
         del readers
         good = self.target.values.get(params.name) == operation and params.name not in self.target.broken
-        return Verification(outcome=Outcome.VERIFIED if good else Outcome.FAILED, sentence="looked", numbers={"set": len(self.target.values)})
+        return Verification(
+            outcome=Outcome.VERIFIED if good else Outcome.FAILED,
+            sentence="looked",
+            numbers={"set": len(self.target.values)},
+        )
 
     async def rollback(self, readers: Readers, writers: Writers, params: Params, operation: OperationId) -> str:
         del readers, writers, operation
@@ -201,9 +205,16 @@ async def house(folder: Path, *names: str) -> AsyncGenerator[House]:
     target, people, quiet = Target(), People(), Quiet()
     async with SqlStore.open(f"sqlite:///{folder / 'n.db'}", clock) as store:
         preview = Preview(summary="set", blast_radius="the test", way_back="delete it")
-        stages = tuple(Stage(kind="test.set", params={"name": n}, risk=RiskClass.DESTRUCTIVE, preview=preview) for n in names)
+        stages = tuple(
+            Stage(kind="test.set", params={"name": n}, risk=RiskClass.DESTRUCTIVE, preview=preview) for n in names
+        )
         proposal = records.proposal().model_copy(
-            update={"state": ProposalState.APPROVED, "stages": stages, "world": {"leader": "n0"}, "expires_at": clock.now() + timedelta(minutes=10)}
+            update={
+                "state": ProposalState.APPROVED,
+                "stages": stages,
+                "world": {"leader": "n0"},
+                "expires_at": clock.now() + timedelta(minutes=10),
+            }
         )
         execution = queued(proposal, clock)
         async with store.begin() as tx:
@@ -266,7 +277,9 @@ async def test_a_lost_reply_is_resolved_by_the_receipt_and_nothing_is_sent_again
         assert ended.stages[0].sent == 1
 
 
-async def test_a_lost_request_is_sent_again_only_after_twice_the_time_out_under_the_same_operation(tmp_path: Path) -> None:
+async def test_a_lost_request_is_sent_again_only_after_twice_the_time_out_under_the_same_operation(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path, "a") as h:
         h.target.faults["a"] = [OutcomeUnknown("no answer")]
         before = h.clock.now()
@@ -395,7 +408,11 @@ async def test_the_world_is_read_again_right_before_the_first_write(tmp_path: Pa
     async with house(tmp_path, "a") as h:
         h.target.world["leader"] = "n2"
         ended = await h.run()
-        assert (ended.state, await h.state(), h.target.effects) == (ExecutionState.REFUSED, ProposalState.SUPERSEDED, [])
+        assert (ended.state, await h.state(), h.target.effects) == (
+            ExecutionState.REFUSED,
+            ProposalState.SUPERSEDED,
+            [],
+        )
         assert "leader was n0, now n2" in ended.sentence
         assert (Phase.DIAGNOSIS, f"{ended.incident_id}/drift of {h.proposal.id}") in h.quiet.started
 

@@ -61,7 +61,7 @@ async def test_a_consumer_is_created_once_read_back_stepped_down_and_deleted(
         await writers.step_down_consumer("APP", "ORDERS", "worker")
         # A delete while the consumer elects its leader is answered by nobody.
         async with asyncio.timeout(20):
-            while not (await leader_of_consumer(readers)):  # noqa: ASYNC110 - the server has nothing to wait on
+            while not (await leader_of_consumer(readers)):
                 await asyncio.sleep(0.1)
         await writers.delete_consumer("APP", "ORDERS", "worker")
         assert await readers.consumer_info("APP", "ORDERS", "worker") is None

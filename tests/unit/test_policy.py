@@ -172,7 +172,10 @@ def test_nobody_approves_what_they_asked_for_but_may_deny_it() -> None:
 
 @pytest.mark.parametrize("state", [s for s in ProposalState if s is not ProposalState.PENDING])
 def test_only_a_pending_proposal_can_be_decided(state: ProposalState) -> None:
-    assert decide(proposal(state=state), [], person("a", "operators"), Choice.APPROVE, RULES, NOW).reason is Reason.NOT_PENDING
+    assert (
+        decide(proposal(state=state), [], person("a", "operators"), Choice.APPROVE, RULES, NOW).reason
+        is Reason.NOT_PENDING
+    )
 
 
 def test_expiry_counts_from_the_very_second() -> None:
@@ -223,7 +226,9 @@ People = st.lists(st.tuples(st.sampled_from("abcdef"), st.frozensets(st.sampled_
 
 
 @given(people=People, needed=st.permutations(GROUPS).flatmap(lambda g: st.integers(2, 3).map(lambda n: tuple(g[:n]))))
-def test_the_standing_agrees_with_trying_every_assignment(people: list[tuple[str, frozenset[str]]], needed: tuple[str, ...]) -> None:
+def test_the_standing_agrees_with_trying_every_assignment(
+    people: list[tuple[str, frozenset[str]]], needed: tuple[str, ...]
+) -> None:
     rules = RULES.model_copy(update={"approvers": {RiskClass.DESTRUCTIVE: needed}})
     p = proposal()
     given_now = [approval(p, person(key, *groups)) for key, groups in people]

@@ -18,7 +18,13 @@ def reminder(entry: ProposalCase, at: datetime, rules: PolicySettings) -> Wanted
     then = [a for a in entry.approvals if a.at <= at]
     missing = standing(offered, then, rules).missing
     words = f"Still waiting for {' and '.join(missing) or 'an approval'}: {offered.title}"
-    leaves: list[Leaf] = [text("⏳ "), *_people(missing, rules), text(f"{words}. Expires "), moment(offered.expires_at), text(".")]
+    leaves: list[Leaf] = [
+        text("⏳ "),
+        *_people(missing, rules),
+        text(f"{words}. Expires "),
+        moment(offered.expires_at),
+        text("."),
+    ]
     return WantedMessage(key=f"reminder:{offered.id}", blocks=(rich(paragraph(*leaves)),), text=fallback(words))
 
 
