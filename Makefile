@@ -38,4 +38,4 @@ lint: $(VENV)/.all
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.all
-	$(BIN)/python -m pytest tests/bench -s $(ARGS)
+	$(BIN)/python -m tests.bench.bench_nats_gather $(ARGS)

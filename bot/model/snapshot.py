@@ -73,11 +73,11 @@ class Snapshot:
 
     def streams(self, round: int = 0) -> Mapping[StreamKey, Mapping[str, StreamState]]:  # noqa: A002
         """Return each stream's state per server that reports it."""
-        return self._jsz[round][0] if round < len(self._jsz) else {}
+        return self._jsz[round][0] if 0 <= round < len(self._jsz) else {}
 
     def consumers(self, round: int = 0) -> Mapping[ConsumerKey, Mapping[str, ConsumerState]]:  # noqa: A002
         """Return each consumer's state per server that reports it."""
-        return self._jsz[round][1] if round < len(self._jsz) else {}
+        return self._jsz[round][1] if 0 <= round < len(self._jsz) else {}
 
 
 class Focus(Record):

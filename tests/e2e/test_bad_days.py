@@ -36,7 +36,9 @@ async def without_servers(directory: Path, overrides: JsonObject | None = None) 
         await cluster.stop()
 
 
-def logins(bot: WholeBot, *, system: Login = SYSREADER, reader: Login = READER, writer: Login = WRITER) -> list[JsonObject]:
+def logins(
+    bot: WholeBot, *, system: Login = SYSREADER, reader: Login = READER, writer: Login = WRITER
+) -> list[JsonObject]:
     """Return the `clusters` section with other logins."""
     section = parts(bot.settings(), "clusters")
 
@@ -76,7 +78,9 @@ async def test_a_bad_webhook_is_refused_by_its_status_stores_nothing_and_the_bot
         ]
         async with httpx.AsyncClient() as client:
             for status, body, headers in bodies:
-                answer = await client.post(f"{bot.url}/webhooks/alertmanager", content=body, headers=headers, timeout=15)
+                answer = await client.post(
+                    f"{bot.url}/webhooks/alertmanager", content=body, headers=headers, timeout=15
+                )
                 assert answer.status_code == status, (body[:60], answer.text)
                 assert answer.json()["error"]
                 assert bot.secret not in answer.text
@@ -108,7 +112,9 @@ async def test_an_unreachable_cluster_is_never_called_healthy_and_is_read_once_i
         await bot.see("firing, nothing wrong found")
         await bot.cluster.stop()
         assert (await bot.alert(labels={}, fingerprint="c" * 16)).status_code == 202
-        await bot.wait(lambda: bot.slack.render_text(CHANNEL).count("Nothing could be read") >= 3, 60, "the outage was not named")
+        await bot.wait(
+            lambda: bot.slack.render_text(CHANNEL).count("Nothing could be read") >= 3, 60, "the outage was not named"
+        )
         assert not await bot.audit("proposal.created")
         assert "Verified" not in bot.slack.render_text(CHANNEL)
         assert await alive(bot)
@@ -116,7 +122,10 @@ async def test_an_unreachable_cluster_is_never_called_healthy_and_is_read_once_i
 
 async def test_a_wrong_password_is_named_as_the_reason_why_nothing_could_be_read(whole: Whole) -> None:
     async with whole(room={}) as bot:
-        bad = [Login(login.user, "wrong-password-canary", login.account, login.inbox_prefix) for login in (SYSREADER, READER, WRITER)]
+        bad = [
+            Login(login.user, "wrong-password-canary", login.account, login.inbox_prefix)
+            for login in (SYSREADER, READER, WRITER)
+        ]
         bot.override(clusters=logins(bot, system=bad[0], reader=bad[1], writer=bad[2]))
         await bot.start()
         assert (await bot.alert(labels=LABELS)).status_code == 202
@@ -127,7 +136,9 @@ async def test_a_wrong_password_is_named_as_the_reason_why_nothing_could_be_read
         assert await alive(bot)
 
 
-async def test_a_missing_jsz_permission_makes_the_facts_unknown_and_denied_not_healthy(whole: Whole, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_jsz_permission_makes_the_facts_unknown_and_denied_not_healthy(
+    whole: Whole, monkeypatch: pytest.MonkeyPatch
+) -> None:
     without = tuple(subject for subject in lab_config.SYSREADER_PUBLISH if not subject.endswith("JSZ"))
     assert len(without) == len(lab_config.SYSREADER_PUBLISH) - 1
     monkeypatch.setattr(lab_config, "SYSREADER_PUBLISH", without)
@@ -136,7 +147,7 @@ async def test_a_missing_jsz_permission_makes_the_facts_unknown_and_denied_not_h
         assert (await bot.alert(labels=LABELS)).status_code == 202
         text = await bot.see(COULD_NOT_TELL)
         assert "denied" in text
-        assert "JSZ" in text
+        assert "$SYS.REQ.SERVER.PING.JSZ" in text, "the missing permission, as it must be written into the config"
         assert bot.button("approve") is None
         await bot.alert(labels=LABELS, state="resolved")
         await bot.see("Cleared by the sender, not verified by natsmedic")
@@ -169,7 +180,9 @@ async def test_a_writer_without_permission_is_denied_nothing_is_applied_and_the_
         assert drill.worker.floor
 
 
-async def test_mode_observe_shows_the_repair_without_buttons_and_a_resolved_alert_verifies_nothing(whole: Whole) -> None:
+async def test_mode_observe_shows_the_repair_without_buttons_and_a_resolved_alert_verifies_nothing(
+    whole: Whole,
+) -> None:
     async with whole(overrides={"mode": "observe"}) as bot:
         drill = await break_consumer(bot.cluster)
         await bot.start()

@@ -298,7 +298,7 @@ async def test_a_lost_request_is_not_sent_again_when_the_world_has_moved(tmp_pat
             h.target.world["leader"] = "n2"
             await real(seconds)
 
-        h.clock.sleep = moves  # type: ignore[method-assign]
+        h.clock.sleep = moves
         ended = await h.run()
         assert h.target.effects == []
         assert "leader was n0, now n2" in ended.sentence
@@ -373,7 +373,7 @@ async def test_a_refusal_between_two_stages_is_waited_out(tmp_path: Path) -> Non
                 h.target.refusals.clear()
             await real(seconds)
 
-        h.clock.sleep = passes  # type: ignore[method-assign]
+        h.clock.sleep = passes
         ended = await h.run()
         assert (ended.state, h.target.effects) == (ExecutionState.DONE, ["a", "b"])
 
@@ -462,10 +462,10 @@ async def test_a_lock_that_was_taken_over_while_it_slept_stops_the_next_send(tmp
             async with h.store.begin() as tx:
                 await tx.release_lock("prod", h.execution.id)
                 await tx.take_lock("prod", "exec_other")
-            SetValue.verify = action_verify  # type: ignore[method-assign]
+            SetValue.verify = action_verify
             return await action_verify(self, readers, params, operation)
 
-        SetValue.verify = steal  # type: ignore[method-assign]
+        SetValue.verify = steal
         ended = await h.run()
         assert h.target.effects == ["a"], "neither the second stage nor a rollback is sent without the lock"
         assert ended.state is ExecutionState.NEEDS_HUMAN

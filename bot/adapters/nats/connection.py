@@ -67,7 +67,7 @@ class Connection:
         self._timeout = timeout
         self._client: Client | None = None
         self._opening = asyncio.Lock()
-        self._waiting: dict[str, set[asyncio.Future[RequestFailed]]] = {}
+        self._waiting: dict[str, dict[asyncio.Future[RequestFailed], str]] = {}
 
     @property
     def timeout(self) -> float:
@@ -138,12 +138,12 @@ class Connection:
         """A future that is set when the server denies this subject or the connection is lost."""
         doom: asyncio.Future[RequestFailed] = asyncio.get_running_loop().create_future()
         key = subject.lower()
-        self._waiting.setdefault(key, set()).add(doom)
+        self._waiting.setdefault(key, {})[doom] = subject
         try:
             yield doom
         finally:
             waiting = self._waiting[key]
-            waiting.discard(doom)
+            waiting.pop(doom, None)
             if not waiting:
                 del self._waiting[key]
 
@@ -168,7 +168,7 @@ class Connection:
 
     async def _open(self) -> Client:
         """Try every server once, in random order, within one time-out."""
-        causes: list[str] = []
+        causes: dict[str, list[str]] = {}
         refused = False
         deadline = asyncio.get_running_loop().time() + self._timeout
         for server in random.sample(self._servers, len(self._servers)):
@@ -180,8 +180,8 @@ class Connection:
             except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
                 cause = _cause(error)
                 refused |= any(words in cause.lower() for words in _LOGIN_REFUSED)
-                causes.append(f"{bare(server)}: {cause}")
-        detail = "; ".join(causes) or "no server is configured"
+                causes.setdefault(cause, []).append(bare(server))
+        detail = "; ".join(f"{cause} ({', '.join(where)})" for cause, where in causes.items()) or "no server is configured"
         if refused:
             raise RequestFailed(Why.LOGIN_REFUSED, f"the servers refuse the login of the {self.who}: {detail}")
         raise RequestFailed(Why.NOT_CONNECTED, f"no connection for the {self.who}: {detail}")
@@ -244,9 +244,9 @@ class Connection:
 
     def _doom(self, subjects: Sequence[str], why: Why, detail: str) -> None:
         for subject in subjects:
-            for doom in self._waiting.get(subject, set()):
+            for doom, asked in self._waiting.get(subject, {}).items():
                 if not doom.done():
-                    doom.set_result(RequestFailed(why, detail.replace("{subject}", subject)))
+                    doom.set_result(RequestFailed(why, detail.replace("{subject}", asked)))
 
 
 class Inbox:
