@@ -131,6 +131,7 @@ def wire(
         stages=stages,
         rules=rules,
         mode=settings.mode,
+        writable=frozenset(writers),
         thresholds=settings.thresholds,
     )
     desk = ApprovalDesk(

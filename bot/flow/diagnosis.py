@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -87,6 +87,7 @@ class Diagnoser:
         stages: Stages,
         rules: PolicySettings,
         mode: Mode,
+        writable: Collection[str],
         thresholds: Mapping[str, Thresholds],
     ) -> None:
         self._store = store
@@ -97,6 +98,7 @@ class Diagnoser:
         self._stages = stages
         self._rules = rules
         self._mode = mode
+        self._writable = writable
         self._thresholds = thresholds
 
     async def run(self, key: str, steps: Steps) -> None:
@@ -151,11 +153,7 @@ class Diagnoser:
         draft = proposed.draft
         plan = await self._stages.plan(readers, draft)
         now = self._clock.now()
-        waits = bool(plan.stages) and self._mode is Mode.APPROVE
-        if plan.stages and self._mode is Mode.OBSERVE:
-            reason = "Mode observe: natsmedic shows what it would do and changes nothing."
-        else:
-            reason = ""
+        reason = self._why_not_offered(incident.cluster or "") if plan.stages else ""
         return Proposal(
             id=ProposalId(new_id("prop")),
             incident_id=incident.id,
@@ -169,12 +167,20 @@ class Diagnoser:
             guidance=(*draft.guidance, *plan.guidance),
             cautions=draft.cautions,
             world=plan.world,
-            state=ProposalState.PENDING if waits else ProposalState.PROPOSED,
+            state=ProposalState.PENDING if plan.stages and not reason else ProposalState.PROPOSED,
             state_reason=reason,
             button=new_id("btn"),
             created_at=now,
             expires_at=now + timedelta(seconds=self._rules.expiry_seconds.get(plan.risk, GUIDANCE_SECONDS)),
         )
+
+    def _why_not_offered(self, cluster: str) -> str:
+        """Return why what natsmedic would do waits for nobody's approval; empty where it can be approved."""
+        if self._mode is Mode.OBSERVE:
+            return "Mode observe: natsmedic shows what it would do and changes nothing."
+        if cluster not in self._writable:
+            return f"natsmedic holds no writing credential for cluster {cluster}, so it shows what it would do and changes nothing."
+        return ""
 
     async def _commit(self, tx: Transaction, diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> None:
         incident = await tx.get(Incident, diagnosis.incident_id)

@@ -172,7 +172,12 @@ class Ledger:
     ) -> StageRun:
         changed = change(execution.stages[index])
         stages = tuple(changed if r.index == index else r for r in execution.stages)
-        await tx.put(execution.model_copy(update={"stages": stages}))
+        state = _state_with(execution.state, changed.state)
+        await tx.put(execution.model_copy(update={"stages": stages, "state": state}))
+        if state is not execution.state:
+            proposal = await tx.get(Proposal, execution.proposal_id)
+            if proposal is not None and not proposal.state.terminal:
+                await tx.put(proposal.model_copy(update={"state": ProposalState(state.value)}))
         await tx.touch(execution.incident_id)
         body: JsonObject = {
             "execution": execution.id,
@@ -231,3 +236,10 @@ class Ledger:
         if execution is None:
             raise BadInput(f"Execution {execution_id} is not in the database.")
         return execution
+
+
+def _state_with(state: ExecutionState, stage: StageState) -> ExecutionState:
+    """Return the execution's state once a stage has that state: unknown for as long as a stage is, and no longer."""
+    if stage is StageState.UNKNOWN and not state.terminal:
+        return ExecutionState.UNKNOWN
+    return ExecutionState.APPLYING if state is ExecutionState.UNKNOWN else state

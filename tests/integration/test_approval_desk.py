@@ -145,7 +145,8 @@ async def test_an_unknown_button_and_a_stranger_are_refused_and_audited(tmp_path
 async def test_while_the_cluster_cannot_be_read_nothing_is_recorded(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
 
-        async def blind(*_: object) -> tuple[str, ...]:
+        async def blind(readers: Readers, proposal: Proposal) -> tuple[str, ...]:
+            del readers, proposal
             raise Unreadable("no server answers")
 
         h.desk._stages.drift = blind

@@ -277,6 +277,25 @@ async def test_a_lost_reply_is_resolved_by_the_receipt_and_nothing_is_sent_again
         assert ended.stages[0].sent == 1
 
 
+async def test_while_an_outcome_is_unknown_execution_and_proposal_say_so(tmp_path: Path) -> None:
+    async with house(tmp_path, "a") as h:
+        h.target.late["a"] = [OutcomeUnknown("no answer")]
+        h.target.receipt_blind = 2
+        real = h.clock.sleep
+        seen: list[tuple[ExecutionState, ProposalState]] = []
+
+        async def look(seconds: float) -> None:
+            found = await h.store.get(Execution, h.execution.id)
+            assert found is not None
+            seen.append((found.state, await h.state()))
+            await real(seconds)
+
+        h.clock.sleep = look
+        ended = await h.run()
+        assert seen[:2] == [(ExecutionState.UNKNOWN, ProposalState.UNKNOWN)] * 2
+        assert ended.state is ExecutionState.DONE
+
+
 async def test_a_lost_request_is_sent_again_only_after_twice_the_time_out_under_the_same_operation(
     tmp_path: Path,
 ) -> None:

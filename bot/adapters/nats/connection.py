@@ -181,7 +181,9 @@ class Connection:
                 cause = _cause(error)
                 refused |= any(words in cause.lower() for words in _LOGIN_REFUSED)
                 causes.setdefault(cause, []).append(bare(server))
-        detail = "; ".join(f"{cause} ({', '.join(where)})" for cause, where in causes.items()) or "no server is configured"
+        detail = (
+            "; ".join(f"{cause} ({', '.join(where)})" for cause, where in causes.items()) or "no server is configured"
+        )
         if refused:
             raise RequestFailed(Why.LOGIN_REFUSED, f"the servers refuse the login of the {self.who}: {detail}")
         raise RequestFailed(Why.NOT_CONNECTED, f"no connection for the {self.who}: {detail}")

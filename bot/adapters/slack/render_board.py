@@ -109,7 +109,7 @@ def progress(entry: ProposalCase, rules: PolicySettings) -> str:
 
 
 STATE_WORDS: Final = {
-    ProposalState.PROPOSED: "not offered for approval (mode observe)",
+    ProposalState.PROPOSED: "not offered for approval",
     ProposalState.PENDING: "waiting for approval",
     ProposalState.APPROVED: "approved",
     ProposalState.APPLYING: "being applied",

@@ -56,6 +56,12 @@ def test_a_healthy_cluster_has_no_finding_and_no_proposal() -> None:
     assert proposed(snapshot) == []
 
 
+def test_a_snapshot_without_one_answer_breaks_no_check_and_is_never_healthy() -> None:
+    snapshot = recorded("healthy_2.15.1", lambda raw: raw["samples"].clear())
+    findings = [f for found in examined(snapshot).values() for f in found]
+    assert rank(findings).severity is Severity.UNKNOWN
+
+
 def test_every_check_says_something_about_a_healthy_cluster() -> None:
     assert all(examined(recorded("healthy_2.15.1")).values())
 
