@@ -5,6 +5,8 @@ PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# Tests at once. They start real servers and mostly wait for them, so three fit on two cores.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint bench
@@ -29,7 +31,7 @@ demo: $(VENV)/.lab
 	@$(BIN)/python -m bot.lab.demo $(ARGS)
 
 test: $(VENV)/.all
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

@@ -84,7 +84,7 @@ class Runbook:
     @property
     def needs(self) -> frozenset[Endpoint]:
         """Everything its checks need."""
-        return frozenset().union(*(check.needs for check in self.checks))
+        return frozenset(endpoint for check in self.checks for endpoint in check.needs)
 
     def values(self, overrides: Thresholds | None = None) -> Thresholds:
         """Return every threshold's value, settings before defaults."""

@@ -93,7 +93,8 @@ def stream_standing(snapshot: Snapshot, key: StreamKey, round: int) -> Standing:
 def consumer_standing(snapshot: Snapshot, key: ConsumerKey, round: int) -> Standing:  # noqa: A002
     """Return how the consumer's group stood in a round."""
     views = snapshot.consumers(round).get(key) or {}
-    config: JsonObject = next((v.config for v in views.values()), {})
+    nothing: JsonObject = {}
+    config = next((v.config for v in views.values()), nothing)
     return standing(groups(views), consumer_replicas(config, stream_standing(snapshot, key.stream_key, round).replicas))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.errors import Refused
-from bot.model import ConsumerKey, ConsumerState, Endpoint, JsonObject, Snapshot, StreamKey, StreamState, World
+from bot.model import ConsumerKey, ConsumerState, Endpoint, Json, JsonObject, Snapshot, StreamKey, StreamState, World
 from bot.model.groups import (
     Standing,
     config_digest,
@@ -218,7 +218,7 @@ def owner_mark(config: JsonObject) -> str:
 
 def filters_of(config: JsonObject) -> tuple[str, ...]:
     """Return the subjects a consumer takes; everything where it has no filter."""
-    many = config.get("filter_subjects") or []
+    many: list[Json] = config.get("filter_subjects") or []
     one = config.get("filter_subject")
     return tuple(str(s) for s in many) or ((str(one),) if one else (">",))
 

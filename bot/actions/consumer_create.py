@@ -41,6 +41,7 @@ from bot.model import (
     StreamKey,
     StreamState,
     Verification,
+    part,
 )
 from bot.model.groups import consumer_replicas, health_error, raft_group_of, raft_node, without_server_metadata
 from bot.ports import Readers, Writers
@@ -167,8 +168,7 @@ class ConsumerCreate:
         info = await readers.consumer_info(params.account, params.stream, params.consumer)
         if info is None:
             return Receipt.NOT_APPLIED
-        config: JsonObject = info.get("config") or {}
-        if (config.get("metadata") or {}).get(RECEIPT_KEY) == operation:
+        if part(part(info, "config"), "metadata").get(RECEIPT_KEY) == operation:
             return Receipt.APPLIED
         return Receipt.FOREIGN if info.get("created") != params.replaces_created else Receipt.NOT_APPLIED
 

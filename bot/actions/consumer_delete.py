@@ -210,7 +210,7 @@ class ConsumerDelete:
 
 def mark_of(config: JsonObject) -> str | None:
     """Return the mark of a helper consumer, None where it is none."""
-    value = (config.get("metadata") or {}).get(MARK_KEY)
+    value = part(config, "metadata").get(MARK_KEY)
     return str(value) if value is not None else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bot.model.base import JsonObject, digest
+from bot.model.base import JsonObject, digest, part, parts
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamState
@@ -163,13 +163,13 @@ def raft_node(snapshot: Snapshot, server: str, account: str, raft_group: str) ->
 
 def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_group: str) -> int:
     """Return the highest Raft term that RAFTZ of these servers shows for the group; every election raises it. 0 where none is known."""
-    seen = [(latest(snapshot, s, Endpoint.RAFTZ) or {}).get(account) or {} for s in servers]
-    return max((_int((nodes.get(raft_group) or {}).get("term")) for nodes in seen), default=0)
+    seen = [part(latest(snapshot, s, Endpoint.RAFTZ) or {}, account) for s in servers]
+    return max((_int(part(nodes, raft_group).get("term")) for nodes in seen), default=0)
 
 
 def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:
     """Return what HEALTHZ of this server says against the consumer, empty where it says nothing (or could not be read)."""
-    for error in (latest(snapshot, server, Endpoint.HEALTHZ) or {}).get("errors") or []:
+    for error in parts(latest(snapshot, server, Endpoint.HEALTHZ) or {}, "errors"):
         where = (error.get("account"), error.get("stream"), error.get("consumer"))
         if where == (key.account, key.stream, key.consumer):
             return str(error.get("error") or "not healthy")

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bot.settings.section import LocalPath, Secret, Section, Shape, problem
+from bot.settings.section import LocalPath, Secret, Section, Shape, mapping_of, problem
 
 NATS_TIMEOUT: Final = 5.0
 """Seconds; the time-out of the `nats` command and of nats-server's own JetStream API callers."""
@@ -156,6 +156,7 @@ class ClusterSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_match(cls, data: object) -> object:
-        if isinstance(data, dict) and "match" not in data and isinstance(data.get("name"), str):
-            return data | {"match": {"cluster": data["name"]}}
+        written = mapping_of(data)
+        if written is not None and "match" not in written and isinstance(written.get("name"), str):
+            return written | {"match": {"cluster": written["name"]}}
         return data

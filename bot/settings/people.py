@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from bot.model import RiskClass
 from bot.settings.clusters import Name
-from bot.settings.section import Problem, Secret, Section, Shape, problem, problems
+from bot.settings.section import Problem, Secret, Section, Shape, mapping_of, problem, problems
 
 EXPIRY_SECONDS: Final[Mapping[RiskClass, int]] = {RiskClass.LOW: 900, RiskClass.MEDIUM: 900, RiskClass.DESTRUCTIVE: 600}
 """design/safety.md, Approving 2: 15 minutes, destructive 10."""
@@ -53,11 +53,12 @@ class SlackSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _derive_transport(cls, data: object) -> object:
-        if not isinstance(data, dict) or "transport" in data:
+        written = mapping_of(data)
+        if written is None or "transport" in written:
             return data
-        signed = "signing_secret" in data or "signing_secret_file" in data
-        if signed and "app_token" not in data and "app_token_file" not in data:
-            return data | {"transport": Transport.HTTP}
+        signed = "signing_secret" in written or "signing_secret_file" in written
+        if signed and "app_token" not in written and "app_token_file" not in written:
+            return written | {"transport": Transport.HTTP}
         return data
 
     @field_validator("api_url", mode="after")

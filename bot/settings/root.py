@@ -16,7 +16,7 @@ from bot.model import JsonObject
 from bot.settings.clusters import ClusterSettings
 from bot.settings.mistakes import describe
 from bot.settings.people import PolicySettings, SlackSettings
-from bot.settings.section import SecretText, Section, Situation, problem
+from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
 from bot.settings.webhooks import WebhookSettings
 from bot.settings.yaml_file import read_tree
 
@@ -69,7 +69,8 @@ class Settings(Section):
     @classmethod
     def _locate_default_database(cls, data: object) -> object:
         """The default database, too, lies below the config file's folder, so its default is validated like a written one."""
-        return {"database": {}, **data} if isinstance(data, dict) else data
+        written = mapping_of(data)
+        return data if written is None else {"database": {}, **written}
 
     @field_validator("clusters", mode="after")
     @classmethod

@@ -108,9 +108,10 @@ def _resolve(value: object, info: ValidationInfo) -> object:
 def _fetch(value: object, situation: object) -> tuple[str, str]:
     """Return the secret and how to speak of it."""
     places = "a text, {env: NAME} or {file: PATH}"
-    if not isinstance(value, dict) or len(value) != 1 or not isinstance(situation, Situation):
+    written = mapping_of(value)
+    if written is None or len(written) != 1 or not isinstance(situation, Situation):
         raise problem("has another form", places, "write the secret in quotes, or where it can be read")
-    where, name = next(iter(cast("dict[object, object]", value).items()))
+    where, name = next(iter(written.items()))
     if not isinstance(name, str) or where not in {"env", "file"}:
         raise problem("has another form", places, "write the secret in quotes, or where it can be read")
     if where == "env":
@@ -208,9 +209,10 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _accept_files(cls, data: object) -> object:
-        if not isinstance(data, dict):
+        given = mapping_of(data)
+        if given is None:
             return data
-        written = dict(cast("dict[object, object]", data))
+        written = dict(given)
         for name, field in cls.model_fields.items():
             key = name + FILE_SUFFIX
             if from_outside(field) and key in written:
@@ -222,6 +224,12 @@ class Section(BaseModel):
 def from_outside(field: FieldInfo) -> bool:
     """Say whether a field is a secret, which may come from a file or the environment."""
     return any(isinstance(mark, _FromOutside) for mark in (*field.metadata, *marks(field.annotation)))
+
+
+def mapping_of(data: object) -> dict[object, object] | None:
+    """Return what YAML or a caller gave to a validator that runs before validation, as a mapping; None where it is none."""
+    # isinstance cannot know the types of keys and values, and nothing has looked at them yet.
+    return cast("dict[object, object]", data) if isinstance(data, dict) else None
 
 
 def marks(annotation: object) -> Iterator[object]:

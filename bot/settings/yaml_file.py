@@ -31,7 +31,7 @@ def read_tree(path: Path, environ: Mapping[str, str], known: Sequence[str]) -> t
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not UTF-8 text. Save it as UTF-8.") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _composed(text)
         mistakes = list(_duplicates(node, "")) if node is not None else []
         tree: object = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -47,6 +47,14 @@ def read_tree(path: Path, environ: Mapping[str, str], known: Sequence[str]) -> t
     for name in sorted(environ):
         mistakes += _override(written, name, environ[name], known)
     return written, mistakes
+
+
+def _composed(text: str) -> yaml.Node | None:
+    """Return the nodes of the one document, with their lines: `yaml.compose`, whose result has no type, without its `dispose`.
+
+    `dispose` unties the references of a pure Python loader to itself, which the garbage collector does as well.
+    """
+    return yaml.SafeLoader(text).get_single_node()
 
 
 def _duplicates(node: yaml.Node, key: str) -> Iterator[str]:
@@ -86,4 +94,4 @@ def _override(tree: JsonObject, name: str, value: str, known: Sequence[str]) -> 
         elif isinstance(here, dict):
             here = cast("JsonObject", here).setdefault(index, {})
         else:
-            here = here[index]
+            here = cast("list[Json]", here)[index]

@@ -152,7 +152,7 @@ async def test_a_system_user_that_is_none_is_named_at_once(lab_cluster: LabFacto
     # A reader of the application account may not publish there.
     async with reading(settings_of(cluster, system=credentials(READER), accounts={})) as readers:
         start = time.monotonic()
-        with pytest.raises(ReadDenied, match=r"\$sys\.req\.server\.ping"):
+        with pytest.raises(ReadDenied, match=r"\$SYS\.REQ\.SERVER\.PING"):
             await readers.gather(ALL)
         assert time.monotonic() - start < 1.0
 

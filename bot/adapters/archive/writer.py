@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from bot.adapters.archive.content import Content, SampleEntry, content_of
-from bot.model import Endpoint, JsonObject, ServerIdentity, Snapshot
+from bot.model import Endpoint, JsonObject, ServerIdentity, Snapshot, parts
 
 ROOT = "capture"
 MANIFEST = f"{ROOT}/misc/manifest.json"
@@ -164,14 +164,14 @@ def _answer(server: ServerIdentity, data: JsonObject) -> JsonObject:
 
 
 def _streams(data: JsonObject) -> Iterator[tuple[str, str, JsonObject]]:
-    for account in data.get("account_details") or []:
-        for detail in account.get("stream_detail") or []:
+    for account in parts(data, "account_details"):
+        for detail in parts(account, "stream_detail"):
             yield str(account.get("name", "")), str(detail.get("name", "")), detail
 
 
-def _is_name(*parts: str) -> bool:
-    """Say whether each part can stand in a path as it is; anything else stays out of paths."""
-    return all(p not in {"", ".", ".."} and not any(c in "/\\:\0" or ord(c) < ord(" ") for c in p) for p in parts)
+def _is_name(*segments: str) -> bool:
+    """Say whether each segment can stand in a path as it is; anything else stays out of paths."""
+    return all(p not in {"", ".", ".."} and not any(c in "/\\:\0" or ord(c) < ord(" ") for c in p) for p in segments)
 
 
 def _rfc3339(moment: datetime) -> str:

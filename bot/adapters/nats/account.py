@@ -9,7 +9,7 @@ from typing import Final
 from bot.adapters.nats.api import read
 from bot.adapters.nats.connection import Connection
 from bot.errors import ReadDenied, ReadTimedOut, Unreachable, Unreadable
-from bot.model import JsonObject, Snapshot, SnapshotId, Unknown, UnknownReason, new_id
+from bot.model import JsonObject, Snapshot, SnapshotId, Unknown, UnknownReason, new_id, part, parts
 from bot.ports import Clock
 
 VIA: Final = "account API"
@@ -75,7 +75,7 @@ class AccountCollector:
                 except Unreadable as error:
                     unknown.append(_unknown(f"consumers of {account} > {stream}", error))
 
-        names = [str(stream.get("config", {}).get("name", "")) for stream in listed.get("streams") or []]
+        names = [str(part(stream, "config").get("name", "")) for stream in parts(listed, "streams")]
         await asyncio.gather(*(consumers(name) for name in names if name))
 
 

@@ -14,12 +14,13 @@ import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from bot.adapters.nats.login import Login
 
@@ -55,6 +56,16 @@ class RequestFailed(Exception):
         super().__init__(detail)
         self.why = why
         self.detail = detail
+
+
+class _Listener(Protocol):
+    """What `inbox` uses of nats-py's client, whose annotation of `subscribe` leaves a future's result open."""
+
+    async def subscribe(self, subject: str, *, cb: Callable[[Msg], Awaitable[None]]) -> Subscription: ...
+
+
+async def _listen(client: _Listener, subject: str, on_message: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    return await client.subscribe(subject, cb=on_message)
 
 
 class Connection:
@@ -121,7 +132,7 @@ class Connection:
         async def deliver(message: Msg) -> None:
             await on_message(message.subject[len(prefix) + 1 :], message)
 
-        subscription = await client.subscribe(f"{prefix}.*", cb=deliver)
+        subscription = await _listen(client, f"{prefix}.*", deliver)
         try:
             yield Inbox(self, client, prefix)
         finally:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from bot.model import Endpoint, JsonObject, ServerIdentity
+from bot.model import Endpoint, JsonObject, ServerIdentity, part, parts
 
 Version = tuple[int, int, int]
 
@@ -61,31 +61,31 @@ def identity_of_varz(varz: JsonObject) -> ServerIdentity:
         name=str(varz.get("server_name") or varz.get("server_id") or ""),
         id=str(varz.get("server_id") or ""),
         version=str(varz.get("version") or ""),
-        cluster=str((varz.get("cluster") or {}).get("name") or ""),
+        cluster=str(part(varz, "cluster").get("name") or ""),
         host=str(varz.get("host") or ""),
     )
 
 
 def linked(statsz: JsonObject) -> frozenset[str]:
     """Return the names of the servers that a STATSZ answer has a live route to."""
-    return frozenset(str(route["name"]) for route in statsz.get("routes") or [] if route.get("name"))
+    return frozenset(str(route["name"]) for route in parts(statsz, "routes") if route.get("name"))
 
 
 def named_in_jsz(jsz: JsonObject) -> frozenset[str]:
     """Return the servers a JSZ answer names: leaders and replicas of the meta group and of every stream and consumer group."""
-    groups: list[JsonObject] = [jsz.get("meta_cluster") or {}]
-    for account in jsz.get("account_details") or []:
-        for stream in account.get("stream_detail") or []:
-            groups.append(stream.get("cluster") or {})
-            groups.extend(consumer.get("cluster") or {} for consumer in stream.get("consumer_detail") or [])
+    groups: list[JsonObject] = [part(jsz, "meta_cluster")]
+    for account in parts(jsz, "account_details"):
+        for stream in parts(account, "stream_detail"):
+            groups.append(part(stream, "cluster"))
+            groups.extend(part(consumer, "cluster") for consumer in parts(stream, "consumer_detail"))
     names = {str(group.get("leader") or "") for group in groups}
-    names |= {str(peer.get("name") or "") for group in groups for peer in group.get("replicas") or []}
+    names |= {str(peer.get("name") or "") for group in groups for peer in parts(group, "replicas")}
     return frozenset(name for name in names if name and not name.startswith(_UNNAMED_PEER))
 
 
 def named_in_routez(routez: JsonObject) -> frozenset[str]:
     """Return the servers at the other end of a ROUTEZ answer's routes."""
-    return frozenset(str(route["remote_name"]) for route in routez.get("routes") or [] if route.get("remote_name"))
+    return frozenset(str(route["remote_name"]) for route in parts(routez, "routes") if route.get("remote_name"))
 
 
 def accounts_in(jsz: JsonObject) -> dict[str, str]:
@@ -109,7 +109,7 @@ def merge_pages(pages: Sequence[JsonObject]) -> JsonObject:
         return pages[0]
     accounts: dict[str, JsonObject] = {}
     for page in pages:
-        for account in page.get("account_details") or []:
+        for account in parts(page, "account_details"):
             accounts[str(account.get("id") or account.get("name"))] = account
     return {**pages[0], "account_details": list(accounts.values())}
 

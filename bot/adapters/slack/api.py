@@ -12,17 +12,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
-from slack_sdk.web.async_slack_response import AsyncSlackResponse
 
 from bot.adapters.slack.blocks import Block
+from bot.adapters.slack.web import Answer, Web
 from bot.errors import NatsmedicError
-from bot.model import Json, JsonObject
+from bot.model import Json, JsonObject, part
 from bot.ports import Clock
 
 CALL_TIMEOUT: Final = 10
@@ -106,7 +106,7 @@ class _Bucket:
 class SlackApi:
     """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
 
-    def __init__(self, client: AsyncWebClient, clock: Clock) -> None:
+    def __init__(self, client: Web, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         self._blocked: dict[str, datetime] = {}
@@ -215,13 +215,13 @@ class SlackApi:
                 for one in messages
                 if one.get("user") == me.user_id or (me.bot_id and one.get("bot_id") == me.bot_id)
             ]
-            cursor = str((answer.get("response_metadata") or {}).get("next_cursor") or "") or None
+            cursor = str(part(answer, "response_metadata").get("next_cursor") or "") or None
             if cursor is None:
                 return sorted(seen, key=lambda one: float(one.ts))
 
     def _lister(
         self, channel: str, thread: str | None, since: datetime, cursor: str | None
-    ) -> Callable[[], Awaitable[AsyncSlackResponse]]:
+    ) -> Callable[[], Awaitable[Answer]]:
         if thread:
             return lambda: self._client.conversations_replies(
                 channel=channel, ts=thread, include_all_metadata=True, limit=PAGE, cursor=cursor
@@ -231,7 +231,7 @@ class SlackApi:
             channel=channel, oldest=oldest, include_all_metadata=True, limit=PAGE, cursor=cursor
         )
 
-    async def _call(self, method: str, request: Callable[[], Awaitable[AsyncSlackResponse]]) -> JsonObject:
+    async def _call(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         self._refuse_while_limited(method)
         try:
             response = await request()
@@ -241,18 +241,17 @@ class SlackApi:
             raise NotSent(f"No connection to Slack for {method}: {type(error).__name__}.") from error
         except (aiohttp.ClientError, SlackClientError, TimeoutError, OSError, ValueError) as error:
             raise Doubtful(f"No clear answer of Slack to {method}: {type(error).__name__}.") from error
-        data: Json = response.data
+        data = response.data
         if not isinstance(data, dict):
             raise Doubtful(f"Slack answered {method} with something that is no JSON object.")
-        answer: JsonObject = data
-        return answer
+        return cast("JsonObject", data)  # slack_sdk parsed it from JSON and declares a bare dict
 
     def _classified(self, method: str, error: SlackApiError) -> SlackCallFailed:
         response: Json = error.response
         status = int(getattr(response, "status_code", 0) or getattr(response, "status", 0) or 0)
         headers: Json = getattr(response, "headers", {}) or {}
         data: Json = getattr(response, "data", None)
-        answer: JsonObject = data if isinstance(data, dict) else {}
+        answer = cast("JsonObject", data) if isinstance(data, dict) else {}  # as in _call
         code = str(answer.get("error") or "")
         if status == HTTPStatus.TOO_MANY_REQUESTS or code in {"ratelimited", "rate_limited"}:
             return self._limit(method, str(headers.get("Retry-After") or ""))

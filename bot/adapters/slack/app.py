@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -20,6 +19,7 @@ from bot.adapters.slack import gestures, modals
 from bot.adapters.slack.commands import Commands, Reply, say
 from bot.adapters.slack.desk import FrontDesk
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS
+from bot.adapters.slack.web import Registry
 from bot.errors import NatsmedicError
 from bot.model import Choice, JsonObject
 
@@ -28,8 +28,6 @@ COMMAND_PATIENCE: Final = 2.3
 """Seconds in which a command is answered; Slack waits 3 s."""
 
 log = structlog.get_logger(__name__)
-
-Listener = Callable[[AsyncAck, JsonObject], Awaitable[None]]
 
 
 def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, commands: Commands) -> AsyncApp:
@@ -48,13 +46,16 @@ def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, command
         name="natsmedic",
         ssl_check_enabled=False,
     )
-    listeners = Listeners(front, commands)
+    _register(app, Listeners(front, commands))
+    return app
+
+
+def _register(app: Registry, listeners: Listeners) -> None:
     app.action(APPROVE)(listeners.approve)
     app.action(DENY)(listeners.deny)
     app.action(DETAILS)(listeners.details)
     app.view_submission(modals.CALLBACK)(listeners.submitted)
     app.command(COMMAND)(listeners.command)
-    return app
 
 
 class Listeners:

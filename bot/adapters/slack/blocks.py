@@ -6,7 +6,7 @@ import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
 from bot.adapters.slack.text import HEADER_LIMIT, TEXT_LIMIT, safe, shorten, weight
 from bot.model import Json, JsonObject
@@ -143,12 +143,11 @@ def _level(weights: Sequence[int], budget: int) -> int:
 def _texts(value: Json) -> Iterator[JsonObject]:
     """Every object that shows text, depth first."""
     if isinstance(value, dict):
-        found: JsonObject = value
+        found = cast("JsonObject", value)  # Block Kit is what this module built: JSON
         if isinstance(found.get("text"), str):
             yield found
         for part in found.values():
             yield from _texts(part)
     elif isinstance(value, list):
-        parts: list[Json] = value
-        for part in parts:
+        for part in cast("list[Json]", value):
             yield from _texts(part)
