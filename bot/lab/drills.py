@@ -28,6 +28,9 @@ SETTLE_TIMEOUT: Final = 20.0
 FETCH_TIMEOUT: Final = 5.0
 """Seconds a pull waits for messages that are there."""
 
+ANSWER_TIMEOUT: Final = 15.0
+"""Seconds a publish or an acknowledgement waits for its answer; a busy machine with several clusters needs more than nats-py's 5."""
+
 NO_PEERS: Final = 10005
 """JetStream's err_code for "no suitable peers for placement" (reference/nats.md 3.3)."""
 
@@ -262,7 +265,7 @@ async def create_consumer(client: Client, stream: str, name: str, config: JsonOb
 
 async def publish(client: Client, stream: str, count: int) -> None:
     """Publishes `count` messages and waits for the stream's answer to each."""
-    jetstream = JetStreamContext(client)
+    jetstream = JetStreamContext(client, timeout=ANSWER_TIMEOUT)
     for number in range(1, count + 1):
         await jetstream.publish(f"{stream}.new", json.dumps({"order": number}).encode())
 
@@ -316,7 +319,7 @@ async def _work(client: Client, stream: str, consumer: str, floor: int, fetched:
     messages = await fetch(client, stream, consumer, fetched)
     wanted = {seq for seq in messages if seq <= floor or (seq - floor) % 3 == 0}
     for seq in sorted(wanted):
-        await messages[seq].ack_sync(timeout=FETCH_TIMEOUT)
+        await messages[seq].ack_sync(timeout=ANSWER_TIMEOUT)
     return Worker(consumer, tuple(sorted(wanted)), tuple(sorted(set(messages) - wanted)), floor)
 
 

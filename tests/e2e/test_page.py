@@ -121,6 +121,10 @@ async def test_two_people_approve_in_the_browser_and_see_the_thread_end_verified
         small_button = phone.get_by_label("Thread").get_by_role("button", name="Approve")
         await expect(small_button).to_be_visible(timeout=PATIENCE_MS)
         assert await in_view(small_button), "on a phone the newest proposal's buttons are on the first screen"
+        risk = phone.get_by_label("Thread").get_by_text("destructive: Delete consumer worker").last
+        assert await in_view(risk), (
+            "what would be done and how dangerous it is stands on the same screen as its buttons"
+        )
         assert await phone.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (
             "a phone must not scroll sideways"
         )

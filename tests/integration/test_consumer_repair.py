@@ -17,7 +17,7 @@ from bot.actions.recreate import Recreation, compose, read_consumer
 from bot.errors import ApiRefused, OutcomeUnknown, Refused
 from bot.flow.ranking import rank
 from bot.lab import drills
-from bot.lab.jetstream import consumer_views
+from bot.lab.jetstream import consumer_views, request
 from bot.lab.servers import LabCluster
 from bot.model import (
     ConsumerKey,
@@ -119,11 +119,20 @@ async def work(client: Client, case: Case) -> None:
     if case.ack == "explicit":
         case.acked = {*range(1, 11), 13, 16}
         for seq in sorted(case.acked):
-            await messages[seq].ack_sync(timeout=5)
+            await messages[seq].ack_sync(timeout=drills.ANSWER_TIMEOUT)
     elif case.ack == "all":
         case.acked = set(range(1, 13))
-        await messages[12].ack_sync(timeout=5)
+        await messages[12].ack_sync(timeout=drills.ANSWER_TIMEOUT)
+    if case.push:
+        await unbound(client, case)
     await drills.publish(client, case.stream, AFTER)
+
+
+async def unbound(client: Client, case: Case) -> None:
+    """Waits until the consumer's leader knows that nobody is subscribed: interest travels over the routes after the unsubscribe."""
+    async with asyncio.timeout(drills.ANSWER_TIMEOUT):
+        while (await request(client, f"CONSUMER.INFO.{case.stream}.worker")).get("push_bound"):
+            await asyncio.sleep(0.05)
 
 
 async def receive(client: Client, case: Case, count: int, wait: float = 5.0) -> dict[int, Msg]:
@@ -329,7 +338,7 @@ async def test_guards_receipts_and_refusals_hold_on_a_real_server(tmp_path: Path
         assert await create.receipt(readers, back, operation) is Receipt.NOT_APPLIED
 
         moved = await drills.fetch(client, case.stream, "worker", 1)
-        await next(iter(moved.values())).ack_sync(timeout=5)
+        await next(iter(moved.values())).ack_sync(timeout=drills.ANSWER_TIMEOUT)
         await asyncio.sleep(0.5)
         drifted = await delete.check(readers, gone)
         assert {k for k in approved if approved[k] != drifted.world[k]} == {"consumer.delivered"}

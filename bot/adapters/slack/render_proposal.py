@@ -170,6 +170,8 @@ def _who(entry: ProposalCase, rules: PolicySettings) -> list[Block]:
     people = "1 person" if len(groups) == 1 else f"{len(groups)} different people, one each"
     missing = f"; still missing: {', '.join(given.missing)}" if given.given and given.missing else ""
     return [
+        # A phone shows the end of a long message first: what it is and how dangerous stands beside the buttons once more.
+        rich(paragraph(bold(f"{_RISK[offered.risk]}: {offered.title}", 300))),
         small(f"Needs {people} of {', '.join(groups)}: {given.given} of {given.needed} approvals{missing}.", 600),
         ours(f"Expires {date(offered.expires_at, '{time}')}. One deny ends it."),
     ]
