@@ -31,6 +31,8 @@ _STAGES: Final = {
     StageState.SKIPPED: ("⏭️", "skipped"),
     StageState.ROLLED_BACK: ("↩️", "rolled back"),
 }
+Numbers = dict[str, str | int | None]
+
 _STAGES_SHOWN: Final = 12
 _NUMBERS_SHOWN: Final = 15
 
@@ -41,16 +43,29 @@ def execution(run: Execution, proposal: Proposal) -> WantedMessage:
     ended = sum(stage.state is StageState.VERIFIED for stage in run.stages)
     head = f"{sign} {word}: {ended} of {len(run.stages)} stages verified"
     blocks: list[Block] = [rich(paragraph(bold(head)))]
-    blocks += [_stage(stage, proposal) for stage in run.stages[:_STAGES_SHOWN]]
+    done = run.state is ExecutionState.DONE
+    blocks += [_stage(stage, proposal, numbers=not done) for stage in run.stages[:_STAGES_SHOWN]]
     if len(run.stages) > _STAGES_SHOWN:
         blocks.append(small(f"and {len(run.stages) - _STAGES_SHOWN} more stages"))
+    if done and (table := _numbers(*_ends(run))):
+        blocks.append(rich(paragraph(bold("Before → after")), preformatted(table, 1_500)))
     if run.sentence and all(run.sentence != stage.sentence for stage in run.stages[:_STAGES_SHOWN]):
         blocks.append(rich(paragraph(text(run.sentence, 1_500))))
     shown, _ = fit(blocks)
     return WantedMessage(key=f"execution:{run.id}", blocks=shown, text=fallback(f"{head}. {run.sentence}"))
 
 
-def _stage(stage: StageRun, proposal: Proposal) -> Block:
+def _ends(run: Execution) -> tuple[Numbers, Numbers]:
+    """The numbers before the first stage that knew them, and after the last one: what the repair as a whole has changed."""
+    before: Numbers = {}
+    after: Numbers = {}
+    for stage in run.stages:
+        before = stage.before | before
+        after |= stage.after
+    return before, after
+
+
+def _stage(stage: StageRun, proposal: Proposal, *, numbers: bool) -> Block:
     sign, word = _STAGES[stage.state]
     planned = proposal.stages[stage.index].preview.summary if stage.index < len(proposal.stages) else "stage"
     line = [text(f"{sign} "), bold(f"{stage.index + 1}. {planned}", 300), text(f" — {word}")]
@@ -62,22 +77,21 @@ def _stage(stage: StageRun, proposal: Proposal) -> Block:
     parts = [paragraph(*line)]
     if stage.sentence:
         parts.append(paragraph(text(stage.sentence, 800)))
-    numbers = _numbers(stage)
-    if numbers:
-        parts.append(preformatted(numbers, 1_500))
+    if numbers and (table := _numbers(stage.before, stage.after)):
+        parts.append(preformatted(table, 1_500))
     return rich(*parts)
 
 
-def _numbers(stage: StageRun) -> str:
-    """`name  before → after`, one per line; only names that have an *after*."""
-    if not stage.after:
+def _numbers(before: Numbers, after: Numbers) -> str:
+    """`name  before → after`, one per line; empty where nothing is known of *after*."""
+    if not after:
         return ""
-    names = list(dict.fromkeys([*stage.before, *stage.after]))[:_NUMBERS_SHOWN]
+    names = list(dict.fromkeys([*before, *after]))[:_NUMBERS_SHOWN]
     width = min(max(len(name) for name in names), 24)
-    return "\n".join(f"{name:<{width}}  {_value(stage.before, name)} → {_value(stage.after, name)}" for name in names)
+    return "\n".join(f"{name:<{width}}  {_value(before, name)} → {_value(after, name)}" for name in names)
 
 
-def _value(numbers: dict[str, str | int | None], name: str) -> str:
+def _value(numbers: Numbers, name: str) -> str:
     value = numbers.get(name)
     if value is None:
         return "unknown" if name in numbers else "—"
