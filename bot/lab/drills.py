@@ -22,7 +22,7 @@ from bot.lab.jetstream import ApiRefused, consumer_views, request, section, stre
 from bot.lab.servers import POLL_INTERVAL, LabCluster, LabError
 from bot.model import JsonObject
 
-SETTLE_TIMEOUT: Final = 20.0
+SETTLE_TIMEOUT: Final = 30.0
 """Seconds a cluster may take to reach the state a drill waits for; stream scale-ups take 6 to 10 (drills.md 3.1)."""
 
 FETCH_TIMEOUT: Final = 5.0
@@ -240,20 +240,31 @@ async def move_meta_leader_off(cluster: LabCluster, server: str) -> str:
 async def create_stream(client: Client, name: str, replicas: int, config: JsonObject | None = None) -> None:
     """Creates a file stream on `name.>`; `config` overrides and adds keys.
 
-    Asks again while the meta leader finds no peers: it takes one for offline while routes of a young cluster are exchanged.
+    Asks again while the meta leader finds no peers: it takes one for offline while routes of a young cluster are exchanged. Returns once
+    the stream has a leader.
     """
     wanted: JsonObject = {"name": name, "subjects": [f"{name}.>"], "storage": "file", "num_replicas": replicas}
 
     async def created() -> bool:
         try:
             await request(client, f"STREAM.CREATE.{name}", wanted | (config or {}))
+        except TimeoutError:
+            return False  # a young cluster may lose a request; the same create twice gives one stream
         except ApiRefused as refusal:
             if refusal.code != NO_PEERS:
                 raise
             return False
         return True
 
+    async def led() -> bool:
+        try:
+            return bool(section(await request(client, f"STREAM.INFO.{name}"), "cluster").get("leader"))
+        except (ApiRefused, TimeoutError):
+            return False
+
     await until(created, f"no servers took stream {name}")
+    # Until a leader is elected, a publish finds no responders.
+    await until(led, f"stream {name} got no leader")
 
 
 async def create_consumer(client: Client, stream: str, name: str, config: JsonObject | None = None) -> None:

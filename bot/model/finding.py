@@ -58,6 +58,8 @@ class Finding(Record):
     evidence: JsonObject = {}
     cause: bool = False
     """True where this finding names why others exist (a limit, a dead server), not a symptom."""
+    counterpart: str | None = None
+    """The check of `nats audit analyze` that says the same, e.g. META_001; None where none does."""
     issue: str | None = None
     """The upstream issue or fix the judgement rests on, e.g. `nats-server #6838, fixed in 2.11.3 and 2.10.29`."""
 

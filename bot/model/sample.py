@@ -17,6 +17,12 @@ class Endpoint(StrEnum):
     HEALTHZ = "HEALTHZ"
     ROUTEZ = "ROUTEZ"
     RAFTZ = "RAFTZ"
+    STATSZ = "STATSZ"
+    CONNZ = "CONNZ"
+    ACCOUNTZ = "ACCOUNTZ"
+    GATEWAYZ = "GATEWAYZ"
+    LEAFZ = "LEAFZ"
+    IPQUEUESZ = "IPQUEUESZ"
 
 
 class UnknownReason(StrEnum):

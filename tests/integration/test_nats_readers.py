@@ -1,15 +1,17 @@
 """Gathering and reading on real servers."""
 
+import asyncio
 import time
 
 import pytest
 
 from bot.adapters.nats.collector import SystemCollector
-from bot.errors import BadInput, ReadDenied, Unreachable
+from bot.errors import BadInput, ReadDenied, Unreachable, Unreadable
 from bot.lab import drills
 from bot.lab.config import APP, READER, WRITER
 from bot.lab.servers import LabCluster
 from bot.model import ConsumerKey, Endpoint, StreamKey, UnknownReason
+from bot.ports import Readers
 from tests.conftest import LabFactory
 from tests.integration.nats_support import ALL, VERSIONS, WallClock, credentials, reading, settings_of
 
@@ -234,7 +236,18 @@ async def test_an_unreachable_cluster_is_named_with_its_servers_and_recovers_wit
             await readers.gather(ALL)
         await cluster.start()
         assert (await readers.gather(ALL)).expected == frozenset(cluster.names)
-        assert await readers.stream_info("APP", "ORDERS") is not None
+        async with asyncio.timeout(
+            30
+        ):  # the stream elects its leader after the cluster is whole, and answers nobody until then
+            while not await _answers(readers):
+                await asyncio.sleep(0.2)
+
+
+async def _answers(readers: Readers) -> bool:
+    try:
+        return await readers.stream_info("APP", "ORDERS") is not None
+    except Unreadable:
+        return False
 
 
 async def test_another_user_of_the_account_cannot_read_the_answers(lab_cluster: LabFactory) -> None:
