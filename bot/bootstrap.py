@@ -11,23 +11,27 @@ from dataclasses import dataclass
 import structlog
 
 from bot import registry as registries
+from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster
+from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster, connect_target
 from bot.adapters.slack import SlackAdapter
-from bot.adapters.webhooks import PARSERS, serve_http, webhook_app
+from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.errors import SettingsError, StoreError
 from bot.flow.approval import ApprovalDesk
 from bot.flow.diagnosis import Diagnoser
+from bot.flow.examination import Report, reading, report
 from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
-from bot.model import IncidentId, Person, SlackUser
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Steps
+from bot.model import Endpoint, Focus, IncidentId, Person, SlackUser, Snapshot
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps
 from bot.registry import Registry
-from bot.settings import Mode, Settings
+from bot.runbook import Runbook, Thresholds
+from bot.settings import ClusterSettings, Mode, Settings
+from bot.settings.target import Target
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +49,53 @@ async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGen
     """Open the configured database, for reading beside a serving process or for serving."""
     async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only) as store:
         yield store
+
+
+@asynccontextmanager
+async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Readers]:
+    """Open the readers of one cluster, without any writer. Raises `NatsmedicError` where it can't be asked."""
+    clock = SystemClock()
+    if isinstance(where, Target):
+        readers = await connect_target(where, clock)
+    else:
+        readers, writers = await connect_cluster(where, clock)
+        if writers is not None:
+            await writers.aclose()  # nothing has connected yet; a diagnosis holds no way to write
+    try:
+        yield readers
+    finally:
+        await readers.aclose()
+
+
+async def gather(
+    readers: Readers,
+    runbooks: Sequence[Runbook],
+    overrides: Mapping[str, Thresholds],
+    *,
+    also: frozenset[Endpoint] = frozenset(),
+) -> Snapshot:
+    """Take the one snapshot that all these runbooks are judged by, with the endpoints `also` in it."""
+    wanted = reading(runbooks, overrides)
+    return await readers.gather(wanted.needs | also, rounds=wanted.rounds, interval=wanted.interval)
+
+
+def snapshot_of_archive(archive: bytes) -> Snapshot:
+    """Read gathered evidence back. Raises `BadInput`."""
+    return read_archive(archive)
+
+
+def archive_of(snapshot: Snapshot) -> bytes:
+    """Return the snapshot as an archive without secrets."""
+    return write_archive(snapshot)
+
+
+def report_on(
+    snapshot: Snapshot, runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds], focus: Focus, found: Registry
+) -> Report:
+    """Judge a snapshot by all these runbooks, and leave secrets out of what they quote."""
+    risks = {kind: action.risk for kind, action in found.actions.items()}
+    made = report(snapshot, runbooks, overrides, focus, risks)
+    return Report.model_validate(redact(made.model_dump(mode="json")))
 
 
 class _Chat:
@@ -161,7 +212,7 @@ def wire(
         clock=clock,
         chat=chat,
         clusters=settings.clusters,
-        parsers={name: PARSERS[source.kind] for name, source in settings.webhooks.sources.items()},
+        parsers={name: parser_of(source) for name, source in settings.webhooks.sources.items()},
         max_queue=settings.webhooks.max_queue,
     )
     return Bot(intake, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
@@ -213,7 +264,7 @@ async def serve(settings: Settings) -> None:
         sweeping = asyncio.create_task(bot.sweeper.run())
         stack.callback(sweeping.cancel)
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
-        app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler)
+        app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler, clock=clock)
         log.info(
             "natsmedic serves",
             listen=settings.webhooks.listen,

@@ -14,6 +14,7 @@ from bot.model import (
     AuditDraft,
     AuditEntry,
     Delivery,
+    DeliveryId,
     Diagnosis,
     Endpoint,
     Execution,
@@ -58,8 +59,8 @@ class Readers(Protocol):
         ...
 
     async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
-        """Read all servers in one parallel pass; JSZ is read `rounds` times, `interval` seconds apart. Never raises for a
-        single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked.
+        """Read all servers in one parallel pass; what moves (`TRENDS` of bot.model) is read `rounds` times, `interval` seconds
+        apart. Never raises for a single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked.
         """
         ...
 
@@ -97,6 +98,10 @@ class Transaction(Protocol):
 
     async def put(self, record: Stored) -> None:
         """Insert or replace a record by its id."""
+        ...
+
+    async def first_delivery(self, source: str, event: str, delivery: DeliveryId) -> DeliveryId:
+        """Return the delivery that brought this event of this source first: `delivery` itself, which is remembered then, or an earlier one."""
         ...
 
     async def open_incident(self, source: str, fingerprint: str) -> Incident | None:

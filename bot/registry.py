@@ -32,6 +32,8 @@ RANGES: Mapping[Unit, tuple[float, float]] = {
     Unit.RATIO: (0.0, 1.0),
     Unit.COUNT: (0.0, 1e12),
     Unit.OPERATIONS: (0.0, 1e12),
+    Unit.DAYS: (0.0, 3_650.0),
+    Unit.FACTOR: (1.0, 1_000.0),
 }
 """What a threshold of a unit may be; a check looks back a day at most."""
 

@@ -22,6 +22,9 @@ class Unit(StrEnum):
     RATIO = "ratio"
     COUNT = "count"
     OPERATIONS = "ops"
+    DAYS = "d"
+    FACTOR = "x"
+    """A multiple of something observed, e.g. of the mean."""
 
 
 Thresholds = Mapping[str, float]
@@ -77,7 +80,7 @@ class Runbook:
     checks: tuple[Check, ...]
     propose: Propose
     rounds: int = 1
-    """How often JSZ is read, where a trend is needed."""
+    """How often the endpoints of `TRENDS` among its needs are read, where a trend is needed."""
     interval: float = 0.0
     """Seconds between rounds."""
 

@@ -54,7 +54,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         drawn.add_row(*(Text(cell(text)) for text in row))
     if drawn.row_count:
-        _console().print(drawn)
+        console().print(drawn)
     else:
         typer.echo(f"{title}: none.")
 
@@ -79,6 +79,7 @@ def _escaped(char: str) -> str:
     return json.dumps(char)[1:-1] if unicodedata.category(char) in _HIDDEN else char
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return where answers are drawn: coloured only on a terminal."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(width=width, markup=False, highlight=False, emoji=False)

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import audit, config, incidents, proposals, runbooks, serve, unlock
+from bot.cli import audit, config, diagnose, gather, incidents, proposals, runbooks, serve, unlock
 from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
+from bot.cli.where import VerdictCommand
 
 app = typer.Typer(
     name="natsmedic",
@@ -24,7 +25,9 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(proposals.app, name="proposals")
 app.command(name="serve")(serve.serve)
-app.command(name="runbooks")(runbooks.runbooks)
+app.add_typer(runbooks.app, name="runbooks")
+app.command(name="diagnose", cls=VerdictCommand)(diagnose.diagnose)
+app.command(name="gather", cls=VerdictCommand)(gather.gather)
 app.command(name="unlock")(unlock.unlock)
 
 

@@ -5,39 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
 
-import structlog
-
-from bot.errors import NatsmedicError, Unreadable
+from bot.errors import Unreadable
+from bot.flow.examination import Judgement, examine, interval, unreadable
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
 from bot.model import (
     AuditDraft,
     Diagnosis,
     DiagnosisId,
-    Endpoint,
-    Finding,
     Focus,
     Incident,
     IncidentId,
     IncidentState,
-    Layer,
     Proposal,
     ProposalId,
     ProposalState,
     Severity,
-    Snapshot,
-    Subject,
-    Verdict,
     digest,
     new_id,
 )
 from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
 from bot.runbook import Proposed, Runbook, Thresholds
 from bot.settings import Mode, PolicySettings
-
-log = structlog.get_logger(__name__)
 
 FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
     "account": ("account", "account_name"),
@@ -50,14 +40,6 @@ FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
 
 GUIDANCE_SECONDS = 86_400
 """Guidance waits for nobody's approval; a day later the cluster it was written for is another one."""
-
-
-class _Judgement(NamedTuple):
-    snapshot: Snapshot | None
-    runbook: Runbook
-    findings: tuple[Finding, ...]
-    verdict: Verdict
-    proposed: tuple[Proposed, ...]
 
 
 def focus_of(labels: Mapping[str, str]) -> Focus:
@@ -136,16 +118,16 @@ class Diagnoser:
             await self._commit(tx, diagnosis, proposals)
         return diagnosis.verdict.severity
 
-    async def _judge(self, incident: Incident, focus: Focus) -> _Judgement:
+    async def _judge(self, incident: Incident, focus: Focus) -> Judgement:
         cluster = incident.cluster or ""
         runbook = runbook_for(incident.title, self._runbooks)
         thresholds = runbook.values(self._thresholds.get(runbook.code))
         try:
-            interval = thresholds.get("settle", runbook.interval)
-            snapshot = await self._readers[cluster].gather(runbook.needs, rounds=runbook.rounds, interval=interval)
+            wait = interval(runbook, thresholds)
+            snapshot = await self._readers[cluster].gather(runbook.needs, rounds=runbook.rounds, interval=wait)
         except Unreadable as error:
             finding = unreadable(cluster, error)
-            return _Judgement(None, runbook, (finding,), rank([finding]), ())
+            return Judgement(None, runbook, (finding,), rank([finding]), ())
         return await asyncio.to_thread(examine, snapshot, runbook, thresholds, focus)
 
     async def _proposal(self, incident: Incident, diagnosis: Diagnosis, proposed: Proposed) -> Proposal:
@@ -244,39 +226,6 @@ class Diagnoser:
                 sentence=reason,
             )
         )
-
-
-def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus: Focus) -> _Judgement:
-    """Judge a snapshot offline. A check that breaks is an unknown fact, named as such, and never hides the others."""
-    findings: list[Finding] = []
-    for check in runbook.checks:
-        try:
-            findings += check.examine(snapshot, thresholds, focus)
-        except Exception as error:  # a broken check must not hide what the others found; it is reported as unknown
-            log.exception("a check failed", check=check.code, snapshot=snapshot.id)
-            findings.append(
-                Finding(
-                    check=check.code,
-                    layer=check.layer,
-                    subject=Subject(cluster=snapshot.cluster),
-                    severity=Severity.UNKNOWN,
-                    sentence=f"Check {check.code} failed on this snapshot ({type(error).__name__}), so its answer is unknown.",
-                )
-            )
-    proposed = tuple(runbook.propose(snapshot, findings, thresholds, focus))
-    return _Judgement(snapshot, runbook, tuple(findings), rank(findings), proposed)
-
-
-def unreadable(cluster: str, error: NatsmedicError) -> Finding:
-    """Return the finding for a cluster of which nothing could be read."""
-    return Finding(
-        check="CLUSTER_READABLE",
-        layer=Layer.REACHABILITY,
-        subject=Subject(cluster=cluster),
-        severity=Severity.UNKNOWN,
-        sentence=f"Nothing could be read from cluster {cluster}: {error}",
-        evidence={"needs": [e.value for e in Endpoint]},
-    )
 
 
 def _same(proposal: Proposal) -> str:

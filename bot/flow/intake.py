@@ -55,6 +55,8 @@ class ParsedDelivery(Record):
 
     alerts: tuple[IncomingAlert, ...]
     truncated: int = 0
+    event: str | None = None
+    """The sender's id of this very event, where it has one: a second delivery of it is a repeat or a replay, and has no effect."""
 
 
 Parser = Callable[[str], ParsedDelivery]
@@ -92,15 +94,20 @@ class Intake:
         self._max_queue = max_queue
 
     async def accept(self, source: str, body: str) -> DeliveryId:
-        """Make a delivery durable and start its intake. Returning means stored.
+        """Make a delivery durable and start its intake. Returning means stored; an event that was stored before returns its first delivery.
 
         Raises BadInput for a body the source's parser cannot read, QueueFull or StoreBusy where the sender must retry.
         """
-        self._parsers[source](body)
+        parsed = self._parsers[source](body)
         if await self._store.count_unprocessed() >= self._max_queue:
             raise QueueFull(f"{self._max_queue} deliveries wait to be processed; the sender must retry.")
         delivery = Delivery(id=DeliveryId(new_id("dlv")), source=source, received_at=self._clock.now(), body=body)
         async with self._store.begin() as tx:
+            if parsed.event is not None:
+                first = await tx.first_delivery(source, parsed.event, delivery.id)
+                if first != delivery.id:
+                    log.info("an event was delivered again", source=source, delivery=first)
+                    return first
             await tx.put(delivery)
         crashpoints.reached("P02")
         await self._engine.start(Phase.INTAKE, delivery.id)

@@ -23,9 +23,7 @@ def rank(findings: Sequence[Finding]) -> Verdict:
                 sentence=f"Could not tell: {root.sentence}",
                 others=tuple(f for f in unknown if f is not root),
             )
-        return Verdict(
-            severity=Severity.OK, root=None, sentence="Nothing wrong was found: every check of this runbook passed."
-        )
+        return Verdict(severity=Severity.OK, root=None, sentence="Nothing wrong was found: every check passed.")
     critical = [f for f in sick if f.severity is Severity.CRITICAL] or sick
     root = min(critical, key=lambda f: (not f.cause, f.layer))
     consequences = tuple(f for f in sick if f is not root and f.layer >= root.layer)

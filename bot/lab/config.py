@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,24 @@ WRITER_PUBLISH: Final = (
     "$JS.API.CONSUMER.DELETE.*.*",
     "$JS.API.CONSUMER.LEADER.STEPDOWN.*.*",
 )
+SYSTEM_ENDPOINTS: Final = (
+    "VARZ",
+    "JSZ",
+    "HEALTHZ",
+    "ROUTEZ",
+    "RAFTZ",
+    "STATSZ",
+    "CONNZ",
+    "ACCOUNTZ",
+    "GATEWAYZ",
+    "LEAFZ",
+    "IPQUEUESZ",
+)
+"""What the bot reads of each server, and all that it may."""
 SYSREADER_PUBLISH: Final = (
     "$SYS.REQ.SERVER.PING",
-    "$SYS.REQ.SERVER.PING.STATSZ",
     # `*` stands for a server id and for PING. The end points are named one by one: `PING.*` would open PROFILEZ.
-    *(f"$SYS.REQ.SERVER.*.{endpoint}" for endpoint in ("VARZ", "JSZ", "HEALTHZ", "ROUTEZ", "CONNZ", "RAFTZ")),
+    *(f"$SYS.REQ.SERVER.*.{endpoint}" for endpoint in SYSTEM_ENDPOINTS),
 )
 
 HOST: Final = "127.0.0.1"
@@ -71,6 +85,27 @@ class Ports:
     client: int
     monitor: int
     route: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterBlock:
+    """What one server's `cluster {}` block says; the defaults are those of a healthy lab cluster."""
+
+    name: str | None = None
+    """Another cluster name than the lab's."""
+    routes: tuple[str, ...] | None = None
+    """`host:port` of the servers it dials; None lists every server of the lab."""
+    listen: str | None = None
+    """`host:port`; None is the server's own route port on `HOST`."""
+    pool_size: int | None = None
+    """Connections per pair of servers; -1 turns pooling off, None is the server's default of 3."""
+    accounts: tuple[str, ...] = ()
+    """Accounts with a connection of their own."""
+    advertise: str | None = None
+    """`host:port` that the others are told by gossip."""
+    no_advertise: bool = False
+    authorization: tuple[str, str] | None = None
+    """User and password that routes must have, and that this server dials with."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -98,16 +133,16 @@ def server_config(
     name: str,
     directory: Path,
     ports: Ports,
-    routes: Sequence[int],
+    routes: Sequence[str],
     max_ha_assets: int,
     jetstream: Mapping[str, int | str],
+    block: ClusterBlock,
 ) -> str:
-    """The text of a nats.conf. `routes` are the route ports of all servers, `max_ha_assets` 0 means no limit,
-    `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`).
+    """The text of a nats.conf. `routes` are the route addresses of all servers, which `block` may replace, `max_ha_assets`
+    0 means no limit, `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`).
     """
     extra = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in jetstream.items())
     limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
-    seeds = "\n".join(f"    nats-route://{HOST}:{port}" for port in routes)
     return f"""\
 server_name: {json.dumps(name)}
 server_tags: [{json.dumps(f"node:{name}")}]
@@ -119,13 +154,7 @@ jetstream {{
 {limits}
 {extra}
 }}
-cluster {{
-  name: {json.dumps(cluster)}
-  listen: "{HOST}:{ports.route}"
-  routes: [
-{seeds}
-  ]
-}}
+{_cluster_block(cluster, ports, routes, block)}
 system_account: SYS
 accounts {{
   APP {{
@@ -144,6 +173,27 @@ accounts {{
   }}
 }}
 """
+
+
+def _cluster_block(cluster: str, ports: Ports, routes: Sequence[str], block: ClusterBlock) -> str:
+    user = "".join(f"{quote(word, safe='')}{end}" for word, end in zip(block.authorization or (), ":@", strict=False))
+    lines = [
+        f"name: {json.dumps(block.name or cluster)}",
+        f"listen: {json.dumps(block.listen or f'{HOST}:{ports.route}')}",
+    ]
+    lines += ["routes: [", *(f"  nats-route://{user}{address}" for address in (block.routes or routes)), "]"]
+    if block.pool_size is not None:
+        lines.append(f"pool_size: {block.pool_size}")
+    if block.accounts:
+        lines.append(f"accounts: {json.dumps(block.accounts)}")
+    if block.advertise:
+        lines.append(f"cluster_advertise: {json.dumps(block.advertise)}")
+    if block.no_advertise:
+        lines.append("no_advertise: true")
+    if block.authorization:
+        name, password = map(json.dumps, block.authorization)
+        lines.append(f"authorization {{ user: {name}, password: {password} }}")
+    return "\n".join(["cluster {", *(f"  {line}" for line in lines), "}"])
 
 
 def _user(login: Login, publish: Sequence[str] | None = None) -> str:

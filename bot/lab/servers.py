@@ -7,17 +7,17 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import httpx
 from nats.aio.client import Client
-from pydantic import BaseModel
 
 from bot.lab.binaries import nats_server_binary
-from bot.lab.config import APP, HOST, Login, Ports, free_ports, server_config
+from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, server_config
+from bot.lab.meta import meta_view
+from bot.lab.process import LabError, ServerDied, ServerProcess
 
 START_TIMEOUT: Final = 15.0
 """Seconds until a cluster must be ready; an idle machine needs 0.3 to 2 (drills.md 1), a busy one a multiple."""
@@ -34,45 +34,11 @@ POLL_INTERVAL: Final = 0.05
 RECONNECT_WAIT: Final = 1
 """Seconds between a lab client's attempts to find a living server."""
 
-LOG_TAIL: Final = 20
-"""Lines of a dead server's log that an error shows."""
-
 _WATCH: Final = 'read -r _; kill -9 "$1"'
 """Shell that ends a server when the pipe from this process closes: also after SIGTERM or SIGKILL, which run no clean-up."""
 
-
-class LabError(RuntimeError):
-    """The lab could not bring a server where the caller wanted it."""
-
-
-class ServerDied(LabError):
-    """A server ended by itself; the message holds the end of its log."""
-
-
-@dataclass(slots=True)
-class _Server:
-    name: str
-    version: str
-    directory: Path
-    ports: Ports
-    max_ha_assets: int
-    process: asyncio.subprocess.Process | None = None
-    watch: asyncio.subprocess.Process | None = None
-    frozen: bool = field(default=False)
-
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.returncode is None
-
-    def log(self) -> str:
-        """Log and console output; a server that refuses its configuration writes only to the console."""
-        files = (self.directory / "console.txt", self.directory / "nats.log")
-        return "".join(file.read_text(errors="replace") for file in files if file.exists())
-
-    def died(self) -> ServerDied:
-        code = self.process.returncode if self.process else None
-        tail = "\n".join(self.log().splitlines()[-LOG_TAIL:])
-        return ServerDied(f"nats-server {self.name} ({self.version}) ended with code {code}; end of its log:\n{tail}")
+_WITH_HOSTS: Final = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
+"""Shell that gives a server host names of its own, inside a private mount namespace (drills.md, traps); the process keeps its id."""
 
 
 class LabCluster:
@@ -80,7 +46,7 @@ class LabCluster:
 
     `versions` is one version for all servers or one for each. Servers are named n0, n1, … and carry the tag
     `node:n0`, …, so an R1 stream can be pinned with `placement.tags`. `max_ha_assets` is per server name, `jetstream`
-    holds further keys of every server's jetstream block. Raises `ServerDied`, `LabError` or
+    holds further keys of every server's jetstream block, `blocks` are cluster blocks by server name. Raises `ServerDied`, `LabError` or
     `binaries.BinaryUnavailable`.
     """
 
@@ -92,6 +58,7 @@ class LabCluster:
         name: str = "lab",
         max_ha_assets: Mapping[str, int] | None = None,
         jetstream: Mapping[str, int | str] | None = None,
+        blocks: Mapping[str, ClusterBlock] | None = None,
     ) -> None:
         wanted = [versions] * size if isinstance(versions, str) else list(versions)
         if len(wanted) != size:
@@ -99,16 +66,18 @@ class LabCluster:
         self.directory = directory.absolute()
         self.name = name
         self._jetstream = dict(jetstream or {})
+        self._hosts: Path | None = None
         ports = free_ports(3 * size)
-        self._servers: dict[str, _Server] = {}
+        self._servers: dict[str, ServerProcess] = {}
         for index, version in enumerate(wanted):
             server = f"n{index}"
-            self._servers[server] = _Server(
+            self._servers[server] = ServerProcess(
                 server,
                 version,
                 self.directory / server,
                 Ports(*ports[3 * index : 3 * index + 3]),
                 (max_ha_assets or {}).get(server, 0),
+                (blocks or {}).get(server, ClusterBlock()),
             )
 
     async def __aenter__(self) -> Self:
@@ -139,6 +108,15 @@ class LabCluster:
 
     def monitor_url(self, name: str) -> str:
         return f"http://{HOST}:{self._servers[name].ports.monitor}"
+
+    def block(self, name: str) -> ClusterBlock:
+        """The server's cluster block as last written."""
+        return self._servers[name].block
+
+    def route_address(self, name: str) -> str:
+        """`host:port` on which the server accepts routes."""
+        server = self._servers[name]
+        return server.block.listen or f"{HOST}:{server.ports.route}"
 
     def version(self, name: str) -> str:
         return self._servers[name].version
@@ -262,6 +240,25 @@ class LabCluster:
         if ready:
             await self.wait_ready()
 
+    async def reform(self, blocks: Mapping[str, ClusterBlock], hosts: Path | None = None) -> None:
+        """Kills every server and starts all with empty stores and these cluster blocks (others get the healthy one).
+
+        `hosts` replaces /etc/hosts for the servers, which only root may do. Returns when every server answers: such a cluster may never be ready.
+        """
+        await self.stop()
+        self._hosts = hosts
+        for server in self._servers.values():
+            server.block = blocks.get(server.name, ClusterBlock())
+            await self.wipe_store(server.name)
+        await self._spawn_all()
+
+    async def reload(self, name: str, block: ClusterBlock) -> None:
+        """Writes another cluster block and sends SIGHUP; returns at once, and a refused reload stands in the log only."""
+        server = self._servers[name]
+        server.block = block
+        self._write_config(server)
+        self._signal(name, signal.SIGHUP)
+
     async def wipe_store(self, name: str) -> None:
         """Removes what a stopped server has stored: a node that comes back with an empty disk."""
         server = self._servers[name]
@@ -288,9 +285,9 @@ class LabCluster:
                     raise LabError(f"cluster {self.name} is not ready after {within:.0f} s: {missing}")
                 await asyncio.sleep(POLL_INTERVAL)
 
-    async def _look(self, http: httpx.AsyncClient, awaited: Sequence[_Server]) -> tuple[str, str]:
+    async def _look(self, http: httpx.AsyncClient, awaited: Sequence[ServerProcess]) -> tuple[str, str]:
         """The meta leader, and what is still missing before the cluster is ready."""
-        answers = await asyncio.gather(*(_meta(http, server) for server in awaited))
+        answers = await asyncio.gather(*(meta_view(http, self.monitor_url(server.name)) for server in awaited))
         views = {server.name: view for server, view in zip(awaited, answers, strict=True) if view}
         if silent := [server.name for server in awaited if server.name not in views]:
             return "", f"no answer from {', '.join(silent)}"
@@ -304,25 +301,15 @@ class LabCluster:
         behind = set(views) - views[leader].current - {leader}
         return leader, f"not current with meta leader {leader}: {sorted(behind)}" if behind else ""
 
-    async def _spawn(self, server: _Server) -> None:
+    async def _spawn(self, server: ServerProcess) -> None:
         binary = await nats_server_binary(server.version)
         await self._reap(server)  # one that died by itself has left its watch
-        server.directory.mkdir(parents=True, exist_ok=True)
-        config = server.directory / "nats.conf"
-        text = server_config(
-            cluster=self.name,
-            name=server.name,
-            directory=server.directory,
-            ports=server.ports,
-            routes=[other.ports.route for other in self._servers.values()],
-            max_ha_assets=server.max_ha_assets,
-            jetstream=self._jetstream,
-        )
-        config.write_text(text)
+        config = self._write_config(server)
+        private = ("unshare", "-m", "sh", "-c", _WITH_HOSTS, "sh", str(self._hosts)) if self._hosts else ()
         with (server.directory / "console.txt").open("ab") as console:
             # A session of its own: Ctrl-C in a terminal reaches the bot, which then stops its servers in order.
             server.process = await asyncio.create_subprocess_exec(
-                *(str(binary), "-c", str(config)),
+                *(*private, str(binary), "-c", str(config)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -338,7 +325,23 @@ class LabCluster:
         server.frozen = False
         await self._await_monitor(server)
 
-    async def _await_monitor(self, server: _Server) -> None:
+    def _write_config(self, server: ServerProcess) -> Path:
+        server.directory.mkdir(parents=True, exist_ok=True)
+        config = server.directory / "nats.conf"
+        text = server_config(
+            cluster=self.name,
+            name=server.name,
+            directory=server.directory,
+            ports=server.ports,
+            routes=[self.route_address(other) for other in self._servers],
+            max_ha_assets=server.max_ha_assets,
+            jetstream=self._jetstream,
+            block=server.block,
+        )
+        config.write_text(text)
+        return config
+
+    async def _await_monitor(self, server: ServerProcess) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             if not server.alive:
@@ -353,7 +356,7 @@ class LabCluster:
             writer.close()
             return
 
-    async def _reap(self, server: _Server) -> None:
+    async def _reap(self, server: ServerProcess) -> None:
         """Waits for the server's end, and ends its watch before the process id can be given to another process."""
         if server.process:
             await server.process.wait()
@@ -367,33 +370,3 @@ class LabCluster:
             raise LabError(f"{name} is not running; {number.name} has nobody to reach")
         server.process.send_signal(number)
         return server.process
-
-
-class _Replica(BaseModel):
-    name: str
-    current: bool = False
-    offline: bool = False
-
-
-class _Meta(BaseModel):
-    """What one server says about the meta group; only the leader lists replicas."""
-
-    leader: str = ""
-    cluster_size: int = 0
-    replicas: list[_Replica] = []
-
-    @property
-    def current(self) -> set[str]:
-        return {replica.name for replica in self.replicas if replica.current and not replica.offline}
-
-
-class _Jsz(BaseModel):
-    meta_cluster: _Meta = _Meta()
-
-
-async def _meta(http: httpx.AsyncClient, server: _Server) -> _Meta | None:
-    try:
-        answer = await http.get(f"http://{HOST}:{server.ports.monitor}/jsz")
-    except httpx.HTTPError:
-        return None
-    return _Jsz.model_validate_json(answer.content).meta_cluster

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from bot.model.base import JsonObject, Record
 
@@ -23,6 +24,10 @@ class Endpoint(StrEnum):
     GATEWAYZ = "GATEWAYZ"
     LEAFZ = "LEAFZ"
     IPQUEUESZ = "IPQUEUESZ"
+
+
+TRENDS: Final = frozenset({Endpoint.VARZ, Endpoint.JSZ, Endpoint.RAFTZ, Endpoint.STATSZ, Endpoint.IPQUEUESZ})
+"""Endpoints whose numbers move (counters, Raft indexes, queue lengths): later rounds read them again, the others are read once."""
 
 
 class UnknownReason(StrEnum):

@@ -59,8 +59,8 @@ class Snapshot:
 
     @cached_property
     def rounds(self) -> int:
-        """How many rounds of JSZ were taken."""
-        return 1 + max((s.round for s in self.samples if s.endpoint is Endpoint.JSZ), default=-1)
+        """How many rounds were taken; the endpoints of `TRENDS` have a sample in each."""
+        return 1 + max((s.round for s in self.samples), default=-1)
 
     @cached_property
     def _jsz(

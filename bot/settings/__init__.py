@@ -19,7 +19,7 @@ from bot.settings.clusters import (
 )
 from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
-from bot.settings.webhooks import SourceKind, SourceSettings, WebhookSettings
+from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, WebhookSettings
 
 __all__ = [
     "AccountSettings",
@@ -28,6 +28,7 @@ __all__ = [
     "DatabaseSettings",
     "GroupSettings",
     "KubernetesSettings",
+    "MappingSettings",
     "Mode",
     "NatsSettings",
     "PolicySettings",

@@ -19,6 +19,8 @@ from bot.model import Endpoint
 from tests.integration.nats_support import ALL, reading, settings_of
 
 RUNS = 9
+STATE = frozenset({Endpoint.VARZ, Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.ROUTEZ, Endpoint.RAFTZ})
+"""What the consumer runbooks read; the other endpoints come on top."""
 STREAMS, CONSUMERS = 200, 1000
 
 
@@ -59,7 +61,9 @@ async def report(cluster: LabCluster, what: str) -> None:
         await sys_.gather(ALL)
         raw = await median_ms(lambda: raw_jsz(client, len(cluster.names)))
         jsz = await median_ms(lambda: sys_.gather(frozenset({Endpoint.JSZ})))
+        state = await median_ms(lambda: sys_.gather(STATE))
         everything = await median_ms(lambda: sys_.gather(ALL))
+        twice = await median_ms(lambda: sys_.gather(ALL, rounds=2))
         over_http = await median_ms(lambda: http.gather(ALL))
         snapshot = await sys_.gather(ALL)
         start = time.perf_counter()
@@ -67,7 +71,8 @@ async def report(cluster: LabCluster, what: str) -> None:
         parse = (time.perf_counter() - start) * 1000
     await client.close()
     print(
-        f"{what}: raw PING.JSZ {raw:.1f} ms; gather JSZ {jsz:.1f} ms (x{jsz / raw:.1f}); gather all {everything:.1f} ms (x{everything / raw:.1f}); "
+        f"{what}: raw PING.JSZ {raw:.1f} ms; gather JSZ {jsz:.1f} ms (x{jsz / raw:.1f}); five endpoints {state:.1f} ms (x{state / raw:.1f}); "
+        f"all {everything:.1f} ms (x{everything / raw:.1f}), in two rounds {twice:.1f} ms (x{twice / raw:.1f}); "
         f"all over HTTP {over_http:.1f} ms (x{over_http / raw:.1f}); views of {views} consumers parsed in {parse:.1f} ms"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from nats.errors import TimeoutError as NatsTimeout
 
 from bot.lab.binaries import OFFLINE_VARIABLE, SUPPORTED_VERSIONS, BinaryUnavailable, nats_server_binary
-from bot.lab.config import READER, SYS, SYSREADER, WRITER, Login
+from bot.lab.config import READER, SYS, SYSREADER, SYSTEM_ENDPOINTS, WRITER, Login
 from bot.lab.drills import (
     create_consumer,
     create_stream,
@@ -168,7 +168,7 @@ async def test_the_limited_users_may_do_their_work_and_nothing_more(lab_cluster:
     await request(reader, "STREAM.LIST")
     await scale(writer, "S", 3)
     await request(writer, "CONSUMER.DELETE.S.c")
-    for endpoint in ("VARZ", "JSZ", "HEALTHZ", "ROUTEZ", "CONNZ", "RAFTZ", "STATSZ"):
+    for endpoint in SYSTEM_ENDPOINTS:
         answer = await sysreader.request(f"$SYS.REQ.SERVER.PING.{endpoint}", b"", timeout=2)
         assert b'"server"' in answer.data
     server_id = (await system.request("$SYS.REQ.SERVER.PING.IDZ", b"", timeout=2)).data.decode().split('"id":"')[1][:56]

@@ -1,16 +1,19 @@
 """Gathering and reading on real servers."""
 
 import asyncio
+import io
 import time
+import zipfile
 
 import pytest
 
+from bot.adapters.archive import read_archive, write_archive
 from bot.adapters.nats.collector import SystemCollector
 from bot.errors import BadInput, ReadDenied, Unreachable, Unreadable
 from bot.lab import drills
 from bot.lab.config import APP, READER, WRITER
 from bot.lab.servers import LabCluster
-from bot.model import ConsumerKey, Endpoint, StreamKey, UnknownReason
+from bot.model import TRENDS, ConsumerKey, Endpoint, StreamKey, UnknownReason
 from bot.ports import Readers
 from tests.conftest import LabFactory
 from tests.integration.nats_support import ALL, VERSIONS, WallClock, credentials, reading, settings_of
@@ -45,7 +48,7 @@ async def test_one_pass_sees_every_server_and_every_view_of_a_consumer(lab_clust
     assert snapshot.expected == frozenset(cluster.names)
     assert {s.name: s.version for s in snapshot.servers} == dict.fromkeys(cluster.names, version)
     assert [s for s in snapshot.samples if s.unknown] == []
-    assert len(snapshot.samples) == 3 * (len(ALL) + 1)
+    assert len(snapshot.samples) == 3 * (len(ALL) + len(TRENDS))
     assert snapshot.unknown == ()
     for round_ in (0, 1):
         views = snapshot.consumers(round_)[WORKER]
@@ -106,7 +109,8 @@ async def test_monitoring_addresses_give_the_same_facts(lab_cluster: LabFactory,
     async with reading(settings_of(cluster)) as readers:
         over_sys = await readers.gather(ALL, rounds=2)
     assert over_http.via == "monitoring"
-    assert [s for s in over_http.samples if s.unknown] == []
+    assert {s.endpoint for s in over_http.samples if s.unknown} == {Endpoint.STATSZ}
+    assert [s for s in over_sys.samples if s.unknown] == []
     assert {(s.server, s.endpoint, s.round) for s in over_http.samples} == {
         (s.server, s.endpoint, s.round) for s in over_sys.samples
     }
@@ -121,6 +125,15 @@ async def test_monitoring_addresses_give_the_same_facts(lab_cluster: LabFactory,
         assert one is not None
         assert other is not None
         assert {a: set(groups) for a, groups in one.items()} == {a: set(groups) for a, groups in other.items()}
+        queues, same = over_http.data(name, Endpoint.IPQUEUESZ), over_sys.data(name, Endpoint.IPQUEUESZ, 1)
+        assert queues is not None
+        assert same is not None
+        assert queues.keys() == same.keys()
+        for endpoint in (Endpoint.CONNZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ):
+            ours, theirs = over_http.data(name, endpoint), over_sys.data(name, endpoint)
+            assert ours is not None
+            assert theirs is not None
+            assert ours.keys() == theirs.keys()
 
 
 async def test_a_server_without_a_monitoring_address_is_expected_and_unknown(lab_cluster: LabFactory) -> None:
@@ -129,7 +142,7 @@ async def test_a_server_without_a_monitoring_address_is_expected_and_unknown(lab
     async with reading(settings_of(cluster, system=None, monitoring=[cluster.monitor_url("n0")])) as readers:
         snapshot = await readers.gather(ALL)
     assert snapshot.expected == frozenset(cluster.names)
-    unknown = {s.server: s.unknown.reason for s in snapshot.samples if s.unknown}
+    unknown = {s.server: s.unknown.reason for s in snapshot.samples if s.unknown and s.endpoint is not Endpoint.STATSZ}
     assert unknown == dict.fromkeys(("n1", "n2"), UnknownReason.NOT_CONFIGURED)
 
 
@@ -277,3 +290,46 @@ async def test_another_user_of_the_account_cannot_read_the_answers(lab_cluster: 
         assert any("permissions violation for subscription" in error for error in errors)
     finally:
         await snoop.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_every_client_is_seen_with_its_account_over_all_pages(lab_cluster: LabFactory, version: str) -> None:
+    cluster = await lab_cluster(version)
+    clients = [await cluster.connect() for _ in range(12)]
+    cids: dict[str, int] = {}
+    async with reading(settings_of(cluster)) as readers:
+        assert readers._system is not None  # pyright: ignore[reportPrivateUsage] - small pages are no setting
+        small = SystemCollector(cluster.name, readers._system, WallClock(), page=2)  # pyright: ignore[reportPrivateUsage]
+        snapshot = await small.gather(frozenset({Endpoint.CONNZ}), 1, 0.0)
+    for name in cluster.names:
+        connz = snapshot.data(name, Endpoint.CONNZ)
+        assert connz is not None
+        assert connz["num_connections"] == len(connz["connections"]) == connz["total"]
+        cids[name] = sum(c["account"] == "APP" and c["authorized_user"] == "app" for c in connz["connections"])
+    assert sum(cids.values()) == len(clients)
+    for client in clients:
+        await client.close()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_what_real_servers_say_survives_the_archive(lab_cluster: LabFactory, version: str) -> None:
+    cluster = await lab_cluster(version)
+    await furnish(cluster)
+    async with reading(settings_of(cluster)) as readers:
+        snapshot = await readers.gather(ALL, rounds=2, interval=0.1)
+    archive = write_archive(snapshot)
+    assert read_archive(archive) == snapshot
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        names = set(opened.namelist())
+    for name in cluster.names:
+        for artifact in (
+            "variables",
+            "jetstream_info",
+            "health",
+            "routes",
+            "connections",
+            "accounts",
+            "gateways",
+            "leafs",
+        ):
+            assert f"capture/clusters/{cluster.name}/{name}/{artifact}/0001.json" in names

@@ -192,7 +192,7 @@ MANIFEST = "capture/misc/manifest.json"
         (lambda files: files.update({"capture\\..\\x": b"x"}), "only plain paths"),
         (lambda files: files.pop(MANIFEST), "has no capture/misc/manifest.json"),
         (lambda files: files.pop("capture/clusters/C1/n1/variables/0001.json"), "lacks 1 of the files"),
-        (lambda files: files.update({MANIFEST: b"{}"}), "natsmedic did not write it"),
+        (lambda files: files.update({MANIFEST: b"{}"}), "holds no server's answer"),
         (lambda files: files.update({MANIFEST: b"[" * 100_000}), "is not JSON"),
         (lambda files: files.update({MANIFEST: b"[]"}), "is not a JSON object"),
         (lambda files: files.update({OWN: b'{"format": 99}'}), "has format 99"),

@@ -15,14 +15,12 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from bot.adapters.clock import SystemClock
-from bot.adapters.database import SqlStore
-from bot.adapters.webhooks import PARSERS, serving, webhook_app
+from bot.adapters.webhooks import serving, webhook_app
 from bot.errors import SettingsError, StoreBusy
-from bot.flow.intake import Intake
-from bot.model import DeliveryId, IncidentId
-from bot.ports import Phase
-from bot.settings import ClusterSettings, WebhookSettings
+from bot.model import DeliveryId
+from bot.settings import WebhookSettings
+from tests.integration import webhook_support as support
+from tests.integration.webhook_support import Door
 
 PAYLOADS = Path(__file__).parent / "payloads"
 FIRING = (PAYLOADS / "alertmanager_0.25_firing.json").read_text(encoding="utf-8").strip()
@@ -42,63 +40,16 @@ SETTINGS = WebhookSettings.model_validate(
         "max_queue": 5,
     }
 )
-CLUSTER = ClusterSettings.model_validate(
-    {"name": "prod", "channel": "C0PROD", "nats": {"servers": ["nats://127.0.0.1:4222"]}}
-)
-
-
-class Engine:
-    """Remembers what was started; the work itself is not what these tests are about."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-
-    async def start(self, phase: Phase, key: str) -> None:
-        assert phase is Phase.INTAKE
-        self.started.append(key)
-
-
-class Chat:
-    def nudge(self, incident: IncidentId) -> None:
-        raise AssertionError(f"nothing is drawn at the door, yet {incident} was")
-
-
-class Door:
-    """A served app before a real store."""
-
-    def __init__(self, client: httpx.AsyncClient, store: SqlStore, engine: Engine, address: tuple[str, int]) -> None:
-        self.client = client
-        self.store = store
-        self.engine = engine
-        self.address = address
-
-    async def post(self, body: str | bytes, source: str = "alertmanager", **headers: str) -> httpx.Response:
-        return await self.client.post(f"/webhooks/{source}", content=body, headers=BEARER | headers)
-
-    async def bodies(self) -> list[str]:
-        return [delivery.body for delivery in await self.store.unprocessed_deliveries()]
 
 
 @asynccontextmanager
 async def open_door(folder: Path, **options: Any) -> AsyncGenerator[Door]:
-    head_timeout = options.pop("head_timeout", 5.0)
-    async with SqlStore.open(f"sqlite:///{folder}/door.db", SystemClock()) as store:
-        engine = Engine()
-        intake = options.pop("intake", None) or Intake(
-            store=store,
-            engine=engine,
-            clock=SystemClock(),
-            chat=Chat(),
-            clusters=(CLUSTER,),
-            parsers={name: PARSERS[source.kind] for name, source in SETTINGS.sources.items()},
-            max_queue=SETTINGS.max_queue,
-        )
-        app = webhook_app(SETTINGS, intake, **options)
-        async with (
-            serving(app, SETTINGS.listen, head_timeout=head_timeout) as address,
-            httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client,
-        ):
-            yield Door(client, store, engine, address)
+    async with support.open_door(folder, SETTINGS, **options) as door:
+        yield door
+
+
+async def post(door: Door, body: str | bytes, **headers: str) -> httpx.Response:
+    return await door.client.post("/webhooks/alertmanager", content=body, headers=BEARER | headers)
 
 
 @pytest.fixture
@@ -108,7 +59,7 @@ async def door(tmp_path: Path) -> AsyncGenerator[Door]:
 
 
 async def test_a_real_alertmanager_payload_is_a_durable_row_before_202(door: Door) -> None:
-    answer = await door.post(FIRING)
+    answer = await post(door, FIRING)
     assert answer.status_code == 202
     (delivery,) = await door.store.unprocessed_deliveries()
     assert answer.json() == {"delivery": delivery.id}
@@ -198,7 +149,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
 @pytest.mark.parametrize("case", sorted(BAD))
 async def test_a_malformed_body_is_refused_with_a_sentence_and_not_stored(door: Door, case: str) -> None:
     body, expected = BAD[case]
-    answer = await door.post(body)
+    answer = await post(door, body)
     assert answer.status_code == 400
     assert expected in answer.json()["error"]
     assert "prod" not in answer.text
@@ -206,14 +157,14 @@ async def test_a_malformed_body_is_refused_with_a_sentence_and_not_stored(door: 
 
 
 async def test_a_refusal_logs_one_line_without_the_body(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    await door.post(FIRING.replace("ORDERS", "CANARY")[:300])
+    await post(door, FIRING.replace("ORDERS", "CANARY")[:300])
     lines = [line for line in capsys.readouterr().out.splitlines() if "refused" in line]
     assert len(lines) == 1
     assert "CANARY" not in lines[0]
 
 
 async def test_a_body_over_the_limit_is_refused_by_its_announcement_and_while_it_streams(door: Door) -> None:
-    assert (await door.post(b"x" * (LIMIT + 1))).status_code == 413
+    assert (await post(door, b"x" * (LIMIT + 1))).status_code == 413
 
     async def endless() -> AsyncGenerator[bytes]:
         for _ in range(LIMIT // 1024 + 1):
@@ -228,13 +179,13 @@ async def test_a_body_of_exactly_the_limit_is_accepted(door: Door) -> None:
     padded = FIRING[:-1] + ',"padding":"'
     padded += "x" * (LIMIT - len(padded.encode()) - 2) + '"}'
     assert len(padded.encode()) == LIMIT
-    assert (await door.post(padded)).status_code == 202
+    assert (await post(door, padded)).status_code == 202
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity, gzip"])
 async def test_a_compressed_body_is_refused_unopened(door: Door, encoding: str) -> None:
     bomb = gzip.compress(b"0" * 20_000_000)
-    answer = await door.post(bomb, **{"Content-Encoding": encoding})
+    answer = await post(door, bomb, **{"Content-Encoding": encoding})
     assert answer.status_code == 415
     assert await door.bodies() == []
 
@@ -270,12 +221,12 @@ async def test_a_sender_that_hangs_up_in_the_middle_leaves_nothing(door: Door) -
     await writer.drain()
     writer.close()
     await writer.wait_closed()
-    assert (await door.post(RESOLVED)).status_code == 202
+    assert (await post(door, RESOLVED)).status_code == 202
     assert await door.bodies() == [RESOLVED]
 
 
 async def test_load_is_shed_with_503_when_the_queue_is_full(door: Door) -> None:
-    answers = [await door.post(FIRING) for _ in range(SETTINGS.max_queue + 1)]
+    answers = [await post(door, FIRING) for _ in range(SETTINGS.max_queue + 1)]
     assert [answer.status_code for answer in answers] == [202] * SETTINGS.max_queue + [503]
     assert int(answers[-1].headers["Retry-After"]) > 0
     assert len(await door.bodies()) == SETTINGS.max_queue
@@ -286,8 +237,8 @@ async def test_a_busy_store_is_503_and_never_2xx(tmp_path: Path) -> None:
         async def accept(self, source: str, body: str) -> DeliveryId:
             raise StoreBusy(f"locked while {source} sent {len(body)} characters")
 
-    async with open_door(tmp_path, intake=Busy()) as door:
-        answer = await door.post(FIRING)
+    async with open_door(tmp_path, accepts=Busy()) as door:
+        answer = await post(door, FIRING)
     assert answer.status_code == 503
     assert answer.json() == {"error": "The delivery was not stored. Send it again."}
 

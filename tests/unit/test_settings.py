@@ -44,6 +44,14 @@ def good() -> Tree:
     }
 
 
+MAPPING: Tree = {"name": "a", "fingerprint": "b", "state": "c", "started_at": "d"}
+
+
+def source(tree: Tree, **other: object) -> None:
+    """Add a second webhook source."""
+    tree["webhooks"]["sources"]["other"] = other
+
+
 def read(folder: Path, tree: Tree | str, environ: dict[str, str] | None = None) -> Settings:
     path = folder / "natsmedic.yaml"
     path.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree), encoding="utf-8")
@@ -205,6 +213,46 @@ def test_the_inbox_prefix_is_private_to_the_user_unless_given(tmp_path: Path) ->
         (lambda t: t["webhooks"]["sources"].update(other={}), "webhooks.sources.other: has no secret"),
         (lambda t: t["webhooks"]["sources"].update(other={"bearer": "w-canary"}), "has the same secret"),
         (lambda t: t["webhooks"]["sources"].update({"a/b": {"bearer": "x"}}), "webhooks.sources.a/b: is 'a/b'"),
+        (lambda t: source(t, kind="grafana"), "webhooks.sources.other: has no secret"),
+        (lambda t: source(t, kind="grafana", bearer="x"), "a sender of kind grafana can prove; add hmac_secret"),
+        (lambda t: source(t, kind="grafana", hmac_secret="x"), "without timestamp_header"),
+        (lambda t: source(t, kind="grafana", timestamp_header="X-Time"), "has no secret"),
+        (lambda t: source(t, kind="grafana", hmac_secret="x", timestamp_header="X Time"), "the name of an HTTP header"),
+        (
+            lambda t: source(t, kind="grafana", hmac_secret="x", timestamp_header="x-grafana-alerting-signature"),
+            "has one header for signature and time",
+        ),
+        (lambda t: source(t, kind="pagerduty"), "add hmac_secret or hmac_secret_file"),
+        (lambda t: source(t, kind="pagerduty", bearer="x"), "a sender of kind pagerduty can prove"),
+        (
+            lambda t: source(t, kind="pagerduty", hmac_secret="x", timestamp_header="X-Time"),
+            "has timestamp_header, which kind pagerduty does not use here",
+        ),
+        (lambda t: source(t, hmac_secret="x"), "a sender of kind alertmanager can prove"),
+        (lambda t: source(t, bearer="x", mapping=MAPPING), "has a mapping; expected one for kind generic"),
+        (lambda t: source(t, kind="generic", bearer="x"), "has no mapping"),
+        (lambda t: source(t, kind="generic", bearer="x", hmac_secret="y", mapping=MAPPING), "has two secrets"),
+        (
+            lambda t: source(t, kind="generic", hmac_secret="y", timestamp_header="X-Time", mapping=MAPPING),
+            "has hmac_secret without signature_header",
+        ),
+        (
+            lambda t: source(t, kind="generic", bearer="x", mapping=MAPPING | {"name": "a..b"}),
+            "webhooks.sources.other.mapping.name: is 'a..b'; expected keys or list positions joined by dots",
+        ),
+        (
+            lambda t: source(t, kind="generic", bearer="x", mapping={"name": "a", "fingerprint": "b", "state": "c"}),
+            "webhooks.sources.other.mapping.started_at: is missing",
+        ),
+        (
+            lambda t: source(t, kind="generic", bearer="x", mapping=MAPPING | {"firing": ["a"], "resolved": ["a"]}),
+            "has 'a' below firing and resolved",
+        ),
+        (lambda t: source(t, kind="generic", bearer="x", mapping=MAPPING | {"firing": []}), "at least one entry"),
+        (lambda t: source(t, kind="generic", bearer="x", mapping=MAPPING | {"firing": [1]}), "put it in quotes"),
+        (lambda t: source(t, kind="opsgenie", bearer="x"), "webhooks.sources.other.kind: is 'opsgenie'"),
+        (lambda t: source(t, bearer="x", previous="x"), "has the same secret as its previous one"),
+        (lambda t: source(t, bearer="x", previous="w-canary"), "has the same secret in sources.alertmanager"),
         (lambda t: t["webhooks"].update(listen="127.0.0.1:99999"), "with a port up to 65535"),
         (lambda t: t.update(thresholds={"STUCK": {"seconds": float("nan")}}), "expected a finite number"),
         (lambda t: t.update(database={"url": "mysql://x"}), "database.url: starts with no known scheme"),
@@ -253,6 +301,35 @@ def test_a_file_with_two_meanings_or_none_is_refused(tmp_path: Path, text: str, 
 def test_a_missing_file_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--config"):
         load(tmp_path / "none.yaml", {})
+
+
+def test_sources_of_every_kind_are_accepted_by_loader_and_schema(tmp_path: Path) -> None:
+    tree = good()
+    tree["webhooks"]["sources"] |= {
+        "grafana": {"kind": "grafana", "hmac_secret": {"env": "G"}, "timestamp_header": "X-Grafana-Alerting-Timestamp"},
+        "pagerduty": {"kind": "pagerduty", "hmac_secret_file": "pd", "previous_file": "pd-old"},
+        "shop": {"kind": "generic", "bearer": "x", "mapping": MAPPING | {"labels": {"cluster": "data.0.name"}}},
+        "till": {"kind": "generic", "username": "u", "password": "p", "previous": "q", "mapping": MAPPING},
+        "signed": {
+            "kind": "generic",
+            "hmac_secret": "s",
+            "signature_header": "X-Signature",
+            "timestamp_header": "X-Time",
+            "mapping": MAPPING,
+        },
+    }
+    (tmp_path / "pd").write_text("new\n", encoding="utf-8")
+    (tmp_path / "pd-old").write_text("old\n", encoding="utf-8")
+    check = jsonschema.Draft202012Validator(json_schema())
+    assert list(check.iter_errors(tree)) == []
+    sources = read(tmp_path, tree, {"G": "from the environment"}).webhooks.sources
+    assert sources["grafana"].signature_name == "X-Grafana-Alerting-Signature"
+    assert sources["pagerduty"].signature_name == "X-PagerDuty-Signature"
+    assert [secret.get_secret_value() for secret in sources["pagerduty"].secrets] == ["new", "old"]
+    assert sources["signed"].signature_name == "X-Signature"
+    assert sources["shop"].signature_name is None
+    tree["webhooks"]["sources"]["shop"]["mapping"]["label"] = {}
+    assert list(check.iter_errors(tree)) != []
 
 
 def test_the_schema_accepts_what_the_loader_accepts_and_refuses_unknown_keys(tmp_path: Path) -> None:

@@ -1,20 +1,28 @@
-"""Reads a snapshot back from an archive that natsmedic wrote. The bytes are untrusted: nothing is unpacked to disk, sizes are capped, paths come from the manifest."""
+"""Reads a snapshot from an archive: back as it was from one that natsmedic wrote, rebuilt from one that `nats audit gather` wrote.
+
+The bytes are untrusted: nothing is unpacked to disk, sizes are capped, paths come from the manifest.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
 import zipfile
 import zlib
+from datetime import UTC, datetime
 from typing import cast
 
+import orjson
 from pydantic import ValidationError
 
 from bot.adapters.archive.content import FORMAT, Content, SampleEntry, snapshot_of
-from bot.adapters.archive.writer import MANIFEST, OWN_PATH, ROOT
+from bot.adapters.archive.gathered import moment, rebuild
+from bot.adapters.archive.writer import MANIFEST, METADATA, OWN_PATH, ROOT
 from bot.errors import BadInput
-from bot.model import JsonObject, Snapshot
+from bot.model import JsonObject, Snapshot, SnapshotId
 
+ID_DIGITS = 26
+"""Of the digest in a rebuilt snapshot's id: 104 bits."""
 MAX_ENTRIES = 100_000
 """A cluster of 30 servers with 1,000 streams of 3 replicas has about 3,200."""
 MAX_FILE_BYTES = 256 * 2**20
@@ -23,21 +31,26 @@ MAX_TOTAL_BYTES = 1024 * 2**20
 
 
 def read_archive(archive: bytes) -> Snapshot:
-    """Return the snapshot in an archive; raise `BadInput` for bytes that are no whole, well-formed archive of natsmedic's."""
+    """Return the snapshot in an archive; raise `BadInput` for bytes that are no whole, well-formed archive.
+
+    An archive of natsmedic's gives back the snapshot that was written, `via` included. Any other is rebuilt with `via="archive"`; its id is of
+    its bytes, so that reading it again gives the same snapshot.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-            return _Reader(opened).read()
+            return _Reader(opened, hashlib.sha256(archive).hexdigest()).read()
     except ValidationError as error:
         raise BadInput(
-            f"The archive's {OWN_PATH} does not hold a snapshot ({error.error_count()} problems)."
+            f"The archive does not hold a snapshot that can be read ({error.error_count()} problems)."
         ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"The archive is not a readable ZIP ({error}): it is cut off, damaged or encrypted.") from error
 
 
 class _Reader:
-    def __init__(self, opened: zipfile.ZipFile) -> None:
+    def __init__(self, opened: zipfile.ZipFile, digest: str) -> None:
         self._zip = opened
+        self._digest = digest
         self._left = MAX_TOTAL_BYTES
         infos = opened.infolist()
         if len(infos) > MAX_ENTRIES:
@@ -58,13 +71,23 @@ class _Reader:
                 f"The archive lacks {len(missing)} of the files that its manifest names, the first is {missing[0]!r}."
             )
         if OWN_PATH not in manifest:
-            raise BadInput(f"The archive has no {OWN_PATH}: natsmedic did not write it.")
+            snapshot_id = SnapshotId(f"snap_{self._digest[:ID_DIGITS]}")
+            return rebuild(snapshot_id, manifest, self._captured_at(manifest), self._object)
         raw = self._object(OWN_PATH)
         if raw.get("format") != FORMAT:
             raise BadInput(f"The archive has format {raw.get('format')!r} and this natsmedic reads {FORMAT}.")
         content = Content.model_validate(raw)
         samples = tuple(self._filled(sample, manifest) for sample in content.samples)
         return snapshot_of(content.model_copy(update={"samples": samples}))
+
+    def _captured_at(self, manifest: JsonObject) -> datetime:
+        """Return when the archive was gathered: what its metadata says, else the manifest's own time."""
+        if METADATA in manifest and (said := moment(self._object(METADATA).get("capture_timestamp"))):
+            return said
+        try:
+            return datetime(*self._zip.getinfo(MANIFEST).date_time, tzinfo=UTC)
+        except ValueError as error:
+            raise BadInput(f"The archive's {MANIFEST} has a time that can't be.") from error
 
     def _filled(self, sample: SampleEntry, manifest: JsonObject) -> SampleEntry:
         if not sample.paths:
@@ -87,8 +110,8 @@ class _Reader:
             raise BadInput(f"The archive's file {path!r} is larger than what is read ({limit} bytes unpacked).")
         self._left -= len(raw)
         try:
-            value: object = json.loads(raw)
-        except (ValueError, RecursionError) as error:
+            value: object = orjson.loads(raw)
+        except ValueError as error:
             raise BadInput(f"The archive's file {path!r} is not JSON.") from error
         if not isinstance(value, dict):
             raise BadInput(f"The archive's file {path!r} is not a JSON object.")

@@ -21,6 +21,7 @@ MANIFEST = f"{ROOT}/misc/manifest.json"
 OWN_SPECIAL = "natsmedic_snapshot"
 OWN_PATH = f"{ROOT}/misc/{OWN_SPECIAL}.json"
 METADATA_SPECIAL = "audit_gather_metadata"
+METADATA = f"{ROOT}/misc/{METADATA_SPECIAL}.json"
 UNCLUSTERED = "unclustered"
 """The peer's name for the cluster of a server that has none (jsm.go audit/archive/tag.go)."""
 
@@ -29,9 +30,15 @@ ARTIFACTS = {
     Endpoint.JSZ: "jetstream_info",
     Endpoint.HEALTHZ: "health",
     Endpoint.ROUTEZ: "routes",
+    Endpoint.CONNZ: "connections",
+    Endpoint.ACCOUNTZ: "accounts",
+    Endpoint.GATEWAYZ: "gateways",
+    Endpoint.LEAFZ: "leafs",
 }
-"""Server artifact types of the format. RAFTZ is an artifact of accounts there."""
+"""Server artifact types of the format. RAFTZ is an artifact of accounts there. STATSZ has no place in it and IPQUEUESZ none for a server's own
+queues, so both stay in our own file."""
 ACCOUNT_RAFT = "account_raftz"
+ACCOUNT_QUEUES = "account_ipqueues"
 STREAM = "stream_info"
 
 _OLDEST = 1980
@@ -56,15 +63,12 @@ class _Writer:
         self._zip = zipfile.ZipFile(self._buffer, "w", zipfile.ZIP_DEFLATED)
 
     def write(self) -> bytes:
-        samples = tuple(self._place(sample) for sample in self._content.samples)
-        self._add(
-            OWN_PATH,
-            [("special", OWN_SPECIAL)],
-            self._content.model_copy(update={"samples": samples}).model_dump(mode="json"),
-        )
-        self._add(f"{ROOT}/misc/{METADATA_SPECIAL}.json", [("special", METADATA_SPECIAL)], self._metadata())
-        self._put(MANIFEST, self._manifest)
-        self._zip.close()
+        with self._zip:
+            samples = tuple(self._place(sample) for sample in self._content.samples)
+            own = self._content.model_copy(update={"samples": samples}).model_dump(mode="json")
+            self._add(OWN_PATH, [("special", OWN_SPECIAL)], own)
+            self._add(METADATA, [("special", METADATA_SPECIAL)], self._metadata())
+            self._put(MANIFEST, self._manifest)
         return self._buffer.getvalue()
 
     def _place(self, sample: SampleEntry) -> SampleEntry:
@@ -79,6 +83,8 @@ class _Writer:
             return sample
         if sample.endpoint is Endpoint.RAFTZ:
             paths = self._place_raft(server, sample.data)
+        elif sample.endpoint not in ARTIFACTS:
+            return sample
         else:
             paths = (self._server_file(server, ARTIFACTS[sample.endpoint], sample.data),)
             if sample.endpoint is Endpoint.JSZ:

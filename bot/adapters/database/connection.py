@@ -36,6 +36,8 @@ SQLITE_BUSY = 5
 SQLITE_LOCKED = 6
 """Primary result codes, https://sqlite.org/rescode.html."""
 _PRIMARY_CODE = 0xFF
+_GROWN_BY_TABLES = {1}
+"""Schema versions that lack only whole tables, which are created beside the others when the database is opened for writing."""
 
 
 class Database:
@@ -202,6 +204,9 @@ def _prepare(connection: Connection, path: Path) -> None:
     if not inspect(connection).has_table("schema_version"):
         Row.metadata.create_all(connection)
         connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
+    elif connection.execute(select(col(SchemaVersionRow.version))).scalar() in _GROWN_BY_TABLES:
+        Row.metadata.create_all(connection)
+        connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
 
 
@@ -211,7 +216,11 @@ def _check_version(connection: Connection, path: Path) -> None:
     found = connection.execute(select(col(SchemaVersionRow.version))).scalar()
     if found != SCHEMA_VERSION:
         way_out = (
-            "use the newer natsmedic" if found is not None and found > SCHEMA_VERSION else "restore it from a backup"
+            "use the newer natsmedic"
+            if found is not None and found > SCHEMA_VERSION
+            else "start `natsmedic serve` once, which upgrades it"
+            if found in _GROWN_BY_TABLES
+            else "restore it from a backup"
         )
         raise StoreError(
             f"The database {path} has schema version {found} and this natsmedic knows {SCHEMA_VERSION}: {way_out}."

@@ -28,8 +28,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION = 1
-"""Grows with every change of these tables; an older program refuses a newer database."""
+SCHEMA_VERSION = 2
+"""Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events."""
 
 
 def moment_text(moment: datetime) -> str:
@@ -68,6 +68,16 @@ class DeliveryRow(Row, table=True):
     received_at: str = _text("received_at", index=True)
     processed: bool = Field(default=False, index=True)
     body: str = _body()
+
+
+class DeliveredEventRow(Row, table=True):
+    """An event that its sender numbers, and the delivery that brought it first: whoever deletes deliveries keeps these 30 days (safety.md T3)."""
+
+    __tablename__ = "delivered_events"  # pyright: ignore[reportAssignmentType]
+
+    source: str = Field(sa_column=Column("source", String, primary_key=True))
+    event: str = Field(sa_column=Column("event", String, primary_key=True))
+    delivery_id: str | None = _reference("delivery_id", "deliveries.id")
 
 
 class AlertRow(Row, table=True):

@@ -14,13 +14,24 @@ from bot.adapters.database.rows import (
     AlertRow,
     ApprovalRow,
     AuditRow,
+    DeliveredEventRow,
     IncidentRow,
     ProposalRow,
     TargetLockRow,
     moment_text,
 )
 from bot.errors import StoreError
-from bot.model import GENESIS, Approval, AuditDraft, AuditEntry, Incident, IncidentId, IncidentState, Proposal
+from bot.model import (
+    GENESIS,
+    Approval,
+    AuditDraft,
+    AuditEntry,
+    DeliveryId,
+    Incident,
+    IncidentId,
+    IncidentState,
+    Proposal,
+)
 from bot.ports import Clock, R, Stored
 
 
@@ -40,6 +51,15 @@ class SqlTransaction:
         """Insert or replace by id; raises `StoreConflict` at once where another record has its unique key."""
         await self._session.merge(row_of(record))
         await self._session.flush()
+
+    async def first_delivery(self, source: str, event: str, delivery: DeliveryId) -> DeliveryId:
+        """Return the first delivery of this event; it is remembered as long as its delivery is kept. The key makes two at once impossible."""
+        known = await self._session.get(DeliveredEventRow, (source, event))
+        if known is not None:
+            return DeliveryId(str(known.delivery_id))
+        self._session.add(DeliveredEventRow(source=source, event=event, delivery_id=delivery))
+        await self._session.flush()
+        return delivery
 
     async def open_incident(self, source: str, fingerprint: str) -> Incident | None:
         """Return the one incident of this alert that is not closed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bot.adapters.nats.facts import named_in_jsz, named_in_routez
-from bot.model import Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown, new_id
+from bot.model import TRENDS, Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown, new_id
 
 
 @dataclass
@@ -29,6 +29,10 @@ class Taken:
         for sample in samples:
             self.samples[(sample.server, sample.endpoint, sample.round)] = sample
 
+    def rounds_of(self, endpoint: Endpoint) -> range:
+        """Return the rounds in which this endpoint is read."""
+        return range(self.rounds if endpoint in TRENDS else 1)
+
     def expected(self) -> frozenset[str]:
         """Return the servers known to exist: those that answered, those that a route leads to, and those that the meta group or the group of a
         stream or consumer names as leader or replica.
@@ -46,7 +50,7 @@ class Taken:
         expected = self.expected()
         for server in expected:
             for endpoint in self.needs:
-                for round_ in range(self.rounds if endpoint is Endpoint.JSZ else 1):
+                for round_ in self.rounds_of(endpoint):
                     key = (server, endpoint, round_)
                     self.samples.setdefault(key, Sample(server, endpoint, self.at, unknown=missing, round=round_))
         return Snapshot(

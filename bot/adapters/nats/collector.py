@@ -16,10 +16,14 @@ from bot.adapters.nats.assemble import Taken
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.adapters.nats.facts import (
     HEALTHZ_ONLY_READS,
+    IPQUEUESZ_OVER_SYS,
+    MAX_PAGES,
     OPTIONS,
     PAGE,
+    PAGED,
     RAFTZ_OVER_SYS,
     accounts_in,
+    cut_off,
     linked,
     merge_pages,
     merge_raftz,
@@ -28,7 +32,7 @@ from bot.adapters.nats.facts import (
 )
 from bot.adapters.nats.scatter import Question, Scatter, open_scatter
 from bot.errors import ReadDenied, Unreachable
-from bot.model import Endpoint, JsonObject, Sample, Snapshot, Unknown, UnknownReason
+from bot.model import TRENDS, Endpoint, JsonObject, Sample, Snapshot, Unknown, UnknownReason
 from bot.ports import Clock
 
 VIA: Final = "system account"
@@ -42,6 +46,14 @@ SILENCE_SHARE: Final = 0.5
 
 ACCOUNTS_AT_ONCE: Final = 16
 """RAFTZ questions under way at once, one per account, so that many accounts do not flood the servers."""
+
+_PLAIN: Final = frozenset(
+    {Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ}
+)
+"""Endpoints that every version answers, whole and at once."""
+
+Accounts = dict[str, str] | Unknown
+"""JetStream accounts by id with their names, or why they are not known."""
 
 
 class SystemCollector:
@@ -82,27 +94,44 @@ class _Pass:
         self._page = page
         self._taken = taken
         self._ids: dict[str, str] = {}
+        self._discovery: Question | None = None
+        self._accounts: asyncio.Task[Accounts] | None = None
         self._deadline = asyncio.get_running_loop().time() + timeout
 
     async def run(self, interval: float) -> Snapshot:
         await self._discover()
-        needs = self._taken.needs
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                jsz = tasks.create_task(self._jsz(0)) if needs & {Endpoint.JSZ, Endpoint.RAFTZ} else None
-                for endpoint in needs & {Endpoint.VARZ, Endpoint.ROUTEZ}:
-                    tasks.create_task(self._plain(endpoint, self._ids))
-                if Endpoint.HEALTHZ in needs:
-                    tasks.create_task(self._healthz())
-                if Endpoint.RAFTZ in needs and jsz is not None:
-                    tasks.create_task(self._raftz(jsz))
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-        for round_ in range(1, self._taken.rounds if Endpoint.JSZ in needs else 1):
+        await self._round(0)
+        if self._discovery is not None and Endpoint.STATSZ in self._taken.needs:
+            # Discovery's own answers are STATSZ answers.
+            self._taken.add(self._samples(Endpoint.STATSZ, self._discovery, self._ids))
+        for round_ in range(1, self._taken.rounds if self._taken.needs & TRENDS else 1):
             await self._clock.sleep(interval)
             self._deadline = asyncio.get_running_loop().time() + self._timeout
-            await self._jsz(round_)
+            await self._round(round_)
         return self._finish()
+
+    async def _round(self, round_: int) -> None:
+        """Ask everything that belongs to this round at once. The accounts that the first round found serve the later ones."""
+        needs = self._taken.needs if round_ == 0 else self._taken.needs & TRENDS
+        plain = needs & _PLAIN - ({Endpoint.STATSZ} if round_ == 0 else set())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                # JSZ is asked first: it is the longest answer, and the first RAFTZ waits for its accounts.
+                if Endpoint.JSZ in needs or (Endpoint.RAFTZ in needs and self._accounts is None):
+                    jsz = tasks.create_task(self._jsz(round_))
+                    self._accounts = self._accounts or jsz
+                for endpoint in plain:
+                    tasks.create_task(self._plain(endpoint, self._ids, round_))
+                if Endpoint.HEALTHZ in needs:
+                    tasks.create_task(self._healthz())
+                if Endpoint.CONNZ in needs:
+                    tasks.create_task(self._pages(Endpoint.CONNZ, round_))
+                if Endpoint.IPQUEUESZ in needs:
+                    tasks.create_task(self._ipqueuesz(round_))
+                if Endpoint.RAFTZ in needs and self._accounts is not None:
+                    tasks.create_task(self._raftz(self._accounts, round_))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
 
     async def _discover(self) -> None:
         async with self._scatter.asking("$SYS.REQ.SERVER.PING", {}) as question:
@@ -122,6 +151,7 @@ class _Pass:
             raise Unreachable("No server answers $SYS.REQ.SERVER.PING: the `system` user is not in the system account.")
         if not question.answers:
             raise Unreachable(f"No server answered $SYS.REQ.SERVER.PING within {self._timeout * SILENCE_SHARE:g} s.")
+        self._discovery = question
         self._ids = {name: answer.identity.id for name, answer in question.answers.items()}
         self._taken.named |= self._linked(question)
 
@@ -139,9 +169,11 @@ class _Pass:
         """Seconds left of the pass, never less than a quarter of the time-out."""
         return max(self._deadline - asyncio.get_running_loop().time(), self._timeout / 4)
 
-    async def _plain(self, endpoint: Endpoint, wanted: Mapping[str, str], *, ask_all: bool = True) -> None:
+    async def _plain(
+        self, endpoint: Endpoint, wanted: Mapping[str, str], round_: int = 0, *, ask_all: bool = True
+    ) -> None:
         question = await self._scatter.collect(endpoint, OPTIONS[endpoint], wanted, self._patience(), ask_all=ask_all)
-        self._taken.add(self._samples(endpoint, question, wanted))
+        self._taken.add(self._samples(endpoint, question, wanted, round_))
 
     def _samples(
         self, endpoint: Endpoint, question: Question, wanted: Collection[str], round_: int = 0
@@ -155,11 +187,11 @@ class _Pass:
         silent = [name for name in wanted if name not in question.answers]
         return samples + [Sample(name, endpoint, now, unknown=question.why_not(name), round=round_) for name in silent]
 
-    def _too_old(self, servers: Sequence[str], endpoint: Endpoint, why: str) -> None:
+    def _too_old(self, servers: Sequence[str], endpoint: Endpoint, why: str, round_: int = 0) -> None:
         for name in servers:
             version = self._scatter.identities[name].version
             unknown = Unknown(reason=UnknownReason.NOT_IN_VERSION, detail=f"{name} runs {version}: {why}")
-            self._taken.add([Sample(name, endpoint, self._clock.now(), unknown=unknown)])
+            self._taken.add([Sample(name, endpoint, self._clock.now(), unknown=unknown, round=round_)])
 
     def _older_than(self, version: tuple[int, int, int]) -> list[str]:
         return [name for name in self._ids if version_of(self._scatter.identities[name].version) < version]
@@ -171,20 +203,34 @@ class _Pass:
         if wanted:
             await self._plain(Endpoint.HEALTHZ, wanted, ask_all=not unsafe)
 
-    async def _jsz(self, round_: int) -> dict[str, str] | Unknown:
-        """Read all pages of JSZ and return the JetStream accounts by id, or why they are not known."""
+    async def _ipqueuesz(self, round_: int) -> None:
+        old = self._older_than(IPQUEUESZ_OVER_SYS)
+        self._too_old(old, Endpoint.IPQUEUESZ, "IPQUEUESZ exists over the system account from 2.10.26", round_)
+        wanted = {name: id_ for name, id_ in self._ids.items() if name not in old}
+        if wanted:
+            await self._plain(Endpoint.IPQUEUESZ, wanted, round_)
+
+    async def _jsz(self, round_: int) -> Accounts:
+        """Read JSZ and return the JetStream accounts it names."""
+        merged = await self._pages(Endpoint.JSZ, round_)
+        if isinstance(merged, Unknown):
+            return merged
+        return {id_: name for data in merged.values() for id_, name in accounts_in(data).items()}
+
+    async def _pages(self, endpoint: Endpoint, round_: int) -> dict[str, JsonObject] | Unknown:
+        """Read all pages of every server; return them merged, by server, or why there are none."""
+        paged = PAGED[endpoint]
         pages: dict[str, list[JsonObject]] = {}
         asked: Mapping[str, str] = self._ids
         first: Question | None = None
         failed: dict[str, Unknown] = {}
         while asked:
-            options = OPTIONS[Endpoint.JSZ] | {
-                "limit": self._page,
-                "offset": self._page * max(map(len, pages.values()), default=0),
-            }
-            question = await self._scatter.collect(
-                Endpoint.JSZ, options, asked, self._patience(), ask_all=first is None
-            )
+            read = max(map(len, pages.values()), default=0)
+            if read == MAX_PAGES:
+                self._taken.unknown.extend(cut_off(n, endpoint, paged, read * self._page) for n in sorted(asked))
+                break
+            options = OPTIONS[endpoint] | {"limit": self._page, "offset": self._page * read}
+            question = await self._scatter.collect(endpoint, options, asked, self._patience(), ask_all=first is None)
             first = first or question
             for name in asked if first is not question else {**self._ids, **dict.fromkeys(question.answers, "")}:
                 answer = question.answers.get(name)
@@ -192,34 +238,34 @@ class _Pass:
                     pages.setdefault(name, []).append(answer.data)
                 else:
                     failed[name] = (answer.problem if answer else None) or question.why_not(name)
-            asked = {n: self._ids[n] for n in asked if n not in failed and page_is_full(pages[n][-1], self._page)}
+            asked = {
+                n: self._ids[n] for n in asked if n not in failed and page_is_full(pages[n][-1], paged, self._page)
+            }
         now = self._clock.now()
-        merged = {name: merge_pages(found) for name, found in pages.items() if name not in failed}
-        if Endpoint.JSZ in self._taken.needs:
+        merged = {name: merge_pages(found, paged) for name, found in pages.items() if name not in failed}
+        if endpoint in self._taken.needs:
             # All pages of a server count as taken when its first one was.
             at: dict[str, datetime] = {n: a.taken_at for n, a in first.answers.items()} if first else {}
-            self._taken.add(
-                Sample(n, Endpoint.JSZ, at.get(n, now), data=data, round=round_) for n, data in merged.items()
-            )
-            self._taken.add(Sample(n, Endpoint.JSZ, now, unknown=why, round=round_) for n, why in failed.items())
+            self._taken.add(Sample(n, endpoint, at.get(n, now), data=data, round=round_) for n, data in merged.items())
+            self._taken.add(Sample(n, endpoint, now, unknown=why, round=round_) for n, why in failed.items())
         if not merged and failed:
             return next(iter(failed.values()))
-        return {id_: name for data in merged.values() for id_, name in accounts_in(data).items()}
+        return merged
 
-    async def _raftz(self, jsz: asyncio.Task[dict[str, str] | Unknown]) -> None:
+    async def _raftz(self, accounts: asyncio.Task[Accounts], round_: int) -> None:
         """Read RAFTZ of the system account and of every JetStream account. A server's answer counts only if it is complete: an account that is
         missing from it would look like an account without Raft groups.
         """
         old = self._older_than(RAFTZ_OVER_SYS)
-        self._too_old(old, Endpoint.RAFTZ, "RAFTZ exists over the system account from 2.10.26")
+        self._too_old(old, Endpoint.RAFTZ, "RAFTZ exists over the system account from 2.10.26", round_)
         wanted = {name: id_ for name, id_ in self._ids.items() if name not in old}
         if not wanted:
             return
         base = await self._scatter.collect(Endpoint.RAFTZ, {}, wanted, self._patience())
-        names = await jsz
+        names = await accounts
         if isinstance(names, Unknown):
             why = Unknown(reason=names.reason, detail=f"the accounts to ask for are not known: {names.detail}")
-            self._taken.add(Sample(n, Endpoint.RAFTZ, self._clock.now(), unknown=why) for n in wanted)
+            self._taken.add(Sample(n, Endpoint.RAFTZ, self._clock.now(), unknown=why, round=round_) for n in wanted)
             return
         gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
 
@@ -230,20 +276,20 @@ class _Pass:
                 )
 
         per_account = dict(await asyncio.gather(*(ask(account) for account in names))) if base.answers else {}
-        self._taken.add(self._raftz_sample(name, base, per_account, names) for name in wanted)
+        self._taken.add(self._raftz_sample(name, base, per_account, names, round_) for name in wanted)
 
     def _raftz_sample(
-        self, server: str, base: Question, per_account: Mapping[str, Question], names: Mapping[str, str]
+        self, server: str, base: Question, per_account: Mapping[str, Question], names: Mapping[str, str], round_: int
     ) -> Sample:
         data: dict[str, JsonObject] = {}
         for account, question in (("", base), *per_account.items()):
             answer = question.answers.get(server)
             if answer is None or answer.data is None:
                 why = (answer.problem if answer else None) or question.why_not(server)
-                return Sample(server, Endpoint.RAFTZ, self._clock.now(), unknown=why)
+                return Sample(server, Endpoint.RAFTZ, self._clock.now(), unknown=why, round=round_)
             data[account] = answer.data
         merged = merge_raftz(data.pop(""), data, names)
-        return Sample(server, Endpoint.RAFTZ, base.answers[server].taken_at, data=merged)
+        return Sample(server, Endpoint.RAFTZ, base.answers[server].taken_at, data=merged, round=round_)
 
     def _finish(self) -> Snapshot:
         taken = self._taken

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Final
+from dataclasses import replace
 
+from bot.adapters.nats.api import read
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.context import read_context
-from bot.adapters.nats.login import login_of, login_of_context
+from bot.adapters.nats.login import Login, login_of, login_of_context
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.adapters.nats.readers import NatsReaders
 from bot.adapters.nats.writers import NatsWriters
-from bot.errors import SettingsError
+from bot.errors import SettingsError, Unreachable, Unreadable
+from bot.model import part
 from bot.ports import Clock
-from bot.settings import ClusterSettings, NatsSettings
-
-DEFAULT_TIMEOUT: Final[float] = NatsSettings.model_fields["timeout_seconds"].default
-"""Seconds a request waits where no settings file says otherwise."""
+from bot.settings import ClusterSettings
+from bot.settings.target import INBOX, Target
 
 
 async def connect_cluster(
@@ -50,12 +50,56 @@ async def connect_cluster(
     )
 
 
-async def connect_context(
-    name: str, clock: Clock, *, timeout_seconds: float = DEFAULT_TIMEOUT, environ: Mapping[str, str] | None = None
-) -> NatsReaders:
-    """Return readers that use a context of the `nats` command as their system user. Raises `SettingsError`."""
-    context = read_context(name, os.environ if environ is None else environ)
-    if not context.servers:
-        raise SettingsError(f"The nats context {name!r} has no url, so there is no server to ask.")
-    system = Connection(context.servers, login_of_context(context), f"nats context {name}", timeout_seconds)
-    return NatsReaders(name, clock, timeout_seconds, system, {}, None)
+async def connect_target(target: Target, clock: Clock, environ: Mapping[str, str] | None = None) -> NatsReaders:
+    """Return readers for a cluster named on the command line. Raises `SettingsError` for a context that can't be used.
+
+    One user is all there is: it is asked as a user of the system account first, and as one of its own account where it is none.
+    """
+    monitoring = (
+        MonitoringCollector(target.name, target.monitoring, clock, target.timeout) if target.monitoring else None
+    )
+    if not target.servers and not target.context:
+        return NatsReaders(target.name, clock, target.timeout, None, {}, monitoring)
+    login = _login(target, os.environ if environ is None else environ)
+    servers = target.servers or login.servers
+    if not servers:
+        raise SettingsError(f"The nats context {target.context!r} has no url, so there is no server to ask.")
+    connection = Connection(servers, login, "user", target.timeout)
+    accounts = await _own_account(connection, login)
+    return NatsReaders(target.name, clock, target.timeout, connection, accounts, monitoring)
+
+
+def _login(target: Target, environ: Mapping[str, str]) -> Login:
+    """Return the context's login, with what the command line says in place of what the context says."""
+    base = Login(inbox_prefix=INBOX)
+    if target.context:
+        base = login_of_context(read_context(target.context, environ), target.inbox_prefix)
+    login = replace(
+        base,
+        inbox_prefix=target.inbox_prefix or base.inbox_prefix,
+        ca_file=target.ca or base.ca_file,
+        cert_file=target.cert or base.cert_file,
+        key_file=target.key or base.key_file,
+    )
+    if not (target.user or target.creds or target.nkey):
+        return login
+    return replace(
+        login,
+        user=target.user if target.password else None,
+        password=target.password,
+        token=None if target.password else target.user,
+        creds_file=target.creds,
+        nkey_seed_file=target.nkey,
+    )
+
+
+async def _own_account(connection: Connection, login: Login) -> dict[str, Connection]:
+    """Return the connection under its account's name, or its user's where it may not ask; nothing where there is no connection."""
+    try:
+        answer = await read(connection, "$SYS.REQ.USER.INFO")
+    except Unreachable:
+        return {}
+    except Unreadable:
+        answer = None
+    account = part(answer or {}, "data").get("account")
+    return {account if isinstance(account, str) and account else f"account of {login}": connection}

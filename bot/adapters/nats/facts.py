@@ -6,10 +6,11 @@ Field presence decides how to parse; the version only decides what may be asked 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from bot.model import Endpoint, JsonObject, ServerIdentity, part, parts
+from bot.model import Endpoint, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
 
 Version = tuple[int, int, int]
 
@@ -20,8 +21,14 @@ RAFTZ_OVER_SYS: Final[Version] = (2, 10, 26)
 RAFTZ_OVER_HTTP: Final[Version] = (2, 10, 17)
 """First versions with RAFTZ (reference/nats.md 3.1)."""
 
+IPQUEUESZ_OVER_SYS: Final[Version] = (2, 10, 26)
+"""First version with IPQUEUESZ over the system account (reference/nats.md 3.1); over HTTP it is older, and 404 where it is not."""
+
 PAGE: Final = 1024
-"""Accounts per JSZ answer: the server's own default. `offset` and `limit` page accounts, not streams (drills.md 6)."""
+"""Items per page: the server's own default (`DefaultConnListSize` for CONNZ, also JSZ's)."""
+
+MAX_PAGES: Final = 64
+"""Pages read of one server's answer: 65,536 connections, the most that a server accepts unless `max_connections` is raised."""
 
 OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
     Endpoint.VARZ: {},
@@ -29,8 +36,30 @@ OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
     Endpoint.HEALTHZ: {"details": True},
     Endpoint.ROUTEZ: {},
     Endpoint.RAFTZ: {},
+    Endpoint.STATSZ: {},
+    Endpoint.CONNZ: {"sort": "cid", "auth": True},
+    Endpoint.ACCOUNTZ: {},
+    Endpoint.GATEWAYZ: {},
+    Endpoint.LEAFZ: {},
+    Endpoint.IPQUEUESZ: {"all": True},
 }
 """Bodies of the `$SYS` requests; `consumer` is singular there and plural over HTTP (reference/nats.md 3.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paged:
+    """An answer that comes in pages: the list that `offset` and `limit` count, the fields that tell its items apart, and the one that counts them."""
+
+    items: str
+    keys: tuple[str, ...]
+    count: str | None = None
+
+
+PAGED: Final[Mapping[Endpoint, Paged]] = {
+    # JSZ pages accounts, not streams (drills.md 6).
+    Endpoint.JSZ: Paged("account_details", ("id", "name")),
+    Endpoint.CONNZ: Paged("connections", ("cid",), "num_connections"),
+}
 
 _UNNAMED_PEER: Final = "Server name unknown"
 """What a server writes for a peer whose name it never learned."""
@@ -90,28 +119,34 @@ def named_in_routez(routez: JsonObject) -> frozenset[str]:
 
 def accounts_in(jsz: JsonObject) -> dict[str, str]:
     """Return the JetStream accounts of a JSZ answer by id; with operator mode the id is a public key, otherwise the name."""
-    details: Iterable[JsonObject] = jsz.get("account_details") or []
     return {
         str(a.get("id") or a.get("name")): str(a.get("name") or a.get("id"))
-        for a in details
+        for a in parts(jsz, "account_details")
         if a.get("id") or a.get("name")
     }
 
 
-def page_is_full(jsz: JsonObject, limit: int) -> bool:
-    """Tell whether more accounts may follow."""
-    return len(jsz.get("account_details") or []) >= limit
+def page_is_full(page: JsonObject, paged: Paged, limit: int) -> bool:
+    """Tell whether more items may follow."""
+    return len(parts(page, paged.items)) >= limit
 
 
-def merge_pages(pages: Sequence[JsonObject]) -> JsonObject:
-    """Return the first page with the accounts of all; an account that two pages hold counts once, as last read."""
+def merge_pages(pages: Sequence[JsonObject], paged: Paged) -> JsonObject:
+    """Return the first page with the items of all; an item that two pages hold counts once, as last read."""
     if len(pages) == 1:
         return pages[0]
-    accounts: dict[str, JsonObject] = {}
+    items: dict[str, JsonObject] = {}
     for page in pages:
-        for account in parts(page, "account_details"):
-            accounts[str(account.get("id") or account.get("name"))] = account
-    return {**pages[0], "account_details": list(accounts.values())}
+        for item in parts(page, paged.items):
+            items[str(next((item[key] for key in paged.keys if item.get(key)), None))] = item
+    merged: JsonObject = {**pages[0], paged.items: list(items.values())}
+    return merged | {paged.count: len(items)} if paged.count else merged
+
+
+def cut_off(server: str, endpoint: Endpoint, paged: Paged, read: int) -> Unknown:
+    """Return the note that a server has more items than are read."""
+    detail = f"{server} has more {paged.items} in {endpoint} than the {read} that were read"
+    return Unknown(reason=UnknownReason.UNREADABLE, detail=detail)
 
 
 def merge_raftz(base: JsonObject, per_account: Mapping[str, JsonObject], names: Mapping[str, str]) -> JsonObject:

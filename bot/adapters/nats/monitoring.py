@@ -17,9 +17,12 @@ from bot.adapters.nats.api import parsed
 from bot.adapters.nats.assemble import Taken
 from bot.adapters.nats.facts import (
     HEALTHZ_ONLY_READS,
+    MAX_PAGES,
     PAGE,
+    PAGED,
     RAFTZ_OVER_HTTP,
     accounts_in,
+    cut_off,
     identity_of_varz,
     merge_pages,
     merge_raftz,
@@ -27,7 +30,7 @@ from bot.adapters.nats.facts import (
     version_of,
 )
 from bot.errors import Unreachable
-from bot.model import Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
+from bot.model import TRENDS, Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
 from bot.ports import Clock
 
 VIA: Final = "monitoring"
@@ -35,10 +38,27 @@ VIA: Final = "monitoring"
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes of one answer: 8 MB hold 5000 replicated consumers (drills.md 6)."""
 
-JSZ_QUERY: Final[Mapping[str, str]] = {"accounts": "1", "streams": "1", "consumers": "1", "config": "1", "raft": "1"}
+QUERIES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
+    Endpoint.VARZ: {},
+    Endpoint.JSZ: {"accounts": "1", "streams": "1", "consumers": "1", "config": "1", "raft": "1"},
+    Endpoint.HEALTHZ: {"details": "1"},
+    Endpoint.ROUTEZ: {},
+    Endpoint.CONNZ: {"sort": "cid", "auth": "1"},
+    Endpoint.ACCOUNTZ: {},
+    Endpoint.GATEWAYZ: {},
+    Endpoint.LEAFZ: {},
+    Endpoint.IPQUEUESZ: {"all": "1"},
+}
+"""Parameters of the endpoints that are one request, or pages of one. STATSZ is not there over HTTP."""
+
+_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ)
+"""Endpoints that are read whole, whatever the version; VARZ is read by discovery."""
 
 ACCOUNTS_AT_ONCE: Final = 4
 """RAFTZ requests under way at once per server, one per account."""
+
+Accounts = dict[str, str] | Unknown
+"""JetStream accounts by id with their names, or why they are not known."""
 
 _HEALTH_CODES: Final = frozenset({200, 400, 404, 500, 503})
 """HEALTHZ answers in JSON with all of these (reference/nats.md 1.0)."""
@@ -78,10 +98,10 @@ class MonitoringCollector:
         """Take one snapshot. Raises `Unreachable` where no address answered."""
         taken = Taken(self._cluster, VIA, self._clock.now(), needs, rounds)
         servers = await self._discover(taken)
-        await asyncio.gather(*(self._server(taken, server) for server in servers))
-        for round_ in range(1, rounds if Endpoint.JSZ in needs else 1):
+        accounts = await asyncio.gather(*(self._server(taken, server) for server in servers))
+        for round_ in range(1, rounds if needs & TRENDS else 1):
             await self._clock.sleep(interval)
-            await asyncio.gather(*(self._jsz(taken, server, round_) for server in servers))
+            await asyncio.gather(*(self._again(taken, s, a, round_) for s, a in zip(servers, accounts, strict=True)))
         detail = "no monitoring address of this server answered; configure one per server"
         return taken.snapshot(Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=detail))
 
@@ -110,35 +130,70 @@ class MonitoringCollector:
             taken.add(Sample(s.name, Endpoint.VARZ, self._clock.now(), data=s.varz) for s in servers.values())
         return list(servers.values())
 
-    async def _server(self, taken: Taken, server: _Server) -> None:
-        jobs = [self._jsz_and_raftz(taken, server)] if taken.needs & {Endpoint.JSZ, Endpoint.RAFTZ} else []
-        if Endpoint.ROUTEZ in taken.needs:
-            jobs.append(self._plain(taken, server, Endpoint.ROUTEZ, {}))
-        if Endpoint.HEALTHZ in taken.needs:
+    async def _server(self, taken: Taken, server: _Server) -> Accounts:
+        """Take the first round of one server and return its JetStream accounts."""
+        needs = taken.needs
+        jobs = [self._plain(taken, server, endpoint, 0) for endpoint in _PLAIN if endpoint in needs]
+        if Endpoint.HEALTHZ in needs:
             jobs.append(self._healthz(taken, server))
+        if Endpoint.STATSZ in needs:
+            self._no_statsz(taken, server)
+        if Endpoint.CONNZ in needs:
+            jobs.append(self._paged(taken, server, Endpoint.CONNZ, 0))
+        async with asyncio.TaskGroup() as tasks:
+            accounts = tasks.create_task(self._jsz_and_raftz(taken, server))
+            for job in jobs:
+                tasks.create_task(job)
+        return accounts.result()
+
+    async def _again(self, taken: Taken, server: _Server, accounts: Accounts, round_: int) -> None:
+        """Take a later round of what moves. The accounts that the first round found serve again."""
+        needs = taken.needs & TRENDS
+        jobs = [self._plain(taken, server, e, round_) for e in (Endpoint.VARZ, *_PLAIN) if e in needs]
+        if Endpoint.JSZ in needs:
+            jobs.append(self._paged(taken, server, Endpoint.JSZ, round_))
+        if Endpoint.RAFTZ in needs:
+            jobs.append(self._raftz(taken, server, accounts, round_))
         await asyncio.gather(*jobs)
 
-    async def _plain(self, taken: Taken, server: _Server, endpoint: Endpoint, query: Mapping[str, str]) -> None:
+    async def _plain(self, taken: Taken, server: _Server, endpoint: Endpoint, round_: int = 0) -> None:
         try:
-            data = self._own(server, await self._fetch(server.url, f"/{endpoint.lower()}", query))
-            taken.add([Sample(server.name, endpoint, self._clock.now(), data=data)])
+            data = self._own(server, await self._fetch(server.url, f"/{endpoint.lower()}", QUERIES[endpoint]))
+            taken.add([Sample(server.name, endpoint, self._clock.now(), data=data, round=round_)])
         except _NoFact as no:
-            taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown)])
+            taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown, round=round_)])
 
     async def _healthz(self, taken: Taken, server: _Server) -> None:
         if version_of(server.identity.version) < HEALTHZ_ONLY_READS:
             why = f"{server.name} runs {server.identity.version}: its full health check can restart Raft nodes, so it is not called"
             self._not_in_version(taken, server, Endpoint.HEALTHZ, why)
         else:
-            await self._plain(taken, server, Endpoint.HEALTHZ, {"details": "1"})
+            await self._plain(taken, server, Endpoint.HEALTHZ)
 
-    async def _jsz_and_raftz(self, taken: Taken, server: _Server) -> None:
-        jsz = await self._jsz(taken, server, 0)
-        if Endpoint.RAFTZ not in taken.needs:
-            return
+    def _no_statsz(self, taken: Taken, server: _Server) -> None:
+        unknown = Unknown(
+            reason=UnknownReason.NOT_CONFIGURED, detail="STATSZ needs a system user: it is not there over HTTP"
+        )
+        taken.add(
+            Sample(server.name, Endpoint.STATSZ, self._clock.now(), unknown=unknown, round=round_)
+            for round_ in taken.rounds_of(Endpoint.STATSZ)
+        )
+
+    async def _jsz_and_raftz(self, taken: Taken, server: _Server) -> Accounts:
+        if not taken.needs & {Endpoint.JSZ, Endpoint.RAFTZ}:
+            return {}
+        sample = await self._pages(taken, server, Endpoint.JSZ, 0)
+        if Endpoint.JSZ in taken.needs:
+            taken.add([sample])
+        accounts = sample.unknown or accounts_in(sample.data or {})
+        if Endpoint.RAFTZ in taken.needs:
+            await self._raftz(taken, server, accounts, 0)
+        return accounts
+
+    async def _raftz(self, taken: Taken, server: _Server, accounts: Accounts, round_: int) -> None:
         if version_of(server.identity.version) < RAFTZ_OVER_HTTP:
             why = f"{server.name} runs {server.identity.version}: RAFTZ exists over HTTP from 2.10.17"
-            self._not_in_version(taken, server, Endpoint.RAFTZ, why)
+            self._not_in_version(taken, server, Endpoint.RAFTZ, why, round_)
             return
         gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
 
@@ -147,37 +202,35 @@ class MonitoringCollector:
                 return await self._fetch(server.url, "/raftz", {"acc": account})
 
         try:
-            if isinstance(jsz, Unknown):
-                raise _NoFact(jsz.reason, f"the accounts to ask for are not known: {jsz.detail}")
-            names = accounts_in(jsz)
+            if isinstance(accounts, Unknown):
+                raise _NoFact(accounts.reason, f"the accounts to ask for are not known: {accounts.detail}")
             base = await self._fetch(server.url, "/raftz")
-            groups = dict(zip(names, await asyncio.gather(*(ask(account) for account in names)), strict=True))
-            data = merge_raftz(base, groups, names)
-            taken.add([Sample(server.name, Endpoint.RAFTZ, self._clock.now(), data=data)])
+            groups = dict(zip(accounts, await asyncio.gather(*(ask(account) for account in accounts)), strict=True))
+            data = merge_raftz(base, groups, accounts)
+            taken.add([Sample(server.name, Endpoint.RAFTZ, self._clock.now(), data=data, round=round_)])
         except _NoFact as no:
-            taken.add([Sample(server.name, Endpoint.RAFTZ, self._clock.now(), unknown=no.unknown)])
+            taken.add([Sample(server.name, Endpoint.RAFTZ, self._clock.now(), unknown=no.unknown, round=round_)])
 
-    async def _jsz(self, taken: Taken, server: _Server, round_: int) -> JsonObject | Unknown:
+    async def _paged(self, taken: Taken, server: _Server, endpoint: Endpoint, round_: int) -> None:
+        taken.add([await self._pages(taken, server, endpoint, round_)])
+
+    async def _pages(self, taken: Taken, server: _Server, endpoint: Endpoint, round_: int) -> Sample:
+        paged = PAGED[endpoint]
         pages: list[JsonObject] = []
         try:
-            while not pages or page_is_full(pages[-1], self._page):
-                query = {**JSZ_QUERY, "limit": str(self._page), "offset": str(self._page * len(pages))}
-                pages.append(self._own(server, await self._fetch(server.url, "/jsz", query)))
+            while not pages or page_is_full(pages[-1], paged, self._page):
+                if len(pages) == MAX_PAGES:
+                    taken.unknown.append(cut_off(server.name, endpoint, paged, len(pages) * self._page))
+                    break
+                query = {**QUERIES[endpoint], "limit": str(self._page), "offset": str(self._page * len(pages))}
+                pages.append(self._own(server, await self._fetch(server.url, f"/{endpoint.lower()}", query)))
         except _NoFact as no:
-            self._add_jsz(taken, Sample(server.name, Endpoint.JSZ, self._clock.now(), unknown=no.unknown, round=round_))
-            return no.unknown
-        data = merge_pages(pages)
-        self._add_jsz(taken, Sample(server.name, Endpoint.JSZ, self._clock.now(), data=data, round=round_))
-        return data
+            return Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown, round=round_)
+        return Sample(server.name, endpoint, self._clock.now(), data=merge_pages(pages, paged), round=round_)
 
-    @staticmethod
-    def _add_jsz(taken: Taken, sample: Sample) -> None:
-        if Endpoint.JSZ in taken.needs:
-            taken.add([sample])
-
-    def _not_in_version(self, taken: Taken, server: _Server, endpoint: Endpoint, why: str) -> None:
+    def _not_in_version(self, taken: Taken, server: _Server, endpoint: Endpoint, why: str, round_: int = 0) -> None:
         unknown = Unknown(reason=UnknownReason.NOT_IN_VERSION, detail=why)
-        taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=unknown)])
+        taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=unknown, round=round_)])
 
     @staticmethod
     def _own(server: _Server, answer: JsonObject) -> JsonObject:

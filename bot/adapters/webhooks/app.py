@@ -1,6 +1,8 @@
 """`POST /webhooks/<source>`, `GET /healthz`, `GET /readyz`, and Slack's `POST /slack/events` where HTTP mode is used.
 
-The order of the checks is the order of trust: method and route, secret (401), encoding (415), size (413), time (408), then the words (400).
+The order of the checks is the order of trust: method and route, secret (401), encoding (415), size (413), time (408), signature (401), then the
+words (400). A signature is over the body, so its sender gets the same size and time as everybody before it can be checked; its form and its
+signed time are looked at first.
 2xx is answered only after the delivery is a durable row. Load is shed with 503, because Alertmanager never retries a 4xx
 (reference/safety.md: its webhook notifier retries only 5xx).
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
@@ -17,11 +20,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bot.adapters.webhooks.alertmanager import parse_alertmanager
-from bot.adapters.webhooks.authorization import authorized
+from bot.adapters.clock import SystemClock
+from bot.adapters.webhooks import cloudevents
+from bot.adapters.webhooks.authorization import authorized, signed
 from bot.errors import BadInput, StoreError
-from bot.flow.intake import Parser
 from bot.model import DeliveryId
+from bot.ports import Clock
 from bot.settings import SourceKind, SourceSettings, WebhookSettings
 
 log = structlog.get_logger(__name__)
@@ -31,9 +35,6 @@ READ_TIMEOUT: Final = 10.0
 RETRY_AFTER: Final = 15
 """Seconds a sender is asked to wait; Alertmanager's own backoff reaches this within its first retries."""
 SLACK_PATH: Final = "/slack/events"
-
-PARSERS: Final[Mapping[SourceKind, Parser]] = {SourceKind.ALERTMANAGER: parse_alertmanager}
-"""The parser of each kind of source."""
 
 Health = Callable[[], Awaitable[Sequence[str]]]
 """Returns one sentence per part that is not ready, none where all is well. It is shown without authentication: no secrets, no names."""
@@ -63,14 +64,16 @@ def webhook_app(
     slack_handler: Handler | None = None,
     *,
     read_timeout: float = READ_TIMEOUT,
+    clock: Clock | None = None,
 ) -> Starlette:
-    """Return the app; without `health` it is ready as soon as it answers. `slack_handler` verifies Slack's signature itself (Bolt's Starlette adapter does)."""
+    """Return the app; without `health` it is ready as soon as it answers. `slack_handler` verifies Slack's signature itself (Bolt's Starlette adapter does).
+
+    `clock` is what signed times are compared with; the machine's own unless given.
+    """
 
     def webhook(name: str, source: SourceSettings) -> Route:
-        async def receive(request: Request) -> Response:
-            return await _receive(name, source, request, settings, intake, read_timeout)
-
-        return Route(f"/webhooks/{name}", receive, methods=["POST"])
+        door = _Door(name, source, intake, clock or SystemClock(), settings.max_body_bytes, read_timeout)
+        return Route(f"/webhooks/{name}", door.receive, methods=["POST"])
 
     async def healthz(_request: Request) -> Response:
         return JSONResponse({"alive": True})
@@ -89,38 +92,74 @@ def webhook_app(
     return Starlette(routes=routes)
 
 
-async def _receive(
-    name: str, source: SourceSettings, request: Request, settings: WebhookSettings, intake: Accepts, read_timeout: float
-) -> Response:
-    try:
-        if not authorized(source, request.headers.raw):
-            raise _Rejected(
-                401,
-                "The Authorization header does not carry this source's secret.",
-                {"WWW-Authenticate": _scheme(source)},
-            )
-        body = await _text(request, settings.max_body_bytes, read_timeout)
-        delivery = await _accepted(intake, name, body)
-    except _Rejected as rejected:
-        log.warning("webhook refused", source=name, status=rejected.status, reason=rejected.sentence)
-        return JSONResponse({"error": rejected.sentence}, status_code=rejected.status, headers=rejected.headers)
-    except ClientDisconnect:
-        log.warning("webhook sender hung up before the body was complete", source=name)
-        return Response(status_code=400)
-    return JSONResponse({"delivery": delivery}, status_code=202)
+@dataclass(frozen=True)
+class _Door:
+    """The way in of one source."""
+
+    name: str
+    source: SourceSettings
+    intake: Accepts
+    clock: Clock
+    limit: int
+    read_timeout: float
+
+    async def receive(self, request: Request) -> Response:
+        try:
+            body = await self._trusted(request)
+            delivery = await self._accepted(body)
+        except _Rejected as rejected:
+            log.warning("webhook refused", source=self.name, status=rejected.status, reason=rejected.sentence)
+            return JSONResponse({"error": rejected.sentence}, status_code=rejected.status, headers=rejected.headers)
+        except ClientDisconnect:
+            log.warning("webhook sender hung up before the body was complete", source=self.name)
+            return Response(status_code=400)
+        return JSONResponse({"delivery": delivery}, status_code=202)
+
+    async def _trusted(self, request: Request) -> str:
+        """Return the body of a request that is proven to come from this source; of a CloudEvent, the event with its attributes."""
+        headers = request.headers.raw
+        if not authorized(self.source, headers, self.clock.now()):
+            raise self._stranger()
+        binary = self.source.kind is SourceKind.GENERIC and cloudevents.is_binary(headers)
+        if self.source.kind is SourceKind.GENERIC:
+            self._check_mode(request, binary=binary)
+        raw = await _read(request, self.limit, self.read_timeout)
+        if self.source.signature_name is not None and not signed(self.source, headers, raw, self.clock.now()):
+            raise self._stranger()
+        try:
+            body = raw.decode()
+            return cloudevents.structured(headers, body) if binary else body
+        except UnicodeDecodeError:
+            raise _Rejected(400, "The body is not UTF-8.") from None
+        except BadInput as error:
+            raise _Rejected(400, str(error)) from None
+
+    async def _accepted(self, body: str) -> DeliveryId:
+        try:
+            return await self.intake.accept(self.name, body)
+        except BadInput as error:
+            raise _Rejected(400, str(error)) from None
+        except StoreError as error:
+            log.warning("delivery not stored", source=self.name, reason=str(error))
+            sentence = "The delivery was not stored. Send it again."
+            raise _Rejected(503, sentence, {"Retry-After": str(RETRY_AFTER)}) from None
+
+    def _check_mode(self, request: Request, *, binary: bool) -> None:
+        if request.headers.get("content-type", "").lower().startswith(cloudevents.BATCH):
+            raise _Rejected(415, "The body is a batch of CloudEvents; send each in a request of its own.")
+        if binary and self.source.signature_name is not None:
+            raise _Rejected(415, "A signature does not cover the ce- headers; send the CloudEvent in structured mode.")
+
+    def _stranger(self) -> _Rejected:
+        scheme = _scheme(self.source)
+        if self.source.signature_name is None:
+            sentence = "The Authorization header does not carry this source's secret."
+        else:
+            sentence = "The request is not signed with this source's secret, or not recently."
+        return _Rejected(401, sentence, {"WWW-Authenticate": scheme})
 
 
-async def _accepted(intake: Accepts, name: str, body: str) -> DeliveryId:
-    try:
-        return await intake.accept(name, body)
-    except BadInput as error:
-        raise _Rejected(400, str(error)) from None
-    except StoreError as error:
-        log.warning("delivery not stored", source=name, reason=str(error))
-        raise _Rejected(503, "The delivery was not stored. Send it again.", {"Retry-After": str(RETRY_AFTER)}) from None
-
-
-async def _text(request: Request, limit: int, read_timeout: float) -> str:
+async def _read(request: Request, limit: int, read_timeout: float) -> bytes:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         raise _Rejected(415, "The body is compressed; send it as it is, without Content-Encoding.")
@@ -137,13 +176,12 @@ async def _text(request: Request, limit: int, read_timeout: float) -> str:
                     raise too_large
     except TimeoutError:
         raise _Rejected(408, f"The body did not arrive within {read_timeout:g} seconds.") from None
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        raise _Rejected(400, "The body is not UTF-8.") from None
+    return bytes(body)
 
 
 def _scheme(source: SourceSettings) -> str:
+    if source.signature_name is not None:
+        return 'HMAC-SHA256 realm="natsmedic"'
     return 'Bearer realm="natsmedic"' if source.bearer is not None else 'Basic realm="natsmedic", charset="UTF-8"'
 
 
@@ -152,7 +190,7 @@ def _slack_route(handler: Handler, limit: int, read_timeout: float) -> Route:
 
     async def receive(request: Request) -> Response:
         try:
-            body = (await _text(request, limit, read_timeout)).encode()
+            body = await _read(request, limit, read_timeout)
         except _Rejected as rejected:
             log.warning("Slack request refused", status=rejected.status, reason=rejected.sentence)
             return JSONResponse({"error": rejected.sentence}, status_code=rejected.status)

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import pytest
 
+from bot.adapters.nats import collector
 from bot.adapters.nats.collector import SystemCollector
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.errors import ReadDenied, Unreachable
-from bot.model import Endpoint, Snapshot, UnknownReason
+from bot.model import TRENDS, Endpoint, Snapshot, UnknownReason
 
 ALL = frozenset(Endpoint)
 Deliver = Callable[[str, Any], Awaitable[None]]
@@ -35,12 +36,16 @@ class Server:
     name: str
     version: str = "2.11.11"
     accounts: tuple[str, ...] = ("APP",)
+    clients: int = 1
     silent_on: frozenset[str] = frozenset()
     deaf_on: frozenset[str] = frozenset()
 
+    applied: int = 0
+    """Raft index that moves with every RAFTZ answer."""
+
     def reply(self, endpoint: str, body: dict[str, Any], peers: list[str]) -> bytes:
         header = {"name": self.name, "id": f"ID{self.name}", "ver": self.version, "cluster": "lab", "host": "h"}
-        if endpoint == "PING":
+        if endpoint in {"PING", "STATSZ"}:
             routes = [{"name": peer} for peer in peers if peer != self.name]
             return json.dumps({"server": header, "statsz": {"active_servers": len(peers), "routes": routes}}).encode()
         data: dict[str, Any] = {}
@@ -49,7 +54,16 @@ class Server:
             data = {"account_details": [{"id": f"A{name}", "name": name} for name in page]}
         elif endpoint == "RAFTZ":
             account = body.get("account")
-            data = {account: {f"S-{account}": {}}} if account else {"SYS": {"_meta_": {}}}
+            self.applied += 1
+            data = {account: {f"S-{account}": {"applied": self.applied}}} if account else {"SYS": {"_meta_": {}}}
+        elif endpoint == "CONNZ":
+            assert body["sort"] == "cid"
+            assert body["auth"] is True
+            cids = range(1, self.clients + 1)[body["offset"] : body["offset"] + body["limit"]]
+            data = {"total": self.clients, "num_connections": len(cids), "connections": [{"cid": cid} for cid in cids]}
+        elif endpoint == "IPQUEUESZ":
+            assert body == {"all": True}
+            data = {"JetStream API queue": {"pending": 0, "in_progress": 0}}
         return json.dumps({"server": header, "data": data}).encode()
 
 
@@ -68,8 +82,13 @@ class Cluster:
     async def inbox(self, deliver: Deliver) -> AsyncGenerator["Inbox"]:
         yield Inbox(self, deliver)
 
-    async def collect(self, page: int = 1024, rounds: int = 1) -> Snapshot:
-        return await SystemCollector("lab", cast("Connection", self), StoppedClock(), page).gather(ALL, rounds, 0.0)
+    async def collect(
+        self, page: int = 1024, rounds: int = 1, needs: frozenset[Endpoint] = frozenset(Endpoint)
+    ) -> Snapshot:
+        return await SystemCollector("lab", cast("Connection", self), StoppedClock(), page).gather(needs, rounds, 0.0)
+
+    def times(self, endpoint: str) -> int:
+        return sum(subject.endswith(f".{endpoint}") for subject in self.asked)
 
 
 class Inbox:
@@ -152,11 +171,12 @@ async def test_raft_groups_are_unknown_as_a_whole_where_jsz_is() -> None:
 
 
 async def test_an_old_server_gets_no_full_health_check_while_the_others_do() -> None:
-    cluster = Cluster([Server("n0", version="2.10.24"), Server("n1")])
+    cluster = Cluster([Server("n0", version="2.10.24", deaf_on=frozenset({"IPQUEUESZ"})), Server("n1")])
     snapshot = await cluster.collect()
     assert unknown(snapshot) == {
         ("n0", Endpoint.HEALTHZ): UnknownReason.NOT_IN_VERSION,
         ("n0", Endpoint.RAFTZ): UnknownReason.NOT_IN_VERSION,
+        ("n0", Endpoint.IPQUEUESZ): UnknownReason.NOT_IN_VERSION,
     }
     assert "$SYS.REQ.SERVER.PING.HEALTHZ" not in cluster.asked
     assert [s for s in cluster.asked if s.endswith("HEALTHZ")] == ["$SYS.REQ.SERVER.IDn1.HEALTHZ"]
@@ -192,3 +212,78 @@ async def test_two_servers_with_one_name_are_told() -> None:
     other.reply = lambda endpoint, body, peers: Server.reply(other, endpoint, body, peers).replace(b"IDn0", b"IDx")  # pyright: ignore[reportAttributeAccessIssue]
     snapshot = await Cluster([one, other], peers=["n0"]).collect()
     assert ["two servers call themselves n0" in u.detail for u in snapshot.unknown] == [True]
+
+
+async def test_all_pages_of_connections_are_read_and_only_from_servers_that_have_more() -> None:
+    cluster = Cluster([Server("n0", clients=5), Server("n1", clients=1)])
+    snapshot = await cluster.collect(page=2)
+    assert unknown(snapshot) == {}
+    connz = snapshot.data("n0", Endpoint.CONNZ)
+    assert connz is not None
+    assert [c["cid"] for c in connz["connections"]] == [1, 2, 3, 4, 5]
+    assert connz["num_connections"] == connz["total"] == 5
+    asked = [subject for subject in cluster.asked if subject.endswith("CONNZ")]
+    assert asked == ["$SYS.REQ.SERVER.PING.CONNZ", *["$SYS.REQ.SERVER.IDn0.CONNZ"] * 2]
+
+
+async def test_reading_ends_at_the_cap_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "MAX_PAGES", 2)
+    snapshot = await Cluster([Server("n0", clients=5), Server("n1", clients=3)]).collect(page=2)
+    assert unknown(snapshot) == {}
+    connz = snapshot.data("n0", Endpoint.CONNZ)
+    assert connz is not None
+    assert len(connz["connections"]) == 4
+    assert [u.detail for u in snapshot.unknown] == ["n0 has more connections in CONNZ than the 4 that were read"]
+
+
+async def test_connections_without_a_later_page_are_unknown_as_a_whole() -> None:
+    server = Server("n0", clients=3)
+    whole = server.reply
+    server.reply = lambda endpoint, body, peers: b"{}" if body.get("offset") else whole(endpoint, body, peers)  # pyright: ignore[reportAttributeAccessIssue]
+    snapshot = await Cluster([server]).collect(page=2, needs=frozenset({Endpoint.CONNZ}))
+    assert unknown(snapshot) == {("n0", Endpoint.CONNZ): UnknownReason.UNREADABLE}
+
+
+async def test_later_rounds_read_again_what_moves_and_nothing_else() -> None:
+    cluster = Cluster([Server("n0"), Server("n1")])
+    snapshot = await cluster.collect(rounds=3)
+    assert snapshot.rounds == 3
+    assert unknown(snapshot) == {}
+    moved = [snapshot.data("n0", Endpoint.RAFTZ, n) for n in range(3)]
+    indexes = [raftz["APP"]["S-AAPP"]["applied"] for raftz in moved if raftz]
+    assert indexes == sorted(set(indexes))
+    assert len(indexes) == 3
+    for endpoint in Endpoint:
+        assert (snapshot.data("n0", endpoint, 2) is not None) == (endpoint in TRENDS)
+    for endpoint in ALL - TRENDS:
+        assert cluster.times(endpoint) == 1
+    assert [cluster.times(e) for e in ("VARZ", "JSZ", "IPQUEUESZ")] == [3, 3, 3]
+    assert cluster.times("RAFTZ") == 3 * 2
+    # Discovery answers the first STATSZ.
+    assert cluster.times("STATSZ") == 2
+
+
+async def test_a_trend_of_raft_groups_reads_the_accounts_once() -> None:
+    cluster = Cluster([Server("n0")])
+    snapshot = await cluster.collect(rounds=3, needs=frozenset({Endpoint.RAFTZ}))
+    assert cluster.times("JSZ") == 1
+    assert snapshot.rounds == 3
+    assert snapshot.sample("n0", Endpoint.JSZ) is None
+
+
+async def test_what_a_version_lacks_is_unknown_in_every_round() -> None:
+    cluster = Cluster([Server("n0", version="2.10.25")])
+    snapshot = await cluster.collect(rounds=2)
+    assert cluster.times("IPQUEUESZ") == cluster.times("RAFTZ") == 0
+    for round_ in (0, 1):
+        for endpoint in (Endpoint.RAFTZ, Endpoint.IPQUEUESZ):
+            sample = snapshot.sample("n0", endpoint, round_)
+            assert sample is not None
+            assert sample.unknown is not None
+            assert sample.unknown.reason is UnknownReason.NOT_IN_VERSION
+
+
+async def test_what_nobody_needs_is_not_asked() -> None:
+    cluster = Cluster([Server("n0")])
+    await cluster.collect(needs=frozenset({Endpoint.LEAFZ, Endpoint.STATSZ}))
+    assert cluster.asked == ["$SYS.REQ.SERVER.PING", "$SYS.REQ.SERVER.PING.LEAFZ"]

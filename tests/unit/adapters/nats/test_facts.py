@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from bot.adapters.nats import facts
 from bot.adapters.nats.api import checked_filter, checked_name
 from bot.errors import BadInput
-from bot.model import JsonObject
+from bot.model import Endpoint, JsonObject
 
 
 @pytest.mark.parametrize(
@@ -27,16 +27,30 @@ def test_a_version_is_read_and_an_unreadable_one_counts_as_the_oldest(text: str,
 def test_pages_are_joined_and_an_account_on_two_pages_counts_once() -> None:
     one: JsonObject = {"accounts": 3, "account_details": [{"id": "A", "n": 1}, {"id": "B"}]}
     two: JsonObject = {"accounts": 3, "account_details": [{"id": "B"}, {"id": "C"}]}
-    merged = facts.merge_pages([one, two])
+    merged = facts.merge_pages([one, two], facts.PAGED[Endpoint.JSZ])
     assert [account["id"] for account in merged["account_details"]] == ["A", "B", "C"]
     assert merged["accounts"] == 3
     assert len(one["account_details"]) == 2
 
 
+def test_connections_of_all_pages_are_joined_and_counted() -> None:
+    one: JsonObject = {"total": 3, "num_connections": 2, "connections": [{"cid": 1}, {"cid": 2}]}
+    two: JsonObject = {"total": 3, "num_connections": 1, "connections": [{"cid": 2, "n": "later"}, {"cid": 3}]}
+    merged = facts.merge_pages([one, two], facts.PAGED[Endpoint.CONNZ])
+    assert merged == {
+        "total": 3,
+        "num_connections": 3,
+        "connections": [{"cid": 1}, {"cid": 2, "n": "later"}, {"cid": 3}],
+    }
+
+
 def test_a_page_is_full_exactly_at_its_limit() -> None:
-    assert facts.page_is_full({"account_details": [{}, {}]}, 2)
-    assert not facts.page_is_full({"account_details": [{}]}, 2)
-    assert not facts.page_is_full({}, 1)
+    jsz, connz = facts.PAGED[Endpoint.JSZ], facts.PAGED[Endpoint.CONNZ]
+    assert facts.page_is_full({"account_details": [{}, {}]}, jsz, 2)
+    assert not facts.page_is_full({"account_details": [{}]}, jsz, 2)
+    assert facts.page_is_full({"connections": [{}]}, connz, 1)
+    assert not facts.page_is_full({"connections": 7}, connz, 1)
+    assert not facts.page_is_full({}, jsz, 1)
 
 
 def test_raft_groups_come_by_account_name_and_an_account_without_groups_is_empty_not_absent() -> None:

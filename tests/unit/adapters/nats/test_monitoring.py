@@ -11,10 +11,11 @@ import respx
 from bot.adapters.nats import monitoring
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.errors import Unreachable
-from bot.model import Endpoint, Snapshot, UnknownReason
+from bot.model import TRENDS, Endpoint, Snapshot, UnknownReason
 
 URL = "http://n0:8222"
-ALL = frozenset(Endpoint)
+ALL = frozenset(Endpoint) - {Endpoint.STATSZ}
+"""STATSZ is not there over HTTP."""
 
 
 class StoppedClock:
@@ -39,6 +40,11 @@ def serve(router: respx.Router, version: str = "2.11.11", **changes: Any) -> Non
         "healthz": {"status": "ok"},
         "routez": {"server_id": "A", "server_name": "n0", "routes": []},
         "raftz": {"SYS": {"_meta_": {}}},
+        "connz": {"server_id": "A", "total": 0, "num_connections": 0, "connections": []},
+        "accountz": {"server_id": "A", "accounts": ["APP", "SYS"]},
+        "gatewayz": {"server_id": "A"},
+        "leafz": {"server_id": "A", "leafnodes": 0},
+        "ipqueuesz": {"JetStream API queue": {"pending": 0, "in_progress": 0}},
     }
     for name, answer in (answers | changes).items():
         response = answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
@@ -133,3 +139,78 @@ async def test_pages_are_followed_until_one_is_not_full() -> None:
     assert raftz is not None
     assert [a["id"] for a in jsz["account_details"]] == ["A0", "A1", "A2", "A3", "A4"]
     assert set(raftz) == {"SYS", "A0", "A1", "A2", "A3", "A4"}
+
+
+def connections(request: httpx.Request) -> httpx.Response:
+    assert request.url.params["sort"] == "cid"
+    assert request.url.params["auth"] == "1"
+    offset, limit = int(request.url.params["offset"]), int(request.url.params["limit"])
+    page = [{"cid": cid} for cid in range(1, 6)][offset : offset + limit]
+    return httpx.Response(200, json={"server_id": "A", "total": 5, "num_connections": len(page), "connections": page})
+
+
+async def test_all_pages_of_connections_are_read() -> None:
+    collector = MonitoringCollector("lab", [URL], StoppedClock(), 2.0, page=2)
+    with respx.mock as router:
+        serve(router, connz=httpx.Response(500))
+        router.get(url__startswith=f"{URL}/connz").mock(side_effect=connections)
+        snapshot = await collector.gather(ALL, 1, 0.0)
+    await collector.aclose()
+    connz = snapshot.data("n0", Endpoint.CONNZ)
+    assert connz is not None
+    assert [c["cid"] for c in connz["connections"]] == [1, 2, 3, 4, 5]
+    assert connz["num_connections"] == 5
+    assert snapshot.unknown == ()
+
+
+async def test_reading_ends_at_the_cap_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitoring, "MAX_PAGES", 2)
+    collector = MonitoringCollector("lab", [URL], StoppedClock(), 2.0, page=2)
+    with respx.mock(assert_all_called=False) as router:
+        serve(router)
+        router.get(url__startswith=f"{URL}/connz").mock(side_effect=connections)
+        snapshot = await collector.gather(frozenset({Endpoint.CONNZ}), 1, 0.0)
+    await collector.aclose()
+    connz = snapshot.data("n0", Endpoint.CONNZ)
+    assert connz is not None
+    assert len(connz["connections"]) == 4
+    assert [u.detail for u in snapshot.unknown] == ["n0 has more connections in CONNZ than the 4 that were read"]
+
+
+async def test_statsz_is_unknown_without_a_system_user(collector: MonitoringCollector) -> None:
+    with respx.mock(assert_all_called=False) as router:
+        serve(router)
+        snapshot = await collector.gather(frozenset({Endpoint.STATSZ, Endpoint.LEAFZ}), 2, 0.0)
+    assert reason(snapshot, Endpoint.STATSZ) is UnknownReason.NOT_CONFIGURED
+    assert reason(snapshot, Endpoint.LEAFZ) is None
+    assert snapshot.sample("n0", Endpoint.STATSZ, 1) is not None
+
+
+async def test_queues_that_a_version_does_not_show_are_not_in_the_version(collector: MonitoringCollector) -> None:
+    with respx.mock(assert_all_called=False) as router:
+        serve(router, ipqueuesz=httpx.Response(404))
+        snapshot = await collector.gather(ALL, 1, 0.0)
+    assert reason(snapshot, Endpoint.IPQUEUESZ) is UnknownReason.NOT_IN_VERSION
+
+
+async def test_later_rounds_read_again_what_moves_and_nothing_else(collector: MonitoringCollector) -> None:
+    with respx.mock as router:
+        serve(router)
+        snapshot = await collector.gather(ALL, 3, 0.0)
+        asked = [call.request.url.path for call in router.calls]
+    assert snapshot.rounds == 3
+    assert [s for s in snapshot.samples if s.unknown] == []
+    for endpoint in ALL:
+        assert (snapshot.data("n0", endpoint, 2) is not None) == (endpoint in TRENDS)
+    assert {path: asked.count(path) for path in sorted(set(asked))} == {
+        "/accountz": 1,
+        "/connz": 1,
+        "/gatewayz": 1,
+        "/healthz": 1,
+        "/ipqueuesz": 3,
+        "/jsz": 3,
+        "/leafz": 1,
+        "/raftz": 3 * 2,
+        "/routez": 1,
+        "/varz": 3,
+    }

@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from bot.adapters.webhooks import PARSERS, parse_alertmanager
+from bot.adapters.webhooks import parse_alertmanager
 from bot.errors import BadInput
 from bot.model import AlertState
-from bot.settings import SourceKind
 
 PAYLOADS = Path(__file__).parents[3] / "integration" / "payloads"
 FIRING = (PAYLOADS / "alertmanager_0.25_firing.json").read_text(encoding="utf-8")
@@ -75,7 +74,3 @@ def test_a_refusal_never_repeats_a_value_or_a_label() -> None:
     with pytest.raises(BadInput) as caught:
         parse_alertmanager(changed(lambda raw: raw["alerts"][0]["labels"].update({"<!channel>": 5})))
     assert "channel" not in str(caught.value)
-
-
-def test_every_kind_of_source_has_a_parser() -> None:
-    assert set(PARSERS) == set(SourceKind)

@@ -1,0 +1,199 @@
+"""`natsmedic diagnose`: the diagnosis of a thread, in the terminal and without Slack or a database. Reads only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.console import Console
+
+from bot.cli import draw, where
+from bot.cli.report import EXIT_CODES, as_json, as_markdown, as_prometheus, print_table
+from bot.cli.session import ConfigFile, run
+from bot.errors import BadInput, Unreadable
+from bot.flow.examination import Report
+from bot.model import Focus, Snapshot
+from bot.registry import Registry
+from bot.runbook import Runbook, Thresholds
+from bot.settings.clusters import NATS_TIMEOUT
+
+if TYPE_CHECKING:
+    from bot.ports import Readers
+
+MOST_ARCHIVE: Final = 512 * 2**20
+"""Bytes of an archive file; unpacked sizes have limits of their own."""
+
+
+class ReportFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    PROMETHEUS = "prometheus"
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        text = resources.files("bot.cli").joinpath("diagnose.schema.json").read_text(encoding="utf-8")
+        typer.echo(text, nl=False)
+        raise typer.Exit
+
+
+def diagnose(
+    context: typer.Context,
+    server: where.Server = None,
+    user: where.User = None,
+    password: where.Password = None,
+    creds: where.Creds = None,
+    nkey: where.Nkey = None,
+    tlsca: where.Ca = None,
+    tlscert: where.Cert = None,
+    tlskey: where.Key = None,
+    inbox_prefix: where.InboxPrefix = None,
+    nats_context: where.Context = None,
+    monitoring: where.MonitoringUrls = None,
+    timeout: where.Timeout = NATS_TIMEOUT,
+    cluster: where.Cluster = None,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", metavar="FILE", help="Judge what `natsmedic gather` wrote.")
+    ] = None,
+    runbook: where.Runbooks = None,
+    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Look at this account.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Look at this stream.")] = None,
+    consumer: Annotated[str | None, typer.Option("--consumer", metavar="NAME", help="Look at this consumer.")] = None,
+    format_: Annotated[ReportFormat, typer.Option("--format", help="How to show the report.")] = ReportFormat.TABLE,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=1, metavar="SECONDS", help="Again and again, until Ctrl-C.")
+    ] = None,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", is_eager=True, callback=_print_schema, help="Print the JSON Schema of --format json."),
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Examine a cluster and say what is wrong. Exit code 0: healthy, 1: warning, 2: critical, 3: could not tell."""
+    del schema  # its callback has printed and ended
+    from bot.bootstrap import registry
+
+    found = registry()
+    chosen = where.runbooks_of(found, runbook)
+    focus = Focus(account=account, stream=stream, consumer=consumer)
+    if archive is not None:
+        if watch or cluster:
+            raise BadInput("--archive is a moment of the past: it goes neither with --watch nor with --cluster.")
+        where.refuse_login(context, "--archive")
+        thresholds = where.thresholds_of(context, config, found)
+        report = _judged(_read(archive), chosen, thresholds, focus, found)
+        _show(report, format_, watching=False)
+        raise typer.Exit(EXIT_CODES[report.verdict.severity])
+    place = where.place_of(
+        context,
+        config,
+        cluster,
+        found,
+        lambda: where.target_of(
+            server=server,
+            user=user,
+            password=password,
+            creds=creds,
+            nkey=nkey,
+            tlsca=tlsca,
+            tlscert=tlscert,
+            tlskey=tlskey,
+            inbox_prefix=inbox_prefix,
+            nats_context=nats_context,
+            monitoring=monitoring,
+            timeout=timeout,
+        ),
+    )
+    raise typer.Exit(run(_live(place, chosen, focus, found, format_, watch)))
+
+
+async def _live(
+    place: where.Where,
+    chosen: Sequence[Runbook],
+    focus: Focus,
+    found: Registry,
+    format_: ReportFormat,
+    watch: float | None,
+) -> int:
+    """Return the exit code of the last pass."""
+    from bot.bootstrap import open_readers
+
+    code = where.COULD_NOT_TELL
+    try:
+        async with open_readers(place.cluster) as readers:
+            while True:
+                try:
+                    report = await _pass(readers, place, chosen, focus, found)
+                except Unreadable as error:
+                    if watch is None:
+                        raise
+                    where.say(error)
+                    code = where.COULD_NOT_TELL
+                else:
+                    _show(report, format_, watching=watch is not None)
+                    code = EXIT_CODES[report.verdict.severity]
+                if watch is None:
+                    return code
+                await asyncio.sleep(watch)
+    except asyncio.CancelledError:  # Ctrl-C ends the watch as its last verdict says
+        if watch is None:
+            raise
+        return code
+
+
+async def _pass(
+    readers: Readers, place: where.Where, chosen: Sequence[Runbook], focus: Focus, found: Registry
+) -> Report:
+    from bot.bootstrap import gather
+
+    with where.progress(f"Reading cluster {place.name}"):
+        snapshot = await gather(readers, chosen, place.thresholds)
+    checks = sum(len(runbook.checks) for runbook in chosen)
+    with where.progress(f"Judging {len(snapshot.servers)} servers by {checks} checks"):
+        return await asyncio.to_thread(_judged, snapshot, chosen, place.thresholds, focus, found)
+
+
+def _judged(
+    snapshot: Snapshot,
+    chosen: Sequence[Runbook],
+    thresholds: Mapping[str, Thresholds],
+    focus: Focus,
+    found: Registry,
+) -> Report:
+    from bot.bootstrap import report_on
+
+    return report_on(snapshot, chosen, thresholds, focus, found)
+
+
+def _read(archive: Path) -> Snapshot:
+    from bot.bootstrap import snapshot_of_archive
+
+    try:
+        with archive.open("rb") as file:
+            raw = file.read(MOST_ARCHIVE + 1)
+    except OSError as error:
+        raise BadInput(f"{archive} cannot be read: {error.strerror}.") from None
+    if len(raw) > MOST_ARCHIVE:
+        raise BadInput(f"{archive} is larger than the {MOST_ARCHIVE} bytes that are read.")
+    return snapshot_of_archive(raw)
+
+
+def _show(report: Report, format_: ReportFormat, *, watching: bool) -> None:
+    match format_:
+        case ReportFormat.TABLE:
+            console: Console = draw.console()
+            if watching and console.is_terminal:
+                console.clear()
+            print_table(report, console)
+        case ReportFormat.JSON:
+            typer.echo(as_json(report, one_line=watching))
+        case ReportFormat.MARKDOWN:
+            typer.echo(as_markdown(report))
+        case ReportFormat.PROMETHEUS:
+            typer.echo(as_prometheus(report))

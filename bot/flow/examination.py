@@ -1,0 +1,238 @@
+"""Judges a snapshot offline: one runbook for an incident, or several at once for a report that needs neither store nor chat. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import structlog
+
+from bot.errors import NatsmedicError
+from bot.flow.ranking import rank
+from bot.model import (
+    Endpoint,
+    Finding,
+    Focus,
+    JsonObject,
+    Layer,
+    Moment,
+    Record,
+    RiskClass,
+    Severity,
+    Snapshot,
+    Subject,
+    Verdict,
+)
+from bot.runbook import Check, Proposed, Runbook, Thresholds
+
+log = structlog.get_logger(__name__)
+
+
+class Judgement(NamedTuple):
+    """What one runbook says about one snapshot; no snapshot where nothing could be read."""
+
+    snapshot: Snapshot | None
+    runbook: Runbook
+    findings: tuple[Finding, ...]
+    verdict: Verdict
+    proposed: tuple[Proposed, ...]
+
+
+class Reading(NamedTuple):
+    """What has to be gathered for some runbooks, in one pass."""
+
+    needs: frozenset[Endpoint]
+    rounds: int
+    interval: float
+    """Seconds between rounds."""
+
+
+class PlannedAction(Record):
+    """One action that a proposal would run."""
+
+    kind: str
+    params: JsonObject
+
+
+class Offer(Record):
+    """A proposal as a report shows it: nothing is stored and nobody can approve it here."""
+
+    title: str
+    why: str
+    risk: RiskClass
+    """`read` where it is guidance only."""
+    actions: tuple[PlannedAction, ...]
+    guidance: tuple[str, ...]
+    """What a person does, in order, and then what to know before approving the actions."""
+
+
+class UnknownFact(Record):
+    """One fact that could not be read; of the whole cluster where `server` is None."""
+
+    fact: str
+    server: str | None
+    reason: str
+
+
+class Report(Record):
+    """One examination of one snapshot."""
+
+    cluster: str
+    gathered_at: Moment
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    """The worst first, then by layer."""
+    proposals: tuple[Offer, ...]
+    unknown: tuple[UnknownFact, ...]
+
+
+def reading(runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds]) -> Reading:
+    """Return the union of what the runbooks need: their endpoints, the most rounds, the longest interval."""
+    trends = [r for r in runbooks if r.rounds > 1]
+    return Reading(
+        needs=frozenset(endpoint for r in runbooks for endpoint in r.needs),
+        rounds=max((r.rounds for r in runbooks), default=1),
+        interval=max((interval(r, overrides.get(r.code)) for r in trends), default=0.0),
+    )
+
+
+def interval(runbook: Runbook, overrides: Thresholds | None) -> float:
+    """Return the seconds between rounds: a runbook that waits for a state to settle looks again just then."""
+    return runbook.values(overrides).get("settle", runbook.interval)
+
+
+def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus: Focus) -> Judgement:
+    """Judge a snapshot by one runbook. A check that breaks is an unknown fact, named as such, and never hides the others."""
+    findings: list[Finding] = []
+    for check in runbook.checks:
+        try:
+            findings += _as_far_as_read(snapshot, check, check.examine(snapshot, thresholds, focus))
+        except Exception as error:  # a broken check must not hide what the others found; it is reported as unknown
+            log.exception("a check failed", check=check.code, snapshot=snapshot.id)
+            findings.append(
+                Finding(
+                    check=check.code,
+                    layer=check.layer,
+                    subject=Subject(cluster=snapshot.cluster),
+                    severity=Severity.UNKNOWN,
+                    sentence=f"Check {check.code} failed on this snapshot ({type(error).__name__}), so its answer is unknown.",
+                )
+            )
+    proposed = tuple(runbook.propose(snapshot, findings, thresholds, focus))
+    return Judgement(snapshot, runbook, tuple(findings), rank(findings), proposed)
+
+
+def unreadable(cluster: str, error: NatsmedicError) -> Finding:
+    """Return the finding for a cluster of which nothing could be read."""
+    return Finding(
+        check="CLUSTER_READABLE",
+        layer=Layer.REACHABILITY,
+        subject=Subject(cluster=cluster),
+        severity=Severity.UNKNOWN,
+        sentence=f"Nothing could be read from cluster {cluster}: {error}",
+        evidence={"needs": [e.value for e in Endpoint]},
+    )
+
+
+def report(
+    snapshot: Snapshot,
+    runbooks: Sequence[Runbook],
+    overrides: Mapping[str, Thresholds],
+    focus: Focus,
+    risks: Mapping[str, RiskClass],
+) -> Report:
+    """Judge a snapshot by all these runbooks together. `risks` is the risk class of each action kind.
+
+    A finding that several of them make (same check, same subject) counts once, as its worst; so does a proposal.
+    """
+    findings: dict[tuple[str, Subject], list[Finding]] = {}
+    offers: dict[tuple[str, Subject], Offer] = {}
+    judged = [examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in runbooks]
+    for found in (_unseen(snapshot), *(j.findings for j in judged)):
+        for key, same in _by_subject(found).items():
+            if key not in findings or _worst(same) > _worst(findings[key]):
+                findings[key] = same
+    for proposed in (p for j in judged for p in j.proposed):
+        offers.setdefault((proposed.draft.title, proposed.subject), _offer(proposed, risks))
+    ordered = sorted((f for same in findings.values() for f in same), key=lambda f: (-f.severity.rank, f.layer))
+    return Report(
+        cluster=snapshot.cluster,
+        gathered_at=snapshot.taken_at,
+        verdict=rank(ordered),
+        findings=tuple(ordered),
+        proposals=tuple(offers.values()),
+        unknown=unknown_facts(snapshot, reading(runbooks, {}).needs),
+    )
+
+
+def unknown_facts(snapshot: Snapshot, needs: frozenset[Endpoint]) -> tuple[UnknownFact, ...]:
+    """Return every fact that is needed and not known, once however often it was asked for."""
+    found: dict[tuple[str, str | None], UnknownFact] = {}
+
+    def add(fact: str, server: str | None, reason: str) -> None:
+        found.setdefault((fact, server), UnknownFact(fact=fact, server=server, reason=reason))
+
+    for number, unknown in enumerate(snapshot.unknown, start=1):
+        add(f"cluster:{number}", None, f"{unknown.reason.value}: {unknown.detail}")
+    for sample in snapshot.samples:
+        if sample.unknown is not None and sample.endpoint in needs:
+            add(sample.endpoint.value, sample.server, f"{sample.unknown.reason.value}: {sample.unknown.detail}")
+    for server in sorted(snapshot.expected | {s.name for s in snapshot.servers}):
+        for endpoint in sorted(needs):
+            if snapshot.sample(server, endpoint) is None:
+                add(endpoint.value, server, "not_gathered: the snapshot holds no answer of it")
+    return tuple(
+        fact.model_copy(update={"fact": "cluster"}) if fact.server is None else fact for fact in found.values()
+    )
+
+
+def _as_far_as_read(snapshot: Snapshot, check: Check, findings: Sequence[Finding]) -> list[Finding]:
+    """A check that had not one answer to look at has seen nothing wrong, and nothing right either."""
+    if any(sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples):
+        return list(findings)
+    needs = ", ".join(sorted(check.needs))
+    sentence = f"No server's {needs} could be read, so nobody knows whether this holds: {check.healthy}"
+    blind = {"severity": Severity.UNKNOWN, "sentence": sentence}
+    return [f.model_copy(update=blind) if f.severity is Severity.OK else f for f in findings]
+
+
+def _by_subject(findings: Sequence[Finding]) -> dict[tuple[str, Subject], list[Finding]]:
+    """Group findings by check and subject; one check may have several things to say about one subject."""
+    grouped: dict[tuple[str, Subject], list[Finding]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.check, finding.subject), []).append(finding)
+    return grouped
+
+
+def _worst(findings: Sequence[Finding]) -> int:
+    return max(f.severity.rank for f in findings)
+
+
+def _unseen(snapshot: Snapshot) -> list[Finding]:
+    """A snapshot without any server's own answer makes no cluster healthy, whatever a check concludes from nothing."""
+    if any(sample.data is not None for sample in snapshot.samples):
+        return []
+    why = "; ".join(unknown.detail for unknown in snapshot.unknown) or "it holds no server's answer"
+    return [
+        Finding(
+            check="SERVERS_VISIBLE",
+            layer=Layer.REACHABILITY,
+            subject=Subject(cluster=snapshot.cluster),
+            severity=Severity.UNKNOWN,
+            sentence=f"What the servers of {snapshot.cluster} hold can't be seen over the {snapshot.via}: {why}.",
+            evidence={"via": snapshot.via, "read": len(snapshot.api)},
+        )
+    ]
+
+
+def _offer(proposed: Proposed, risks: Mapping[str, RiskClass]) -> Offer:
+    draft = proposed.draft
+    # An action that is not registered is refused at start; a draft's worst action decides.
+    known = [risks.get(kind, RiskClass.DESTRUCTIVE) for kind, _ in draft.stages]
+    return Offer(
+        title=draft.title,
+        why=draft.why,
+        risk=max(known, key=lambda r: r.rank, default=RiskClass.READ),
+        actions=tuple(PlannedAction(kind=kind, params=params) for kind, params in draft.stages),
+        guidance=(*draft.guidance, *draft.cautions),
+    )

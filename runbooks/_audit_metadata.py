@@ -1,0 +1,318 @@
+"""What the owners of streams and consumers ask to be watched for, in the metadata keys `io.nats.monitor.*` that `nats server check` reads too.
+
+Meaning of the keys: nats-io/jsm.go monitor/stream.go and monitor/consumer.go. A key that is not there is not judged: unlike there, also the number of
+peers and, with one of `subjects-warn` and `subjects-critical` alone, the other. Pure functions of snapshot and thresholds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from bot.model import (
+    ConsumerKey,
+    Endpoint,
+    Finding,
+    Focus,
+    JsonObject,
+    Layer,
+    Severity,
+    Snapshot,
+    StreamKey,
+    Subject,
+    part,
+    parts,
+)
+from bot.model.groups import consumer_replicas, groups, standing, stream_replicas
+from bot.runbook import Thresholds
+from runbooks._audit_views import Audit, Facts, few, of_stream, read
+
+STREAM_WATCH = Audit("AUDIT_STREAM_MONITOR", Layer.STREAMS, "JETSTREAM_004")
+CONSUMER_WATCH = Audit("AUDIT_CONSUMER_MONITOR", Layer.CONSUMERS, "JETSTREAM_005")
+
+PREFIX = "io.nats.monitor."
+
+_COUNTS = {
+    "lag-critical",
+    "min-sources",
+    "max-sources",
+    "peer-expect",
+    "peer-lag-critical",
+    "msgs-warn",
+    "msgs-critical",
+    "subjects-warn",
+    "subjects-critical",
+    "outstanding-ack-critical",
+    "waiting-critical",
+    "unprocessed-critical",
+    "redelivery-critical",
+}
+_DURATIONS = {"seen-critical", "peer-seen-critical", "last-delivery-critical", "last-ack-critical"}
+_TRUE, _FALSE = (
+    frozenset({"1", "t", "T", "TRUE", "true", "True"}),
+    frozenset({"0", "f", "F", "FALSE", "false", "False"}),
+)
+"""What Go's strconv.ParseBool takes."""
+
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3_600.0} | {
+    **dict.fromkeys("dD", 86_400.0),
+    **dict.fromkeys("wW", 604_800.0),
+    **dict.fromkeys("yY", 31_536_000.0),
+    "M": 2_592_000.0,
+}
+"""Units of Go's durations, and the days, weeks, months of 30 and years of 365 days that jsm.go adds."""
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h|d|D|w|W|M|y|Y)")
+_COUNT = re.compile(r"\d{1,18}")
+
+Problem = tuple[Severity, str]
+
+
+class _Unreadable(Exception):
+    """A key whose value can't be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The keys of one stream or consumer as numbers: counts, seconds, and 1 for true. 0 and a missing key both mean *not asked for*."""
+
+    values: Mapping[str, float]
+
+    def __getitem__(self, key: str) -> float:
+        return self.values.get(key, 0.0)
+
+
+def watch(metadata: JsonObject) -> Watch | None:
+    """Return what is asked for, None where nothing is. Raises `_Unreadable`."""
+    asked = {k.removeprefix(PREFIX): v for k, v in metadata.items() if k.startswith(PREFIX)}
+    if not asked or not _number("enabled", asked.get("enabled", "false")):
+        return None
+    known = _COUNTS | _DURATIONS | {"enabled", "pinned"}
+    return Watch({key: _number(key, value) for key, value in asked.items() if key in known})
+
+
+def _number(key: str, value: object) -> float:
+    text = value if isinstance(value, str) else ""
+    if key in _COUNTS and _COUNT.fullmatch(text):
+        return float(text)
+    if key in _DURATIONS and (seconds := duration(text)) is not None:
+        return seconds
+    if key in {"enabled", "pinned"} and text in _TRUE | _FALSE:
+        return float(text in _TRUE)
+    raise _Unreadable(f"{PREFIX}{key} is {str(value)[:40]!r}")
+
+
+def duration(text: str) -> float | None:
+    """Return the seconds of a Go duration with jsm.go's longer units, None where it is none."""
+    found = list(_DURATION.finditer(text))
+    if not found or "".join(m[0] for m in found) != text:
+        return 0.0 if text == "0" else None
+    return sum(float(m[1]) * _SECONDS[m[2]] for m in found)
+
+
+def streams_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
+    """Every stream with monitoring keys is as they ask."""
+    facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
+    complete = not facts.complaints
+    for key, views in _watched_streams(facts).items():
+        typed = {s: v for s, v in (snapshot.streams(snapshot.rounds - 1).get(key) or {}).items() if s in views}
+        group = standing(groups(typed), stream_replicas(typed))
+        raw = views.get(group.leader or "")
+        asked = _asked(facts, str(key), raw or next(iter(views.values())))
+        if asked is None:
+            continue
+        watched += 1
+        problems = (
+            _stream_problems(asked, raw)
+            if raw is not None
+            else _leaderless(facts, f"stream {key}", group.problem, complete=complete)
+        )
+        found += _findings(STREAM_WATCH, of_stream(snapshot, key), f"Stream {key}", problems)
+    return STREAM_WATCH.result(snapshot, found, [facts], f"{watched} streams with monitoring keys are as these ask.")
+
+
+def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
+    """Every consumer with monitoring keys is as they ask."""
+    facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
+    complete = not facts.complaints
+    last = snapshot.rounds - 1
+    for key, views in _watched_consumers(facts).items():
+        typed = {s: v for s, v in (snapshot.consumers(last).get(key) or {}).items() if s in views}
+        replicas = stream_replicas(snapshot.streams(last).get(key.stream_key) or {})
+        config = part(next(iter(views.values())), "config")
+        group = standing(groups(typed), consumer_replicas(config, replicas))
+        leader = group.leader if group.leader in views else None
+        asked = _asked(facts, str(key), views[leader] if leader else next(iter(views.values())))
+        if asked is None:
+            continue
+        watched += 1
+        problems = (
+            list(_consumer_problems(asked, facts, leader, views[leader], snapshot))
+            if leader
+            else _leaderless(facts, f"consumer {key}", group.problem, complete=complete)
+        )
+        where = Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream, consumer=key.consumer)
+        found += _findings(CONSUMER_WATCH, where, f"Consumer {key}", problems)
+    return CONSUMER_WATCH.result(
+        snapshot, found, [facts], f"{watched} consumers with monitoring keys are as these ask."
+    )
+
+
+def _has_keys(raw: JsonObject) -> bool:
+    return any(key.startswith(PREFIX) for key in part(part(raw, "config"), "metadata"))
+
+
+def _watched_streams(facts: Facts) -> dict[StreamKey, dict[str, JsonObject]]:
+    """Raw views, by server, of the streams that have keys."""
+    found: dict[StreamKey, dict[str, JsonObject]] = {}
+    for server, key, stream in facts.streams():
+        if _has_keys(stream):
+            found.setdefault(key, {})[server] = stream
+    return found
+
+
+def _watched_consumers(facts: Facts) -> dict[ConsumerKey, dict[str, JsonObject]]:
+    """Raw views, by server, of the consumers that have keys."""
+    found: dict[ConsumerKey, dict[str, JsonObject]] = {}
+    for server, key, stream in facts.streams():
+        for raw in facts.rows(server, stream, "consumer_detail"):
+            if _has_keys(raw):
+                found.setdefault(ConsumerKey(key.account, key.stream, str(raw.get("name"))), {})[server] = raw
+    return found
+
+
+def _asked(facts: Facts, name: str, raw: JsonObject) -> Watch | None:
+    try:
+        return watch(part(part(raw, "config"), "metadata"))
+    except _Unreadable as bad:
+        facts.complaints.append(f"metadata of {name}: {bad}")
+        return None
+
+
+def _findings(audit: Audit, where: Subject, name: str, problems: list[Problem]) -> list[Finding]:
+    """One finding for all that is wrong with one thing."""
+    if not problems:
+        return []
+    worst = max((level for level, _ in problems), key=lambda level: level.rank)
+    texts = [text for _, text in problems]
+    return [
+        audit.finding(where, worst, f"{name} is not as its metadata asks: {few(texts, most=10)}.", {"problems": texts})
+    ]
+
+
+def _leaderless(facts: Facts, name: str, problem: str, *, complete: bool) -> list[Problem]:
+    """No leader is a problem where all servers told what they know; else the leader may be the one that could not be read."""
+    if complete:
+        return [(Severity.CRITICAL, f"no leader: {problem}")]
+    facts.complaints.append(f"the leader of {name}: {problem}")
+    return []
+
+
+def _stream_problems(asked: Watch, raw: JsonObject) -> list[Problem]:
+    return [*_peers(asked, raw), *_messages(asked, raw), *_subjects(asked, raw), *_sources(asked, raw)]
+
+
+def _peers(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
+    replicas = parts(part(raw, "cluster"), "replicas")
+    if asked["peer-expect"] and len(replicas) + 1 != asked["peer-expect"]:
+        yield Severity.CRITICAL, f"{len(replicas) + 1} peers instead of {asked['peer-expect']:g}"
+        return
+    offline = sum(bool(r.get("offline")) for r in replicas)
+    if offline:
+        yield Severity.CRITICAL, f"{offline} replicas offline"
+    lag, seen = asked["peer-lag-critical"], asked["peer-seen-critical"]
+    lagged, inactive = _over(replicas, "lag", lambda n: n > lag), _over(replicas, "active", lambda n: n > seen * 1e9)
+    if lag and lagged:
+        yield Severity.CRITICAL, f"{lagged} replicas more than {lag:g} operations behind"
+    if seen and inactive:
+        yield Severity.CRITICAL, f"{inactive} replicas not seen for {seen:g} s"
+
+
+def _over(rows: list[JsonObject], key: str, bad: Callable[[float], bool]) -> int:
+    return sum(bad(_int(row.get(key))) for row in rows)
+
+
+def _messages(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
+    """Too few messages: the bounds are lower ones."""
+    count = _int(part(raw, "state").get("messages"))
+    for key, level in (("msgs-critical", Severity.CRITICAL), ("msgs-warn", Severity.WARNING)):
+        if asked[key] and count <= asked[key]:
+            yield level, f"{count} messages, {key} is {asked[key]:g}"
+            return
+
+
+def _subjects(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
+    """Too many subjects where the warning bound is the smaller one, else too few."""
+    count, upper = _int(part(raw, "state").get("num_subjects")), asked["subjects-warn"] < asked["subjects-critical"]
+    for key, level in (("subjects-critical", Severity.CRITICAL), ("subjects-warn", Severity.WARNING)):
+        if asked[key] and (count >= asked[key] if upper else count <= asked[key]):
+            yield level, f"{count} subjects, {key} is {asked[key]:g}"
+            return
+
+
+def _sources(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
+    sources, mirror = parts(raw, "sources"), part(raw, "mirror")
+    if asked["min-sources"] and len(sources) < asked["min-sources"]:
+        yield Severity.CRITICAL, f"{len(sources)} sources, min-sources is {asked['min-sources']:g}"
+    if asked["max-sources"] and len(sources) > asked["max-sources"]:
+        yield Severity.CRITICAL, f"{len(sources)} sources, max-sources is {asked['max-sources']:g}"
+    lag, seen = asked["lag-critical"], asked["seen-critical"]
+    if (lag or seen) and part(raw, "config").get("mirror") and not mirror:
+        yield Severity.CRITICAL, "it is a mirror and tells nothing about its origin"
+    origins = [*sources, *([mirror] if mirror else [])]
+    lagged, inactive = (
+        _over(origins, "lag", lambda n: n >= lag),
+        _over(origins, "active", lambda n: n < 0 or n >= seen * 1e9),
+    )
+    if lag and lagged:
+        yield Severity.CRITICAL, f"{lagged} sources or mirrors {lag:g} operations behind or more"
+    if seen and inactive:
+        yield Severity.CRITICAL, f"{inactive} sources or mirrors not seen for {seen:g} s"
+
+
+def _consumer_problems(
+    asked: Watch, facts: Facts, server: str, raw: JsonObject, snapshot: Snapshot
+) -> Iterator[Problem]:
+    for key, count, what in (
+        ("outstanding-ack-critical", "num_ack_pending", "messages wait for an acknowledgement"),
+        ("waiting-critical", "num_waiting", "pull requests wait"),
+        ("unprocessed-critical", "num_pending", "messages are not delivered yet"),
+        ("redelivery-critical", "num_redelivered", "messages are delivered again"),
+    ):
+        number = facts.number(server, raw, count, 0) if asked[key] else None
+        if number is not None and number >= asked[key]:
+            yield Severity.CRITICAL, f"{number} {what}, {key} is {asked[key]:g}"
+    now = facts.moment(server, facts.answers[server], "now") or snapshot.taken_at
+    for key, position, what in (
+        ("last-delivery-critical", "delivered", "delivery"),
+        ("last-ack-critical", "ack_floor", "acknowledgement"),
+    ):
+        if not asked[key]:
+            continue
+        at = facts.moment(server, part(raw, position), "last_active")
+        if at is None:
+            yield Severity.CRITICAL, f"no {what} yet"
+        elif (now - at).total_seconds() >= asked[key]:
+            yield (
+                Severity.CRITICAL,
+                f"the last {what} was {(now - at).total_seconds():.0f} s ago, {key} is {asked[key]:g} s",
+            )
+    if asked["pinned"]:
+        yield from _pinned(raw)
+
+
+def _pinned(raw: JsonObject) -> Iterator[Problem]:
+    config, states = part(raw, "config"), parts(raw, "priority_groups")
+    wanted: object = config.get("priority_groups")
+    count = len(wanted) if isinstance(wanted, list) else 0  # pyright: ignore[reportUnknownArgumentType]
+    pinned = sum(bool(state.get("pinned_client_id")) for state in states)
+    if not states or not count or config.get("priority_policy") != "pinned_client":
+        yield Severity.CRITICAL, "its priority policy is not pinned_client"
+    elif pinned != count:
+        yield Severity.CRITICAL, f"{pinned} of {count} priority groups have a pinned client"
+
+
+def _int(value: object) -> int:
+    """A server's number, an underflow and anything else as 0."""
+    return value if isinstance(value, int) and value < 2**63 else 0

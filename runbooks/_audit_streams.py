@@ -1,0 +1,156 @@
+"""The audit of streams: replicas that lag, subjects, limits, and replica counts. Pure functions of snapshot and thresholds."""
+
+from __future__ import annotations
+
+from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, Subject
+from bot.model.groups import stream_replicas
+from bot.runbook import Thresholds
+from runbooks._audit_views import Audit, Facts, by_servers, few, of_stream, read
+
+LAG = Audit("AUDIT_REPLICA_LAG", Layer.STREAMS, "JETSTREAM_001")
+SUBJECTS = Audit("AUDIT_SUBJECTS", Layer.STREAMS, "JETSTREAM_002")
+STREAM_LIMITS = Audit("AUDIT_STREAM_LIMITS", Layer.STREAMS, "JETSTREAM_003")
+REPLICAS = Audit("AUDIT_REPLICAS", Layer.CLIENTS)
+"""In the last layer: how many replicas people chose explains nothing by itself, and must not hide what is wrong now."""
+
+LIMITS = (
+    ("messages", "messages", "max_msgs", "stream_messages"),
+    ("bytes", "bytes", "max_bytes", "stream_bytes"),
+    ("consumers", "consumer_count", "max_consumers", "stream_consumers"),
+)
+"""What it is called, the field of the stream's state, the field of its configuration, our threshold."""
+
+
+def replicas_keep_up(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
+    """No replica's last sequence is far behind the highest. Behind and catching up is a warning that says wait."""
+    facts, share = read(snapshot, Endpoint.JSZ).running(), thresholds["replica_lag"]
+    last: dict[StreamKey, dict[str, int]] = {}
+    for server, key, stream in facts.streams():
+        at = facts.number(server, facts.part(server, stream, "state"), "last_seq")
+        if at is not None:
+            last.setdefault(key, {})[server] = int(at)
+    found: list[Finding] = []
+    for key, views in sorted(last.items()):
+        top = max(views, key=lambda s: (views[s], s))
+        for server, at in sorted(views.items()):
+            if at < _floor(views[top], share):
+                found.append(_lag(snapshot, key, server, at, views[top], top, share))
+    return LAG.result(
+        snapshot, found, [facts], f"The replicas of {len(last)} streams are within {share:.0%} of each other."
+    )
+
+
+def _floor(highest: int, share: float) -> int:
+    """The lowest last sequence that is not too far behind, as `nats audit` computes it."""
+    return max(highest - int(highest * share), 0)
+
+
+def _lag(snapshot: Snapshot, key: StreamKey, server: str, at: int, highest: int, top: str, share: float) -> Finding:
+    earlier = snapshot.streams(0).get(key) or {} if snapshot.rounds > 1 else {}
+    text = f"Stream {key} stands at {at} on {server} and at {highest} on {top}"
+    evidence: JsonObject = {"last_seq": at, "highest": highest, "earlier": {s: v.last_seq for s, v in earlier.items()}}
+    where = of_stream(snapshot, key, server)
+    before = max((view.last_seq for view in earlier.values()), default=0)
+    own = earlier.get(server)
+    # A replica that has what the others had one reading ago keeps up with the load; one whose gap shrinks catches up.
+    if (
+        snapshot.rounds > 1
+        and own is not None
+        and (at >= _floor(before, share) or highest - at < before - own.last_seq)
+    ):
+        text += f"; the gap was {before - own.last_seq} in the reading before and it moves: it catches up, wait."
+        return LAG.finding(where, Severity.WARNING, text, evidence)
+    return LAG.finding(where, Severity.CRITICAL, text + ".", evidence)
+
+
+def subjects_are_bounded(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
+    """No stream holds more subjects than a server can keep in memory well."""
+    facts, limit = read(snapshot, Endpoint.JSZ).running(), thresholds["subjects"]
+    counts: dict[StreamKey, float] = {}
+    for server, key, stream in facts.streams():
+        count = facts.number(server, facts.part(server, stream, "state"), "num_subjects", 0)
+        if count is not None:
+            counts[key] = max(count, counts.get(key, 0))
+    found = [
+        SUBJECTS.finding(
+            of_stream(snapshot, key),
+            Severity.WARNING,
+            f"Stream {key} holds {count} subjects, more than {limit:,.0f}.",
+            {"num_subjects": count},
+        )
+        for key, count in sorted(counts.items())
+        if count > limit
+    ]
+    return SUBJECTS.result(
+        snapshot, found, [facts], f"None of {len(counts)} streams holds more than {limit:,.0f} subjects."
+    )
+
+
+def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
+    """No stream comes near its own limits. A stream that discards old messages stands at its limit on purpose."""
+    facts = read(snapshot, Endpoint.JSZ).running()
+    worst: dict[tuple[StreamKey, str], tuple[float, float, str]] = {}
+    streams: set[StreamKey] = set()
+    for server, key, stream in facts.streams():
+        streams.add(key)
+        config, state = _config(facts, server, key, stream), facts.part(server, stream, "state")
+        for what, used_key, limit_key, threshold in LIMITS:
+            used, limit = facts.number(server, state, used_key), facts.number(server, config, limit_key, 0)
+            if used is None or limit is None or limit <= 0 or used <= int(limit * thresholds[threshold]):
+                continue
+            discards = config.get("discard") != "new" and what != "consumers"
+            how = "; it discards the oldest messages" if discards else "; then it refuses further ones"
+            worst[key, what] = max((used, limit, how), worst.get((key, what), (0.0, 0.0, "")))
+    found = [
+        STREAM_LIMITS.finding(
+            of_stream(snapshot, key),
+            Severity.WARNING,
+            f"Stream {key} has {used} of {limit} {what} ({used * 100 / limit:.1f} %){how}.",
+            {"used": used, "limit": limit},
+        )
+        for (key, what), (used, limit, how) in sorted(worst.items())
+    ]
+    return STREAM_LIMITS.result(snapshot, found, [facts], f"None of {len(streams)} streams comes near its limits.")
+
+
+def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
+    """In a cluster every stream has an odd number of replicas above 1: one replica dies with its server, an even number survives no more than one less."""
+    facts = read(snapshot, Endpoint.JSZ).running()
+    for server, key, stream in facts.streams():
+        if _config(facts, server, key, stream):
+            facts.number(server, part_of(stream), "num_replicas")
+    single: list[str] = []
+    even: dict[str, str] = {}
+    last = snapshot.rounds - 1
+    if len(facts.answers) > 1:
+        for key, views in sorted(snapshot.streams(last).items()):
+            count = stream_replicas({s: v for s, v in views.items() if v.group is not None})
+            if count == 1 and any(v.group for v in views.values()):
+                single.append(str(key))
+            elif count % 2 == 0:
+                even[str(key)] = f"R{count}"
+    where = Subject(cluster=snapshot.cluster)
+    found: list[Finding] = []
+    if single:
+        text = f"{len(single)} streams have one replica and are away (or lost) with its server: {few(single)}."
+        found.append(REPLICAS.finding(where, Severity.WARNING, text, {"streams": single[:100], "count": len(single)}))
+    if even:
+        text = f"{len(even)} streams have an even number of replicas, which survives no more lost servers than one less: {by_servers(even)}."
+        found.append(REPLICAS.finding(where, Severity.WARNING, text, {"streams": list(even)[:100], "count": len(even)}))
+    return REPLICAS.result(
+        snapshot, found, [facts], "Every stream has an odd number of replicas above 1, or there is one server."
+    )
+
+
+def part_of(stream: JsonObject) -> JsonObject:
+    """The stream's configuration, which is there."""
+    config: JsonObject = stream["config"]
+    return config
+
+
+def _config(facts: Facts, server: str, key: StreamKey, stream: JsonObject) -> JsonObject:
+    """The stream's configuration; a complaint where JSZ came without it."""
+    config = facts.part(server, stream, "config")
+    if not config and not isinstance(stream.get("config"), dict):
+        facts.complain(server, f"no config of stream {key}")
+    return config

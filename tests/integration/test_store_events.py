@@ -1,0 +1,47 @@
+"""Events that their sender numbers, on a real SQLite file, and the upgrade of a database that does not know them yet."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bot.adapters.database import SqlStore
+from bot.errors import StoreConflict, StoreError
+from bot.model import Delivery, DeliveryId
+from tests.integration.store_records import FixedClock, delivery
+
+
+async def first(store: SqlStore, source: str, name: str) -> str:
+    async with store.begin() as tx:
+        return await tx.first_delivery(source, "e1", DeliveryId(name))
+
+
+async def test_the_first_delivery_of_an_event_is_remembered_per_source_and_only_if_committed(tmp_path: Path) -> None:
+    async with SqlStore.open(f"sqlite:///{tmp_path}/n.db", FixedClock()) as store:
+        async with store.begin() as tx:
+            await tx.put(delivery("1"))
+            await tx.put(delivery("2"))
+        with pytest.raises(StoreConflict):
+            await first(store, "am", "dlv_that_is_never_stored")
+        assert await first(store, "am", "dlv_1") == "dlv_1"
+        assert await first(store, "am", "dlv_2") == "dlv_1"
+        assert await first(store, "pd", "dlv_2") == "dlv_2"
+
+
+async def test_a_database_of_schema_1_gains_the_new_table_and_keeps_its_records(tmp_path: Path) -> None:
+    path = tmp_path / "n.db"
+    async with SqlStore.open(f"sqlite:///{path}", FixedClock()) as store, store.begin() as tx:
+        await tx.put(delivery("1"))
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("DROP TABLE delivered_events")
+        raw.execute("UPDATE schema_version SET version = 1")
+    with pytest.raises(StoreError, match=r"schema version 1 .* start `natsmedic serve` once"):
+        async with SqlStore.open(f"sqlite:///{path}", FixedClock(), read_only=True):
+            pass
+    for _ in range(2):
+        async with SqlStore.open(f"sqlite:///{path}", FixedClock()) as store:
+            assert await store.get(Delivery, "dlv_1") == delivery("1")
+            assert await first(store, "am", "dlv_1") == "dlv_1"
