@@ -17,12 +17,6 @@ class Endpoint(StrEnum):
     HEALTHZ = "HEALTHZ"
     ROUTEZ = "ROUTEZ"
     RAFTZ = "RAFTZ"
-    STATSZ = "STATSZ"
-    CONNZ = "CONNZ"
-    ACCOUNTZ = "ACCOUNTZ"
-    GATEWAYZ = "GATEWAYZ"
-    LEAFZ = "LEAFZ"
-    IPQUEUESZ = "IPQUEUESZ"
 
 
 class UnknownReason(StrEnum):
