@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import APP, HOST, Login, Ports, free_ports, server_config
 
-START_TIMEOUT: Final = 15.0
+START_TIMEOUT: Final = 40.0
 """Seconds until a cluster must be ready; an idle machine needs 0.3 to 2 (drills.md 1), a busy one a multiple."""
 
 FRESH_TIMEOUT: Final = 5.0
