@@ -12,6 +12,7 @@ import structlog
 
 from bot import crashpoints
 from bot.errors import Unreadable
+from bot.flow.endings import end_proposal
 from bot.flow.stages import Stages
 from bot.model import (
     Approval,
@@ -249,18 +250,4 @@ async def supersede_drifted(store: Store, proposal: Proposal, drift: tuple[str, 
     """Void a proposal whose world has moved, naming what moved. Its approvals stay on record and count for nothing."""
     reason = "The world has moved: " + " ".join(drift)
     async with store.begin() as tx:
-        current = await tx.get(Proposal, proposal.id)
-        if current is None or current.state.terminal:
-            return
-        await tx.put(current.model_copy(update={"state": ProposalState.SUPERSEDED, "state_reason": reason}))
-        await tx.touch(proposal.incident_id)
-        await tx.audit(
-            AuditDraft(
-                kind="proposal.superseded",
-                actor="bot",
-                incident_id=proposal.incident_id,
-                subject=proposal.id,
-                sentence=reason,
-                data={"drift": list(drift)},
-            )
-        )
+        await end_proposal(tx, proposal, ProposalState.SUPERSEDED, reason, data={"drift": list(drift)})

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from bot.errors import Unreadable
+from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, examine, interval, unreadable
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
@@ -173,7 +174,12 @@ class Diagnoser:
         fresh = [p for p in proposals if _same(p) not in kept]
         for proposal in old:
             if _same(proposal) not in kept:
-                await self._supersede(tx, proposal, fresh[0].id if fresh else None)
+                by = fresh[0].id if fresh else None
+                reason = (
+                    "A newer diagnosis proposes something else." if by else "A newer diagnosis no longer proposes it."
+                )
+                replaced = proposal.model_copy(update={"superseded_by": by})
+                await end_proposal(tx, replaced, ProposalState.SUPERSEDED, reason)
         await tx.put(diagnosis)
         for proposal in fresh:
             await tx.put(proposal)
@@ -187,6 +193,7 @@ class Diagnoser:
                     data={"digest": proposal.digest, "proposal": proposal.model_dump(mode="json", exclude={"button"})},
                 )
             )
+        incident = await tx.get(Incident, incident.id) or incident  # ending a proposal has raised its revision
         await tx.put(
             incident.model_copy(
                 update={
@@ -209,21 +216,6 @@ class Diagnoser:
                     "severity": diagnosis.verdict.severity,
                     "reason": diagnosis.reason,
                 },
-            )
-        )
-
-    async def _supersede(self, tx: Transaction, proposal: Proposal, by: ProposalId | None) -> None:
-        reason = "A newer diagnosis proposes something else." if by else "A newer diagnosis no longer proposes it."
-        await tx.put(
-            proposal.model_copy(update={"state": ProposalState.SUPERSEDED, "state_reason": reason, "superseded_by": by})
-        )
-        await tx.audit(
-            AuditDraft(
-                kind="proposal.superseded",
-                actor="bot",
-                incident_id=proposal.incident_id,
-                subject=proposal.id,
-                sentence=reason,
             )
         )
 

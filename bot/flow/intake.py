@@ -12,6 +12,7 @@ import structlog
 
 from bot import crashpoints
 from bot.errors import BadInput, StoreError
+from bot.flow.endings import end_proposal
 from bot.model import (
     Alert,
     AlertId,
@@ -206,16 +207,8 @@ class Intake:
         for proposal in await tx.proposals(incident.id):
             if proposal.state in {ProposalState.PENDING, ProposalState.PROPOSED}:
                 reason = "The sender of the alert says it is resolved."
-                await tx.put(proposal.model_copy(update={"state": ProposalState.WITHDRAWN, "state_reason": reason}))
-                await tx.audit(
-                    AuditDraft(
-                        kind="proposal.withdrawn",
-                        actor=incident.source,
-                        incident_id=incident.id,
-                        subject=proposal.id,
-                        sentence=reason,
-                    )
-                )
+                await end_proposal(tx, proposal, ProposalState.WITHDRAWN, reason, actor=incident.source)
+        incident = await tx.get(Incident, incident.id) or incident  # ending a proposal has raised its revision
         state = IncidentState.CLOSED if incident.state is IncidentState.VERIFIED else IncidentState.CLEARED
         return incident.model_copy(
             update={"state": state, "updated_at": self._clock.now(), "revision": incident.revision + 1}

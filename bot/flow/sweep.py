@@ -8,7 +8,8 @@ from __future__ import annotations
 import structlog
 
 from bot.errors import StoreError
-from bot.model import AuditDraft, Proposal, ProposalState
+from bot.flow.endings import end_proposal
+from bot.model import Proposal, ProposalState
 from bot.ports import Chat, Clock, Engine, Phase, Store
 
 log = structlog.get_logger(__name__)
@@ -62,17 +63,7 @@ class Sweeper:
             current = await tx.get(Proposal, proposal.id)
             if current is None or current.state is not ProposalState.PENDING:
                 return
-            await tx.put(current.model_copy(update={"state": ProposalState.EXPIRED, "state_reason": reason}))
-            await tx.touch(current.incident_id)
-            await tx.audit(
-                AuditDraft(
-                    kind="proposal.expired",
-                    actor="bot",
-                    incident_id=current.incident_id,
-                    subject=current.id,
-                    sentence=reason,
-                )
-            )
+            await end_proposal(tx, current, ProposalState.EXPIRED, reason)
         self._chat.nudge(proposal.incident_id)
 
     async def _remind(self, proposal: Proposal) -> None:

@@ -19,7 +19,7 @@ from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, se
 from bot.lab.meta import meta_view
 from bot.lab.process import LabError, ServerDied, ServerProcess
 
-START_TIMEOUT: Final = 15.0
+START_TIMEOUT: Final = 40.0
 """Seconds until a cluster must be ready; an idle machine needs 0.3 to 2 (drills.md 1), a busy one a multiple."""
 
 FRESH_TIMEOUT: Final = 5.0

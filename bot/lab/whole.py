@@ -141,6 +141,11 @@ class WholeBot:
             )
         await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
 
+    @property
+    def alive(self) -> bool:
+        """Whether the bot's process runs."""
+        return self._process is not None and self._process.returncode is None
+
     async def stop(self) -> None:
         """Ask the bot to stop, and kill it where it does not."""
         process = self._process

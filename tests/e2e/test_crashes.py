@@ -69,15 +69,14 @@ async def _alert_until_stored(bot: WholeBot) -> None:
 
 
 async def _approve_until_dead(bot: WholeBot) -> None:
-    """Have both people approve; the bot dies on the way, so a form may never open or never be answered."""
-    for person in (ADA, BO):
-        try:
-            await bot.decide(person)
-            if person is ADA:
-                await bot.see("1 of 2", 8)
-        except LabError:
-            break
-    await bot.crashed(90)
+    """Have both people approve until the bot dies on the way; a form may never open or never be answered, and then they try again."""
+    async with asyncio.timeout(150):
+        while bot.alive:
+            for person in (ADA, BO):
+                if bot.alive and bot.button("approve") is not None:
+                    with contextlib.suppress(LabError):
+                        await bot.decide(person)
+            await asyncio.sleep(1)
 
 
 async def _approve_what_is_missing(bot: WholeBot) -> None:

@@ -38,7 +38,7 @@ from bot.runbook import Proposed
 from tests.integration.nats_support import connected, settings_of
 
 REGISTRY = load()
-RUNBOOK = REGISTRY.runbooks[0]
+RUNBOOK = next(r for r in REGISTRY.runbooks if r.code == "STUCK_CONSUMER")
 VERSIONS = ("2.10.26", "2.11.11", "2.15.1")
 QUICK = RUNBOOK.values({"settle": 1.0})
 BEFORE, AFTER = 20, 15

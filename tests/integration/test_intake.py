@@ -134,6 +134,9 @@ async def test_resolved_is_cleared_by_the_sender_and_never_verified_by_it(tmp_pa
         proposal = await h.store.get(Proposal, "prop_9")
         assert proposal is not None
         assert proposal.state is ProposalState.WITHDRAWN
+        assert cleared.revision > incident.revision + 1, (
+            "every change of the thread raises the revision, none lowers it"
+        )
 
 
 async def waiting(h: House, incident: Incident) -> None:

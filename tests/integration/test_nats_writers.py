@@ -32,6 +32,12 @@ async def with_stream(cluster: LabCluster, **config: object) -> None:
         await client.close()
 
 
+async def led(readers: NatsReaders) -> None:
+    async with asyncio.timeout(30):
+        while not (await leader_of_consumer(readers)):
+            await asyncio.sleep(0.1)
+
+
 async def leader_of_consumer(readers: NatsReaders) -> str:
     try:
         info = await readers.consumer_info("APP", "ORDERS", "worker")
@@ -55,14 +61,12 @@ async def test_a_consumer_is_created_once_read_back_stepped_down_and_deleted(
         )
         refused = [answer for answer in both if isinstance(answer, ApiRefused)]
         assert [error.err_code for error in refused] == [10148]
+        await led(readers)  # a consumer answers nobody until its group has a leader
         info = await readers.consumer_info("APP", "ORDERS", "worker")
         assert info is not None
         assert info["config"]["filter_subject"] == "ORDERS.new"
         await writers.step_down_consumer("APP", "ORDERS", "worker")
-        # A delete while the consumer elects its leader is answered by nobody.
-        async with asyncio.timeout(20):
-            while not (await leader_of_consumer(readers)):
-                await asyncio.sleep(0.1)
+        await led(readers)  # a delete while the consumer elects its leader is answered by nobody
         await writers.delete_consumer("APP", "ORDERS", "worker")
         assert await readers.consumer_info("APP", "ORDERS", "worker") is None
         with pytest.raises(ApiRefused) as gone:
