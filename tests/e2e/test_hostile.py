@@ -113,9 +113,7 @@ async def test_hostile_alerts_are_shown_as_inert_text_in_slack_terminal_and_log(
             60,
             "no four threads",
         )
-        await bot.wait(
-            lambda: sum("Runbook " in text for text in _threads(bot)) == 4, 60, "no four verdicts"
-        )
+        await bot.wait(lambda: sum("Runbook " in text for text in _threads(bot)) == 4, 60, "no four verdicts")
         text = bot.slack.render_text(CHANNEL)
         assert "<!channel> <!here|here>" in text, "it is shown as it came"
         assert HOSTILE["template"] in text, "nothing was evaluated"
