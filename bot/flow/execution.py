@@ -342,9 +342,3 @@ class Executor:
         return await self._ledger.end(
             execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, f"{what} Everything was undone."
         )
-
-
-def progress(execution: Execution) -> tuple[int, int]:
-    """Return how many stages are verified, of how many."""
-    verified = sum(r.state is StageState.VERIFIED for r in execution.stages)
-    return verified, len(execution.stages)

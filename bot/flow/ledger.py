@@ -212,6 +212,7 @@ class Ledger:
             update: dict[str, object] = {"state": state, "sentence": sentence}
             if state.terminal:
                 update["ended_at"] = self._clock.now()
+                update["stages"] = tuple(_skipped(run) for run in execution.stages)
             await tx.put(execution.model_copy(update=update))
             proposal = await tx.get(Proposal, execution.proposal_id)
             if proposal is not None and not proposal.state.terminal:
@@ -243,3 +244,8 @@ def _state_with(state: ExecutionState, stage: StageState) -> ExecutionState:
     if stage is StageState.UNKNOWN and not state.terminal:
         return ExecutionState.UNKNOWN
     return ExecutionState.APPLYING if state is ExecutionState.UNKNOWN else state
+
+
+def _skipped(run: StageRun) -> StageRun:
+    """A stage that still waits when everything has ended will never run, and must not look as if it would."""
+    return run.model_copy(update={"state": StageState.SKIPPED}) if run.state is StageState.WAITING else run

@@ -362,6 +362,7 @@ async def test_a_denied_write_is_not_applied_and_the_rest_never_starts(tmp_path:
         ended = await h.run()
         assert (ended.state, await h.state(), h.target.effects) == (ExecutionState.FAILED, ProposalState.FAILED, [])
         assert "may not" in ended.sentence
+        assert ended.stages[1].state is StageState.SKIPPED
         assert (await h.store.fence("prod"))[0] is None
 
 
