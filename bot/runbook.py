@@ -54,6 +54,10 @@ class Check:
     """The sentence that is true when nothing is wrong."""
     needs: frozenset[Endpoint]
     examine: Examine
+    trend: frozenset[Endpoint] = frozenset()
+    """What it compares over time, of its needs. Where its first look is not OK, these are read again, `Runbook.rounds` times in all; where every check is
+    content after the first look, nothing is read twice. So with one round `examine` must not call *OK* what only a second look could clear.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Runbook:
     checks: tuple[Check, ...]
     propose: Propose
     rounds: int = 1
-    """How often the endpoints of `TRENDS` among its needs are read, where a trend is needed."""
+    """How often the endpoints that its checks name as their `trend` are read, where the first look finds something."""
     interval: float = 0.0
     """Seconds between rounds."""
 
