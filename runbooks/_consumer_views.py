@@ -24,8 +24,10 @@ from bot.model import (
 from bot.model.groups import (
     Standing,
     consumer_replicas,
+    declared_replicas,
     groups,
     health_error,
+    plainly_whole,
     raft_group_of,
     raft_node,
     standing,
@@ -61,7 +63,50 @@ class Scope:
 
 def scope(snapshot: Snapshot, focus: Focus) -> Scope:
     """Return what to look at, in all rounds. An account label may hold an id where servers report a name, so it only narrows."""
-    return _scope(snapshot, focus) or _scope(snapshot, focus.model_copy(update={"account": None})) or Scope((), ())
+    return snapshot.once(
+        f"scope {focus!r}",
+        lambda: (
+            _scope(snapshot, focus) or _scope(snapshot, focus.model_copy(update={"account": None})) or Scope((), ())
+        ),
+    )
+
+
+def doubtful_streams(snapshot: Snapshot, focus: Focus) -> list[StreamKey]:
+    """Return the streams in scope whose group was not plainly whole in every round: the only ones that can be sick."""
+    plain = [_plain_streams(snapshot, n) for n in range(snapshot.rounds)]
+    return [key for key in scope(snapshot, focus).streams if not all(key in p for p in plain)]
+
+
+def doubtful_consumers(snapshot: Snapshot, focus: Focus) -> list[ConsumerKey]:
+    """Return the consumers in scope whose group was not plainly whole, on members of their stream, in every round."""
+    plain = [_plain_consumers(snapshot, n) for n in range(snapshot.rounds)]
+    return [key for key in scope(snapshot, focus).consumers if not all(key in p for p in plain)]
+
+
+def _plain_streams(snapshot: Snapshot, round: int) -> Mapping[StreamKey, int]:  # noqa: A002 - the field's word
+    """Return the streams whose group was plainly whole in a round, with their number of replicas."""
+
+    def find() -> dict[StreamKey, int]:
+        counted = ((key, views, stream_replicas(views)) for key, views in snapshot.streams(round).items())
+        return {key: replicas for key, views, replicas in counted if plainly_whole(views, replicas)}
+
+    return snapshot.once(f"plain streams {round}", find)
+
+
+def _plain_consumers(snapshot: Snapshot, round: int) -> frozenset[ConsumerKey]:  # noqa: A002
+    def find() -> frozenset[ConsumerKey]:
+        streams, plain = snapshot.streams(round), _plain_streams(snapshot, round)
+        found: list[ConsumerKey] = []
+        for key, views in snapshot.consumers(round).items():
+            stream = key.stream_key
+            replicas = plain.get(stream)
+            if replicas is None or not views.keys() <= streams[stream].keys():
+                continue
+            if plainly_whole(views, declared_replicas(next(iter(views.values())), replicas)):
+                found.append(key)
+        return frozenset(found)
+
+    return snapshot.once(f"plain consumers {round}", find)
 
 
 def _scope(snapshot: Snapshot, focus: Focus) -> Scope | None:

@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bot.adapters.nats.api import parsed
-from bot.adapters.nats.assemble import Taken
+from bot.adapters.nats.assemble import Judge, Taken
 from bot.adapters.nats.facts import (
     HEALTHZ_ONLY_READS,
     MAX_PAGES,
     PAGE,
     PAGED,
     RAFTZ_OVER_HTTP,
+    Page,
     accounts_in,
     cut_off,
     identity_of_varz,
@@ -30,7 +30,8 @@ from bot.adapters.nats.facts import (
     version_of,
 )
 from bot.errors import Unreachable
-from bot.model import TRENDS, Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
+from bot.model import Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
+from bot.model.assets import split
 from bot.ports import Clock
 
 VIA: Final = "monitoring"
@@ -94,16 +95,19 @@ class MonitoringCollector:
         self._page = page
         self._http: httpx.AsyncClient | None = None
 
-    async def gather(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+    async def gather(self, needs: frozenset[Endpoint], judge: Judge | None) -> Snapshot:
         """Take one snapshot. Raises `Unreachable` where no address answered."""
-        taken = Taken(self._cluster, VIA, self._clock.now(), needs, rounds)
+        taken = Taken(self._cluster, VIA, self._clock.now(), needs)
         servers = await self._discover(taken)
         accounts = await asyncio.gather(*(self._server(taken, server) for server in servers))
-        for round_ in range(1, rounds if needs & TRENDS else 1):
-            await self._clock.sleep(interval)
-            await asyncio.gather(*(self._again(taken, s, a, round_) for s, a in zip(servers, accounts, strict=True)))
         detail = "no monitoring address of this server answered; configure one per server"
-        return taken.snapshot(Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=detail))
+        missing = Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=detail)
+        snapshot = taken.snapshot(missing)
+        for round_ in await taken.look_again(judge, snapshot):
+            await self._clock.sleep(taken.again.interval)
+            await asyncio.gather(*(self._again(taken, s, a, round_) for s, a in zip(servers, accounts, strict=True)))
+            snapshot = taken.snapshot(missing)
+        return snapshot
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
@@ -148,7 +152,7 @@ class MonitoringCollector:
 
     async def _again(self, taken: Taken, server: _Server, accounts: Accounts, round_: int) -> None:
         """Take a later round of what moves. The accounts that the first round found serve again."""
-        needs = taken.needs & TRENDS
+        needs = taken.again.endpoints
         jobs = [self._plain(taken, server, e, round_) for e in (Endpoint.VARZ, *_PLAIN) if e in needs]
         if Endpoint.JSZ in needs:
             jobs.append(self._paged(taken, server, Endpoint.JSZ, round_))
@@ -185,7 +189,7 @@ class MonitoringCollector:
         sample = await self._pages(taken, server, Endpoint.JSZ, 0)
         if Endpoint.JSZ in taken.needs:
             taken.add([sample])
-        accounts = sample.unknown or accounts_in(sample.data or {})
+        accounts = sample.unknown or accounts_in(sample.assets)
         if Endpoint.RAFTZ in taken.needs:
             await self._raftz(taken, server, accounts, 0)
         return accounts
@@ -216,17 +220,20 @@ class MonitoringCollector:
 
     async def _pages(self, taken: Taken, server: _Server, endpoint: Endpoint, round_: int) -> Sample:
         paged = PAGED[endpoint]
-        pages: list[JsonObject] = []
+        pages: list[Page] = []
         try:
             while not pages or page_is_full(pages[-1], paged, self._page):
                 if len(pages) == MAX_PAGES:
                     taken.unknown.append(cut_off(server.name, endpoint, paged, len(pages) * self._page))
                     break
                 query = {**QUERIES[endpoint], "limit": str(self._page), "offset": str(self._page * len(pages))}
-                pages.append(self._own(server, await self._fetch(server.url, f"/{endpoint.lower()}", query)))
+                page = await self._page_at(server.url, f"/{endpoint.lower()}", query)
+                self._own(server, page.data)
+                pages.append(page)
         except _NoFact as no:
             return Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown, round=round_)
-        return Sample(server.name, endpoint, self._clock.now(), data=merge_pages(pages, paged), round=round_)
+        whole = merge_pages(pages, paged)
+        return Sample(server.name, endpoint, self._clock.now(), whole.data, None, round_, whole.assets)
 
     def _not_in_version(self, taken: Taken, server: _Server, endpoint: Endpoint, why: str, round_: int = 0) -> None:
         unknown = Unknown(reason=UnknownReason.NOT_IN_VERSION, detail=why)
@@ -243,6 +250,10 @@ class MonitoringCollector:
 
     async def _fetch(self, url: str, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
         """Return one JSON object. Raises `_NoFact`."""
+        return (await self._page_at(url, path, query)).data
+
+    async def _page_at(self, url: str, path: str, query: Mapping[str, str] | None) -> Page:
+        """Return one answer. Raises `_NoFact`."""
         where = f"{_shown(url)}{path}"
         try:
             async with asyncio.timeout(self._timeout):
@@ -261,10 +272,10 @@ class MonitoringCollector:
             raise _NoFact(UnknownReason.NOT_IN_VERSION, f"{where} does not exist there (HTTP 404)")
         if status != 200 and not (path == "/healthz" and status in _HEALTH_CODES):
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered HTTP {status}")
-        answer = parsed(body)
+        answer = split(body)
         if answer is None:
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered something that is not a JSON object")
-        return answer
+        return Page(*answer)
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
@@ -273,13 +284,13 @@ class MonitoringCollector:
         return self._http
 
 
-async def _bounded(response: httpx.Response, where: str) -> bytes:
+async def _bounded(response: httpx.Response, where: str) -> bytearray:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_ANSWER:
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered more than {MAX_ANSWER} bytes")
-    return bytes(body)
+    return body
 
 
 def _shown(url: str) -> str:

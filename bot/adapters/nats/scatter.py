@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import orjson
 from nats.aio.msg import Msg
 
-from bot.adapters.nats.api import error_of, parsed
+from bot.adapters.nats.api import error_of
 from bot.adapters.nats.connection import Connection, Inbox, RequestFailed, Why
 from bot.adapters.nats.facts import identity_of
-from bot.model import JsonObject, ServerIdentity, Unknown, UnknownReason
+from bot.model import Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part
+from bot.model.assets import Assets, split
 from bot.ports import Clock
 
 NO_RESPONDERS_STATUS: Final = "503"
@@ -35,7 +37,20 @@ class Answer:
     identity: ServerIdentity
     taken_at: datetime
     data: JsonObject | None = None
+    assets: Assets | None = None
     problem: Unknown | None = None
+
+
+class _Reply(msgspec.Struct):
+    """A `$SYS` reply; its data is decoded on its own, so that a large one is never held as dictionaries."""
+
+    server: Json = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    statsz: msgspec.Raw = msgspec.Raw(b"")
+    error: Json = None
+
+
+_REPLY: Final = msgspec.json.Decoder(_Reply)
 
 
 class Question:
@@ -148,23 +163,26 @@ class Scatter:
         question.note()
 
     def _answer(self, message: Msg) -> Answer | None:
-        raw = parsed(message.data)
-        header = (raw or {}).get("server")
-        if raw is None or not isinstance(header, dict):
+        try:
+            reply = _REPLY.decode(message.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        identity = identity_of(header)  # pyright: ignore[reportUnknownArgumentType] - raw JSON
+        header = part({"server": reply.server}, "server")
+        if not header:
+            return None
+        identity = identity_of(header)
         before = self.identities.setdefault(identity.name, identity)
         if before.id != identity.id:
             self.namesakes.add(identity.name)
         now = self._clock.now()
-        if (error := error_of(raw)) is not None:
+        if (error := error_of({"error": reply.error})) is not None:
             detail = f"{identity.name} answered: {error.description} (code {error.code})"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        data = raw.get("data", raw.get("statsz"))
-        if not isinstance(data, dict):
+        body = split(reply.data or reply.statsz)
+        if body is None:
             detail = f"{identity.name} answered without data"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        return Answer(identity, now, data=data)  # pyright: ignore[reportUnknownArgumentType] - raw JSON
+        return Answer(identity, now, *body)
 
     async def _publish(
         self, open_questions: AsyncExitStack, question: Question, subject: str, body: JsonObject, server: str | None
