@@ -114,7 +114,7 @@ def streams_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     """Every stream with monitoring keys is as they ask."""
     facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
     complete = not facts.complaints
-    for key, states in facts.streams(snapshot):
+    for key, states in facts.streams(snapshot) if snapshot.mentions(PREFIX) else ():
         views = {server: state for server, state in states.items() if _has_keys(state)}
         if not views:
             continue
@@ -138,7 +138,7 @@ def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus)
     facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
     complete = not facts.complaints
     last = snapshot.rounds - 1
-    for key, states in snapshot.consumers(last).items():
+    for key, states in snapshot.consumers(last).items() if snapshot.mentions(PREFIX) else ():
         views = {s: state for s, state in states.items() if _has_keys(state) and s in facts.answers}
         if not views:
             continue
@@ -162,8 +162,7 @@ def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus)
 
 
 def _has_keys(state: StreamState | ConsumerState) -> bool:
-    """Tell whether the configuration has monitoring keys. Of 20,000 few have one, so the text is asked before it is decoded."""
-    return state.mentions(PREFIX) and any(key.startswith(PREFIX) for key in part(state.config, "metadata"))
+    return any(key.startswith(PREFIX) for key in part(state.config, "metadata"))
 
 
 def _asked(facts: Facts, name: str, state: StreamState | ConsumerState) -> Watch | None:

@@ -164,7 +164,7 @@ class Facts:
         on = {s: raw for s, raw in self.answers.items() if self.flag(s, raw, "disabled") is not True}
         return replace(self, answers=on)
 
-    def streams(self, snapshot: Snapshot) -> Iterator[tuple[StreamKey, dict[str, StreamState]]]:
+    def streams(self, snapshot: Snapshot) -> Iterator[tuple[StreamKey, Mapping[str, StreamState]]]:
         """Return every stream of the last look with its views by the servers whose answers these are, in order. Streams that an answer counts and does
         not show are a complaint.
         """
@@ -173,8 +173,10 @@ class Facts:
             sample = snapshot.sample(server, Endpoint.JSZ, last)
             if (sample is None or sample.assets is None) and self.number(server, jsz, "streams", 0) != 0:
                 self.complain(server, f"no list {DETAILS}")
-        for key, views in sorted(snapshot.streams(last).items()):
-            if mine := {server: view for server, view in views.items() if server in self.answers}:
+        for key, views in snapshot.once("streams in order", lambda: sorted(snapshot.streams(last).items())):
+            if views.keys() <= self.answers.keys():
+                yield key, views
+            elif mine := {server: view for server, view in views.items() if server in self.answers}:
                 yield key, mine
 
 

@@ -50,9 +50,14 @@ def delivery(snapshot: Snapshot, key: ConsumerKey) -> Delivery | None:
 
 def _waiting(snapshot: Snapshot, keys: Sequence[ConsumerKey], thresholds: Thresholds) -> list[ConsumerKey]:
     """Return the consumers on which any server sees messages waiting in the last round: who leads is asked only for these."""
-    last = snapshot.consumers(snapshot.rounds - 1)
     enough = thresholds[WAITING]
-    return [key for key in keys if any(view.num_pending >= enough for view in (last.get(key) or {}).values())]
+
+    def find() -> frozenset[ConsumerKey]:
+        last = snapshot.consumers(snapshot.rounds - 1)
+        return frozenset(k for k, views in last.items() for view in views.values() if view.num_pending >= enough)
+
+    waiting = snapshot.once(f"at least {enough} waiting", find)
+    return sorted(key for key in keys if key in waiting) if waiting else []
 
 
 def consumers_deliver(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:

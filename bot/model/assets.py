@@ -62,6 +62,10 @@ class Assets:
                 found[name or f"{len(found)}/{number}"] = account
         return list(found.values())
 
+    def mentions(self, text: str) -> bool:
+        """Tell whether this text stands anywhere in the raw JSON."""
+        return any(re.search(re.escape(text.encode()), page) for page in self.pages)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Assets) and self.details() == other.details()
 

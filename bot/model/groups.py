@@ -109,18 +109,20 @@ def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]
     """
     if len(views) != max(replicas, 1):
         return False
-    leader = ""
+    leader = None
     for view in views.values():
         if view.group is None:
             return len(views) == 1
-        named = view.group.leader
-        if not named or (leader and named != leader):
+        named = view.group.leader_or_none
+        if not named or (leader is not None and named != leader):
             return False
         leader = named
-    own = views.get(leader)
+    own = views.get(leader) if leader else None
     if own is None or own.group is None:
         return False
-    peers = own.group.peers
+    peers = own.group.replicas_or_none
+    if not peers:
+        return len(views) == 1
     return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
 
 

@@ -74,6 +74,14 @@ class Snapshot:
         answers = (s for s in self.samples if s.endpoint is Endpoint.JSZ and s.round == round and s.assets is not None)
         return [(s.server, complaint) for s in answers if s.assets for complaint in s.assets.complaints]
 
+    def mentions(self, text: str) -> bool:
+        """Tell whether this text stands anywhere in what the last look says about streams and consumers: much cheaper than looking at each."""
+        last = self.rounds - 1
+        return self.once(
+            f"mentions {text}",
+            lambda: any(s.assets is not None and s.assets.mentions(text) for s in self.samples if s.round == last),
+        )
+
     @cached_property
     def _assets(self) -> tuple[tuple[Streams, Consumers], ...]:
         answers = [s for s in self.samples if s.endpoint is Endpoint.JSZ and s.assets is not None]

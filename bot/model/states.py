@@ -172,10 +172,6 @@ class ConsumerState(
         """The part of the configuration that is asked for most, decoded anew each time; its defaults where it is not what it must be."""
         return _declared(self.raw_config)
 
-    def mentions(self, text: str) -> bool:
-        """Tell whether the configuration's JSON holds this text, without decoding it."""
-        return text.encode() in bytes(self.raw_config)
-
     @property
     def delivered_stream_seq(self) -> int:
         return self.delivered.stream_seq
@@ -231,10 +227,6 @@ class StreamState(
     def declared(self) -> Declared:
         """The part of the configuration that is asked for most, decoded anew each time; its defaults where it is not what it must be."""
         return _declared(self.raw_config)
-
-    def mentions(self, text: str) -> bool:
-        """Tell whether the configuration's JSON holds this text, without decoding it."""
-        return text.encode() in bytes(self.raw_config)
 
     @property
     def consumers(self) -> tuple[ConsumerState, ...]:
