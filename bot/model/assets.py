@@ -72,9 +72,12 @@ class Assets:
     __hash__ = None  # pyright: ignore[reportAssignmentType] - compared, never a key
 
 
-def split(answer: Buffer) -> tuple[JsonObject, Assets | None] | None:
-    """Return a JSON object without its `account_details`, and these; None where it is no JSON object."""
+def read_answer(answer: Buffer, *, jsz: bool) -> tuple[JsonObject, Assets | None] | None:
+    """Return a JSON object; of JSZ without its `account_details`, and these. None where it is no JSON object."""
     try:
+        if not jsz:
+            whole: Json = msgspec.json.decode(answer)
+            return (cast("JsonObject", whole), None) if isinstance(whole, dict) else None
         fields = _FIELDS.decode(answer)
         page = fields.pop(DETAILS, None)
         rest: JsonObject = {key: msgspec.json.decode(raw) for key, raw in fields.items()}

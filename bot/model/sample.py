@@ -82,7 +82,7 @@ class Sample:
         round: int = 0,  # noqa: A002 - the field's word
     ) -> Sample:
         """Return the sample of a whole answer."""
-        if DETAILS not in answer:
+        if endpoint is not Endpoint.JSZ or DETAILS not in answer:
             return cls(server, endpoint, taken_at, answer, None, round)
         rest = {key: value for key, value in answer.items() if key != DETAILS}
         return cls(server, endpoint, taken_at, rest, None, round, read_page(msgspec.json.encode(answer[DETAILS])))

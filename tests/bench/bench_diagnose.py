@@ -49,7 +49,7 @@ async def diagnose(target: Target) -> tuple[Severity, int, int]:
         snapshot, judged = await look(readers, found.runbooks, {}, Focus())
         report = report_on(snapshot, judged, found)
         as_json(report)
-        stats: dict[str, int] = readers._system._client.stats  # type: ignore[attr-defined] # noqa: SLF001
+        stats: dict[str, int] = readers._system._client.stats  # type: ignore[attr-defined]
     return report.verdict.severity, stats["in_bytes"], stats["out_msgs"]
 
 
@@ -75,7 +75,15 @@ async def curl(urls: Iterable[str]) -> int:
     """Fetch all with one curl, in parallel, and return the bytes."""
     arguments = [part for url in urls for part in ("-o", "/dev/null", f"{url}/jsz?{QUERY}")]
     process = await asyncio.create_subprocess_exec(
-        "curl", "-s", "-Z", "--parallel-immediate", "-w", "%{size_download}\n", *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        "curl",
+        "-s",
+        "-Z",
+        "--parallel-immediate",
+        "-w",
+        "%{size_download}\n",
+        *arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     out, _ = await process.communicate()
     return sum(int(line) for line in out.split())
@@ -128,7 +136,7 @@ async def measure(version: str, consumers: int) -> None:
             await diagnose(target)
             floor, received_by_curl = await timed(lambda: curl(urls))
             used = cpu_seconds(cluster)
-            whole, (severity, received, asked) = await timed(lambda: diagnose(target))
+            whole, (severity, _, asked) = await timed(lambda: diagnose(target))
             load = (cpu_seconds(cluster) - used) / RUNS
             floor_again, _ = await timed(lambda: curl(urls))
             floor = statistics.median([floor, floor_again])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -15,20 +16,25 @@ from bot.adapters.nats.api import read_error
 from bot.adapters.nats.assemble import Judge, Taken
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.adapters.nats.facts import (
+    ACCOUNT_DETAILS,
     HEALTHZ_ONLY_READS,
     IPQUEUESZ_OVER_SYS,
+    MAX_ACCOUNTS,
     MAX_PAGES,
     OPTIONS,
     PAGE,
     PAGED,
     RAFTZ_OVER_SYS,
     Page,
+    account_detail,
     accounts_in,
     cut_off,
+    cut_off_accounts,
     linked,
     merge_pages,
     merge_raftz,
     page_is_full,
+    signed_accounts,
     version_of,
 )
 from bot.adapters.nats.scatter import Question, Scatter, open_scatter
@@ -48,9 +54,7 @@ SILENCE_SHARE: Final = 0.5
 ACCOUNTS_AT_ONCE: Final = 16
 """RAFTZ questions under way at once, one per account, so that many accounts do not flood the servers."""
 
-_PLAIN: Final = frozenset(
-    {Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ}
-)
+_PLAIN: Final = frozenset({Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ})
 """Endpoints that every version answers, whole and at once."""
 
 Accounts = dict[str, str] | Unknown
@@ -127,6 +131,8 @@ class _Pass:
                     tasks.create_task(self._plain(endpoint, self._ids, round_))
                 if Endpoint.HEALTHZ in needs:
                     tasks.create_task(self._healthz())
+                if Endpoint.ACCOUNTZ in needs:
+                    tasks.create_task(self._accountz())
                 if Endpoint.CONNZ in needs:
                     tasks.create_task(self._pages(Endpoint.CONNZ, round_))
                 if Endpoint.IPQUEUESZ in needs:
@@ -205,6 +211,33 @@ class _Pass:
         wanted = {name: id_ for name, id_ in self._ids.items() if name not in unsafe}
         if wanted:
             await self._plain(Endpoint.HEALTHZ, wanted, ask_all=not unsafe)
+
+    async def _accountz(self) -> None:
+        """Read which accounts there are, and what each server says of those that an operator signed: only these have limits of their own."""
+        question = await self._scatter.collect(
+            Endpoint.ACCOUNTZ, OPTIONS[Endpoint.ACCOUNTZ], self._ids, self._patience()
+        )
+        wanted: dict[str, dict[str, str]] = {}
+        for server, answer in question.answers.items():
+            accounts = signed_accounts(answer.data or {})
+            if len(accounts) > MAX_ACCOUNTS:
+                self._taken.unknown.append(cut_off_accounts(server, len(accounts)))
+            for account in accounts[:MAX_ACCOUNTS]:
+                wanted.setdefault(account, {})[server] = answer.identity.id
+        gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+        details: dict[str, list[JsonObject]] = {server: [] for servers in wanted.values() for server in servers}
+
+        async def ask(account: str, servers: Mapping[str, str]) -> None:
+            async with gate:
+                found = await self._scatter.collect(Endpoint.ACCOUNTZ, {"account": account}, servers, self._patience())
+            for server in servers:
+                if (answer := found.answers.get(server)) is not None and answer.data is not None:
+                    details[server].append(account_detail(answer.data))
+
+        await asyncio.gather(*(ask(account, servers) for account, servers in wanted.items()))
+        for sample in self._samples(Endpoint.ACCOUNTZ, question, self._ids):
+            more = {ACCOUNT_DETAILS: details[sample.server]} if sample.server in details else {}
+            self._taken.add([replace(sample, data={**sample.data, **more}) if sample.data is not None else sample])
 
     async def _ipqueuesz(self, round_: int) -> None:
         old = self._older_than(IPQUEUESZ_OVER_SYS)

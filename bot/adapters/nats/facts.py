@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model import Endpoint, Group, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
+from bot.model import Endpoint, Group, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
 from bot.model.assets import DETAILS, Assets, join
 from bot.model.states import group_of
 
@@ -62,6 +62,15 @@ PAGED: Final[Mapping[Endpoint, Paged]] = {
     Endpoint.JSZ: Paged(DETAILS, ("id", "name")),
     Endpoint.CONNZ: Paged("connections", ("cid",), "num_connections"),
 }
+
+ACCOUNT_DETAILS: Final = "account_details"
+"""Where an ACCOUNTZ answer of ours holds the `account_detail` of each account that was asked for; in the order of the answer's `accounts`."""
+
+MAX_ACCOUNTS: Final = 1_000
+"""Accounts of a server whose details are read, one question each."""
+
+_ACCOUNT_KEY: Final = re.compile(r"A[A-Z2-7]{55}")
+"""The public key that names an account where an operator signs accounts (github.com/nats-io/nkeys)."""
 
 _UNNAMED_PEER: Final = "Server name unknown"
 """What a server writes for a peer whose name it never learned."""
@@ -137,6 +146,17 @@ class Page:
     assets: Assets | None = None
 
 
+def signed_accounts(accountz: JsonObject) -> list[str]:
+    """Return the accounts of an ACCOUNTZ answer that have a JWT, and so limits of their own."""
+    listed: Json = accountz.get("accounts")
+    return [a for a in (listed if isinstance(listed, list) else []) if isinstance(a, str) and _ACCOUNT_KEY.fullmatch(a)]  # pyright: ignore[reportUnknownVariableType]
+
+
+def account_detail(answer: JsonObject) -> JsonObject:
+    """Return the detail of an ACCOUNTZ answer about one account, without the JWT itself, which is there decoded too."""
+    return {key: value for key, value in part(answer, "account_detail").items() if key != "jwt"}
+
+
 def page_is_full(page: Page, paged: Paged, limit: int) -> bool:
     """Tell whether more items may follow."""
     items = page.assets.accounts if page.assets else parts(page.data, paged.items)
@@ -160,6 +180,12 @@ def merge_pages(pages: Sequence[Page], paged: Paged) -> Page:
 def cut_off(server: str, endpoint: Endpoint, paged: Paged, read: int) -> Unknown:
     """Return the note that a server has more items than are read."""
     detail = f"{server} has more {paged.items} in {endpoint} than the {read} that were read"
+    return Unknown(reason=UnknownReason.UNREADABLE, detail=detail)
+
+
+def cut_off_accounts(server: str, count: int) -> Unknown:
+    """Return the note that a server has more signed accounts than are asked for."""
+    detail = f"{server} has {count} signed accounts; the limits of the first {MAX_ACCOUNTS} are read"
     return Unknown(reason=UnknownReason.UNREADABLE, detail=detail)
 
 

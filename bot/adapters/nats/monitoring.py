@@ -15,23 +15,28 @@ import httpx
 
 from bot.adapters.nats.assemble import Judge, Taken
 from bot.adapters.nats.facts import (
+    ACCOUNT_DETAILS,
     HEALTHZ_ONLY_READS,
+    MAX_ACCOUNTS,
     MAX_PAGES,
     PAGE,
     PAGED,
     RAFTZ_OVER_HTTP,
     Page,
+    account_detail,
     accounts_in,
     cut_off,
+    cut_off_accounts,
     identity_of_varz,
     merge_pages,
     merge_raftz,
     page_is_full,
+    signed_accounts,
     version_of,
 )
 from bot.errors import Unreachable
 from bot.model import Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
-from bot.model.assets import split
+from bot.model.assets import read_answer
 from bot.ports import Clock
 
 VIA: Final = "monitoring"
@@ -45,14 +50,13 @@ QUERIES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
     Endpoint.HEALTHZ: {"details": "1"},
     Endpoint.ROUTEZ: {},
     Endpoint.CONNZ: {"sort": "cid", "auth": "1"},
-    Endpoint.ACCOUNTZ: {},
     Endpoint.GATEWAYZ: {},
     Endpoint.LEAFZ: {},
     Endpoint.IPQUEUESZ: {"all": "1"},
 }
 """Parameters of the endpoints that are one request, or pages of one. STATSZ is not there over HTTP."""
 
-_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ)
+_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ)
 """Endpoints that are read whole, whatever the version; VARZ is read by discovery."""
 
 ACCOUNTS_AT_ONCE: Final = 4
@@ -140,6 +144,8 @@ class MonitoringCollector:
         jobs = [self._plain(taken, server, endpoint, 0) for endpoint in _PLAIN if endpoint in needs]
         if Endpoint.HEALTHZ in needs:
             jobs.append(self._healthz(taken, server))
+        if Endpoint.ACCOUNTZ in needs:
+            jobs.append(self._accountz(taken, server))
         if Endpoint.STATSZ in needs:
             self._no_statsz(taken, server)
         if Endpoint.CONNZ in needs:
@@ -166,6 +172,26 @@ class MonitoringCollector:
             taken.add([Sample(server.name, endpoint, self._clock.now(), data=data, round=round_)])
         except _NoFact as no:
             taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown, round=round_)])
+
+    async def _accountz(self, taken: Taken, server: _Server) -> None:
+        """Read which accounts there are, and the details of those that an operator signed: only these have limits of their own."""
+        gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+
+        async def ask(account: str) -> JsonObject:
+            async with gate:
+                return account_detail(await self._fetch(server.url, "/accountz", {"acc": account}))
+
+        try:
+            data = self._own(server, await self._fetch(server.url, "/accountz"))
+            accounts = signed_accounts(data)
+            if len(accounts) > MAX_ACCOUNTS:
+                taken.unknown.append(cut_off_accounts(server.name, len(accounts)))
+            if accounts:
+                details = await asyncio.gather(*(ask(account) for account in accounts[:MAX_ACCOUNTS]))
+                data = {**data, ACCOUNT_DETAILS: details}
+            taken.add([Sample(server.name, Endpoint.ACCOUNTZ, self._clock.now(), data=data)])
+        except _NoFact as no:
+            taken.add([Sample(server.name, Endpoint.ACCOUNTZ, self._clock.now(), unknown=no.unknown)])
 
     async def _healthz(self, taken: Taken, server: _Server) -> None:
         if version_of(server.identity.version) < HEALTHZ_ONLY_READS:
@@ -272,7 +298,7 @@ class MonitoringCollector:
             raise _NoFact(UnknownReason.NOT_IN_VERSION, f"{where} does not exist there (HTTP 404)")
         if status != 200 and not (path == "/healthz" and status in _HEALTH_CODES):
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered HTTP {status}")
-        answer = split(body)
+        answer = read_answer(body, jsz=path == "/jsz")
         if answer is None:
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered something that is not a JSON object")
         return Page(*answer)

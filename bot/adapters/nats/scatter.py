@@ -19,8 +19,8 @@ from nats.aio.msg import Msg
 from bot.adapters.nats.api import error_of
 from bot.adapters.nats.connection import Connection, Inbox, RequestFailed, Why
 from bot.adapters.nats.facts import identity_of
-from bot.model import Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part
-from bot.model.assets import Assets, split
+from bot.model import Endpoint, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part
+from bot.model.assets import Assets, read_answer
 from bot.ports import Clock
 
 NO_RESPONDERS_STATUS: Final = "503"
@@ -56,8 +56,9 @@ _REPLY: Final = msgspec.json.Decoder(_Reply)
 class Question:
     """One question and what came back so far, by server name."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, endpoint: str = "") -> None:
         self.number = number
+        self.endpoint = endpoint
         self.answers: dict[str, Answer] = {}
         self.refused: Unknown | None = None
         """Why nobody answers: the server denied the question, or no server serves it."""
@@ -131,7 +132,7 @@ class Scatter:
         """Ask `$SYS.REQ.SERVER.PING.<endpoint>` and return when every wanted server (name to id) has answered or `patience` seconds are over;
         at half time the silent ones are asked by id. `ask_all=False` asks only by id. Raises `RequestFailed` where the connection is lost.
         """
-        question = Question(len(self._questions))
+        question = Question(len(self._questions), endpoint)
         self._questions.append(question)
         start = asyncio.get_running_loop().time()
         async with AsyncExitStack() as open_questions:
@@ -156,13 +157,13 @@ class Scatter:
             _refuse(
                 question, target, Unknown(reason=UnknownReason.NOT_IN_VERSION, detail="no server serves this question")
             )
-        elif (answer := self._answer(message)) is None:
+        elif (answer := self._answer(message, jsz=question.endpoint == Endpoint.JSZ)) is None:
             question.malformed += 1
         else:
             question.answers.setdefault(answer.identity.name, answer)
         question.note()
 
-    def _answer(self, message: Msg) -> Answer | None:
+    def _answer(self, message: Msg, *, jsz: bool) -> Answer | None:
         try:
             reply = _REPLY.decode(message.data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -178,7 +179,7 @@ class Scatter:
         if (error := error_of({"error": reply.error})) is not None:
             detail = f"{identity.name} answered: {error.description} (code {error.code})"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        body = split(reply.data or reply.statsz)
+        body = read_answer(reply.data or reply.statsz, jsz=jsz)
         if body is None:
             detail = f"{identity.name} answered without data"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))

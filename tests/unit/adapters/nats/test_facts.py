@@ -8,7 +8,7 @@ from bot.adapters.nats import facts
 from bot.adapters.nats.api import checked_filter, checked_name
 from bot.errors import BadInput
 from bot.model import Endpoint, JsonObject, canonical_json
-from bot.model.assets import split
+from bot.model.assets import read_answer
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_version_is_read_and_an_unreadable_one_counts_as_the_oldest(text: str,
 
 
 def page(answer: JsonObject) -> facts.Page:
-    return facts.Page(*(split(canonical_json(answer).encode()) or ({}, None)))
+    return facts.Page(*(read_answer(canonical_json(answer).encode(), jsz="connections" not in answer) or ({}, None)))
 
 
 def test_pages_are_joined_and_an_account_on_two_pages_counts_once() -> None:
