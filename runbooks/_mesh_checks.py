@@ -8,7 +8,7 @@ from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Sub
 from bot.runbook import Thresholds
 from runbooks._consumer_views import listed, or_ok
 from runbooks._mesh_pool import accounts_by_slot
-from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, seconds, shared_name
+from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, seconds, shared_name, wait
 
 YOUNG, RTT, PENDING = "young", "rtt", "pending"
 """Names of the thresholds."""
@@ -117,7 +117,7 @@ def no_islands(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
         return or_ok(snapshot, check, Layer.ROUTES, blind, f"{len(mesh.alive)} servers form one mesh{said}.")
     groups = [f"{{{', '.join(group)}}} with {_leader(snapshot, group)}" for group in mesh.islands]
     young = _young(mesh, mesh.alive, thresholds)
-    text = f"The cluster is split into {len(groups)} islands without a route between them: {'; '.join(groups)}{_wait(young)}."
+    text = f"The cluster is split into {len(groups)} islands without a route between them: {'; '.join(groups)}{wait(young)}."
     evidence: JsonObject = {
         "islands": [list(group) for group in mesh.islands],
         "meta leaders": [sorted(meta_leaders(snapshot, group)) for group in mesh.islands],
@@ -149,7 +149,7 @@ def lists_are_whole(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     hurt = [
         p
         for p in mesh.pairs
-        if blamed.issuperset(p.names) and _short(p) and _severity(p, thresholds) is Severity.CRITICAL
+        if blamed.issuperset(p.names) and p.short and _severity(p, thresholds) is Severity.CRITICAL
     ]
     same = {urls: listed(name for name, own in short.items() if own == urls) for urls in short.values()}
     said = "; ".join(f"{named}: {_some(urls) or 'none'}" for urls, named in same.items())
@@ -191,7 +191,7 @@ def slots_are_filled(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     check, mesh = "MESH_SLOTS", read_mesh(snapshot)
     found: list[Finding] = []
     for pair in (p for p in mesh.pairs if p.linked and p.expected is not None):
-        if not _short(pair) or pair.expected is None:
+        if not pair.short or pair.expected is None:
             continue
         wanted, text = pair.expected, f"Servers {pair.one.name} and {pair.two.name} have "
         by_slot = accounts_by_slot(snapshot, wanted.slots, wanted.pinned)
@@ -270,13 +270,6 @@ def routes_are_fast(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     return or_ok(snapshot, check, Layer.ROUTES, found + blind, "No route has much waiting or a long round trip.")
 
 
-def _short(pair: Pair) -> bool:
-    """Whether connections are missing between two servers."""
-    if pair.missing or not pair.linked or pair.expected is None:
-        return pair.missing
-    return pair.slots < pair.expected.slots or bool(pair.unpinned)
-
-
 def _severity(pair: Pair, thresholds: Thresholds) -> Severity:
     """A mesh needs a second or two after a start, and a retry after one more (reference/drills.md 1)."""
     return Severity.WARNING if pair.younger_than(thresholds[YOUNG]) else Severity.CRITICAL
@@ -320,7 +313,7 @@ def _pair(
         "expected": pair.expected.slots + len(pair.expected.pinned) if pair.expected else None,
         "missing pinned accounts": sorted(pair.unpinned) if pair.seen else [],
     }
-    text += f"{_wait(young)}."
+    text += f"{wait(young)}."
     return _finding(check, Layer.ROUTES, _at(snapshot), level, text, facts | (evidence or {}), issue=issue)
 
 
@@ -358,10 +351,6 @@ def _leader(snapshot: Snapshot, servers: Sequence[str]) -> str:
 def _young(mesh: Mesh, servers: Sequence[str], thresholds: Thresholds) -> Member | None:
     members = (mesh.members[name] for name in servers)
     return next((m for m in members if m.age is not None and m.age < thresholds[YOUNG]), None)
-
-
-def _wait(young: Member | None) -> str:
-    return f"; {young.name} started {young.age:.0f} s ago and may still be finding the others: wait" if young else ""
 
 
 def _at(snapshot: Snapshot, server: str | None = None) -> Subject:

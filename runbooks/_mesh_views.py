@@ -193,6 +193,13 @@ class Pair:
         return frozenset(a for a in wanted if any(a not in v.pinned for v in self.seen))
 
     @property
+    def short(self) -> bool:
+        """True where connections are missing, as far as it is known."""
+        if self.missing or not self.linked or self.expected is None:
+            return self.missing
+        return self.slots < self.expected.slots or bool(self.unpinned)
+
+    @property
     def same_version(self) -> bool:
         """False where both versions are known and differ, as during a roll."""
         return None in (self.one.version, self.two.version) or self.one.version == self.two.version
@@ -229,6 +236,11 @@ def shared_name(mesh: Mesh) -> str | None:
     except ValueError:
         return address
     return None
+
+
+def wait(young: Member | None) -> str:
+    """Return the end of a sentence about a server that may still be finding the others; nothing where there is none."""
+    return f"; {young.name} started {young.age:.0f} s ago and may still be finding the others: wait" if young else ""
 
 
 def meta_leaders(snapshot: Snapshot, servers: Iterable[str]) -> frozenset[str]:
