@@ -82,9 +82,9 @@ def _lost(
 
 
 def _by_reason(pairs: Iterable[Pair | None]) -> Mapping[str, Sequence[Pair]]:
-    """The pairs that lost everything, each once, by the check that shows why; those of which ROUTEZ told nothing are left out."""
+    """The pairs that lost everything, each once, by the check that shows why; those that can't be judged by their connections are left out."""
     found: dict[str, list[Pair]] = {}
-    for pair in {p.names: p for p in pairs if p is not None and p.seen}.values():
+    for pair in {p.names: p for p in pairs if p is not None and (p.missing or (p.linked and p.expected))}.values():
         found.setdefault("MESH_PAIRS" if pair.missing else "MESH_SLOTS" if pair.short else "", []).append(pair)
     return found
 
