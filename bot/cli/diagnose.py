@@ -114,6 +114,8 @@ def diagnose(
             timeout=timeout,
         ),
     )
+    if probe_delivery:
+        place.refuse_probe_without_login()
     raise typer.Exit(run(_live(place, chosen, focus, found, format_, watch, probe_delivery=probe_delivery)))
 
 

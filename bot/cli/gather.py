@@ -59,6 +59,8 @@ def gather(
             timeout=timeout,
         ),
     )
+    if probe_delivery:
+        place.refuse_probe_without_login()
     snapshot = run(_snapshot(place, found, probe_delivery=probe_delivery))
     _write(output, archive_of(snapshot))
     known = sum(sample.data is not None for sample in snapshot.samples) + len(snapshot.api)

@@ -89,6 +89,15 @@ class Where:
     def name(self) -> str:
         return self.cluster.name
 
+    def refuse_probe_without_login(self) -> None:
+        """Raise `BadInput` where a delivery probe would have nobody to publish as, before anything is read."""
+        if isinstance(self.cluster, Target):
+            login = self.cluster.servers or self.cluster.context
+        else:
+            login = self.cluster.nats.system or self.cluster.nats.accounts
+        if not login:
+            raise BadInput("--probe-delivery publishes messages, and monitoring addresses can't: give --server too.")
+
 
 def place_of(
     context: typer.Context,

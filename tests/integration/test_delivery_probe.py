@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bot.adapters.archive import read_archive, write_archive
 from bot.adapters.nats.delivery import ATTEMPTS, MESSAGES, SETTLE
@@ -20,7 +21,7 @@ from runbooks._mesh_pool import slot_of
 from runbooks.route_mesh import RUNBOOK
 from tests.conftest import LabFactory
 from tests.integration.nats_support import VERSIONS, credentials, reading, settings_of
-from tests.integration.test_diagnose import natsmedic, way_in
+from tests.integration.test_diagnose import QUICK, natsmedic, way_in
 
 TENANTS = ("A0", "A1", "A2", "A3", "A4", "A5")
 """Their slots of a pool of three are 0, 2, 1, 0, 1 and 0 (reference/nats.md 1.C)."""
@@ -303,7 +304,12 @@ async def test_what_was_seen_is_judged_again_from_the_archive(lab_cluster: LabFa
 async def test_a_person_probes_and_is_told_what_is_sent(lab_cluster: LabFactory, tmp_path: Path) -> None:
     cluster = await lab_cluster("2.15.1")
     await mesh_drills.wrong_advertise(cluster)
-    way, only = way_in(cluster, APP), ["--runbook", "ROUTE_MESH", "--format", "json"]
+    old_enough = tmp_path / "old_enough.yaml"
+    nobody = {"name": "nobody", "channel": "C0LAB", "nats": {"servers": ["nats://127.0.0.1:1"]}}
+    thresholds = QUICK | {"ROUTE_MESH": {"young": 0.0}}
+    old_enough.write_text(yaml.safe_dump({"clusters": [nobody], "thresholds": thresholds}), encoding="utf-8")
+    way = way_in(cluster, APP)
+    only = ["--runbook", "ROUTE_MESH", "--format", "json", "--config", str(old_enough)]
     quiet = await natsmedic("diagnose", *way, *only)
     assert "MESH_DELIVERY" not in {f["code"] for f in quiet.document["findings"]}
     assert "probe" not in quiet.err
@@ -315,12 +321,16 @@ async def test_a_person_probes_and_is_told_what_is_sent(lab_cluster: LabFactory,
     assert (found["severity"], found["subject"]) == ("critical", "APP")
 
     archive = tmp_path / "audit.zip"
-    gathered = await natsmedic("gather", "-o", archive, *way_in(cluster, SYS), "--probe-delivery")
+    gathered = await natsmedic("gather", "-o", archive, *way_in(cluster, SYS), *only[-2:], "--probe-delivery")
     judged = await natsmedic("diagnose", "--archive", archive, *only)
     assert (gathered.code, judged.code) == (0, 2)
     assert [f["subject"] for f in judged.document["findings"] if f["code"] == "MESH_DELIVERY"] == ["SYS"]
-    refused = await natsmedic("diagnose", "--archive", archive, "--probe-delivery")
-    assert refused.code == 3
+    for refused in (
+        await natsmedic("diagnose", "--archive", archive, "--probe-delivery"),
+        await natsmedic("diagnose", "--monitoring", cluster.monitor_url("n0"), "--probe-delivery"),
+    ):
+        assert refused.code == 3
+        assert "probe" in refused.err
 
 
 def monitors(cluster: LabCluster) -> list[str]:
