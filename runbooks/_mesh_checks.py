@@ -149,7 +149,7 @@ def lists_are_whole(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     hurt = [
         p
         for p in mesh.pairs
-        if blamed.issuperset(p.names) and p.short and _severity(p, thresholds) is Severity.CRITICAL
+        if blamed.issuperset(p.names) and _short(p) and _severity(p, thresholds) is Severity.CRITICAL
     ]
     same = {urls: listed(name for name, own in short.items() if own == urls) for urls in short.values()}
     said = "; ".join(f"{named}: {_some(urls) or 'none'}" for urls, named in same.items())
@@ -191,7 +191,7 @@ def slots_are_filled(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     check, mesh = "MESH_SLOTS", read_mesh(snapshot)
     found: list[Finding] = []
     for pair in (p for p in mesh.pairs if p.linked and p.expected is not None):
-        if not pair.short or pair.expected is None:
+        if not _short(pair) or pair.expected is None:
             continue
         wanted, text = pair.expected, f"Servers {pair.one.name} and {pair.two.name} have "
         by_slot = accounts_by_slot(snapshot, wanted.slots, wanted.pinned)
@@ -268,6 +268,13 @@ def routes_are_fast(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     blind = _blind(snapshot, check, mesh, odd) if odd else []
     blind += [] if mesh.alive else _blind(snapshot, check, mesh)
     return or_ok(snapshot, check, Layer.ROUTES, found + blind, "No route has much waiting or a long round trip.")
+
+
+def _short(pair: Pair) -> bool:
+    """Whether connections are missing between two servers."""
+    if pair.missing or not pair.linked or pair.expected is None:
+        return pair.missing
+    return pair.slots < pair.expected.slots or bool(pair.unpinned)
 
 
 def _severity(pair: Pair, thresholds: Thresholds) -> Severity:

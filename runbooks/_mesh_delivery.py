@@ -21,11 +21,11 @@ MOST_NAMED = 10
 """Ways, pairs, accounts and reasons that a sentence names; the evidence has all."""
 
 EXPLAINED = {
-    "MESH_PAIRS": "{} have no route between them",
-    "MESH_SLOTS": "{} lack connections of their pool",
+    "MESH_PAIRS": "{} have no route between them (MESH_PAIRS)",
+    "MESH_SLOTS": "{} lack the connection that carries it (MESH_SLOTS)",
     "": "ROUTEZ shows nothing missing between {}",
 }
-"""By the check that shows the reason of a loss, what it shows; the last one is for a loss that none of them shows."""
+"""By the check that shows why messages are lost, what it shows; the last one is for a loss that no check shows."""
 
 
 def messages_arrive(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
@@ -55,7 +55,7 @@ def _lost(
     joined = {frozenset(pair.names): pair for pair in mesh.pairs}
     pairs = {d: joined.get(frozenset({d.sender, d.receiver})) for d in lost if d.cut}
     young = [pair.younger_than(thresholds[YOUNG]) if pair else None for pair in pairs.values()]
-    by_reason = _by_reason(pairs.values())
+    by_reason = _by_reason(account, pairs.values())
     companions = _companions(snapshot, account, by_reason.get("MESH_SLOTS", ()))
     text = (
         f"Account {account} loses messages on {len(lost)} of {len(probed)} ways between servers: "
@@ -63,11 +63,9 @@ def _lost(
         f"({sum(d.lost for d in lost)} of {sum(d.sent for d in lost)} messages in {max(d.seconds for d in lost):.1f} s)"
     )
     for reason, these in by_reason.items():
-        text += f"; {EXPLAINED[reason].format(_some(' and '.join(p.names) for p in these))}" + f" ({reason})" * bool(
-            reason
-        )
+        text += f"; {EXPLAINED[reason].format(_some(' with '.join(p.names) for p in these))}"
     if companions:
-        text += f"; the same connection carries {_some(companions)}, which lose theirs there too"
+        text += f"; {_accounts(companions)} would go over the same connection and lose theirs too"
     if not pairs:
         text += "; a part arrived, so the mesh changed at this moment: probe again"
     elif None not in young:
@@ -81,11 +79,16 @@ def _lost(
     return _finding(snapshot, account, Severity.CRITICAL if None in young else Severity.WARNING, text, evidence)
 
 
-def _by_reason(pairs: Iterable[Pair | None]) -> Mapping[str, Sequence[Pair]]:
-    """The pairs that lost everything, each once, by the check that shows why; those that can't be judged by their connections are left out."""
+def _by_reason(account: str, pairs: Iterable[Pair | None]) -> Mapping[str, Sequence[Pair]]:
+    """The pairs that lost everything, each once, by the check that shows why; those whose connections can't be judged are left out."""
     found: dict[str, list[Pair]] = {}
-    for pair in {p.names: p for p in pairs if p is not None and (p.missing or (p.linked and p.expected))}.values():
-        found.setdefault("MESH_PAIRS" if pair.missing else "MESH_SLOTS" if pair.short else "", []).append(pair)
+    for pair in {p.names: p for p in pairs if p is not None}.values():
+        if pair.missing:
+            found.setdefault("MESH_PAIRS", []).append(pair)
+        elif pair.linked and pair.expected is not None:
+            pinned = account in pair.expected.pinned
+            gone = account in pair.unpinned if pinned else pair.slots < pair.expected.slots
+            found.setdefault("MESH_SLOTS" if gone else "", []).append(pair)
     return found
 
 
@@ -114,11 +117,11 @@ def _not_probed(snapshot: Snapshot, account: str, ways: Sequence[PairDelivery]) 
 
 
 def _sound(snapshot: Snapshot, accounts: Mapping[str, Sequence[PairDelivery]]) -> Finding:
-    ways = [d for found in accounts.values() for d in found]
-    servers = {d.sender for d in ways}
+    ways = {(d.sender, d.receiver) for found in accounts.values() for d in found}
+    servers = {sender for sender, _ in ways}
+    messages = sum(d.received for found in accounts.values() for d in found)
     text = (
-        f"All {sum(d.sent for d in ways)} messages that were published on {len(servers)} servers in {_accounts(accounts)} "
-        f"arrived on every other server"
+        f"All {messages} messages of {_accounts(accounts)} arrived on {len(ways)} ways between {len(servers)} servers"
     )
     known, probed = known_accounts(snapshot), {d.account for d in snapshot.deliveries}
     # An account that goes by another name in the settings than on the servers would be counted as not probed.

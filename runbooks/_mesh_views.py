@@ -193,13 +193,6 @@ class Pair:
         return frozenset(a for a in wanted if any(a not in v.pinned for v in self.seen))
 
     @property
-    def short(self) -> bool:
-        """True where connections are missing, as far as it is known."""
-        if self.missing or not self.linked or self.expected is None:
-            return self.missing
-        return self.slots < self.expected.slots or bool(self.unpinned)
-
-    @property
     def same_version(self) -> bool:
         """False where both versions are known and differ, as during a roll."""
         return None in (self.one.version, self.two.version) or self.one.version == self.two.version

@@ -75,7 +75,15 @@ async def curl(urls: Iterable[str]) -> int:
     """Fetch all with one curl, in parallel, and return the bytes."""
     arguments = [part for url in urls for part in ("-o", "/dev/null", f"{url}/jsz?{QUERY}")]
     process = await asyncio.create_subprocess_exec(
-        "curl", "-s", "-Z", "--parallel-immediate", "-w", "%{size_download}\n", *arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        "curl",
+        "-s",
+        "-Z",
+        "--parallel-immediate",
+        "-w",
+        "%{size_download}\n",
+        *arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     out, _ = await process.communicate()
     return sum(int(line) for line in out.split())

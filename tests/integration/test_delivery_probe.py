@@ -103,7 +103,7 @@ async def test_a_wrong_advertise_loses_everything_of_every_account_between_that_
     assert {f.severity for f in found.values()} == {Severity.CRITICAL}
     sentence = found["APP"].sentence
     assert "on 2 of 6 ways between servers: n1 to n2 100% and n2 to n1 100% (80 of 80 messages" in sentence
-    assert "n1 and n2 have no route between them (MESH_PAIRS)" in sentence
+    assert "n1 with n2 have no route between them (MESH_PAIRS)" in sentence
     root = rank(examined(snapshot)).root
     assert root is not None
     assert root.check == "MESH_LISTS", "the probe proves a loss; its cause is the list"
@@ -128,7 +128,7 @@ async def test_a_missing_slot_loses_the_accounts_on_it_although_all_servers_are_
         }
         found = delivery_findings(snapshot)
         assert {a for a, f in found.items() if f.severity is Severity.CRITICAL} == hit
-        assert "n0 and n1 lack connections of their pool (MESH_SLOTS)" in found[min(hit)].sentence
+        assert "n0 with n1 lack the connection that carries it (MESH_SLOTS)" in found[min(hit)].sentence
         assert found[None].severity is Severity.OK
 
         # One account of a slot proves the loss of the others on it.
