@@ -283,11 +283,12 @@ class _Proxy:
             self._writers.discard(writer)
             return
         self._writers.add(far_writer)
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
         self._writers -= {writer, far_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copies what arrives until one end closes, then closes the other."""
     with suppress(OSError):
         while data := await reader.read(65_536):
             writer.write(data)

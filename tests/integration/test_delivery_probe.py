@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from bot.adapters.nats.delivery import ATTEMPTS, MESSAGES, SETTLE
 from bot.errors import BadInput
 from bot.flow.ranking import rank
 from bot.lab import drills, mesh_drills
-from bot.lab.config import APP, READER, SYS, tenant
+from bot.lab.config import APP, HOST, READER, SYS, tenant
 from bot.lab.servers import LabCluster
-from bot.model import Finding, Focus, Severity, Snapshot, UnknownReason
+from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, UnknownReason
 from bot.settings import ClusterSettings
 from runbooks._mesh_pool import slot_of
 from runbooks.route_mesh import RUNBOOK
@@ -264,6 +265,25 @@ async def test_a_server_that_stops_in_the_middle_is_unknown_and_not_a_loss(lab_c
     assert [d.lost for d in known.values()] == [0, 0]
     reasons = {d.unknown.reason for d in snapshot.deliveries if d.unknown}
     assert reasons <= {UnknownReason.TIMED_OUT, UnknownReason.UNREACHABLE}
+
+
+async def test_one_address_that_leads_to_another_server_each_time_reaches_all(lab_cluster: LabFactory) -> None:
+    cluster = await lab_cluster("2.11.11")
+    await mesh_drills.no_advertise(cluster)  # so that no server tells a client where the others are
+    targets = cycle(int(url.rpartition(":")[2]) for url in cluster.urls)
+
+    async def lead_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(HOST, next(targets))
+        await asyncio.gather(mesh_drills.pump(reader, far_writer), mesh_drills.pump(far_reader, writer))
+
+    service = await asyncio.start_server(lead_on, HOST, 0)
+    async with service:
+        url = f"nats://{HOST}:{service.sockets[0].getsockname()[1]}"
+        async with reading(settings(cluster, servers=[url], accounts={})) as readers:
+            told_nothing = await readers.gather(frozenset({Endpoint.ROUTEZ}))
+            snapshot = await readers.probe_delivery(told_nothing, lambda _: None)
+    assert lost(snapshot) == {"the system account": set()}
+    assert len(snapshot.deliveries) == 6
 
 
 async def test_a_stream_that_would_store_the_messages_stops_the_probe_of_its_account(lab_cluster: LabFactory) -> None:
