@@ -306,6 +306,20 @@ async def test_a_stream_that_would_store_the_messages_stops_the_probe_of_its_acc
     assert info["state"]["messages"] == 0
 
 
+async def test_more_servers_than_the_limit_are_not_probed(
+    lab_cluster: LabFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.adapters.nats.delivery.MOST_SERVERS", 2)
+    cluster = await lab_cluster("2.11.11")
+    # An account user knows of no server before it has connected to them.
+    async with reading(settings(cluster, system=None)) as readers:
+        snapshot = await readers.probe_delivery(await readers.gather(RUNBOOK.needs), lambda what: pytest.fail(what))
+    assert {d.unknown.detail for d in snapshot.deliveries if d.unknown} == {
+        "3 servers were found, a probe goes up to 2"
+    }
+    assert len(snapshot.deliveries) == 6
+
+
 async def test_without_a_login_there_is_nothing_to_probe_with(lab_cluster: LabFactory) -> None:
     cluster = await lab_cluster("2.11.11")
     with pytest.raises(BadInput, match="no NATS login"):

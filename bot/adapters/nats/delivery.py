@@ -80,7 +80,7 @@ class DeliveryProbe:
             )
         if (servers := len(known_servers(snapshot))) > MOST_SERVERS:
             return _noted(
-                snapshot, f"delivery was not probed: there are {servers} servers, it goes up to {MOST_SERVERS}"
+                snapshot, f"delivery was not probed: there are {servers} servers, a probe goes up to {MOST_SERVERS}"
             )
         chosen, left = list(logins.items())[:MOST_ACCOUNTS], list(logins)[MOST_ACCOUNTS:]
         gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
@@ -104,8 +104,7 @@ class DeliveryProbe:
         base = f"{mine}.{secrets.token_hex(16)}"
         async with open_lines(login, f"probe of account {account}", self._servers, snapshot, self._timeout) as lines:
             ways = _ways(snapshot, lines)
-            if stream := captured_by(snapshot, account, f"{base}.0"):
-                why = f"stream {stream} of account {account} would store the messages, for it takes in {mine}.>"
+            if why := _refusal(snapshot, account, lines, mine, f"{base}.0"):
                 unknown = Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=why)
                 return [PairDelivery(account=account, sender=a, receiver=b, unknown=unknown) for a, b in ways]
             exchange = _Exchange(lines, base, f"{login} may not {{}} {mine}.>")
@@ -302,6 +301,15 @@ def system_account(snapshot: Snapshot) -> str:
         s.data.get("system_account") for s in snapshot.samples if s.endpoint is Endpoint.VARZ and s.data is not None
     )
     return next((name for name in named if isinstance(name, str) and name), "the system account")
+
+
+def _refusal(snapshot: Snapshot, account: str, lines: Lines, mine: str, subject: str) -> str | None:
+    """Return why nothing may be published in this account; None where it may."""
+    if stream := captured_by(snapshot, account, subject):
+        return f"stream {stream} of account {account} would store the messages, for it takes in {mine}.>"
+    if len(lines.reached) > MOST_SERVERS:
+        return f"{len(lines.reached)} servers were found, a probe goes up to {MOST_SERVERS}"
+    return None
 
 
 def captured_by(snapshot: Snapshot, account: str, subject: str) -> str | None:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from nats.aio.client import Client
 
-from bot.adapters.nats.connection import Connection, RequestFailed, Why, bare
+from bot.adapters.nats.connection import ALIVE_TIMEOUT, Connection, RequestFailed, Why, bare
 from bot.adapters.nats.login import Login
 from bot.model import Endpoint, JsonObject, ServerIdentity, Snapshot, Unknown, UnknownReason
 
@@ -99,22 +99,27 @@ class _Search:
 
     async def run(self, snapshot: Snapshot) -> Lines:
         known = known_servers(snapshot)
+        await self._dial_all(self._configured)
         self._told += told_by_varz(snapshot)
-        while addresses := self._new_addresses():
-            self._dialled.update(addresses)
-            await asyncio.gather(*(self._dial(address) for address in addresses))
+        # A server that the snapshot does not know is one of an island, and may tell of more.
+        while self.reached.keys() != known and (addresses := self._told_addresses()):
+            await self._dial_all(addresses)
         for _ in range(REDIALS):
             missing = known - self.reached.keys()
             if not missing or len(self._configured) >= len(known) or not self.reached:
                 break
             again = [address for address in self._configured if bare(address) not in self._failures]
-            await asyncio.gather(*(self._dial(address) for address in again for _ in missing))
+            await self._dial_all([address for address in again for _ in missing])
         return Lines(self.reached, {name: self._why_not(snapshot, name) for name in known - self.reached.keys()})
 
-    def _new_addresses(self) -> list[str]:
-        """The configured addresses first, then what the servers told, each once."""
-        found = dict.fromkeys(self._configured) | dict.fromkeys(self._completed())
-        return [a for a in found if a not in self._dialled][: MOST_ADDRESSES - len(self._dialled)]
+    async def _dial_all(self, addresses: Sequence[str]) -> None:
+        self._dialled.update(addresses)
+        await asyncio.gather(*(self._dial(address) for address in addresses))
+
+    def _told_addresses(self) -> Sequence[str]:
+        """What the servers told and was not dialled yet, each once."""
+        found = dict.fromkeys(a for a in self._completed() if a not in self._dialled)
+        return list(found)[: max(0, MOST_ADDRESSES - len(self._dialled))]
 
     def _completed(self) -> Iterable[str]:
         """What the servers told is `host:port`: scheme, and the credentials that an address may carry, are those of the first configured one."""
@@ -131,9 +136,15 @@ class _Search:
         connection = Direct(address, self._login, self._purpose, self._timeout)
         async with self._gate:
             try:
-                client = await connection.open()
+                # nats-py waits without end for the close of a connection whose TLS handshake failed.
+                async with asyncio.timeout(self._timeout + ALIVE_TIMEOUT):
+                    client = await connection.open()
             except RequestFailed as failed:
                 self._failures[bare(address)] = failed
+                return
+            except TimeoutError:
+                detail = f"{bare(address)} did not let {self._login} in within {self._timeout:g} s"
+                self._failures[bare(address)] = RequestFailed(Why.NOT_CONNECTED, detail)
                 return
         info: JsonObject = client._server_info  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - nats-py shows the other end nowhere else
         server = _identity_of_info(info)

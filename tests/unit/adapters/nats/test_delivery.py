@@ -98,7 +98,7 @@ async def test_a_cluster_that_is_too_large_is_not_probed_and_says_so(servers: in
     # There is no address, so nothing can connect.
     found = await DeliveryProbe({"APP": NOBODY}, None, (), 1.0).run(snapshot, silent)
     assert [u.detail for u in found.unknown] == (
-        [f"delivery was not probed: there are {servers} servers, it goes up to {MOST_SERVERS}"] if refused else []
+        [f"delivery was not probed: there are {servers} servers, a probe goes up to {MOST_SERVERS}"] if refused else []
     )
     assert len(found.deliveries) == (0 if refused else servers * (servers - 1))
     assert all(d.unknown for d in found.deliveries)
