@@ -27,7 +27,7 @@ from bot.flow.intake import Intake
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
 from bot.model import IncidentId, Person, SlackUser, Snapshot
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Steps
 from bot.registry import Registry
 from bot.settings import ClusterSettings, Mode, Settings
 from bot.settings.target import Target
@@ -51,7 +51,7 @@ async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGen
 
 
 @asynccontextmanager
-async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Readers]:
+async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[ProbingReaders]:
     """Open the readers of one cluster, without any writer. Raises `NatsmedicError` where it can't be asked."""
     clock = SystemClock()
     if isinstance(where, Target):

@@ -77,6 +77,18 @@ class Readers(Protocol):
         ...
 
 
+class ProbingReaders(Readers, Protocol):
+    """Readers that may also send messages of their own, to see whether they arrive. A command that a person runs has them; no phase of flow does,
+    so an alert never causes traffic.
+    """
+
+    async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
+        """Return the snapshot with `deliveries`: what was published on each server, counted on every other. `tell` hears in one sentence per account
+        what is going to be sent. Raises `BadInput` where there is no login to send with.
+        """
+        ...
+
+
 class Writers(Protocol):
     """Changes one cluster. Only actions hold one. Raises `NotApplied` or `OutcomeUnknown`; never resends by itself."""
 

@@ -28,6 +28,7 @@ from runbooks._mesh_checks import (
     unique_server_names,
     views_agree,
 )
+from runbooks._mesh_delivery import messages_arrive
 from runbooks._mesh_views import Mesh, read_mesh, shared_name, split_address
 
 INCOMPLETE = frozenset({"MESH_ISLANDS", "MESH_PAIRS", "MESH_SLOTS", "MESH_LISTS"})
@@ -52,7 +53,7 @@ BITNAMI_CHART = (
 """Reference/nats.md 1.C and 4.4."""
 
 PROOF = (
-    "Then diagnose again: all pairs must be complete. The log says *Reloaded: cluster routes*; *config reload not supported* "
+    "Then diagnose again, with --probe-delivery: all pairs must be complete and all messages arrive. The log says *Reloaded: cluster routes*; *config reload not supported* "
     "means that the old configuration is still in force."
 )
 
@@ -235,6 +236,13 @@ RUNBOOK = Runbook(
             "Every pair has a connection for each slot of the pool and each pinned account.",
             _ROUTES | _ACCOUNTS,
             slots_are_filled,
+        ),
+        Check(
+            "MESH_DELIVERY",
+            Layer.ROUTES,
+            "What is published on one server arrives on every other, for every account that is probed (--probe-delivery).",
+            _ROUTES,
+            messages_arrive,
         ),
         Check("MESH_VIEWS", Layer.ROUTES, "Both ends of every pair show the same connections.", _ROUTES, views_agree),
         Check(

@@ -32,6 +32,12 @@ WRITER: Final = Login("writer", "writer", "APP", "_INBOX_writer")
 SYS: Final = Login("sys", "sys", "SYS", "_INBOX")
 SYSREADER: Final = Login("sysreader", "sysreader", "SYS", "_INBOX_sysreader")
 
+
+def tenant(account: str) -> Login:
+    """The user of a further account, who may do what the delivery probe does and nothing else."""
+    return Login(account.lower(), account.lower(), account, f"_INBOX_{account.lower()}")
+
+
 READER_PUBLISH: Final = (
     "$JS.API.INFO",
     "$JS.API.STREAM.NAMES",
@@ -137,11 +143,13 @@ def server_config(
     max_ha_assets: int,
     jetstream: Mapping[str, int | str],
     block: ClusterBlock,
+    tenants: Sequence[str] = (),
 ) -> str:
     """The text of a nats.conf. `routes` are the route addresses of all servers, which `block` may replace, `max_ha_assets`
-    0 means no limit, `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`).
+    0 means no limit, `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`), `tenants` are further accounts.
     """
     extra = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in jetstream.items())
+    further = "\n".join(f"  {account} {{ users: [{_tenant_user(account)}] }}" for account in tenants)
     limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
     return f"""\
 server_name: {json.dumps(name)}
@@ -171,6 +179,7 @@ accounts {{
       {_user(SYSREADER, SYSREADER_PUBLISH)}
     ]
   }}
+{further}
 }}
 """
 
@@ -194,6 +203,11 @@ def _cluster_block(cluster: str, ports: Ports, routes: Sequence[str], block: Clu
         name, password = map(json.dumps, block.authorization)
         lines.append(f"authorization {{ user: {name}, password: {password} }}")
     return "\n".join(["cluster {", *(f"  {line}" for line in lines), "}"])
+
+
+def _tenant_user(account: str) -> str:
+    login = tenant(account)
+    return _user(login, [f"{login.inbox_prefix}.natsmedic.probe.>"])
 
 
 def _user(login: Login, publish: Sequence[str] | None = None) -> str:

@@ -46,8 +46,8 @@ class LabCluster:
 
     `versions` is one version for all servers or one for each. Servers are named n0, n1, … and carry the tag
     `node:n0`, …, so an R1 stream can be pinned with `placement.tags`. `max_ha_assets` is per server name, `jetstream`
-    holds further keys of every server's jetstream block, `blocks` are cluster blocks by server name. Raises `ServerDied`, `LabError` or
-    `binaries.BinaryUnavailable`.
+    holds further keys of every server's jetstream block, `blocks` are cluster blocks by server name, `tenants` are accounts beside APP and SYS.
+    Raises `ServerDied`, `LabError` or `binaries.BinaryUnavailable`.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class LabCluster:
         max_ha_assets: Mapping[str, int] | None = None,
         jetstream: Mapping[str, int | str] | None = None,
         blocks: Mapping[str, ClusterBlock] | None = None,
+        tenants: Sequence[str] = (),
     ) -> None:
         wanted = [versions] * size if isinstance(versions, str) else list(versions)
         if len(wanted) != size:
@@ -66,6 +67,7 @@ class LabCluster:
         self.directory = directory.absolute()
         self.name = name
         self._jetstream = dict(jetstream or {})
+        self._tenants = tuple(tenants)
         self._hosts: Path | None = None
         ports = free_ports(3 * size)
         self._servers: dict[str, ServerProcess] = {}
@@ -337,6 +339,7 @@ class LabCluster:
             max_ha_assets=server.max_ha_assets,
             jetstream=self._jetstream,
             block=server.block,
+            tenants=self._tenants,
         )
         config.write_text(text)
         return config

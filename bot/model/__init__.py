@@ -24,6 +24,7 @@ from bot.model.base import (
     part,
     parts,
 )
+from bot.model.delivery import PairDelivery
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.finding import Diagnosis, Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
@@ -67,6 +68,7 @@ __all__ = [
     "Moment",
     "OperationId",
     "Outcome",
+    "PairDelivery",
     "Peer",
     "Person",
     "Preview",

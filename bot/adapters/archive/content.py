@@ -11,6 +11,7 @@ from bot.model import (
     Endpoint,
     JsonObject,
     Moment,
+    PairDelivery,
     Record,
     Sample,
     ServerIdentity,
@@ -46,6 +47,8 @@ class Content(Record):
     unknown: tuple[Unknown, ...]
     api: dict[str, JsonObject]
     samples: tuple[SampleEntry, ...]
+    deliveries: tuple[PairDelivery, ...] = ()
+    """Written to a file of its own, and only where a probe was asked for: a reader that does not know it reads the rest."""
 
 
 FORMAT = 1
@@ -66,6 +69,7 @@ def content_of(snapshot: Snapshot) -> Content:
         "unknown": [unknown.model_dump(mode="json") for unknown in snapshot.unknown],
         "api": _MAPPING.dump_python(dict(snapshot.api), mode="json"),
         "samples": [_sample(sample) for sample in snapshot.samples],
+        "deliveries": [delivery.model_dump(mode="json") for delivery in snapshot.deliveries],
     }
     return Content.model_validate(redact(raw))
 
@@ -82,12 +86,15 @@ def snapshot_of(content: Content) -> Snapshot:
         expected=frozenset(content.expected),
         unknown=content.unknown,
         api=content.api,
+        deliveries=content.deliveries,
     )
 
 
 def content_digest(snapshot: Snapshot) -> str:
     """Return the SHA-256 over the canonical JSON of the redacted content, 64 hex digits."""
-    return digest(content_of(snapshot).model_dump(mode="json"))
+    # Without a probe the digest is what it was before there were any, so evidence that is already kept still matches its own.
+    left_out = None if snapshot.deliveries else {"deliveries"}
+    return digest(content_of(snapshot).model_dump(mode="json", exclude=left_out))
 
 
 def _sample_of(entry: SampleEntry) -> Sample:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from bot.adapters.archive.content import FORMAT, Content, SampleEntry, snapshot_of
 from bot.adapters.archive.gathered import moment, rebuild
-from bot.adapters.archive.writer import MANIFEST, METADATA, OWN_PATH, ROOT
+from bot.adapters.archive.writer import DELIVERIES_PATH, MANIFEST, METADATA, OWN_PATH, ROOT
 from bot.errors import BadInput
 from bot.model import JsonObject, Snapshot, SnapshotId
 
@@ -76,7 +76,8 @@ class _Reader:
         raw = self._object(OWN_PATH)
         if raw.get("format") != FORMAT:
             raise BadInput(f"The archive has format {raw.get('format')!r} and this natsmedic reads {FORMAT}.")
-        content = Content.model_validate(raw)
+        probed = self._object(DELIVERIES_PATH) if DELIVERIES_PATH in manifest else {}
+        content = Content.model_validate({**raw, "deliveries": probed.get("deliveries", [])})
         samples = tuple(self._filled(sample, manifest) for sample in content.samples)
         return snapshot_of(content.model_copy(update={"samples": samples}))
 
