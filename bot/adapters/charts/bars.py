@@ -10,6 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bot.adapters.charts import canvas
 from bot.model import Bars, Limit, Severity
 
+FRAME_INCHES: Final = 1.3
+"""Height of the axis, the limit's name and margins."""
 BAR_INCHES: Final = 0.36
 GROUP_GAP: Final = 0.6
 """Between two groups, in bars."""
@@ -32,8 +34,8 @@ def draw_bars(chart: Bars) -> bytes:
     for index, bar in enumerate(chart.bars):
         gap = GROUP_GAP if index and bar.group != chart.bars[index - 1].group else 0.0
         places.append((places[-1] + 1 + gap) if places else 0.0)
-    note = canvas.wrapped(chart.note, canvas.NOTE_COLUMNS, canvas.NOTE_LINES)
-    figure = canvas.new_figure(1.6 + BAR_INCHES * (places[-1] + 1) + 0.2 * len(note.splitlines()), chart.title)
+    note = canvas.wrapped(chart.note, canvas.NOTE_LINES)
+    figure = canvas.new_figure(FRAME_INCHES + BAR_INCHES * (places[-1] + 1) + canvas.line_inches(note), chart.title)
     axes = figure.add_subplot()
     longest = max(bar.value for bar in chart.bars)
     limit = chart.limit

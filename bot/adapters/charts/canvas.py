@@ -15,6 +15,7 @@ import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from bot.adapters.visible import visible, written_out
@@ -22,13 +23,17 @@ from bot.model import Severity
 
 WIDTH_INCHES: Final = 7.2
 DPI: Final = 150
+POINTS_PER_INCH: Final = 72
+SUBPIXELS: Final = 64
+"""FreeType counts in 1/64 of a pixel."""
 MARGIN_INCHES: Final = 0.12
 TITLE_SIZE: Final = 15.0
 TEXT_SIZE: Final = 12.5
 SMALL_SIZE: Final = 11.0
-TITLE_COLUMNS: Final = 56
-NOTE_COLUMNS: Final = 80
-"""Average letters that fit into the width at `TITLE_SIZE` (bold) and `SMALL_SIZE`."""
+LEADING: Final = 1.25
+"""Distance of two lines, in letter heights."""
+COLUMNS: Final = range(90, 10, -2)
+"""Letters that a line across the picture may have, from narrow ones to wide ones."""
 TITLE_LINES: Final = 3
 NOTE_LINES: Final = 4
 PALETTE: Final = 128
@@ -70,20 +75,28 @@ mpl.rcParams.update(
 
 
 def new_figure(height_inches: float, title: str) -> Figure:
-    """Return an empty figure with its title. No pyplot: nothing is registered, the figure goes with its last reference."""
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, facecolor="white")
+    """Return an empty figure of that height for all but the title, and with its title.
+
+    No pyplot: nothing is registered, and the figure goes with its last reference.
+    """
+    lines = wrapped(title, TITLE_LINES, TITLE_SIZE, "bold")
+    height = height_inches + line_inches(lines, TITLE_SIZE)
+    figure = Figure(figsize=(WIDTH_INCHES, height), dpi=DPI, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=MARGIN_INCHES, h_pad=MARGIN_INCHES / 2, hspace=0.04)
-    lines = wrapped(title, TITLE_COLUMNS, TITLE_LINES)
-    figure.suptitle(
-        lines, x=MARGIN_INCHES / WIDTH_INCHES, ha="left", fontsize=TITLE_SIZE, fontweight="bold", linespacing=1.25
-    )
+    left = MARGIN_INCHES / WIDTH_INCHES
+    figure.suptitle(lines, x=left, ha="left", fontsize=TITLE_SIZE, fontweight="bold", linespacing=LEADING)
     return figure
 
 
 def add_note(figure: Figure, note: str) -> None:
-    """Write the note below everything, from the left edge on."""
+    """Write the note, which is wrapped already, below everything, from the left edge on."""
     if note:
         figure.supxlabel(note, x=MARGIN_INCHES / WIDTH_INCHES, ha="left", fontsize=SMALL_SIZE, color=SOFT)
+
+
+def line_inches(text: str, size: float = SMALL_SIZE) -> float:
+    """Return the height of wrapped text."""
+    return len(text.splitlines()) * size * LEADING / POINTS_PER_INCH
 
 
 def png(figure: Figure) -> bytes:
@@ -96,9 +109,14 @@ def png(figure: Figure) -> bytes:
     return target.getvalue()
 
 
-def wrapped(text: str, columns: int, lines: int) -> str:
-    """Return text drawable and broken into at most so many lines."""
-    return "\n".join(textwrap.wrap(drawable(text), columns, max_lines=lines, placeholder=" …", break_on_hyphens=False))
+def wrapped(text: str, most_lines: int, size: float = SMALL_SIZE, weight: str = "normal") -> str:
+    """Return text drawable and broken into lines that fit across the picture."""
+    shown, lines = drawable(text), list[str]()
+    for columns in COLUMNS:
+        lines = textwrap.wrap(shown, columns, max_lines=most_lines, placeholder=" …", break_on_hyphens=False)
+        if all(_width_inches(line, size, weight) <= WIDTH_INCHES - 2 * MARGIN_INCHES for line in lines):
+            break
+    return "\n".join(lines)
 
 
 def label(text: str, limit: int) -> str:
@@ -125,6 +143,17 @@ def on_axis(value: float, _: object) -> str:
     return number(value)
 
 
+def _width_inches(text: str, size: float, weight: str) -> float:
+    font = _font(weight)
+    font.set_size(size, POINTS_PER_INCH)
+    font.set_text(text, 0.0)
+    return font.get_width_height()[0] / SUBPIXELS / POINTS_PER_INCH
+
+
 @cache
 def _glyphs() -> frozenset[int]:
-    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
+    return frozenset(_font("normal").get_charmap())
+
+
+def _font(weight: str) -> FT2Font:
+    return font_manager.get_font(font_manager.findfont(font_manager.FontProperties(family=FONT, weight=weight)))

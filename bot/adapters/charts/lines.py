@@ -12,6 +12,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bot.adapters.charts import canvas
 from bot.model import Lines, Panel, Series, Severity
 
+FRAME_INCHES: Final = 0.8
+"""Height of the time axis and margins."""
 PANEL_INCHES: Final = 2.3
 NAME_LIMIT: Final = 22
 SHORT_NAME_LIMIT: Final = 16
@@ -37,8 +39,8 @@ DASHES: Final = (0, (4.0, 2.0))
 
 def draw_lines(chart: Lines) -> bytes:
     """Return the chart as a PNG."""
-    note = canvas.wrapped(chart.note, canvas.NOTE_COLUMNS, canvas.NOTE_LINES)
-    figure = canvas.new_figure(1.1 + PANEL_INCHES * len(chart.panels) + 0.2 * len(note.splitlines()), chart.title)
+    note = canvas.wrapped(chart.note, canvas.NOTE_LINES)
+    figure = canvas.new_figure(FRAME_INCHES + PANEL_INCHES * len(chart.panels) + canvas.line_inches(note), chart.title)
     span = max(x for panel in chart.panels for series in panel.series for x, _ in series.points)
     styles = _styles(chart.panels)
     named: list[tuple[Axes, list[Annotation]]] = []
@@ -66,7 +68,7 @@ def _styles(panels: Sequence[Panel]) -> dict[str, tuple[str, str]]:
 
 def _panel(axes: Axes, panel: Panel, span: float, styles: dict[str, tuple[str, str]]) -> list[Annotation]:
     """Draw the lines and return their names, each at the height where its line ends."""
-    title = canvas.wrapped(f"{panel.title} · {panel.unit}", canvas.NOTE_COLUMNS, 1)
+    title = canvas.wrapped(f"{panel.title} · {panel.unit}", 1)
     axes.set_title(title, fontsize=canvas.SMALL_SIZE, loc="left", pad=10)
     names: list[Annotation] = []
     between, limit = ("\n", NAME_LIMIT) if len(panel.series) <= FEW else (" ", SHORT_NAME_LIMIT)

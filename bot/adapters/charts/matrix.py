@@ -11,8 +11,8 @@ from matplotlib.patches import Patch, Rectangle
 from bot.adapters.charts import canvas
 from bot.model import Cell, Matrix, Severity
 
-FRAME_INCHES: Final = 1.4
-"""Height of title and headings."""
+FRAME_INCHES: Final = 1.0
+"""Height of headings and margins."""
 ROW_INCHES: Final = 0.56
 CROWDED_ROW_INCHES: Final = 0.36
 LEGEND_INCHES: Final = 0.25
@@ -33,10 +33,10 @@ def draw_matrix(chart: Matrix) -> bytes:
     columns = [canvas.label(name, COLUMN_NAME_LIMIT) for name in chart.columns]
     longest = max(map(len, columns))
     upright = longest * len(columns) > LYING_LETTERS
-    note = canvas.wrapped(chart.note, canvas.NOTE_COLUMNS, canvas.NOTE_LINES)
+    note = canvas.wrapped(chart.note, canvas.NOTE_LINES)
     height = FRAME_INCHES + (longest * LETTER_INCHES if upright else 0.0)
     height += len(chart.rows) * (CROWDED_ROW_INCHES if crowded else ROW_INCHES)
-    height += (len(chart.legend) + len(note.splitlines())) * LEGEND_INCHES
+    height += len(chart.legend) * LEGEND_INCHES + canvas.line_inches(note)
     figure = canvas.new_figure(height, chart.title)
     axes = figure.add_subplot()
     for y, row in enumerate(chart.cells):
@@ -77,9 +77,9 @@ def _name_sides(axes: Axes, chart: Matrix, columns: list[str], *, upright: bool)
     axes.set_yticks([y + 0.5 for y in range(len(rows))], rows, color=canvas.INK)
     axes.tick_params(length=0, pad=6)
     axes.spines[:].set_visible(False)
-    heading = canvas.wrapped(chart.column_title, canvas.NOTE_COLUMNS, 1)
+    heading = canvas.wrapped(chart.column_title, 1)
     axes.set_title(heading, fontsize=canvas.SMALL_SIZE, color=canvas.SOFT, loc="left", pad=8)
-    axes.set_ylabel(canvas.wrapped(chart.row_title, canvas.NOTE_COLUMNS, 1), fontsize=canvas.SMALL_SIZE)
+    axes.set_ylabel(canvas.wrapped(chart.row_title, 1), fontsize=canvas.SMALL_SIZE)
 
 
 def _explain(figure: Figure, chart: Matrix, note: str) -> None:
