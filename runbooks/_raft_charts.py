@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from bot.model import Endpoint, JsonObject, Lines, Panel, Severity, Snapshot, StreamKey, Subject, part
 from bot.model.snapshot import names
+from runbooks._audit_views import UNDERFLOW
 from runbooks._series import MOST_LINES, Values, lines, told
 
 META = "_meta_"
@@ -49,7 +50,7 @@ def _behind(snapshot: Snapshot, number: int, node: Callable[[JsonObject], JsonOb
     for server in sorted(snapshot.expected | names(snapshot.servers)):
         raw = node(snapshot.data(server, Endpoint.RAFTZ, number) or {})
         committed, applied = raw.get("committed"), raw.get("applied")
-        if isinstance(committed, int) and isinstance(applied, int):
+        if isinstance(committed, int) and isinstance(applied, int) and max(committed, applied) < UNDERFLOW:
             found[server] = committed, applied
     highest = max((committed for committed, _ in found.values()), default=0)
     return {server: max(highest - applied, 0) for server, (_, applied) in found.items()}

@@ -174,7 +174,7 @@ async def house(
         stand_in(rate_limits=rate_limits) as slack,
         SqlStore.open(f"sqlite:///{tmp_path / 'natsmedic.db'}", SystemClock()) as store,
     ):
-        adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock())
+        adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock(), draw=draw)
         built = House(slack, store, adapter)
         try:
             if start:

@@ -139,11 +139,11 @@ async def test_a_crash_between_reservation_and_answer_leaves_one_message(
 
         for _ in range(2):
             monkeypatch.setattr(projector, "reached", die)
-            crashed = SlackAdapter(slack_settings(running.slack), RULES, running.store, running.store, SystemClock())
+            crashed = another(running)
             with pytest.raises(asyncio.CancelledError):
                 await crashed.chat.draw(IncidentId("inc_1"))
         monkeypatch.undo()
-        restarted = SlackAdapter(slack_settings(running.slack), RULES, running.store, running.store, SystemClock())
+        restarted = another(running)
         await restarted.chat.draw(IncidentId("inc_1"))
         assert sorted(key(m) for m in running.slack.messages(OPS)) == ["board:inc_1", "verdict:diag_1"]
 

@@ -301,7 +301,9 @@ async def test_any_failing_look_up_gives_no_groups(tmp_path: Path, method: str, 
 async def test_one_human_with_two_accounts_is_one_person(tmp_path: Path) -> None:
     async with house(tmp_path, start=False) as running:
         rules = RULES.model_copy(update={"persons": {"ada": (ADA, GRACE)}})
-        adapter = SlackAdapter(slack_settings(running.slack), rules, running.store, running.store, SystemClock())
+        adapter = SlackAdapter(
+            slack_settings(running.slack), rules, running.store, running.store, SystemClock(), draw=draw
+        )
         people = [await adapter.directory.look_up(SlackUser(team_id="T0LAB", user_id=user)) for user in (ADA, GRACE)]
         assert [one.key for one in people] == ["ada", "ada"]
 

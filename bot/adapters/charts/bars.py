@@ -15,7 +15,7 @@ FRAME_INCHES: Final = 1.3
 BAR_INCHES: Final = 0.36
 GROUP_GAP: Final = 0.6
 """Between two groups, in bars."""
-NAME_LIMIT: Final = 26
+NAME_INCHES: Final = 2.4
 TICKS: Final = 4
 STEPS: Final = (1, 2, 5, 10)
 ROOM: Final = 1.16
@@ -52,7 +52,7 @@ def draw_bars(chart: Bars) -> bytes:
         _limit(axes, limit, end if not drawn else limit.value, drawn=drawn)
     axes.set_xlim(0, end)
     axes.set_ylim(places[-1] + 0.6, -0.6)
-    names = [canvas.label(f"{bar.group} · {bar.name}", NAME_LIMIT) for bar in chart.bars]
+    names = [canvas.label(f"{bar.group} · {bar.name}", NAME_INCHES) for bar in chart.bars]
     axes.set_yticks(places, names, color=canvas.INK)
     axes.xaxis.set_major_locator(MaxNLocator(TICKS, integer=True, steps=STEPS))
     axes.xaxis.set_major_formatter(FuncFormatter(canvas.on_axis))
@@ -61,14 +61,14 @@ def draw_bars(chart: Bars) -> bytes:
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.tick_params(length=0, pad=8)
     axes.tick_params(axis="x", labelsize=canvas.SMALL_SIZE)
-    axes.set_xlabel(canvas.drawable(chart.unit), fontsize=canvas.SMALL_SIZE, loc="left")
+    axes.set_xlabel(canvas.label(chart.unit, NAME_INCHES), fontsize=canvas.SMALL_SIZE, loc="left")
     canvas.add_note(figure, note)
     return canvas.png(figure)
 
 
 def _limit(axes: Axes, limit: Limit, at: float, *, drawn: bool) -> None:
     """Draw the limit as a line, or say where it would be."""
-    text = canvas.label(f"{limit.name} {canvas.number(limit.value)}", NAME_LIMIT)
+    text = canvas.label(f"{limit.name} {canvas.number(limit.value)}", NAME_INCHES, canvas.SMALL_SIZE)
     if drawn:
         axes.axvline(at, color=canvas.FILL[Severity.CRITICAL], linewidth=2.0, linestyle=(0, (4.0, 2.0)))
     axes.annotate(

@@ -36,6 +36,8 @@ COLUMNS: Final = range(90, 10, -2)
 """Letters that a line across the picture may have, from narrow ones to wide ones."""
 TITLE_LINES: Final = 3
 NOTE_LINES: Final = 4
+NAME_LETTERS: Final = 40
+"""Letters of either end of a name that are looked at; no name of so many fits anywhere."""
 PALETTE: Final = 128
 """Colours of a picture, with those between ink and paper."""
 COUNTED: Final = 1e12
@@ -114,23 +116,32 @@ def wrapped(text: str, most_lines: int, size: float = SMALL_SIZE, weight: str = 
     shown, lines = drawable(text), list[str]()
     for columns in COLUMNS:
         lines = textwrap.wrap(shown, columns, max_lines=most_lines, placeholder=" …", break_on_hyphens=False)
-        if all(_width_inches(line, size, weight) <= WIDTH_INCHES - 2 * MARGIN_INCHES for line in lines):
+        if all(width_inches(line, size, weight) <= WIDTH_INCHES - 2 * MARGIN_INCHES for line in lines):
             break
     return "\n".join(lines)
 
 
-def label(text: str, limit: int) -> str:
-    """Return a name drawable and cut in its middle: names of one cluster differ at their ends."""
-    shown = drawable(text[: 2 * limit] if len(text) <= 2 * limit else f"{text[:limit]}{text[-limit:]}")
-    if len(shown) <= limit:
-        return shown
-    tail = limit // 2
-    return f"{shown[: limit - tail - 1]}…{shown[-tail:]}"
+def label(text: str, inches: float, size: float = TEXT_SIZE, weight: str = "normal") -> str:
+    """Return a name drawable and cut in its middle to a width: names of one cluster differ at their ends."""
+    shown = drawable(text if len(text) <= 2 * NAME_LETTERS else text[:NAME_LETTERS] + text[-NAME_LETTERS:])
+    cut, left = shown, len(shown)
+    while left > 2 and width_inches(cut, size, weight) > inches:
+        left -= 1
+        cut = f"{shown[: left // 2]}…{shown[len(shown) - (left - left // 2) :]}"
+    return cut
 
 
 def drawable(text: str) -> str:
     """Return text with everything written out that can't be seen, or that the font has no glyph for."""
     return "".join(char if ord(char) in _glyphs() else written_out(char) for char in visible(text))
+
+
+def width_inches(text: str, size: float, weight: str = "normal") -> float:
+    """Return how wide a line of drawable text is."""
+    font = _font(weight)
+    font.set_size(size, POINTS_PER_INCH)
+    font.set_text(text, 0.0)
+    return font.get_width_height()[0] / SUBPIXELS / POINTS_PER_INCH
 
 
 def number(value: float) -> str:
@@ -141,13 +152,6 @@ def number(value: float) -> str:
 def on_axis(value: float, _: object) -> str:
     """Return the text of a tick, as matplotlib's FuncFormatter asks for it."""
     return number(value)
-
-
-def _width_inches(text: str, size: float, weight: str) -> float:
-    font = _font(weight)
-    font.set_size(size, POINTS_PER_INCH)
-    font.set_text(text, 0.0)
-    return font.get_width_height()[0] / SUBPIXELS / POINTS_PER_INCH
 
 
 @cache

@@ -15,9 +15,9 @@ from bot.model import Lines, Panel, Series, Severity
 FRAME_INCHES: Final = 0.8
 """Height of the time axis and margins."""
 PANEL_INCHES: Final = 2.3
-NAME_LIMIT: Final = 22
-SHORT_NAME_LIMIT: Final = 16
-"""Letters of a name that shares its line with its value."""
+NAME_INCHES: Final = 2.2
+SHORT_NAME_INCHES: Final = 1.6
+"""Width of a name that shares its line with its value."""
 TICKS: Final = 5
 HEADROOM: Final = 1.12
 """Highest point of the axis, in highest values: a line must not touch the panel's title."""
@@ -71,14 +71,14 @@ def _panel(axes: Axes, panel: Panel, span: float, styles: dict[str, tuple[str, s
     title = canvas.wrapped(f"{panel.title} · {panel.unit}", 1)
     axes.set_title(title, fontsize=canvas.SMALL_SIZE, loc="left", pad=10)
     names: list[Annotation] = []
-    between, limit = ("\n", NAME_LIMIT) if len(panel.series) <= FEW else (" ", SHORT_NAME_LIMIT)
+    between, room = ("\n", NAME_INCHES) if len(panel.series) <= FEW else (" ", SHORT_NAME_INCHES)
     for series in panel.series:
         colour, marker = styles[series.name]
         _line(axes, series, colour, marker)
         value = " / ".join(canvas.number(points[-1][1]) for points in (series.points, series.lower) if points)
         names.append(
             axes.annotate(
-                between.join((canvas.label(series.label, limit), value)),
+                between.join((canvas.label(series.label, room, canvas.SMALL_SIZE, "bold"), value)),
                 (span, series.points[-1][1]),
                 xytext=(LABEL_GAP, 0.0),
                 textcoords="offset points",
