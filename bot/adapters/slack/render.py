@@ -22,7 +22,8 @@ def render(case: Case, rules: PolicySettings) -> tuple[WantedMessage, ...]:
     for one in case.diagnoses:
         messages.append(verdict(one))
         messages += pictures(one, shown)
-        shown |= {chart_id(chart): chart.digest for chart in one.charts}
+        if one.charts or one.snapshot_id:  # a diagnosis that saw nothing changes nothing
+            shown = {chart_id(chart): chart.digest for chart in one.charts}
         attached = evidence(one)
         messages += [attached] if attached else []
         for entry in case.proposals:

@@ -58,7 +58,7 @@ def evidence(diagnosis: Diagnosis) -> WantedMessage | None:
 
 
 def pictures(diagnosis: Diagnosis, shown: Mapping[ChartId, str]) -> tuple[WantedMessage, ...]:
-    """The charts of a diagnosis that differ from those of earlier ones, as `shown` holds their digests. A picture speaks for itself: its title is Slack's."""
+    """The charts of a diagnosis that differ from the former one's, whose digests `shown` holds. A picture speaks for itself: its title is Slack's."""
     return tuple(
         _picture(diagnosis, number, chart)
         for number, chart in enumerate(diagnosis.charts, start=1)
