@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bot.model import Cell, Finding, Focus, Matrix, Severity, Snapshot, Subject
 from bot.runbook import Thresholds
-from runbooks._consumer_views import listed
+from runbooks._audit_views import few
 from runbooks._mesh_pool import Expected, accounts_by_slot
 from runbooks._mesh_views import Link, Mesh, Pair, read_mesh
 
@@ -17,7 +17,7 @@ FEWEST_SERVERS = 3
 """Two servers have one pair, and a sentence says all about it."""
 
 MOST_NAMED = 5
-"""Accounts of a slot, and pairs, that a text of the chart names; the evidence has all."""
+"""Slots whose accounts the note names; the evidence has all."""
 
 SEEN = frozenset({"MESH_ISLANDS", "MESH_PAIRS", "MESH_SLOTS", "MESH_VIEWS"})
 """Checks whose findings are about single pairs, so that they can be seen in the matrix."""
@@ -116,11 +116,10 @@ def _title(mesh: Mesh, sick: Sequence[Pair]) -> str:
 
 
 def _alt(mesh: Mesh, sick: Sequence[Pair], cells: Mapping[tuple[str, str], Cell]) -> str:
-    told = [f"{a} with {b} {_thinner(cells, (a, b))}" for a, b in (p.names for p in sick)]
-    more = f" and {len(told) - MOST_NAMED} more" if len(told) > MOST_NAMED else ""
+    told = few([f"{a} with {b} {_thinner(cells, (a, b))}" for a, b in (p.names for p in sick)])
     return (
         f"Matrix of the route connections between {len(mesh.members)} servers: {len(sick)} of {len(mesh.pairs)} pairs are incomplete "
-        f"({', '.join(told[:MOST_NAMED])}{more})."
+        f"({told})."
     )
 
 
@@ -139,11 +138,7 @@ def _note(snapshot: Snapshot, mesh: Mesh, sick: Sequence[Pair], shown: Sequence[
     if holes:
         wanted = max(holes, key=lambda e: e.slots)
         by_slot = accounts_by_slot(snapshot, wanted.slots, wanted.pinned)
-        named = [f"{slot} {_few(accounts)}" for slot, accounts in sorted(by_slot.items())[:MOST_NAMED] if accounts]
-        told.append(f"A missing slot loses the messages of its accounts; by slot: {'; '.join(named) or 'none known'}.")
+        named = [f"slot {slot}: {few(accounts)}" for slot, accounts in sorted(by_slot.items())[:MOST_NAMED] if accounts]
+        known = f" ({'; '.join(named)})" if named else ""
+        told.append(f"A missing slot loses the messages of its accounts{known}.")
     return " ".join(told)
-
-
-def _few(accounts: Sequence[str]) -> str:
-    more = len(accounts) - MOST_NAMED
-    return f"{', '.join(accounts[:MOST_NAMED])} and {more} more" if more > 0 else listed(accounts)
