@@ -22,15 +22,14 @@ from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.errors import SettingsError, StoreError
 from bot.flow.approval import ApprovalDesk
 from bot.flow.diagnosis import Diagnoser
-from bot.flow.examination import Report, reading, report
+from bot.flow.examination import Judgement, Report, report
 from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
-from bot.model import Endpoint, Focus, IncidentId, Person, SlackUser, Snapshot
+from bot.model import IncidentId, Person, SlackUser, Snapshot
 from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps
 from bot.registry import Registry
-from bot.runbook import Runbook, Thresholds
 from bot.settings import ClusterSettings, Mode, Settings
 from bot.settings.target import Target
 
@@ -68,18 +67,6 @@ async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Reader
         await readers.aclose()
 
 
-async def gather(
-    readers: Readers,
-    runbooks: Sequence[Runbook],
-    overrides: Mapping[str, Thresholds],
-    *,
-    also: frozenset[Endpoint] = frozenset(),
-) -> Snapshot:
-    """Take the one snapshot that all these runbooks are judged by, with the endpoints `also` in it."""
-    wanted = reading(runbooks, overrides)
-    return await readers.gather(wanted.needs | also, rounds=wanted.rounds, interval=wanted.interval)
-
-
 def snapshot_of_archive(archive: bytes) -> Snapshot:
     """Read gathered evidence back. Raises `BadInput`."""
     return read_archive(archive)
@@ -90,12 +77,10 @@ def archive_of(snapshot: Snapshot) -> bytes:
     return write_archive(snapshot)
 
 
-def report_on(
-    snapshot: Snapshot, runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds], focus: Focus, found: Registry
-) -> Report:
-    """Judge a snapshot by all these runbooks, and leave secrets out of what they quote."""
+def report_on(snapshot: Snapshot, judged: Sequence[Judgement], found: Registry) -> Report:
+    """Return what all these judgements say together, and leave secrets out of what they quote."""
     risks = {kind: action.risk for kind, action in found.actions.items()}
-    made = report(snapshot, runbooks, overrides, focus, risks)
+    made = report(snapshot, judged, risks)
     return Report.model_validate(redact(made.model_dump(mode="json")))
 
 

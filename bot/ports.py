@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from bot.model import (
+    Again,
     Alert,
     Approval,
     AuditDraft,
@@ -59,9 +60,12 @@ class Readers(Protocol):
         """Seconds that an API request of this cluster waits for its answer."""
         ...
 
-    async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
-        """Read all servers in one parallel pass; what moves (`TRENDS` of bot.model) is read `rounds` times, `interval` seconds
-        apart. Never raises for a single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked.
+    async def gather(
+        self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
+    ) -> Snapshot:
+        """Read all servers in one parallel pass. `again` judges that first look, on a thread, and may ask for further rounds of what moves
+        (`TRENDS` of bot.model); where it asks for none, the very snapshot that it judged is returned. Never raises for a single fact (it becomes
+        unknown); raises `Unreachable` where no server at all could be asked.
         """
         ...
 

@@ -71,7 +71,7 @@ def _points(snapshot: Snapshot, endpoint: Endpoint, values: OfRound) -> dict[str
     answers = (s.taken_at for s in snapshot.samples if s.endpoint is endpoint and s.data is not None)
     start = min(answers, default=snapshot.taken_at)
     found: dict[str, list[tuple[float, float]]] = {}
-    for number in range(snapshot.rounds):
+    for number in range(snapshot.readings(endpoint)):
         for server, value in values(number).items():
             sample = snapshot.sample(server, endpoint, number)
             if sample is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -16,10 +16,10 @@ from bot.cli import draw, where
 from bot.cli.report import EXIT_CODES, as_json, as_markdown, as_prometheus, print_table
 from bot.cli.session import ConfigFile, run
 from bot.errors import BadInput, Unreadable
-from bot.flow.examination import Report
+from bot.flow.examination import Report, judge, look
 from bot.model import Focus, Snapshot
 from bot.registry import Registry
-from bot.runbook import Runbook, Thresholds
+from bot.runbook import Runbook
 from bot.settings.clusters import NATS_TIMEOUT
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def diagnose(
 ) -> None:
     """Examine a cluster and say what is wrong. Exit code 0: healthy, 1: warning, 2: critical, 3: could not tell."""
     del schema  # its callback has printed and ended
-    from bot.bootstrap import registry
+    from bot.bootstrap import registry, report_on
 
     found = registry()
     chosen = where.runbooks_of(found, runbook)
@@ -87,7 +87,8 @@ def diagnose(
             raise BadInput("--archive is a moment of the past: it goes neither with --watch nor with --cluster.")
         where.refuse_login(context, "--archive")
         thresholds = where.thresholds_of(context, config, found)
-        report = _judged(_read(archive), chosen, thresholds, focus, found)
+        snapshot = _read(archive)
+        report = report_on(snapshot, judge(snapshot, chosen, thresholds, focus), found)
         _show(report, format_, watching=False)
         raise typer.Exit(EXIT_CODES[report.verdict.severity])
     place = where.place_of(
@@ -150,25 +151,12 @@ async def _live(
 async def _pass(
     readers: Readers, place: where.Where, chosen: Sequence[Runbook], focus: Focus, found: Registry
 ) -> Report:
-    from bot.bootstrap import gather
-
-    with where.progress(f"Reading cluster {place.name}"):
-        snapshot = await gather(readers, chosen, place.thresholds)
-    checks = sum(len(runbook.checks) for runbook in chosen)
-    with where.progress(f"Judging {len(snapshot.servers)} servers by {checks} checks"):
-        return await asyncio.to_thread(_judged, snapshot, chosen, place.thresholds, focus, found)
-
-
-def _judged(
-    snapshot: Snapshot,
-    chosen: Sequence[Runbook],
-    thresholds: Mapping[str, Thresholds],
-    focus: Focus,
-    found: Registry,
-) -> Report:
     from bot.bootstrap import report_on
 
-    return report_on(snapshot, chosen, thresholds, focus, found)
+    checks = sum(len(runbook.checks) for runbook in chosen)
+    with where.progress(f"Examining cluster {place.name} by {checks} checks"):
+        snapshot, judged = await look(readers, chosen, place.thresholds, focus)
+        return report_on(snapshot, judged, found)
 
 
 def _read(archive: Path) -> Snapshot:

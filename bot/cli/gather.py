@@ -10,7 +10,8 @@ import typer
 from bot.cli import where
 from bot.cli.session import ConfigFile, run
 from bot.errors import BadInput
-from bot.model import Endpoint, Snapshot
+from bot.flow.examination import look
+from bot.model import Endpoint, Focus, Snapshot
 from bot.registry import Registry
 from bot.settings.clusters import NATS_TIMEOUT
 
@@ -65,12 +66,12 @@ def gather(
 
 
 async def _snapshot(place: where.Where, found: Registry) -> Snapshot:
-    from bot.bootstrap import gather as gather_facts
     from bot.bootstrap import open_readers
 
     async with open_readers(place.cluster) as readers:
         with where.progress(f"Reading cluster {place.name}"):
-            return await gather_facts(readers, found.runbooks, place.thresholds, also=frozenset(Endpoint))
+            snapshot, _ = await look(readers, found.runbooks, place.thresholds, Focus(), also=frozenset(Endpoint))
+            return snapshot
 
 
 def _write(output: Path, archive: bytes) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from bot.errors import Unreadable
 from bot.flow.endings import end_proposal
+<<<<<<< HEAD
 from bot.flow.examination import Judgement, examine, interval, unreadable
 from bot.flow.illustration import illustrate
+=======
+from bot.flow.examination import Judgement, look, unreadable
+>>>>>>> main
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
 from bot.model import (
@@ -125,14 +128,12 @@ class Diagnoser:
     async def _judge(self, incident: Incident, focus: Focus) -> Judgement:
         cluster = incident.cluster or ""
         runbook = runbook_for(incident.title, self._runbooks)
-        thresholds = runbook.values(self._thresholds.get(runbook.code))
         try:
-            wait = interval(runbook, thresholds)
-            snapshot = await self._readers[cluster].gather(runbook.needs, rounds=runbook.rounds, interval=wait)
+            _, (judgement,) = await look(self._readers[cluster], (runbook,), self._thresholds, focus)
         except Unreadable as error:
             finding = unreadable(cluster, error)
             return Judgement(None, runbook, (finding,), rank([finding]), ())
-        return await asyncio.to_thread(examine, snapshot, runbook, thresholds, focus)
+        return judgement
 
     async def _proposal(self, incident: Incident, diagnosis: Diagnosis, proposed: Proposed) -> Proposal:
         readers = self._readers[incident.cluster or ""]

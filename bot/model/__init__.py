@@ -31,13 +31,14 @@ from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
-from bot.model.sample import TRENDS, Endpoint, Sample, Unknown, UnknownReason
+from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
 
 __all__ = [
     "GENESIS",
     "TRENDS",
+    "Again",
     "Alert",
     "AlertId",
     "AlertState",

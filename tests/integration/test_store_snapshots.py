@@ -57,8 +57,8 @@ def snapshot(name: str = "snp_1") -> Snapshot:
     )
     samples = (
         Sample("n1", Endpoint.VARZ, NOW, {"server_name": "n1", "connect_urls": ["10.0.0.1:4222"]}),
-        Sample("n1", Endpoint.JSZ, NOW, JSZ),
-        Sample("n1", Endpoint.JSZ, NOW + timedelta(seconds=2), {**JSZ, "now": "later"}, round=1),
+        Sample.of("n1", Endpoint.JSZ, NOW, JSZ),
+        Sample.of("n1", Endpoint.JSZ, NOW + timedelta(seconds=2), {**JSZ, "now": "later"}, round=1),
         Sample("n1", Endpoint.RAFTZ, NOW, {"APP": {"S-R3F-1": {"state": "LEADER"}}, "SYS": {"_meta_": {}}}),
         Sample("n1", Endpoint.ROUTEZ, NOW, {}),
         Sample("n1", Endpoint.HEALTHZ, NOW, None, Unknown(reason=UnknownReason.TIMED_OUT, detail="no answer in 2 s")),

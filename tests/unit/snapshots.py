@@ -17,17 +17,7 @@ def recorded(name: str, change: Callable[[Raw], None] | None = None) -> Snapshot
     raw: Raw = json.loads((FIXTURES / f"{name}.json").read_text())
     if change:
         change(raw)
-    samples = tuple(
-        Sample(
-            server=s["server"],
-            endpoint=Endpoint(s["endpoint"]),
-            taken_at=datetime.fromisoformat(s["taken_at"]),
-            data=s["data"],
-            unknown=Unknown.model_validate(s["unknown"]) if s["unknown"] else None,
-            round=s["round"],
-        )
-        for s in raw["samples"]
-    )
+    samples = tuple(sample(s) for s in raw["samples"])
     return Snapshot(
         id=SnapshotId("snap_recorded"),
         cluster=raw["cluster"],
@@ -37,6 +27,14 @@ def recorded(name: str, change: Callable[[Raw], None] | None = None) -> Snapshot
         samples=samples,
         expected=frozenset(raw["expected"]),
     )
+
+
+def sample(raw: Raw) -> Sample:
+    """A sample of its recorded form."""
+    where = (raw["server"], Endpoint(raw["endpoint"]), datetime.fromisoformat(raw["taken_at"]))
+    if raw["data"] is None:
+        return Sample(*where, None, Unknown.model_validate(raw["unknown"]), raw["round"])
+    return Sample.of(*where, raw["data"], raw["round"])
 
 
 def answers(raw: Raw, endpoint: str, server: str | None = None, at: int | None = None) -> list[Raw]:

@@ -78,7 +78,7 @@ def snapshot_of(content: Content) -> Snapshot:
         taken_at=content.taken_at,
         via=content.via,
         servers=content.servers,
-        samples=tuple(Sample(s.server, s.endpoint, s.taken_at, s.data, s.unknown, s.round) for s in content.samples),
+        samples=tuple(_sample_of(entry) for entry in content.samples),
         expected=frozenset(content.expected),
         unknown=content.unknown,
         api=content.api,
@@ -90,13 +90,19 @@ def content_digest(snapshot: Snapshot) -> str:
     return digest(content_of(snapshot).model_dump(mode="json"))
 
 
+def _sample_of(entry: SampleEntry) -> Sample:
+    if entry.data is None:
+        return Sample(entry.server, entry.endpoint, entry.taken_at, None, entry.unknown, entry.round)
+    return Sample.of(entry.server, entry.endpoint, entry.taken_at, entry.data, entry.round)
+
+
 def _sample(sample: Sample) -> JsonObject:
     return {
         "server": sample.server,
         "endpoint": sample.endpoint.value,
         "taken_at": _text(sample.taken_at),
         "round": sample.round,
-        "data": sample.data,
+        "data": sample.answer,
         "unknown": sample.unknown.model_dump(mode="json") if sample.unknown else None,
     }
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from bot.adapters.nats.account import AccountCollector
 from bot.adapters.nats.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, checked_name, read
+from bot.adapters.nats.assemble import Judge
 from bot.adapters.nats.collector import SystemCollector
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.monitoring import MonitoringCollector
@@ -49,7 +50,7 @@ class NatsReaders:
         """Seconds that an API request waits for its answer."""
         return self._timeout
 
-    async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
+    async def gather(self, needs: frozenset[Endpoint], *, again: Judge | None = None) -> Snapshot:
         """Take a snapshot from the best source that answers; why a better one did not stands in `Snapshot.unknown`.
 
         Raises the best source's `Unreadable` where none answers.
@@ -57,7 +58,7 @@ class NatsReaders:
         failures: list[Unreadable] = []
         for attempt in (self._from_system, self._from_monitoring, self._from_accounts):
             try:
-                snapshot = await attempt(needs, rounds, interval)
+                snapshot = await attempt(needs, again)
             except Unreadable as error:
                 failures.append(error)
                 continue
@@ -87,14 +88,14 @@ class NatsReaders:
         if self._over_http is not None:
             await self._over_http.aclose()
 
-    async def _from_system(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
-        return await self._over_system.gather(needs, rounds, interval) if self._over_system else None
+    async def _from_system(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
+        return await self._over_system.gather(needs, again) if self._over_system else None
 
-    async def _from_monitoring(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
-        return await self._over_http.gather(needs, rounds, interval) if self._over_http else None
+    async def _from_monitoring(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
+        return await self._over_http.gather(needs, again) if self._over_http else None
 
-    async def _from_accounts(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
-        del needs, rounds, interval  # one list of the leaders' views is all that an account user gets
+    async def _from_accounts(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
+        del needs, again  # one list of the leaders' views is all that an account user gets
         return await self._over_accounts.gather() if self._over_accounts else None
 
     def _account(self, account: str) -> Connection:

@@ -1,6 +1,6 @@
 """Records the fixtures of this folder from real servers: `python -m tests.unit.runbooks.record [split] [healthy] [audit]` from the project's root.
 
-Every file is what `NatsReaders.gather({JSZ, HEALTHZ, RAFTZ}, rounds=2, interval=5)` returned, answers untouched, one JSON object per snapshot:
+Every file is what `NatsReaders.gather({JSZ, HEALTHZ, RAFTZ}, again=always(2, 5))` returned, answers untouched, one JSON object per snapshot:
 - `split_2.11.11`: drill ghost_split (drills.md 3.3), the limit of n1 still reached
 - `split_2.10.26`: the same on a version that does not report its limits
 - `split_room_2.11.11`: the same after the decoys are gone: damage without its cause
@@ -22,6 +22,7 @@ from bot.lab.servers import LabCluster
 from bot.model import Endpoint, Snapshot
 from runbooks.cluster_audit import RUNBOOK
 from tests.integration.nats_support import reading, settings_of
+from tests.rounds import always
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NEEDS = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
@@ -52,7 +53,7 @@ async def keep(
     cluster: LabCluster, name: str, version: str, needs: frozenset[Endpoint] = NEEDS, interval: float = 5.0
 ) -> None:
     async with reading(settings_of(cluster, timeout=2.0)) as readers:
-        snapshot = await readers.gather(needs, rounds=2, interval=interval)
+        snapshot = await readers.gather(needs, again=always(2, interval))
     (FIXTURES / f"{name}_{version}.json").write_text(json.dumps(as_json(snapshot), separators=(",", ":")) + "\n")
 
 

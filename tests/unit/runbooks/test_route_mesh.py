@@ -426,7 +426,7 @@ def test_no_answer_breaks_a_check(given_answers: list[tuple[str, Endpoint, Raw]]
         taken_at=now,
         via="system account",
         servers=tuple(ServerIdentity(name=n, id=n * 2, version=number) for n in ("n0", "n1")),
-        samples=tuple(Sample(server, endpoint, now, data=data) for server, endpoint, data in given_answers),
+        samples=tuple(Sample.of(server, endpoint, now, data) for server, endpoint, data in given_answers),
         expected=frozenset({"n0", "n1", "n2"}),
     )
     findings = examined(snapshot)
