@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from bot.errors import Unreadable
 from bot.flow.endings import end_proposal
-<<<<<<< HEAD
-from bot.flow.examination import Judgement, examine, interval, unreadable
-from bot.flow.illustration import illustrate
-=======
 from bot.flow.examination import Judgement, look, unreadable
->>>>>>> main
+from bot.flow.illustration import illustrate
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
 from bot.model import (
