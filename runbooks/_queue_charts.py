@@ -53,9 +53,11 @@ def api_queues(snapshot: Snapshot, limit: Limit = QUEUE_LIMIT) -> Bars | None:
 def _rows(snapshot: Snapshot, server: str, limit: Limit) -> list[Bar]:
     """The bars of one server, of what it reports."""
     queues = latest(snapshot, server, Endpoint.IPQUEUESZ) or {}
-    api = part(latest(snapshot, server, Endpoint.JSZ) or {}, "api")
+    stats = part(part(latest(snapshot, server, Endpoint.VARZ) or {}, "jetstream"), "stats")
+    jsz = latest(snapshot, server, Endpoint.JSZ) or {}
+    api = [part(answer, "api") for answer in (stats, jsz) if "api" in answer]
     values = {word: _count(part(queues, name).get("pending")) for name, word in QUEUES.items() if name in queues}
-    values |= {"under way": _count(api.get("inflight"))} if api else {}
+    values |= {"under way": max(_count(one.get("inflight")) for one in api)} if api else {}
     return [
         Bar(group=server, name=name, value=value, severity=_severity(value, limit)) for name, value in values.items()
     ]

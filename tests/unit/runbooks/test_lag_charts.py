@@ -202,7 +202,7 @@ def test_replica_lag_of_an_unknown_stream_is_nothing() -> None:
 
 @pytest.mark.parametrize(("inflight", "count"), [(1_000, 0), (1_001, 1)])
 def test_the_api_is_drawn_from_the_audits_threshold_on(inflight: int, count: int) -> None:
-    charts = audited(put("JSZ", "api.inflight", inflight, "n1"))
+    charts = audited(put("VARZ", "jetstream.stats.api.inflight", inflight, "n1"))
     assert len(charts) == count
     for chart in charts:
         assert isinstance(chart, Bars)
@@ -257,6 +257,14 @@ def test_queues_of_older_and_newer_versions_and_what_is_under_way_are_told_apart
         ("n1", "info queue", 0),
         ("n1", "under way", 3),
     ]
+
+
+def test_what_is_under_way_is_told_by_jsz_and_by_varz_and_the_higher_number_counts() -> None:
+    varz = answer("n0", Endpoint.VARZ, {"jetstream": {"stats": {"api": {"inflight": 4}}}})
+    found = api_queues(snapshot(varz, answer("n0", Endpoint.JSZ, {"api": {"inflight": 3}})))
+    assert found is not None
+    assert [bar.value for bar in found.bars] == [4]
+    assert api_queues(snapshot(answer("n0", Endpoint.VARZ, {"jetstream": {"stats": {}}}))) is None
 
 
 def test_an_underflown_counter_is_nothing_under_way() -> None:
