@@ -12,6 +12,7 @@ import structlog
 
 from bot import registry as registries
 from bot.adapters.archive import read_archive, redact, write_archive
+from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
@@ -222,7 +223,7 @@ async def serve(settings: Settings) -> None:
         directory: Directory = NoDirectory()
         slack = None
         if settings.slack is not None:
-            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock)
+            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock, draw=draw)
             directory = slack.directory
             chat.target = slack.chat
         bot = wire(

@@ -14,6 +14,7 @@ from bot.model import (
     Approval,
     AuditDraft,
     AuditEntry,
+    Chart,
     Delivery,
     DeliveryId,
     Diagnosis,
@@ -236,6 +237,10 @@ class Chat(Protocol):
     """Draws incidents. State lives in the store; `nudge` only says that there is something to draw."""
 
     def nudge(self, incident: IncidentId) -> None: ...
+
+
+Draw = Callable[[Chart], Awaitable[bytes]]
+"""Draws a chart as a PNG. May raise anything a drawing library raises: whoever shows it goes on without it."""
 
 
 class Message(Record):

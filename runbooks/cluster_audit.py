@@ -13,6 +13,7 @@ from runbooks import _audit_metadata as metadata
 from runbooks import _audit_servers as servers
 from runbooks import _audit_streams as streams
 from runbooks import _audit_versions as versions
+from runbooks._audit_charts import audit_charts
 from runbooks._audit_guidance import propose
 
 _VARZ, _JSZ, _HEALTHZ = frozenset({Endpoint.VARZ}), frozenset({Endpoint.JSZ}), frozenset({Endpoint.HEALTHZ})
@@ -129,4 +130,5 @@ RUNBOOK = Runbook(
     propose=propose,
     rounds=2,
     interval=5.0,
+    charts=audit_charts,
 )

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
+from runbooks._mesh_charts import mesh_charts
 from runbooks._mesh_checks import (
     PENDING,
     RTT,
@@ -250,4 +251,5 @@ RUNBOOK = Runbook(
         ),
     ),
     propose=propose,
+    charts=mesh_charts,
 )

@@ -15,6 +15,7 @@ from bot.errors import Refused
 from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
 from bot.model.groups import HaAssets, ha_assets
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks._consumer_charts import consumer_charts
 from runbooks._consumer_checks import (
     consumer_exists,
     consumers_have_leader,
@@ -327,4 +328,5 @@ RUNBOOK = Runbook(
     propose=propose,
     rounds=2,
     interval=5.0,
+    charts=consumer_charts,
 )

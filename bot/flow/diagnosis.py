@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from bot.errors import Unreadable
 from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, look, unreadable
+from bot.flow.illustration import illustrate
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
 from bot.model import (
@@ -100,6 +102,7 @@ class Diagnoser:
         started = self._clock.now()
         focus = focus_of(incident.labels)
         judged = await self._judge(incident, focus)
+        charts = await asyncio.to_thread(illustrate, judged, self._thresholds.get(judged.runbook.code), focus)
         snapshot_digest = await self._store.save_snapshot(judged.snapshot) if judged.snapshot else None
         diagnosis = Diagnosis(
             id=diagnosis_id,
@@ -112,6 +115,7 @@ class Diagnoser:
             verdict=judged.verdict,
             findings=judged.findings,
             reason=reason,
+            charts=charts,
         )
         proposals = [await self._proposal(incident, diagnosis, one) for one in judged.proposed]
         async with self._store.begin() as tx:

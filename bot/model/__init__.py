@@ -24,9 +24,11 @@ from bot.model.base import (
     part,
     parts,
 )
+from bot.model.chart import Bar, Bars, Cell, Chart, Limit, Lines, Matrix, Panel, Series
 from bot.model.delivery import PairDelivery
+from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
-from bot.model.finding import Diagnosis, Finding, Layer, Severity, Subject, Verdict
+from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
@@ -45,6 +47,10 @@ __all__ = [
     "ApprovalId",
     "AuditDraft",
     "AuditEntry",
+    "Bar",
+    "Bars",
+    "Cell",
+    "Chart",
     "Choice",
     "ConsumerKey",
     "ConsumerState",
@@ -65,10 +71,14 @@ __all__ = [
     "Json",
     "JsonObject",
     "Layer",
+    "Limit",
+    "Lines",
+    "Matrix",
     "Moment",
     "OperationId",
     "Outcome",
     "PairDelivery",
+    "Panel",
     "Peer",
     "Person",
     "Preview",
@@ -78,6 +88,7 @@ __all__ = [
     "Record",
     "RiskClass",
     "Sample",
+    "Series",
     "ServerIdentity",
     "Severity",
     "SlackUser",
