@@ -85,6 +85,8 @@ class Ports:
     client: int
     monitor: int
     route: int
+    mqtt: int = 0
+    """0 where the server takes no MQTT clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,7 @@ jetstream {{
 {extra}
 }}
 {_cluster_block(cluster, ports, routes, block)}
+{_mqtt_block(ports)}
 system_account: SYS
 accounts {{
   APP {{
@@ -194,6 +197,10 @@ def _cluster_block(cluster: str, ports: Ports, routes: Sequence[str], block: Clu
         name, password = map(json.dumps, block.authorization)
         lines.append(f"authorization {{ user: {name}, password: {password} }}")
     return "\n".join(["cluster {", *(f"  {line}" for line in lines), "}"])
+
+
+def _mqtt_block(ports: Ports) -> str:
+    return f'mqtt {{ listen: "{HOST}:{ports.mqtt}" }}' if ports.mqtt else ""
 
 
 def _user(login: Login, publish: Sequence[str] | None = None) -> str:
