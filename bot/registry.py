@@ -117,8 +117,15 @@ def _runbook_problems(found: Sequence[tuple[str, Runbook]]) -> list[str]:
     problems = [
         f"Runbook code {code} is used by {files}." for code, files in _twice((r.code, file) for file, r in found)
     ]
-    checks = ((check.code, f"{file} ({r.code})") for file, r in found for check in r.checks)
-    problems += [f"Check code {code} is used by {files}." for code, files in _twice(checks)]
+    # Several runbooks may have the very same check, which then means the same everywhere; two checks of one code would not.
+    checks = {check: f"{file} ({r.code})" for file, r in reversed(found) for check in r.checks}
+    named = ((check.code, place) for check, place in reversed(checks.items()))
+    problems += [f"Check code {code} is used by {files}." for code, files in _twice(named)]
+    problems += [
+        f"{file}: runbook {r.code} has check {code} twice."
+        for file, r in found
+        for code, _ in _twice((check.code, file) for check in r.checks)
+    ]
     alerts = ((alert, file) for file, r in found for alert in r.alerts)
     problems += [
         f"Alert {alert} is answered by {files}; one runbook must answer it." for alert, files in _twice(alerts)
