@@ -22,7 +22,7 @@ from runbooks._audit_views import (
     on,
     seconds_between,
 )
-from runbooks._overload_views import Backlog, Course, api_backlogs, meta_leader, other_backlogs
+from runbooks._overload_views import INFOS, Backlog, Course, api_backlogs, meta_leader, other_backlogs
 
 API = Audit("OVERLOAD_API_QUEUE", Layer.META)
 OTHERS = Audit("OVERLOAD_QUEUES", Layer.META)
@@ -123,8 +123,7 @@ def _api_finding(snapshot: Snapshot, thresholds: Thresholds, one: Judged, leader
     if one.course is Course.DRAINED:
         text = f"{who} had up to {backlog.peak} JetStream API requests waiting, {_course(one)}."
     if one.severity is Severity.CRITICAL or backlog.peak >= limit * thresholds["full"]:
-        harm = "all creates and deletes among them fail" if leads else "those that only this server could answer fail"
-        text += f" At {limit:g} it drops all that wait, and {harm}."
+        text += f" At {limit:g} it drops all that wait, {_harm(backlog.queue, leads=leads)}."
     text += f" It answers {rate:.0f} a second." if rate else ""
     evidence: JsonObject = {
         "queue": backlog.queue,
@@ -134,7 +133,7 @@ def _api_finding(snapshot: Snapshot, thresholds: Thresholds, one: Judged, leader
         "limit": limit,
         "meta leader": leads,
         "answers a second": rate,
-        "inflight": _api(latest(snapshot, backlog.server, Endpoint.VARZ) or {}).get("inflight"),
+        "inflight": inflight(snapshot, backlog.server),
     }
     return API.finding(on(snapshot, backlog.server), one.severity, text, evidence)
 
@@ -170,6 +169,13 @@ def _course(one: Judged) -> str:
             return "in one reading, which can't tell whether it drains"
 
 
+def _harm(queue: str, *, leads: bool) -> str:
+    """What a drop means: a request reaches all servers, and only the one that must answer it is missed."""
+    if leads and queue != INFOS:
+        return "and every create and delete among them fails"
+    return "and those that it had to answer are never answered"
+
+
 def _serves_all(queue: str) -> bool:
     return META_GROUP in queue or not queue.startswith(OF_AN_ACCOUNT)
 
@@ -178,7 +184,12 @@ def _api(varz: JsonObject) -> JsonObject:
     return part(part(part(varz, "jetstream"), "stats"), "api")
 
 
+def inflight(snapshot: Snapshot, server: str) -> int | None:
+    """Return the requests under way as VARZ counts them, None where it does not."""
+    counted: object = _api(latest(snapshot, server, Endpoint.VARZ) or {}).get("inflight")
+    return counted if isinstance(counted, int) and not isinstance(counted, bool) else None
+
+
 def _underflow(snapshot: Snapshot, server: str) -> bool:
     """True where `inflight` is an unsigned number that went below zero, as 2.10.25 lets it after a drop (reference/nats.md 1.D, EXP e8)."""
-    inflight: object = _api(latest(snapshot, server, Endpoint.VARZ) or {}).get("inflight")
-    return isinstance(inflight, int) and UNDERFLOW <= inflight < TOO_LARGE
+    return UNDERFLOW <= (inflight(snapshot, server) or 0) < TOO_LARGE

@@ -115,7 +115,10 @@ def cpu_in_use(facts: Facts, server: str, varz: JsonObject) -> float | None:
     """
     used, cores = facts.number(server, varz, "cpu"), facts.number(server, varz, "cores")
     allowed = facts.number(server, varz, "gomaxprocs", cores)
-    if used is None or not cores or not allowed or min(cores, allowed) <= 0:
+    if used is None or cores is None or allowed is None:
+        return None
+    if min(cores, allowed) <= 0:
+        facts.complain(server, "no number of cores above 0")
         return None
     return used / 100 / min(cores, allowed)
 
@@ -133,7 +136,8 @@ def _signs(server: str, cpu: Mapping[str, float], waiting: Mapping[str, int], li
 def _aside(snapshot: Snapshot, varz: Facts, server: str) -> JsonObject:
     """What a person wants to see next to it and what judges nothing: clients that stall (2.12), memory, groups and routes that are behind."""
     raw = varz.answers[server]
-    found: JsonObject = {key: raw[key] for key in ("stalled_clients", "stale_connections") if key in raw}
+    counters = ("stalled_clients", "stale_connections")
+    found: JsonObject = {key: raw[key] for key in counters if isinstance(raw.get(key), int)}
     limit, used = raw.get("gomemlimit"), raw.get("mem")
     if isinstance(limit, int) and isinstance(used, int) and limit > 0:
         found["memory"] = f"{size(used)} of GOMEMLIMIT {size(limit)}"
