@@ -264,12 +264,24 @@ def test_a_storm_that_comes_evenly_is_a_root_as_well() -> None:
         (30, 100, queue(REQUESTS, 999, 999, 999), False),
         (30, 100, queue(REQUESTS, 6000, 4000, 2000), False),
         (30, 100, queue("[ACC:SYS] RAFT '_meta_' entry", 1000, 1000, 1000), True),
+        (30, 100, queue("[ACC:APP] stream 'ORDERS' messages", 1000, 1000, 1000), False),
     ],
 )
 def test_settled_or_few_clients_or_a_draining_queue_make_no_storm(
     ago: float, count: int, queues: Change, *, storms: bool
 ) -> None:
     snapshot = idle(mqtt_listeners(*SERVERS), mqtt(ago=ago, n0=count // 2, n1=count - count // 2), queues)
+    assert any(f.cause for f in found(CLIENTS, snapshot)) is storms
+
+
+@pytest.mark.parametrize(("total", "storms"), [(500, True), (501, False)])
+def test_a_storm_is_a_fifth_of_all_clients_at_least(total: int, *, storms: bool) -> None:
+    def arrive(raw: Raw) -> None:
+        (connz,) = answers(raw, "CONNZ", "n0")
+        for row in [row for row in connz["connections"] if row["type"] == "mqtt"][:100]:
+            row["start"] = connz["now"]
+
+    snapshot = idle(mqtt_listeners(*SERVERS), mqtt(n0=total - 400, n1=200, n2=200), arrive, LONG)
     assert any(f.cause for f in found(CLIENTS, snapshot)) is storms
 
 
