@@ -39,8 +39,8 @@ INFO_QUEUE: Version = (2, 14, 0)
 `mqtt.js_api_timeout`, and a queue of its own for requests that change nothing (reference/nats.md 8)."""
 
 NO_RESTART = (
-    "Do not restart the busy server: all of its clients reconnect at once, and every MQTT client creates its consumers again. If it must be, "
-    "first limit the pace of reconnects in the load balancer or the applications (with jitter, at most some tens a second)."
+    "Do not restart the busy server: all of its clients reconnect at once, and every MQTT client asks the API for its session, those with clean sessions "
+    "for all their consumers too. If it must be, first limit the pace of reconnects in the load balancer or the applications (with jitter, at most some tens a second)."
 )
 NO_DELETE = "Never delete consumers of $MQTT_msgs: it is an Interest stream, so their messages go with them, and the MQTT sessions break."
 """Reference/nats.md 0.2 and 1.D."""
@@ -91,7 +91,7 @@ def _stop_the_feeder(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
         why=found[0].sentence,
         guidance=(
             "Which requests, with a user of the system account: nats server watch api requests",
-            "Who asks, with a user of the account in question: nats sub '$JS.EVENT.ADVISORY.API'   # fields client.user, client.name, client.host, subject",
+            "Who asks, with a user of the account in question: nats sub '$JS.EVENT.ADVISORY.API' --count 50   # client.user, client.name, client.host, subject",
             "By messages sent: nats server report connections --sort in-msgs --top 10",
             *named,
             "Look for loops over STREAM.LIST, CONSUMER.LIST, CONSUMER.NAMES or INFO with subjects, and for a consumer per request or per poll.",
@@ -99,6 +99,7 @@ def _stop_the_feeder(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
         ),
         cautions=(
             "A connection that is cut off comes back at once unless its application is stopped.",
+            "Each advisory carries the whole answer of its request: do not leave such a subscription running.",
             "A larger request_queue_limit needs a restart of each server, and only makes clients wait longer for an answer that comes too late.",
             NO_RESTART,
         ),
@@ -111,7 +112,7 @@ def _spread_mqtt(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
     server = shlex.quote(crowded) if crowded else "NAME"
     server_id = shlex.quote(identity.id) if identity else "SERVER_ID"
     pick = "'.data.connections[]? | select(.type == \"mqtt\") | .cid'"
-    kick = f'while read -r cid; do nats server request kick "$cid" {server_id}; sleep {PAUSE:g}; done'
+    kick = f'while read -r cid; do nats server request kick "$cid" {server_id} > /dev/null; sleep {PAUSE:g}; done'
     move = f"nats server request connections --name {server} | jq -r {pick} | head -n {SLICE} | {kick}"
     return Draft(
         title="Spread the MQTT clients over the servers, in slices",
@@ -122,7 +123,7 @@ def _spread_mqtt(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
             move,
             "Look at the API queues before the next slice, and go on only where they are short: nats server request ipqueue",
             "Or all clients of an account: nats server cluster balance 2m --account ACCOUNT",
-            f"`balance` looks at the first {LISTS} connections of each server, so repeat it; with --server-name it sees one server and moves nothing.",
+            f"`balance` moves NATS clients as well, and looks at the first {LISTS} connections of each server, so repeat it; with --server-name it moves nothing.",
         ),
         cautions=(
             "Clients that are cut off reconnect by themselves, to wherever their load balancer sends them; sessions and their messages are kept.",

@@ -86,8 +86,8 @@ def clients_connect_slowly(snapshot: Snapshot, thresholds: Thresholds, focus: Fo
         pace = max(_pace_by_counter(snapshot, varz, server), _pace_by_start(connz, server))
         if pace >= thresholds["connects"]:
             text = (
-                f"Server {server} takes {pace:.0f} new clients a second. Each costs it a login, and an MQTT client about four JetStream API requests "
-                "and one for every subscription."
+                f"Server {server} takes {pace:.0f} new clients a second: each costs it a login, and an MQTT client a JetStream API request for its session "
+                "and one for every new subscription."
             )
             found.append(CONNECTS.finding(on(snapshot, server), Severity.WARNING, text, {"a second": pace}))
     return CONNECTS.result(

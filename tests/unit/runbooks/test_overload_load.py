@@ -38,7 +38,7 @@ from tests.unit.runbooks.overload_support import (
     verdict,
     versions,
 )
-from tests.unit.snapshots import Raw
+from tests.unit.snapshots import Raw, both
 
 HOT, CONNECTS = "OVERLOAD_HOT_SERVER", "OVERLOAD_CONNECTS"
 CLIENTS, ASSETS = "OVERLOAD_MQTT_CLIENTS", "OVERLOAD_MQTT_ASSETS"
@@ -237,20 +237,22 @@ def test_too_many_mqtt_clients_on_one_server(count: int, level: Severity) -> Non
 
 
 def test_a_storm_of_mqtt_clients_is_the_root_of_a_long_queue() -> None:
-    snapshot = idle(mqtt_listeners(*SERVERS), mqtt(ago=30, n0=200), LONG)
+    snapshot = idle(mqtt_listeners(*SERVERS), mqtt(ago=30, n0=500), LONG)
     result = verdict(snapshot)
     assert result.root is not None
     assert (result.root.check, result.root.severity, result.root.cause) == (CLIENTS, CRITICAL, True)
-    assert "200 of 200 MQTT clients connected within the last 60 s" in result.root.sentence
+    assert "500 of 500 MQTT clients connected within the last 60 s" in result.root.sentence
     assert "has 2000 items in 'JetStream API queue'" in result.root.sentence
     assert result.root.issue == "nats-server #5851"
     titles = [p.draft.title for p in proposed(snapshot)]
-    assert titles[0] == "Find who floods the JetStream API, and stop it"
-    assert titles[1] == "Spread the MQTT clients over the servers, in slices"
+    assert titles[:2] == [
+        "Find who floods the JetStream API, and stop it",
+        "Spread the MQTT clients over the servers, in slices",
+    ]
 
 
 def test_a_storm_that_comes_evenly_is_a_root_as_well() -> None:
-    root = verdict(idle(mqtt_listeners(*SERVERS), mqtt(ago=30, n0=40, n1=40, n2=40), LONG)).root
+    root = verdict(idle(mqtt_listeners(*SERVERS), mqtt(ago=30, n0=150, n1=150, n2=150), LONG)).root
     assert root is not None
     assert (root.check, root.subject.server, root.cause) == (CLIENTS, None, True)
 
@@ -258,30 +260,20 @@ def test_a_storm_that_comes_evenly_is_a_root_as_well() -> None:
 @pytest.mark.parametrize(
     ("ago", "count", "queues", "storms"),
     [
-        (60, 100, LONG, True),
-        (61, 100, LONG, False),
-        (30, 99, LONG, False),
-        (30, 100, queue(REQUESTS, 999, 999, 999), False),
-        (30, 100, queue(REQUESTS, 6000, 4000, 2000), False),
-        (30, 100, queue("[ACC:SYS] RAFT '_meta_' entry", 1000, 1000, 1000), True),
-        (30, 100, queue("[ACC:APP] stream 'ORDERS' messages", 1000, 1000, 1000), False),
+        (60, 400, LONG, True),
+        (61, 400, LONG, False),
+        (30, 399, LONG, False),
+        (30, 400, both(LONG, queue(REQUESTS, 2001, 2001, 2001, server="n1")), False),
+        (30, 400, queue(REQUESTS, 999, 999, 999), False),
+        (30, 1200, queue(REQUESTS, 6000, 4000, 2000), False),
+        (30, 200, queue("[ACC:SYS] RAFT '_meta_' entry", 1000, 1000, 1000), True),
+        (30, 200, queue("[ACC:APP] stream 'ORDERS' messages", 1000, 1000, 1000), False),
     ],
 )
 def test_settled_or_few_clients_or_a_draining_queue_make_no_storm(
     ago: float, count: int, queues: Change, *, storms: bool
 ) -> None:
     snapshot = idle(mqtt_listeners(*SERVERS), mqtt(ago=ago, n0=count // 2, n1=count - count // 2), queues)
-    assert any(f.cause for f in found(CLIENTS, snapshot)) is storms
-
-
-@pytest.mark.parametrize(("total", "storms"), [(500, True), (501, False)])
-def test_a_storm_is_a_fifth_of_all_clients_at_least(total: int, *, storms: bool) -> None:
-    def arrive(raw: Raw) -> None:
-        (connz,) = answers(raw, "CONNZ", "n0")
-        for row in [row for row in connz["connections"] if row["type"] == "mqtt"][:100]:
-            row["start"] = connz["now"]
-
-    snapshot = idle(mqtt_listeners(*SERVERS), mqtt(n0=total - 400, n1=200, n2=200), arrive, LONG)
     assert any(f.cause for f in found(CLIENTS, snapshot)) is storms
 
 
@@ -343,7 +335,7 @@ def test_clients_are_moved_from_the_crowded_server_by_its_name_and_id() -> None:
     id_ = next(s.id for s in snapshot.servers if s.name == "n2")
     (move,) = [line for line in draft.guidance if "request kick" in line]
     assert "--name n2 |" in move
-    assert f'kick "$cid" {id_}; sleep 0.1' in move
+    assert f'kick "$cid" {id_} > /dev/null; sleep 0.1' in move
 
 
 JUNK = st.one_of(
