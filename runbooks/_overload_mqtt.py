@@ -17,7 +17,7 @@ from bot.model.states import StreamState
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, Facts, known, of_stream, on, read
 from runbooks._overload_queues import pressing
-from runbooks._overload_servers import ENOUGH_CLIENTS, hot_servers, last_round
+from runbooks._overload_servers import ENOUGH_CLIENTS, hot_servers
 from runbooks._overload_views import Backlog
 
 CLIENTS = Audit("OVERLOAD_MQTT_CLIENTS", Layer.CLIENTS)
@@ -73,6 +73,8 @@ class Assets:
     replicas: int
     groups: Mapping[str, int]
     """Raft groups by server."""
+    own_limit: int
+    """`max_consumers` of `$MQTT_msgs`, -1 where it has none."""
 
     @property
     def most(self) -> int:
@@ -82,6 +84,10 @@ class Assets:
 
 def population(snapshot: Snapshot) -> tuple[Population, list[Facts]]:
     """Return the MQTT clients and what is not known of them."""
+    return snapshot.once("MQTT clients", lambda: _population(snapshot))
+
+
+def _population(snapshot: Snapshot) -> tuple[Population, list[Facts]]:
     varz, connz = read(snapshot, Endpoint.VARZ), read(snapshot, Endpoint.CONNZ)
     found = Population(whole=connz.answers.keys() >= known(snapshot))
     for server, raw in connz.answers.items():
@@ -136,30 +142,30 @@ def mqtt_needs_few_groups(snapshot: Snapshot, thresholds: Thresholds, focus: Foc
 
 
 def mqtt_assets(snapshot: Snapshot) -> list[Assets]:
-    """Return what MQTT keeps, by account."""
-    number = last_round(snapshot)
-    streams = {key: views for key, views in snapshot.streams(number).items() if key.stream.startswith(PREFIX)}
-    groups: dict[str, Counter[str]] = {key.account: Counter() for key in streams}
-    subscriptions: Counter[str] = Counter()
-    for key, views in streams.items():
-        if stream_replicas(views) > 1:
-            groups[key.account].update(views.keys())
-    for key, views in snapshot.consumers(number).items():
-        if key.stream_key not in streams:
-            continue
-        subscriptions[key.account] += key.stream == MESSAGES
-        if any(view.group is not None and view.group.peers for view in views.values()):
-            groups[key.account].update(views.keys())
-    return [
-        Assets(
-            account=account,
-            sessions=max((v.messages for v in streams.get(StreamKey(account, SESSIONS), {}).values()), default=0),
-            subscriptions=subscriptions[account],
-            replicas=stream_replicas(streams.get(StreamKey(account, MESSAGES), {})),
-            groups=by_server,
-        )
-        for account, by_server in sorted(groups.items())
-    ]
+    """Return what MQTT keeps, by account, in the last look at it. Only its own streams are gone through."""
+    accounts: dict[str, dict[str, Mapping[str, StreamState]]] = {}
+    for key, views in snapshot.streams(snapshot.rounds - 1).items():
+        if key.stream.startswith(PREFIX):
+            accounts.setdefault(key.account, {})[key.stream] = views
+    return [_assets(account, streams) for account, streams in sorted(accounts.items())]
+
+
+def _assets(account: str, streams: Mapping[str, Mapping[str, StreamState]]) -> Assets:
+    groups: Counter[str] = Counter()
+    for views in streams.values():
+        replicated = stream_replicas(views) > 1
+        for server, view in views.items():
+            own = sum(consumer.group is not None and bool(consumer.group.peers) for consumer in view.consumers)
+            groups[server] += own + replicated
+    messages, sessions = streams.get(MESSAGES, {}), streams.get(SESSIONS, {})
+    return Assets(
+        account=account,
+        sessions=max((view.messages for view in sessions.values()), default=0),
+        subscriptions=len({consumer.name for view in messages.values() for consumer in view.consumers}),
+        replicas=stream_replicas(messages),
+        groups=groups,
+        own_limit=max((_max_consumers(view.config) for view in messages.values()), default=-1),
+    )
 
 
 def _crowded(snapshot: Snapshot, clients: Population, thresholds: Thresholds) -> list[Finding]:
@@ -250,12 +256,9 @@ def _subscription_limit(snapshot: Snapshot, jsz: Facts, assets: Assets, threshol
         if "default_max_consumers" in part(raw, "limits")
         and (limit := jsz.number(server, part(raw, "limits"), "default_max_consumers")) is not None
     ]
-    nothing: Mapping[str, StreamState] = {}
-    views = snapshot.streams(last_round(snapshot)).get(StreamKey(assets.account, MESSAGES), nothing)
-    own = max((_max_consumers(view.config) for view in views.values()), default=-1)
     limit = min((each for each in limits if each > 0), default=0)
     # More than the limit means that the account has one of its own, which replaces it.
-    if own > 0 or not limit or not thresholds["mqtt_consumers"] * limit <= assets.subscriptions <= limit:
+    if assets.own_limit > 0 or not limit or not thresholds["mqtt_consumers"] * limit <= assets.subscriptions <= limit:
         return []
     text = (
         f"MQTT of account {assets.account} has {assets.subscriptions} QoS 1 and 2 subscriptions, and the servers allow a stream {limit} consumers: "

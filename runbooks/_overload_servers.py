@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,6 +21,8 @@ CONNECTS = Audit("OVERLOAD_CONNECTS", Layer.CLIENTS)
 ENOUGH_LEADERS = 30
 ENOUGH_CLIENTS = 100
 """How many there must be in the cluster before their place says anything: fewer are no load, wherever they are."""
+
+NOBODY: Mapping[str, int] = {}
 
 RECENT = timedelta(seconds=10)
 """Clients that connected within this time before CONNZ was read show the pace where there is one reading."""
@@ -45,10 +47,11 @@ def hot_servers(snapshot: Snapshot, thresholds: Thresholds) -> tuple[list[Hot], 
     clients = {
         s: int(count) for s, raw in varz.answers.items() if (count := varz.number(s, raw, "connections")) is not None
     }
-    led = leaders(snapshot)
     found: list[Hot] = []
-    for server in varz.answers:
+    for server in varz.answers if len(varz.answers) > 1 else ():
         signs = _signs(server, cpu, waiting, thresholds["hot_cpu"])
+        # Who leads what is counted only where it matters: the healthy cluster with most consumers has no such server.
+        led = leaders(snapshot) if signs else NOBODY
         loads = [
             f"{own} of {total} {what}"
             for what, counts, enough in (
@@ -58,7 +61,7 @@ def hot_servers(snapshot: Snapshot, thresholds: Thresholds) -> tuple[list[Hot], 
             if (total := sum(counts.values())) >= enough
             and (own := counts.get(server, 0)) >= thresholds["uneven"] * total / len(varz.answers)
         ]
-        if signs and loads and len(varz.answers) > 1:
+        if signs and loads:
             evidence: JsonObject = {"cpu": cpu, "waiting": waiting, "leaders": dict(led), "clients": clients}
             found.append(Hot(server, tuple(signs), tuple(loads), evidence | _aside(snapshot, varz, server)))
     return found, [varz, queues]
@@ -95,18 +98,22 @@ def clients_connect_slowly(snapshot: Snapshot, thresholds: Thresholds, focus: Fo
     )
 
 
-def leaders(snapshot: Snapshot) -> Counter[str]:
-    """Return how many streams and consumers each server leads by its own word, in the last reading that has any."""
+def leaders(snapshot: Snapshot) -> Mapping[str, int]:
+    """Return how many streams and consumers each server leads by its own word, in the last look at them."""
+    return snapshot.once("leaders by server", lambda: _leaders(snapshot))
+
+
+def _leaders(snapshot: Snapshot) -> Counter[str]:
     found: Counter[str] = Counter()
-    number = last_round(snapshot)
-    for views in (*snapshot.streams(number).values(), *snapshot.consumers(number).values()):
+    for views in _groups(snapshot):
         found.update(server for server, view in views.items() if view.group is None or view.group.leader == server)
     return found
 
 
-def last_round(snapshot: Snapshot) -> int:
-    """Return the last round that has streams; the first where none has."""
-    return max((n for n in range(snapshot.rounds) if snapshot.streams(n)), default=0)
+def _groups(snapshot: Snapshot) -> Iterator[Mapping[str, StreamState] | Mapping[str, ConsumerState]]:
+    last = snapshot.rounds - 1
+    yield from snapshot.streams(last).values()
+    yield from snapshot.consumers(last).values()
 
 
 def cpu_in_use(facts: Facts, server: str, varz: JsonObject) -> float | None:
@@ -149,9 +156,7 @@ def _aside(snapshot: Snapshot, varz: Facts, server: str) -> JsonObject:
 
 def _behind(snapshot: Snapshot, server: str) -> int:
     """The groups whose leader does not count this server as current."""
-    number = last_round(snapshot)
-    groups = (*snapshot.streams(number).values(), *snapshot.consumers(number).values())
-    return sum(_leader_misses(views, server) for views in groups)
+    return sum(_leader_misses(views, server) for views in _groups(snapshot))
 
 
 def _leader_misses(views: Mapping[str, StreamState] | Mapping[str, ConsumerState], server: str) -> bool:

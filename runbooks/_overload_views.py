@@ -103,14 +103,24 @@ class _Reading:
 
 def api_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
     """Return the queues of the JetStream API, the meta leader's first, and what is not known of them."""
+    return snapshot.once("queues of the API", lambda: _api_backlogs(snapshot))
+
+
+def other_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
+    """Return all other queues, the longest first, and what is not known of them."""
+    return snapshot.once("queues but the API's", lambda: _other_backlogs(snapshot))
+
+
+def _api_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
     facts = Facts(Endpoint.IPQUEUESZ)
     found: list[Backlog] = []
+    rounds = range(max(snapshot.readings(Endpoint.IPQUEUESZ), snapshot.readings(Endpoint.VARZ)))
     for server in sorted(known(snapshot)):
-        readings = [r for n in range(snapshot.rounds) if (r := _api_reading(snapshot, facts, server, n)) is not None]
+        readings = [r for n in rounds if (r := _api_reading(snapshot, facts, server, n)) is not None]
         found += _backlogs(server, readings)
         if not readings:
-            asked = latest(snapshot, server, Endpoint.IPQUEUESZ) is None
-            why = why_not(snapshot, server, Endpoint.IPQUEUESZ)[1] if asked else "no queue of the JetStream API"
+            silent = latest(snapshot, server, Endpoint.IPQUEUESZ) is None
+            why = why_not(snapshot, server, Endpoint.IPQUEUESZ)[1] if silent else "no queue of the JetStream API"
             facts.complain(server, why)
     if not known(snapshot):
         facts.complaints.append("no server is known")
@@ -118,13 +128,12 @@ def api_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
     return sorted(found, key=lambda b: (b.server != leader, -b.peak)), facts
 
 
-def other_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
-    """Return all other queues, the longest first, and what is not known of them."""
+def _other_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
     facts = read(snapshot, Endpoint.IPQUEUESZ)
     found: list[Backlog] = []
     for server in sorted(known(snapshot)):
         readings: list[_Reading] = []
-        for number in range(snapshot.rounds):
+        for number in range(snapshot.readings(Endpoint.IPQUEUESZ)):
             sample = snapshot.sample(server, Endpoint.IPQUEUESZ, number)
             if sample is not None and sample.data is not None:
                 names = [name for name in sample.data if name not in API_QUEUES]

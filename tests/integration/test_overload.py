@@ -12,6 +12,7 @@ from bot.lab.servers import LabCluster
 from bot.model import Finding, Focus, Severity, Snapshot
 from runbooks.overload import RUNBOOK
 from tests.integration.nats_support import VERSIONS, reading, settings_of
+from tests.rounds import always
 
 LabFactory = Callable[..., Awaitable[LabCluster]]
 VALUES = RUNBOOK.values()
@@ -22,7 +23,7 @@ DROPS = "limit reached, dropping"
 async def gathered(cluster: LabCluster, rounds: int = 3) -> Snapshot:
     """A snapshot over the system account; rounds lie closer together than in earnest, for a drill lasts seconds."""
     async with reading(settings_of(cluster, timeout=3.0)) as readers:
-        return await readers.gather(RUNBOOK.needs, rounds=rounds, interval=0.7)
+        return await readers.gather(RUNBOOK.needs, again=always(rounds, 0.7))
 
 
 def examined(snapshot: Snapshot) -> list[Finding]:

@@ -1,6 +1,6 @@
 """Records the `overload_*` fixtures from real servers: `python -m tests.unit.runbooks.record_overload` from the project's root.
 
-Every file is what `NatsReaders.gather(RUNBOOK.needs, rounds=3)` returned over the system account, made small:
+Every file is what `NatsReaders.gather(RUNBOOK.needs, again=always(3, 0.7))` returned over the system account, made small:
 the lab's folder is `/lab`, empty queues are left out of IPQUEUESZ (as servers do themselves without `all`), of the consumers that the flood lists `KEPT`
 stay, and of the later rounds stays what a check compares over time (`Check.trend`).
 - `overload_idle_<version>`: three servers, nothing on them
@@ -18,6 +18,7 @@ from bot.lab.servers import LabCluster
 from bot.model import Snapshot
 from runbooks.overload import RUNBOOK
 from tests.integration.nats_support import reading, settings_of
+from tests.rounds import always
 from tests.unit.runbooks.record import FIXTURES, as_json
 
 VERSIONS = ("2.10.26", "2.11.11", "2.12.8", "2.15.1")
@@ -29,7 +30,7 @@ TREND = frozenset(endpoint for check in RUNBOOK.checks for endpoint in check.tre
 
 async def gathered(cluster: LabCluster) -> Snapshot:
     async with reading(settings_of(cluster, timeout=3.0)) as readers:
-        return await readers.gather(RUNBOOK.needs, rounds=3, interval=0.7)
+        return await readers.gather(RUNBOOK.needs, again=always(3, 0.7))
 
 
 def small(raw: dict[str, Any]) -> dict[str, Any]:

@@ -352,7 +352,7 @@ def places(node: Any) -> list[tuple[Any, Any]]:
     return []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(version=st.sampled_from(VERSIONS), data=st.data())
 def test_no_answer_of_a_server_breaks_a_check(version: str, data: st.DataObject) -> None:
     def spoil(raw: Raw) -> None:
@@ -388,7 +388,7 @@ def test_a_snapshot_of_nothing_but_junk_is_unknown(given_answers: list[tuple[str
         taken_at=now,
         via="system account",
         servers=tuple(ServerIdentity(name=n, id=n * 2, version="2.11.11") for n in ("n0", "n1")),
-        samples=tuple(Sample(server, endpoint, now, data=deepcopy(data)) for server, endpoint, data in given_answers),
+        samples=tuple(Sample.of(server, endpoint, now, deepcopy(data)) for server, endpoint, data in given_answers),
         expected=frozenset({"n0", "n1", "n2"}),
     )
     findings = examined(snapshot)
