@@ -24,7 +24,10 @@ API_QUEUES = (REQUESTS_UNTIL_2_12, REQUESTS, INFOS)
 """Names until 2.12 and from 2.14 on, which has a queue of its own for requests that change nothing (reference/nats.md 1.D)."""
 
 IDLE: JsonObject = {"pending": 0}
-"""How an empty queue is listed, where empty ones are."""
+"""How an empty queue is listed, where empty ones are. Where they are and the API's are not, the version calls them otherwise."""
+
+ARCHIVE = "archive"
+"""Archives of `nats audit gather` hold only queues whose names have an account in them, so that others are not known (reference/audit-archive.md)."""
 
 DRAINS = 0.9
 """Share of the first reading's length that the last must not exceed where a queue drains; less is noise."""
@@ -130,6 +133,8 @@ def _api_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
 
 def _other_backlogs(snapshot: Snapshot) -> tuple[list[Backlog], Facts]:
     facts = read(snapshot, Endpoint.IPQUEUESZ)
+    if snapshot.via == ARCHIVE:
+        facts.complaints.append(f"{Endpoint.IPQUEUESZ}: an archive has only the queues of accounts")
     found: list[Backlog] = []
     for server in sorted(known(snapshot)):
         readings: list[_Reading] = []
@@ -160,27 +165,31 @@ def _backlogs(server: str, readings: Sequence[_Reading]) -> list[Backlog]:
 
 
 def _api_reading(snapshot: Snapshot, facts: Facts, server: str, number: int) -> _Reading | None:
-    """The API's queues in one reading, by VARZ where IPQUEUESZ does not tell; None where neither does."""
+    """The API's queues in one reading. VARZ tells as well, where IPQUEUESZ is not known or does not list them; None where nothing tells."""
     queues, varz = (snapshot.sample(server, endpoint, number) for endpoint in (Endpoint.IPQUEUESZ, Endpoint.VARZ))
-    jetstream = part(varz.data or {}, "jetstream") if varz else {}
-    if queues is not None and queues.data is not None and _tells(queues.data):
-        return _Reading(queues.taken_at, _lengths(facts, server, queues.data, API_QUEUES))
-    if varz is None or varz.data is None:
-        return None
-    if not jetstream:
-        return _Reading(varz.taken_at, {})  # without JetStream there is no API
-    meta = part(jetstream, "meta")
+    listed = queues.data if queues else None
+    if queues and listed is not None and any(name in listed for name in API_QUEUES):
+        return _Reading(queues.taken_at, _lengths(facts, server, listed, API_QUEUES))
+    if varz and varz.data is not None:
+        jetstream = part(varz.data, "jetstream")
+        lengths = _pending(facts, server, part(jetstream, "meta")) if jetstream else {}
+        if lengths is not None:
+            return _Reading(varz.taken_at, lengths)
+    if queues and listed is not None and snapshot.via != ARCHIVE and all(row != IDLE for row in listed.values()):
+        return _Reading(queues.taken_at, {})
+    return None
+
+
+def _pending(facts: Facts, server: str, meta: JsonObject) -> dict[str, int] | None:
+    """The API's queues as the meta group's status counts them (2.10.26; apart from each other from 2.14 on); None where it does not."""
     fields = {REQUESTS: "pending_requests", INFOS: "pending_infos"}
     if "pending_requests" not in meta:
         fields = {REQUESTS_UNTIL_2_12: "pending"}
+    if not any(field in meta for field in fields.values()):
+        return None
     counted = Facts(Endpoint.VARZ, complaints=facts.complaints)
-    lengths = {name: counted.number(server, meta, field) for name, field in fields.items() if field in meta}
-    return _Reading(varz.taken_at, {n: int(x) for n, x in lengths.items() if x}) if lengths else None
-
-
-def _tells(queues: JsonObject) -> bool:
-    """False where empty queues are listed and yet none of the API's is: a version that calls them otherwise."""
-    return any(name in queues for name in API_QUEUES) or all(row != IDLE for row in queues.values())
+    lengths = {name: counted.number(server, meta, field, 0) for name, field in fields.items()}
+    return {name: int(length) for name, length in lengths.items() if length}
 
 
 def _lengths(facts: Facts, server: str, queues: JsonObject, names: Iterable[str]) -> dict[str, int]:

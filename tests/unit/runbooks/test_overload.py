@@ -1,5 +1,6 @@
 """The overload runbook's queues: recorded floods, and their lengths varied by hand at the thresholds."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -175,6 +176,24 @@ def test_a_version_that_calls_the_queue_otherwise_is_unknown_and_not_healthy() -
 
     (finding,) = found(API, idle(renamed))
     assert (finding.severity, "no queue of the JetStream API" in finding.sentence) == (UNKNOWN, True)
+
+
+def test_a_server_that_lists_only_queues_that_are_not_empty_has_empty_api_queues() -> None:
+    def alone(raw: Raw) -> None:
+        for answer in answers(raw, "VARZ"):
+            del answer["jetstream"]["meta"]
+
+    assert found(API, idle(alone))[0].severity is OK
+
+
+def test_an_archive_does_not_tell_all_queues_so_what_it_lacks_is_unknown() -> None:
+    def alone(raw: Raw) -> None:
+        for answer in answers(raw, "VARZ"):
+            del answer["jetstream"]["meta"]
+
+    assert found(API, replace(idle(alone), via="archive"))[0].severity is UNKNOWN
+    assert found(API, replace(idle(), via="archive"))[0].severity is OK  # VARZ tells
+    assert found(OTHERS, replace(idle(), via="archive"))[0].severity is UNKNOWN
 
 
 def test_a_server_without_jetstream_has_no_api_queue() -> None:
