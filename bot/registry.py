@@ -19,7 +19,7 @@ from typing import Any, cast
 from bot.action import Action
 from bot.errors import NatsmedicError, SettingsError
 from bot.model import Record, RiskClass
-from bot.runbook import Runbook, Threshold, Unit
+from bot.runbook import Check, Runbook, Threshold, Unit
 
 AnyAction = Action[Any]
 """An action whose parameter type is known only through its `params` record."""
@@ -117,8 +117,18 @@ def _runbook_problems(found: Sequence[tuple[str, Runbook]]) -> list[str]:
     problems = [
         f"Runbook code {code} is used by {files}." for code, files in _twice((r.code, file) for file, r in found)
     ]
-    checks = ((check.code, f"{file} ({r.code})") for file, r in found for check in r.checks)
-    problems += [f"Check code {code} is used by {files}." for code, files in _twice(checks)]
+    # One and the same check may serve several runbooks, and then means the same in all; two checks of one code would not.
+    checks: dict[Check, str] = {}
+    for file, runbook in found:
+        for check in runbook.checks:
+            checks.setdefault(check, f"{file} ({runbook.code})")
+    named = ((check.code, place) for check, place in checks.items())
+    problems += [f"Check code {code} is used by {files}." for code, files in _twice(named)]
+    problems += [
+        f"{file}: runbook {r.code} has check {code} twice."
+        for file, r in found
+        for code, _ in _twice((check.code, file) for check in r.checks)
+    ]
     alerts = ((alert, file) for file, r in found for alert in r.alerts)
     problems += [
         f"Alert {alert} is answered by {files}; one runbook must answer it." for alert, files in _twice(alerts)

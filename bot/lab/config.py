@@ -91,6 +91,8 @@ class Ports:
     client: int
     monitor: int
     route: int
+    mqtt: int = 0
+    """0 where the server takes no MQTT clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ jetstream {{
 {extra}
 }}
 {_cluster_block(cluster, ports, routes, block)}
+{_mqtt_block(ports)}
 system_account: SYS
 accounts {{
   APP {{
@@ -208,6 +211,10 @@ def _cluster_block(cluster: str, ports: Ports, routes: Sequence[str], block: Clu
 def _tenant_user(account: str) -> str:
     login = tenant(account)
     return _user(login, [f"{login.inbox_prefix}.natsmedic.probe.>"])
+
+
+def _mqtt_block(ports: Ports) -> str:
+    return f'mqtt {{ listen: "{HOST}:{ports.mqtt}" }}' if ports.mqtt else ""
 
 
 def _user(login: Login, publish: Sequence[str] | None = None) -> str:

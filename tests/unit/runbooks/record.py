@@ -64,7 +64,7 @@ def as_json(snapshot: Snapshot) -> dict[str, object]:
             "endpoint": s.endpoint.value,
             "round": s.round,
             "taken_at": s.taken_at.isoformat(),
-            "data": s.data,
+            "data": s.answer,
             "unknown": s.unknown.model_dump(mode="json") if s.unknown else None,
         }
         for s in snapshot.samples
