@@ -41,13 +41,15 @@ def followers_keep_up(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) 
 
 def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds: Thresholds) -> Finding | None:
     level, text = Severity.WARNING, ""
+    if member.last.leads and member.trend is Trend.CATCHING_UP:
+        return None  # A leader that applies what it has itself committed a moment ago waits for nobody.
     started = f" (started {member.age:.0f} s ago)" if member.age is not None else ""
     went = f"{_shown(member)} entries behind within {member.span:.1f} s"
     match member.trend:
         case Trend.STUCK:
             level, text = Severity.CRITICAL, _stuck(snapshot, group, member)
         case Trend.UNSETTLED:
-            text = f"Server {member.name}{started} is {member.gaps[-1]} entries of the meta group behind and applied none of them "
+            text = f"{_called(member)}{started} is {member.gaps[-1]} entries of the meta group behind and applied none of them "
             text += (
                 f"for {member.span:.1f} s."
                 if len(member.readings) > 1
@@ -57,7 +59,7 @@ def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds:
         case Trend.CATCHING_UP:
             text = f"Server {member.name}{started} catches up with the meta leader: {went}. Wait."
         case Trend.FALLING_BEHIND:
-            text = f"Server {member.name} applies the meta group more slowly than it grows: {went}."
+            text = f"{_called(member)} applies the meta group more slowly than it grows: {went}."
         case _:
             return None
     cause = member.trend is Trend.STUCK
@@ -67,8 +69,8 @@ def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds:
 def _stuck(snapshot: Snapshot, group: MetaGroup, member: Member) -> str:
     """The sentence for a server that applies nothing. Its leader's list may call it current: that says what it has received, not what it applied."""
     leader = group.leader_of(member) or "another server"
-    text = f"Server {member.name} has applied nothing of the meta group for {member.span:.1f} s and is {member.gaps[-1]} entries behind"
-    text += ", although it leads the group." if member.last.leads else f", while {leader} leads."
+    text = f"{_called(member)} has applied nothing of the meta group for {member.span:.1f} s and is {member.gaps[-1]} entries behind"
+    text += "." if member.last.leads else f", while {leader} leads."
     if member.last.catching_up:
         text += " It says that it is catching up."
     under_way = member.queue.get("in_progress")
@@ -121,6 +123,10 @@ def _one_look(snapshot: Snapshot, group: MetaGroup, thresholds: Thresholds) -> l
             text = f"{member.name} is not behind in this one reading, but the meta group has just changed, and before 2.11 one reading can't tell whether a gap comes and goes."
             return [GAP.finding(Subject(cluster=snapshot.cluster), Severity.UNKNOWN, text)]
     return []
+
+
+def _called(member: Member) -> str:
+    return f"{'Meta leader' if member.last.leads else 'Server'} {member.name}"
 
 
 def _shown(member: Member) -> str:

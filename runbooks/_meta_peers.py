@@ -5,9 +5,10 @@ Only the leader's own list counts: before 2.15 nobody else has one, and from 2.1
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part
+from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part, parts
 from bot.model.groups import latest, meta_standing
 from bot.runbook import Thresholds
 from runbooks._audit_versions import uptime
@@ -18,6 +19,9 @@ PEERS = Audit("META_PEERS", Layer.META)
 
 SEEN = "seen"
 """Threshold: seconds since the leader last heard from a member."""
+
+ROUTE_MESH = "ROUTE_MESH"
+"""Code of the runbook that examines routes."""
 
 EXPECTED = "peers"
 """Threshold: how many members the meta group must have; 0 does not ask."""
@@ -69,41 +73,63 @@ def _listed(facts: Facts, leader: str, jsz: JsonObject) -> dict[str, Heard]:
 
 
 def _member(
-    snapshot: Snapshot, leader: str, name: str, lists: list[dict[str, Heard]], thresholds: Thresholds
+    snapshot: Snapshot, leader: str, name: str, lists: Sequence[Mapping[str, Heard]], thresholds: Thresholds
 ) -> Finding | None:
     now = lists[-1][name]
     if now.offline:
         return None
-    evidence: JsonObject = {"leader": leader, "active": now.active, "lag": now.lag, "current": now.current}
     if now.active > thresholds[SEEN]:
-        answers = latest(snapshot, name, Endpoint.JSZ) is not None
-        text = (
-            f"Meta leader {leader} last heard from {name} {now.active:.1f} s ago, and its connections are still open: "
-        )
+        return _silent(snapshot, leader, name, now)
+    seen = [listing[name] for listing in lists if name in listing]
+    return _behind(snapshot, leader, name, seen, thresholds)
+
+
+def _silent(snapshot: Snapshot, leader: str, name: str, now: Heard) -> Finding | None:
+    """A member the leader does not hear. One that answers nobody and has no connection any more is away, which META_MARGIN counts."""
+    linked = _linked(snapshot, leader, name)
+    answers = latest(snapshot, name, Endpoint.JSZ) is not None
+    evidence: JsonObject = {"leader": leader, "active": now.active, "answers": answers, "linked": linked}
+    text = f"Meta leader {leader} last heard from {name} {now.active:.1f} s ago"
+    if answers:
         text += (
-            f"{name} answers natsmedic, so look at the routes between the two."
-            if answers
-            else f"{name} is frozen (paused, out of CPU, or waiting for its disk)."
+            f", and natsmedic hears it: look at the routes between the two (natsmedic diagnose --runbook {ROUTE_MESH})."
         )
-        evidence["frozen"] = not answers
-        return PEERS.finding(on(snapshot, name), Severity.CRITICAL, text, evidence, cause=True)
-    lags = [listing[name].lag for listing in lists if name in listing]
-    sick = [not h.current or h.lag > thresholds[LAG] for h in (listing[name] for listing in lists if name in listing)]
-    if not sick[-1]:
+    elif linked:
+        text += ", its connections are open, and it answers nobody: it is frozen (stopped, out of CPU, or waiting for its disk)."
+    elif linked is None:
+        text += ", and it answers nobody; whether its connections are open is not known, so it is away or frozen."
+        return PEERS.finding(on(snapshot, name), Severity.WARNING, text, evidence)
+    else:
         return None
-    state = "not current" if not now.current else "behind"
-    text = f"Meta leader {leader} counts {name} as {state}: {now.lag} entries of its log are not there"
-    shrinks = len(lags) > 1 and lags[-1] < lags[0]
-    lasts = all(sick) and len(sick) >= LEAST_READINGS and not shrinks
+    return PEERS.finding(on(snapshot, name), Severity.CRITICAL, text, evidence | {"frozen": not answers}, cause=True)
+
+
+def _linked(snapshot: Snapshot, leader: str, name: str) -> bool | None:
+    """Whether the leader still has a route to the member; None where it does not tell."""
+    routez = latest(snapshot, leader, Endpoint.ROUTEZ)
+    return None if routez is None else name in {row.get("remote_name") for row in parts(routez, "routes")}
+
+
+def _behind(
+    snapshot: Snapshot, leader: str, name: str, seen: Sequence[Heard], thresholds: Thresholds
+) -> Finding | None:
+    """A member whose log lacks what the leader has. Each entry under way makes it *not current* for a moment, so one reading of several says nothing."""
+    now, then = seen[-1], seen[0]
+    if now.current and now.lag <= thresholds[LAG]:
+        return None
+    if len(seen) > 1 and now.lag <= thresholds[LAG] and any(h.current for h in seen):
+        return None
     span = seconds_between(snapshot, leader, Endpoint.JSZ)
-    if lasts and span >= (LEAST_READINGS - 1) * thresholds[SETTLE] * SLACK and not _young(snapshot, name, thresholds):
-        text += f", {lags[0]} were not {span:.1f} s before: it receives nothing."
+    evidence: JsonObject = {"leader": leader, "lag": [h.lag for h in seen], "current": [h.current for h in seen]}
+    text = f"Meta leader {leader} counts {name} as {'behind' if now.current else 'not current'}, {now.lag} entries of its log are not there"
+    settled = len(seen) >= LEAST_READINGS and span >= (LEAST_READINGS - 1) * thresholds[SETTLE] * SLACK
+    if now.lag < then.lag:
+        text += f", {then.lag} were not {span:.1f} s before: it catches up, wait."
+    elif settled and not _young(snapshot, name, thresholds):
+        text += f" and {then.lag} were not {span:.1f} s before: it does not take them."
         return PEERS.finding(on(snapshot, name), Severity.CRITICAL, text, evidence, cause=True)
-    text += (
-        f", after {lags[0]} {span:.1f} s before: it catches up, wait."
-        if shrinks
-        else "; look again before anything is done."
-    )
+    else:
+        text += "; look again before anything is done."
     return PEERS.finding(on(snapshot, name), Severity.WARNING, text, evidence)
 
 

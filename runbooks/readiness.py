@@ -132,7 +132,7 @@ RUNBOOK = Runbook(
             PEERS.code,
             Layer.META,
             "The meta leader hears every member.",
-            _META | {Endpoint.VARZ},
+            _META | {Endpoint.VARZ, Endpoint.ROUTEZ},
             members_are_heard,
             trend=_META,
         ),
