@@ -14,7 +14,7 @@ from bot.model.views import group as read_group
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, few, on, read
 from runbooks._consumer_views import listed
-from runbooks._meta_views import LEAST_READINGS, SETTLE, Member, MetaGroup, Trend, read_meta
+from runbooks._meta_views import LEAST_READINGS, SETTLE, Member, MetaGroup, Trend, entries, read_meta
 
 GAP = Audit("META_GAP", Layer.META)
 
@@ -30,13 +30,18 @@ ISSUE_5976 = "nats-server #5976, fixed by #5296 in 2.11.0"
 def followers_keep_up(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
     """Every server applies what the meta leader commits. Whoever knows no leader is left to META_MARGIN and READINESS_PROBES."""
     group = read_meta(snapshot, thresholds)
+    for member in group.members:
+        if not member.last.leader:
+            group.facts.complain(member.name, "it knows no meta leader, so nobody knows what it lacks")
     found = [
         f for m in group.members if m.last.leader and (f := _of_member(snapshot, group, m, thresholds)) is not None
     ]
     pattern, remark = _comes_and_goes(snapshot, group)
     found += [*pattern, *_one_look(snapshot, group, thresholds)]
-    healthy = f"{len(group.members)} servers apply what the meta leader commits. {remark}".rstrip()
-    return GAP.result(snapshot, found, group.facts, healthy)
+    healthy = (
+        remark or f"All servers that are in a meta group ({len(group.members)}) have applied what its leader committed."
+    )
+    return GAP.result(snapshot, found, [group.facts], healthy)
 
 
 def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds: Thresholds) -> Finding | None:
@@ -49,7 +54,7 @@ def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds:
         case Trend.STUCK:
             level, text = Severity.CRITICAL, _stuck(snapshot, group, member)
         case Trend.UNSETTLED:
-            text = f"{_called(member)}{started} is {member.gaps[-1]} entries of the meta group behind and applied none of them "
+            text = f"{_called(member)}{started} is {entries(member.gaps[-1])} of the meta group behind and applied none of them "
             text += (
                 f"for {member.span:.1f} s."
                 if len(member.readings) > 1
@@ -58,7 +63,7 @@ def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds:
             text += f" Wait, and look again: {LEAST_READINGS} readings {thresholds[SETTLE]:g} s apart tell."
         case Trend.CATCHING_UP:
             text = f"Server {member.name}{started} catches up with the meta leader: {went}. Wait."
-        case Trend.FALLING_BEHIND:
+        case Trend.LAGGING:
             text = f"{_called(member)} applies the meta group more slowly than it grows: {went}."
         case _:
             return None
@@ -69,7 +74,7 @@ def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds:
 def _stuck(snapshot: Snapshot, group: MetaGroup, member: Member) -> str:
     """The sentence for a server that applies nothing. Its leader's list may call it current: that says what it has received, not what it applied."""
     leader = group.leader_of(member) or "another server"
-    text = f"{_called(member)} has applied nothing of the meta group for {member.span:.1f} s and is {member.gaps[-1]} entries behind"
+    text = f"{_called(member)} has applied nothing of the meta group for {member.span:.1f} s and is {entries(member.gaps[-1])} behind"
     text += "." if member.last.leads else f", while {leader} leads."
     if member.last.catching_up:
         text += " It says that it is catching up."
@@ -95,7 +100,7 @@ def _comes_and_goes(snapshot: Snapshot, group: MetaGroup) -> tuple[list[Finding]
         for m in moving
         if behind[m.name]
     ]
-    text = f"Followers apply what the meta leader commits and are behind it for moments: {few(shown)}."
+    text = f"Followers apply what the meta leader commits, and are behind it again and again: {few(shown)}."
     old = [m for m in moving if m.version is not None and m.version < RELAXED and behind[m.name]]
     if not old:
         return [], f"{text} From 2.11 on the readiness probe of the official chart does not ask for that."

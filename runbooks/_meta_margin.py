@@ -30,7 +30,8 @@ def meta_has_margin(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     facts = read(snapshot, Endpoint.JSZ)
     group = meta_standing(snapshot)
     where = Subject(cluster=snapshot.cluster)
-    if not any(part(jsz, "meta_cluster") for jsz in facts.answers.values()):
+    clusters = [facts.part(server, jsz, "meta_cluster") for server, jsz in facts.answers.items()]
+    if not any(clusters):
         return MARGIN.result(snapshot, [], [facts], "No server is in a meta group.")
     if group.leader is None:
         finding = MARGIN.finding(where, *_leaderless(snapshot, group), {"quorum": False}, cause=True)

@@ -13,7 +13,7 @@ from bot.model.groups import latest, meta_standing
 from bot.runbook import Thresholds
 from runbooks._audit_versions import uptime
 from runbooks._audit_views import Audit, Facts, on, read, seconds_between
-from runbooks._meta_views import LAG, LEAST_READINGS, SETTLE, SLACK, YOUNG
+from runbooks._meta_views import LAG, LEAST_READINGS, SETTLE, SLACK, YOUNG, entries
 
 PEERS = Audit("META_PEERS", Layer.META)
 
@@ -41,10 +41,13 @@ class Heard:
 def members_are_heard(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
     """The meta leader counts every member as current and has heard from it; an offline one is the cluster audit's and META_MARGIN's."""
     facts = read(snapshot, Endpoint.JSZ).running()
+    clusters = [facts.part(server, jsz, "meta_cluster") for server, jsz in facts.answers.items()]
+    if not any(clusters):
+        return PEERS.result(snapshot, [], [facts], "No server is in a meta group.")
     leader = meta_standing(snapshot).leader
-    clustered = any(part(jsz, "meta_cluster") for jsz in facts.answers.values())
-    if leader is None or not clustered:
-        return PEERS.result(snapshot, [], [facts], "There is no meta leader to ask.")
+    if leader is None:
+        facts.complain("the meta leader", "there is none that a majority names")
+        return PEERS.result(snapshot, [], [facts], "")
     lists = [
         _listed(facts, leader, jsz)
         for n in range(snapshot.rounds)
@@ -121,12 +124,12 @@ def _behind(
         return None
     span = seconds_between(snapshot, leader, Endpoint.JSZ)
     evidence: JsonObject = {"leader": leader, "lag": [h.lag for h in seen], "current": [h.current for h in seen]}
-    text = f"Meta leader {leader} counts {name} as {'behind' if now.current else 'not current'}, {now.lag} entries of its log are not there"
+    text = f"Meta leader {leader} counts {name} as {'behind' if now.current else 'not current'}, {entries(now.lag)} of its log not there"
     settled = len(seen) >= LEAST_READINGS and span >= (LEAST_READINGS - 1) * thresholds[SETTLE] * SLACK
     if now.lag < then.lag:
-        text += f", {then.lag} were not {span:.1f} s before: it catches up, wait."
+        text += f", after {then.lag} {span:.1f} s before: it catches up, wait."
     elif settled and not _young(snapshot, name, thresholds):
-        text += f" and {then.lag} were not {span:.1f} s before: it does not take them."
+        text += f", after {then.lag} {span:.1f} s before: it does not take them."
         return PEERS.finding(on(snapshot, name), Severity.CRITICAL, text, evidence, cause=True)
     else:
         text += "; look again before anything is done."

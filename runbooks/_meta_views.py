@@ -49,7 +49,8 @@ class Trend(StrEnum):
     CATCHING_UP = "catching up"
     COMES_AND_GOES = "comes and goes"
     """It applies, and each reading finds it a little behind or not at all."""
-    FALLING_BEHIND = "falling behind"
+    LAGGING = "lagging"
+    """It applies, and is far behind all the time or more and more."""
     STUCK = "stuck"
     """It applied nothing in all readings, and there was something to apply."""
     UNSETTLED = "unsettled"
@@ -100,7 +101,8 @@ class MetaGroup:
     """All servers whose `_meta_` could be read, and what could not."""
 
     members: tuple[Member, ...]
-    facts: tuple[Facts, ...]
+    facts: Facts
+    """RAFTZ with what is wrong with it."""
 
     def leader_of(self, member: Member) -> str:
         """Return the name of the server that the member follows; empty where it was not read, or the member knows no leader."""
@@ -124,7 +126,7 @@ def read_meta(snapshot: Snapshot, thresholds: Thresholds) -> MetaGroup:
         went = trend(gaps, [r.applied for r in found], settled=settled, young=young, lag=thresholds[LAG])
         queue = _queue(latest(snapshot, server, Endpoint.IPQUEUESZ) or {})
         members.append(Member(server, versions.get(server), age, tuple(found), gaps, span, went, queue))
-    return MetaGroup(tuple(members), (raftz,))
+    return MetaGroup(tuple(members), raftz)
 
 
 def trend(gaps: Sequence[int], applied: Sequence[int], *, settled: bool, young: bool, lag: float) -> Trend:
@@ -141,7 +143,8 @@ def trend(gaps: Sequence[int], applied: Sequence[int], *, settled: bool, young: 
     if gaps[-1] < gaps[0] and (young or all(after <= before for before, after in steps)):
         return Trend.CATCHING_UP
     grows = len(gaps) >= LEAST_READINGS and all(after > before for before, after in steps)
-    return Trend.FALLING_BEHIND if grows and gaps[-1] - gaps[0] > lag else Trend.COMES_AND_GOES
+    lags = min(gaps) > lag or (grows and gaps[-1] - gaps[0] > lag)
+    return Trend.LAGGING if lags else Trend.COMES_AND_GOES
 
 
 def meta_group(raftz: JsonObject) -> tuple[str, JsonObject] | None:
@@ -156,6 +159,11 @@ def system_account(snapshot: Snapshot) -> str:
     """Return the name or id of the system account in RAFTZ; `$SYS`, the default, where no RAFTZ shows it."""
     answers = (latest(snapshot, s.name, Endpoint.RAFTZ) for s in snapshot.servers)
     return next((found[0] for raw in answers if raw and (found := meta_group(raw))), "$SYS")
+
+
+def entries(count: int) -> str:
+    """Return `1 entry` or `n entries`."""
+    return "1 entry" if count == 1 else f"{count} entries"
 
 
 def _readings(snapshot: Snapshot, facts: Facts, server: str) -> list[Reading]:

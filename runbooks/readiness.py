@@ -21,7 +21,7 @@ from runbooks._meta_probes import PROBES, no_probe_fails
 from runbooks._meta_views import LAG, SETTLE, YOUNG, Trend
 
 PASSING = frozenset({Trend.CATCHING_UP, Trend.UNSETTLED})
-LOAD = frozenset({Trend.COMES_AND_GOES, Trend.FALLING_BEHIND})
+LOAD = frozenset({Trend.COMES_AND_GOES, Trend.LAGGING})
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001 - the contract's parameters

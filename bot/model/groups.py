@@ -199,7 +199,7 @@ def raft_group_of(views: Mapping[str, ConsumerState]) -> str:
 def _meta(snapshot: Snapshot, server: str, at: int | None) -> JsonObject | None:
     """`meta_cluster` as last read or of round `at`, empty outside a cluster, None where the server did not answer."""
     data = latest(snapshot, server, Endpoint.JSZ) if at is None else snapshot.data(server, Endpoint.JSZ, at)
-    return None if data is None else (data.get("meta_cluster") or {})
+    return None if data is None else part(data, "meta_cluster")
 
 
 def _problem(none: Standing, problem: str) -> Standing:

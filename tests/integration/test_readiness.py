@@ -177,11 +177,11 @@ async def test_the_same_churn_on_2_11_needs_no_other_probe(lab_cluster: LabFacto
         await drills.crash(cluster, down=3.0)
         async with probed(cluster, SERVER_ONLY, FULL) as failures:
             snapshot = await seen_under_load(
-                cluster, made, lambda found: any("for moments" in f.sentence for f in found)
+                cluster, made, lambda found: any("again and again" in f.sentence for f in found)
             )
             await becomes_true(lambda: NOT_CURRENT in failures[FULL], "the full check never failed")
         assert failures[SERVER_ONLY] == []
-        (gap,) = [f for f in examined(snapshot) if "for moments" in f.sentence]
+        (gap,) = [f for f in examined(snapshot) if "again and again" in f.sentence]
         assert gap.severity is Severity.OK
         assert not [title for title in titles(snapshot) if "probe" in title or "Upgrade" in title or "Restart" in title]
 
