@@ -126,12 +126,12 @@ def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]
     return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
 
 
-def meta_standing(snapshot: Snapshot) -> Standing:
-    """Judge the meta group. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
+def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
+    """Judge the meta group as last read, or as read in round `at`. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
     raw = {
         name: meta
         for name in sorted(snapshot.expected | names(snapshot.servers))
-        if (meta := _meta(snapshot, name)) is not None
+        if (meta := _meta(snapshot, name, at)) is not None
     }
     size = max((_int(meta.get("cluster_size")) for meta in raw.values()), default=0)
     return standing({name: group_of(meta) for name, meta in raw.items()}, size or len(snapshot.expected) or 1)
@@ -225,10 +225,10 @@ def raft_group_of(views: Mapping[str, ConsumerState]) -> str:
     )
 
 
-def _meta(snapshot: Snapshot, server: str) -> JsonObject | None:
-    """`meta_cluster` as last read, empty outside a cluster, None where the server did not answer."""
-    data = latest(snapshot, server, Endpoint.JSZ)
-    return None if data is None else (data.get("meta_cluster") or {})
+def _meta(snapshot: Snapshot, server: str, at: int | None) -> JsonObject | None:
+    """`meta_cluster` as last read or of round `at`, empty outside a cluster, None where the server did not answer."""
+    data = latest(snapshot, server, Endpoint.JSZ) if at is None else snapshot.data(server, Endpoint.JSZ, at)
+    return None if data is None else part(data, "meta_cluster")
 
 
 def _problem(none: Standing, problem: str) -> Standing:
