@@ -246,7 +246,14 @@ RUNBOOK = Runbook(
     code="STUCK_CONSUMER",
     title="A consumer is stuck",
     alerts=frozenset(
-        {"NatsConsumerStuck", "NatsConsumerLeaderless", "NatsConsumerNotDelivering", "NatsGroupNodeMissing"}
+        {
+            "NatsConsumerStuck",
+            "NatsConsumerLeaderless",
+            "NatsConsumerNotDelivering",
+            "NatsGroupNodeMissing",
+            "NatsConsumerQuorumLost",
+            "NatsConsumerMaxDeliveries",
+        }
     ),
     thresholds=(
         Threshold(

@@ -89,4 +89,4 @@ class Diagnosis(Record):
     verdict: Verdict
     findings: tuple[Finding, ...]
     reason: str = "alert"
-    """Why it ran: `alert`, `after execution exec_…`, `sender resolved`, `asked`."""
+    """Why it ran: `alert`, `after execution exec_…`, `relapse …`, `changed …`, `sender resolved …`, `asked`."""
