@@ -6,7 +6,6 @@ found something, so its incident is diagnosed by the same runbook. What is open 
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -15,12 +14,12 @@ import structlog
 
 from bot.errors import StoreError, Unreadable
 from bot.flow.diagnosis import runbook_for
-from bot.flow.examination import examine, reading, unreadable
+from bot.flow.examination import look, unreadable
 from bot.flow.intake import IncomingAlert, Intake
 from bot.flow.notices import SCHEDULE, Notice, fingerprint_of
 from bot.flow.passes import Decision, Judged, Passes, picture
 from bot.flow.ranking import rank
-from bot.model import AlertState, Diagnosis, Finding, Focus, Incident, IncidentState, Snapshot
+from bot.model import AlertState, Diagnosis, Finding, Focus, Incident, IncidentState
 from bot.ports import Clock, Readers, Store
 from bot.runbook import Runbook, Thresholds
 from bot.settings import ScheduleSettings
@@ -61,13 +60,13 @@ class Schedule:
         while True:
             started = self._clock.now()
             try:
-                await self.look()
+                await self.pass_once()
             except StoreError as error:
                 log.warning("scheduled diagnosis not stored", cluster=self._cluster, error=str(error))
             took = (self._clock.now() - started).total_seconds()
             await self._clock.sleep(self._pace.every - took % self._pace.every)
 
-    async def look(self) -> None:
+    async def pass_once(self) -> None:
         """Take one pass, unless a repair runs: what is half repaired looks broken. Raises `StoreError`."""
         if await self._repairing():
             return
@@ -76,7 +75,12 @@ class Schedule:
             return
         incidents = await self._incidents()
         decision = self._passes.decide(judged, frozenset(incidents))
-        log.info("scheduled diagnosis", cluster=self._cluster, firing=decision.firing, resolved=decision.resolved)
+        log.info(
+            "scheduled diagnosis",
+            cluster=self._cluster,
+            firing=sorted(decision.firing),
+            resolved=sorted(decision.resolved),
+        )
         for notice in await self._notices(judged, decision, incidents):
             await self._intake.accept(SCHEDULE, notice.model_dump_json())
 
@@ -87,23 +91,15 @@ class Schedule:
         return bool(running)
 
     async def _judge(self) -> list[Judged]:
-        wanted = reading(self._runbooks, self._thresholds)
         try:
-            snapshot = await self._readers.gather(wanted.needs, rounds=wanted.rounds, interval=wanted.interval)
+            _, judged = await look(self._readers, self._runbooks, self._thresholds, Focus())
         except Unreadable as error:
             blind = unreadable(self._cluster, error)
             # The broadest runbook comes first, so it is the one that speaks for a cluster that cannot be read.
             broadest = runbook_for("", self._runbooks)
             ordered = sorted(self._runbooks, key=lambda r: r is not broadest)
             return [Judged(runbook.code, (blind,)) for runbook in ordered]
-        return await asyncio.to_thread(self._examine, snapshot)
-
-    def _examine(self, snapshot: Snapshot) -> list[Judged]:
-        found: list[Judged] = []
-        for runbook in self._runbooks:
-            thresholds = runbook.values(self._thresholds.get(runbook.code))
-            found.append(Judged(runbook.code, examine(snapshot, runbook, thresholds, Focus()).findings))
-        return found
+        return [Judged(each.runbook.code, each.findings) for each in judged]
 
     async def _incidents(self) -> dict[str, Incident]:
         """Return the incidents of this schedule that are not closed, by runbook code."""

@@ -153,7 +153,7 @@ class ClusterSettings(Section):
     nats: NatsSettings
     monitoring: tuple[MonitoringUrl, ...] = ()
     kubernetes: KubernetesSettings | None = None
-    advisories: AdvisorySettings = AdvisorySettings()
+    advisories: AdvisorySettings = Field(default=AdvisorySettings(), json_schema_extra={"default": {}})
     schedule: ScheduleSettings | None = None
 
     @property

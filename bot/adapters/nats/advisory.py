@@ -9,7 +9,7 @@ listener takes only what belongs there, and the account is the one it listens in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -41,7 +41,7 @@ class Kind:
     """Labels that tell two alerts of this kind apart."""
     summary: str
     """Sentence with the labels in braces."""
-    optional: Mapping[str, str] = {}
+    optional: Mapping[str, str] = field(default_factory=dict[str, str])
     """Labels of fields that not every server fills."""
 
 
@@ -150,8 +150,8 @@ def translate(
     if kind is None:
         raise BadInput("An advisory has a type that does not belong where it was heard.")
     labels = {"account": account} if account is not None else {}
-    labels |= {label: _text(raw, field) for label, field in kind.labels.items()}
-    labels |= {label: _text(raw, field) for label, field in kind.optional.items() if raw.get(field)}
+    labels |= {label: _text(raw, key) for label, key in kind.labels.items()}
+    labels |= {label: _text(raw, key) for label, key in kind.optional.items() if raw.get(key)}
     # The same names in another JetStream domain are other things.
     domain = _text(raw, "domain") if raw.get("domain") else ""
     alert = IncomingAlert(
@@ -166,8 +166,8 @@ def translate(
     return alert, raw
 
 
-def _text(raw: JsonObject, field: str) -> str:
-    value: object = raw.get(field)
+def _text(raw: JsonObject, key: str) -> str:
+    value: object = raw.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or "\0" in value:
-        raise BadInput(f"An advisory has no usable `{field}`.")
+        raise BadInput(f"An advisory has no usable `{key}`.")
     return value
