@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncGenerator
@@ -54,6 +53,12 @@ async def listening(cluster: LabCluster, login: Login, server: str, heard: Heard
         await client.close()
 
 
+async def run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    if await process.wait() != 0:
+        raise RuntimeError(f"{' '.join(command)} failed; only root may mount")
+
+
 async def calm(version: str, folder: Path, heard: Heard) -> None:
     """Elections, a message delivered too often, a burst of requests, a lost quorum."""
     async with LabCluster(folder, version, jetstream={"request_queue_limit": 20}) as cluster:
@@ -92,7 +97,7 @@ async def rough(version: str, folder: Path, heard: Heard) -> None:
     """A full disk on n0, and n1 removed from the meta group."""
     store = folder / "n0" / "store"
     store.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(store)], check=True)
+    await run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", str(store))
     try:
         async with (
             LabCluster(folder, version, jetstream={"max_file_store": 1_000_000_000}) as cluster,
@@ -107,13 +112,15 @@ async def rough(version: str, folder: Path, heard: Heard) -> None:
             await asyncio.sleep(5)  # n0 may still be applying what filled its disk
 
             async def removed() -> bool:
-                with suppress(TimeoutError, ApiRefused):  # the leader may just have lost its JetStream; a second removal is refused
+                with suppress(
+                    TimeoutError, ApiRefused
+                ):  # the leader may just have lost its JetStream; a second removal is refused
                     await request(system, "SERVER.REMOVE", {"peer": "n1"})
                 return ("SYS", "SERVER.REMOVED") in heard
 
             await until(removed, "n1 did not hear that it was removed")
     finally:
-        subprocess.run(["umount", "-l", str(store)], check=True)
+        await run("umount", "-l", str(store))
 
 
 async def record(version: str) -> None:
