@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, cast
 
 from bot.action import Action
-from bot.errors import NatsmedicError, SettingsError
+from bot.errors import BadInput, NatsmedicError, SettingsError
 from bot.model import Record, RiskClass
 from bot.runbook import Check, Runbook, Threshold, Unit
 
@@ -70,6 +70,24 @@ class Registry:
                     problems.append(f"thresholds.{code}.{name} is unknown; {code} has: {', '.join(thresholds)}.")
                 elif problem := threshold_problem(thresholds[name], value):
                     problems.append(f"thresholds.{code}: {problem}.")
+        if problems:
+            raise SettingsError("\n".join(problems))
+
+    def chosen(self, codes: Sequence[str]) -> tuple[Runbook, ...]:
+        """Return the runbooks with these codes, all of them where none is given. Raises `BadInput`."""
+        known = {runbook.code: runbook for runbook in self.runbooks}
+        if missing := [code for code in codes if code not in known]:
+            raise BadInput(f"There is no runbook {', '.join(missing)}. Known: {', '.join(known)}.")
+        return tuple(known[code] for code in dict.fromkeys(codes)) if codes else self.runbooks
+
+    def check_schedules(self, runbooks: Mapping[str, Sequence[str]]) -> None:
+        """Raise `SettingsError` for codes in the schedules of the settings, by cluster name, that no runbook has."""
+        problems: list[str] = []
+        for cluster, codes in runbooks.items():
+            try:
+                self.chosen(codes)
+            except BadInput as error:
+                problems.append(f"schedule.runbooks of cluster {cluster}: {error}")
         if problems:
             raise SettingsError("\n".join(problems))
 

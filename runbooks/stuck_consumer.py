@@ -247,7 +247,14 @@ RUNBOOK = Runbook(
     code="STUCK_CONSUMER",
     title="A consumer is stuck",
     alerts=frozenset(
-        {"NatsConsumerStuck", "NatsConsumerLeaderless", "NatsConsumerNotDelivering", "NatsGroupNodeMissing"}
+        {
+            "NatsConsumerStuck",
+            "NatsConsumerLeaderless",
+            "NatsConsumerNotDelivering",
+            "NatsGroupNodeMissing",
+            "NatsConsumerQuorumLost",
+            "NatsConsumerMaxDeliveries",
+        }
     ),
     thresholds=(
         Threshold(

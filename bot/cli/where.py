@@ -177,12 +177,7 @@ def refuse_login(context: typer.Context, instead: str) -> None:
 
 def runbooks_of(found: Registry, codes: Sequence[str] | None) -> tuple[Runbook, ...]:
     """Return the runbooks of these codes, all of them where none is given. Raises `BadInput`."""
-    if not codes:
-        return found.runbooks
-    known = {runbook.code: runbook for runbook in found.runbooks}
-    if missing := [code for code in codes if code not in known]:
-        raise BadInput(f"There is no runbook {', '.join(missing)}. Known: {', '.join(known)}.")
-    return tuple(known[code] for code in dict.fromkeys(codes))
+    return found.chosen(codes or ())
 
 
 @contextmanager

@@ -53,8 +53,9 @@ def focus_of(labels: Mapping[str, str]) -> Focus:
 
 
 def runbook_for(alert: str, runbooks: Sequence[Runbook]) -> Runbook:
-    """Return the runbook that answers this alert name; an unknown alert gets the first one, whose checks cover the most."""
-    return next((r for r in runbooks if alert in r.alerts), max(runbooks, key=lambda r: len(r.checks)))
+    """Return the runbook that answers this alert name, or whose code it is; an unknown alert gets the one whose checks cover the most."""
+    found = (r for r in runbooks if alert in r.alerts or alert == r.code)
+    return next(found, max(runbooks, key=lambda r: len(r.checks)))
 
 
 class Diagnoser:

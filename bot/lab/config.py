@@ -75,6 +75,19 @@ SYSREADER_PUBLISH: Final = (
     *(f"$SYS.REQ.SERVER.*.{endpoint}" for endpoint in SYSTEM_ENDPOINTS),
 )
 
+READER_SUBSCRIBE: Final = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.*.*",)
+SYSREADER_SUBSCRIBE: Final = (
+    "$JS.EVENT.ADVISORY.STREAM.QUORUM_LOST.*",
+    "$JS.EVENT.ADVISORY.CONSUMER.QUORUM_LOST.*.*",
+    "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*",
+    "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED.*.*",
+    "$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED",
+    "$JS.EVENT.ADVISORY.API.LIMIT_REACHED",
+    "$JS.EVENT.ADVISORY.SERVER.OUT_OF_STORAGE",
+    "$JS.EVENT.ADVISORY.SERVER.REMOVED",
+)
+"""The advisories that the bot listens to, and all that it may; its replies come beside them."""
+
 HOST: Final = "127.0.0.1"
 
 LOWEST_PORT: Final = 20_000
@@ -172,14 +185,14 @@ accounts {{
     jetstream: enabled
     users: [
       {_user(APP)}
-      {_user(READER, READER_PUBLISH)}
+      {_user(READER, READER_PUBLISH, READER_SUBSCRIBE)}
       {_user(WRITER, WRITER_PUBLISH)}
     ]
   }}
   SYS {{
     users: [
       {_user(SYS)}
-      {_user(SYSREADER, SYSREADER_PUBLISH)}
+      {_user(SYSREADER, SYSREADER_PUBLISH, SYSREADER_SUBSCRIBE)}
     ]
   }}
 {further}
@@ -217,12 +230,10 @@ def _mqtt_block(ports: Ports) -> str:
     return f'mqtt {{ listen: "{HOST}:{ports.mqtt}" }}' if ports.mqtt else ""
 
 
-def _user(login: Login, publish: Sequence[str] | None = None) -> str:
-    """One entry of an account's users; without `publish` the user may do everything."""
+def _user(login: Login, publish: Sequence[str] | None = None, subscribe: Sequence[str] = ()) -> str:
+    """One entry of an account's users; without `publish` the user may do everything. `subscribe` comes beside its inbox."""
     entry = f"user: {json.dumps(login.user)}, password: {json.dumps(login.password)}"
     if publish is not None:
-        subscribe = json.dumps([f"{login.inbox_prefix}.>"])
-        entry += (
-            f", permissions: {{ publish: {{ allow: {json.dumps(publish)} }}, subscribe: {{ allow: {subscribe} }} }}"
-        )
+        heard = json.dumps([f"{login.inbox_prefix}.>", *subscribe])
+        entry += f", permissions: {{ publish: {{ allow: {json.dumps(publish)} }}, subscribe: {{ allow: {heard} }} }}"
     return f"{{ {entry} }}"

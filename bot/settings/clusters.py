@@ -8,6 +8,7 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.settings.section import LocalPath, Secret, Section, Shape, mapping_of, problem
+from bot.settings.watching import AdvisorySettings, ScheduleSettings
 
 NATS_TIMEOUT: Final = 5.0
 """Seconds; the time-out of the `nats` command and of nats-server's own JetStream API callers."""
@@ -152,6 +153,20 @@ class ClusterSettings(Section):
     nats: NatsSettings
     monitoring: tuple[MonitoringUrl, ...] = ()
     kubernetes: KubernetesSettings | None = None
+    advisories: AdvisorySettings = Field(default=AdvisorySettings(), json_schema_extra={"default": {}})
+    schedule: ScheduleSettings | None = None
+
+    @property
+    def hears_advisories(self) -> bool:
+        """Whether JetStream advisories of this cluster become alerts."""
+        return self.advisories.enabled and self.nats.system is not None
+
+    @model_validator(mode="after")
+    def _can_hear(self) -> Self:
+        if "advisories" in self.model_fields_set and self.advisories.enabled and self.nats.system is None:
+            seen = "has advisories, but no user of the system account to hear them with"
+            raise problem(seen, "nats.system beside them", "add nats.system, or write `advisories: {enabled: false}`")
+        return self
 
     @model_validator(mode="before")
     @classmethod
