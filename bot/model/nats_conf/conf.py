@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from bot.model.nats_conf.fingerprint import fingerprint
+from bot.model.nats_conf.fingerprint import fingerprints
 from bot.model.nats_conf.section import Section, Setting
 from bot.model.nats_conf.tree import Block, Include, Node, Variable, grow, no_include
 
@@ -142,11 +142,8 @@ class NatsConf:
     """Included files that could not be read: what they say is unknown."""
     unresolved: tuple[str, ...] = ()
     """Names of variables that are defined neither in the configuration nor in the known environment."""
-
-    @property
-    def digest(self) -> str | None:
-        """The `config_digest` that a 2.11+ server reports after loading this; None where a part of it is not known."""
-        return None if self.missing_includes or self.unresolved else fingerprint(self.root)
+    digests: tuple[str, ...] = ()
+    """What a 2.11+ server may report as `config_digest` after loading this, by version; none where a part of it is not known."""
 
 
 def read_conf(text: str, environment: Mapping[str, str] | None = None, include: Include = no_include) -> NatsConf:
@@ -170,6 +167,7 @@ def read_conf(text: str, environment: Mapping[str, str] | None = None, include: 
         problems=tuple(dict.fromkeys(problems)),
         missing_includes=tuple(dict.fromkeys(tree.missing)),
         unresolved=tuple(dict.fromkeys(tree.unresolved)),
+        digests=fingerprints(tree),
     )
 
 
