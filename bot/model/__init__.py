@@ -27,6 +27,7 @@ from bot.model.base import (
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.finding import Diagnosis, Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
+from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
@@ -63,6 +64,7 @@ __all__ = [
     "IncidentState",
     "Json",
     "JsonObject",
+    "KubernetesFacts",
     "Layer",
     "Moment",
     "OperationId",
