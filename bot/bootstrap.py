@@ -13,9 +13,10 @@ import structlog
 from bot import registry as registries
 from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.clock import SystemClock
+from bot.adapters.cluster import ClusterReaders
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster, connect_target
+from bot.adapters.nats import NatsWriters, connect_cluster, connect_target
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.errors import SettingsError, StoreError
@@ -61,9 +62,19 @@ async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Reader
         if writers is not None:
             await writers.aclose()  # nothing has connected yet; a diagnosis holds no way to write
     try:
-        yield readers
+        yield readers if isinstance(where, Target) else _both_sides(readers, where, clock)
     finally:
         await readers.aclose()
+
+
+def _both_sides(nats: Readers, cluster: ClusterSettings, clock: Clock) -> Readers:
+    """Return readers that look at Kubernetes, too, where the settings say how."""
+    if cluster.kubernetes is None:
+        return nats
+    # The client library takes a second to import, and most clusters on the command line have no Kubernetes.
+    from bot.adapters.kubernetes import KubernetesApiReader  # noqa: PLC0415
+
+    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock)
 
 
 def snapshot_of_archive(archive: bytes) -> Snapshot:
@@ -151,7 +162,7 @@ def wire(
     clock: Clock,
     chat: Chat,
     directory: Directory,
-    readers: Mapping[str, NatsReaders],
+    readers: Mapping[str, Readers],
     writers: Mapping[str, NatsWriters],
     found: Registry,
 ) -> Bot:
@@ -270,13 +281,13 @@ async def _not_ready(store: SqlStore) -> Sequence[str]:
 
 async def _connect(
     settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[dict[str, NatsReaders], dict[str, NatsWriters]]:
-    readers: dict[str, NatsReaders] = {}
+) -> tuple[dict[str, Readers], dict[str, NatsWriters]]:
+    readers: dict[str, Readers] = {}
     writers: dict[str, NatsWriters] = {}
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
         stack.push_async_callback(reading.aclose)
-        readers[cluster.name] = reading
+        readers[cluster.name] = _both_sides(reading, cluster, clock)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
             writers[cluster.name] = writing

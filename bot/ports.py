@@ -22,6 +22,7 @@ from bot.model import (
     Incident,
     IncidentId,
     JsonObject,
+    KubernetesFacts,
     Person,
     Proposal,
     Record,
@@ -74,6 +75,14 @@ class Readers(Protocol):
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
+        ...
+
+
+class KubernetesReader(Protocol):
+    """Reads the Kubernetes side of one cluster."""
+
+    async def gather(self) -> KubernetesFacts:
+        """Read everything in one parallel pass. Never raises for the world: what can't be read is unknown, with the verb and the resource."""
         ...
 
 

@@ -10,6 +10,7 @@ from bot.adapters.archive.redaction import redact
 from bot.model import (
     Endpoint,
     JsonObject,
+    KubernetesFacts,
     Moment,
     Record,
     Sample,
@@ -19,6 +20,7 @@ from bot.model import (
     Unknown,
     digest,
 )
+from bot.model.kubernetes import ConfigFile, Listing
 
 
 class SampleEntry(Record):
@@ -31,6 +33,16 @@ class SampleEntry(Record):
     data: JsonObject | None = None
     unknown: Unknown | None = None
     paths: tuple[str, ...] = ()
+
+
+class KubernetesEntry(Record):
+    """The Kubernetes side; a file of its own in the archive."""
+
+    namespace: str
+    taken_at: Moment
+    version: str
+    listings: tuple[Listing, ...]
+    config_files: tuple[ConfigFile, ...]
 
 
 class Content(Record):
@@ -46,6 +58,11 @@ class Content(Record):
     unknown: tuple[Unknown, ...]
     api: dict[str, JsonObject]
     samples: tuple[SampleEntry, ...]
+    kubernetes: KubernetesEntry | None = None
+
+    def document(self) -> JsonObject:
+        """Return it as JSON. What a cluster does not have is no part of it, so older archives keep their digests."""
+        return self.model_dump(mode="json", exclude=None if self.kubernetes else {"kubernetes"})
 
 
 FORMAT = 1
@@ -66,6 +83,7 @@ def content_of(snapshot: Snapshot) -> Content:
         "unknown": [unknown.model_dump(mode="json") for unknown in snapshot.unknown],
         "api": _MAPPING.dump_python(dict(snapshot.api), mode="json"),
         "samples": [_sample(sample) for sample in snapshot.samples],
+        "kubernetes": _kubernetes(snapshot.kubernetes) if snapshot.kubernetes else None,
     }
     return Content.model_validate(redact(raw))
 
@@ -82,12 +100,13 @@ def snapshot_of(content: Content) -> Snapshot:
         expected=frozenset(content.expected),
         unknown=content.unknown,
         api=content.api,
+        kubernetes=_kubernetes_of(content.kubernetes) if content.kubernetes else None,
     )
 
 
 def content_digest(snapshot: Snapshot) -> str:
     """Return the SHA-256 over the canonical JSON of the redacted content, 64 hex digits."""
-    return digest(content_of(snapshot).model_dump(mode="json"))
+    return digest(content_of(snapshot).document())
 
 
 def _sample_of(entry: SampleEntry) -> Sample:
@@ -105,6 +124,20 @@ def _sample(sample: Sample) -> JsonObject:
         "data": sample.answer,
         "unknown": sample.unknown.model_dump(mode="json") if sample.unknown else None,
     }
+
+
+def _kubernetes(facts: KubernetesFacts) -> JsonObject:
+    return {
+        "namespace": facts.namespace,
+        "taken_at": _text(facts.taken_at),
+        "version": facts.version,
+        "listings": [listing.model_dump(mode="json") for listing in facts.listings],
+        "config_files": [file.model_dump(mode="json") for file in facts.config_files],
+    }
+
+
+def _kubernetes_of(entry: KubernetesEntry) -> KubernetesFacts:
+    return KubernetesFacts(entry.namespace, entry.taken_at, entry.listings, entry.config_files, entry.version)
 
 
 def _text(moment: datetime) -> str:

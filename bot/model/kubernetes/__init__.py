@@ -25,7 +25,7 @@ from bot.model.kubernetes.containers import (
     Volume,
     VolumeKind,
 )
-from bot.model.kubernetes.facts import KubernetesFacts
+from bot.model.kubernetes.facts import ONLY_KUBERNETES, KubernetesFacts
 from bot.model.kubernetes.listing import ConfigFile, Kind, Listing
 from bot.model.kubernetes.objects import FieldManager, Object, Reference, matches, quantity
 from bot.model.kubernetes.owners import Owner, OwnerKind, owners_of
@@ -39,6 +39,7 @@ from bot.model.kubernetes.workload import (
 )
 
 __all__ = [
+    "ONLY_KUBERNETES",
     "AntiAffinity",
     "Backend",
     "Budget",

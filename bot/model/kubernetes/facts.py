@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from typing import Final
 
 from bot.model.base import JsonObject
 from bot.model.kubernetes.cluster import ConsumerResource, StreamResource
 from bot.model.kubernetes.listing import ConfigFile, Kind, Listing
 from bot.model.kubernetes.workload import Workload
 from bot.model.sample import Unknown, UnknownReason
+
+ONLY_KUBERNETES: Final = "kubernetes"
+"""`Snapshot.via` where no server of NATS answered and Kubernetes did."""
 
 
 @dataclass(frozen=True)
