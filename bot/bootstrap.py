@@ -14,6 +14,7 @@ from bot import registry as registries
 from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
+from bot.adapters.cluster import ClusterReaders
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
 from bot.adapters.nats import NatsReaders, NatsWriters, advisory_listeners, connect_cluster, connect_target
@@ -31,7 +32,7 @@ from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
 from bot.model import IncidentId, Person, SlackUser, Snapshot
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Steps
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Readers, Steps
 from bot.registry import Registry
 from bot.settings import ClusterSettings, Mode, Settings
 from bot.settings.target import Target
@@ -71,9 +72,19 @@ async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Probin
         if writers is not None:
             await writers.aclose()  # nothing has connected yet; a diagnosis holds no way to write
     try:
-        yield readers
+        yield readers if isinstance(where, Target) else _both_sides(readers, where, clock)
     finally:
         await readers.aclose()
+
+
+def _both_sides(nats: ProbingReaders, cluster: ClusterSettings, clock: Clock) -> ProbingReaders:
+    """Return readers that look at Kubernetes, too, where the settings say how."""
+    if cluster.kubernetes is None:
+        return nats
+    # The client library takes a second to import, and most clusters on the command line have no Kubernetes.
+    from bot.adapters.kubernetes import KubernetesApiReader  # noqa: PLC0415
+
+    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock)
 
 
 def snapshot_of_archive(archive: bytes) -> Snapshot:
@@ -161,7 +172,7 @@ def wire(
     clock: Clock,
     chat: Chat,
     directory: Directory,
-    readers: Mapping[str, NatsReaders],
+    readers: Mapping[str, Readers],
     writers: Mapping[str, NatsWriters],
     found: Registry,
 ) -> Bot:
@@ -337,13 +348,13 @@ async def _not_ready(store: SqlStore) -> Sequence[str]:
 
 async def _connect(
     settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[dict[str, NatsReaders], dict[str, NatsWriters]]:
-    readers: dict[str, NatsReaders] = {}
+) -> tuple[dict[str, Readers], dict[str, NatsWriters]]:
+    readers: dict[str, Readers] = {}
     writers: dict[str, NatsWriters] = {}
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
         stack.push_async_callback(reading.aclose)
-        readers[cluster.name] = reading
+        readers[cluster.name] = _both_sides(reading, cluster, clock)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
             writers[cluster.name] = writing

@@ -23,6 +23,7 @@ from bot.model import (
     Incident,
     IncidentId,
     JsonObject,
+    KubernetesFacts,
     Person,
     Proposal,
     Record,
@@ -87,6 +88,14 @@ class ProbingReaders(Readers, Protocol):
         """Return the snapshot with `deliveries`: what was published on each server, counted on every other. `tell` hears in one sentence per account
         what is going to be sent. Raises `BadInput` where there is no login to send with.
         """
+        ...
+
+
+class KubernetesReader(Protocol):
+    """Reads the Kubernetes side of one cluster."""
+
+    async def gather(self) -> KubernetesFacts:
+        """Read everything in one parallel pass. Never raises for the world: what can't be read is unknown, with the verb and the resource."""
         ...
 
 

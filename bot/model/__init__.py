@@ -30,6 +30,7 @@ from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
+from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
@@ -70,6 +71,7 @@ __all__ = [
     "IncidentState",
     "Json",
     "JsonObject",
+    "KubernetesFacts",
     "Layer",
     "Limit",
     "Lines",
