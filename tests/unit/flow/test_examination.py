@@ -9,7 +9,7 @@ from bot.flow.examination import examine, reading, report, unknown_facts
 from bot.model import Endpoint, Finding, Focus, Layer, RiskClass, Severity, Snapshot, Subject, Unknown, UnknownReason
 from bot.runbook import Check, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks.stuck_consumer import RUNBOOK
-from tests.unit.snapshots import recorded
+from tests.unit.snapshots import recorded, unasked
 
 NEEDS = frozenset({Endpoint.JSZ})
 RISKS = {
@@ -56,7 +56,7 @@ def test_one_runbook_may_say_two_things_about_one_subject() -> None:
 
 def test_a_check_without_an_answer_to_look_at_is_unknown_however_it_judges() -> None:
     blind = runbook("A", found(Severity.OK, "fine"), needs=frozenset({Endpoint.LEAFZ}))
-    made = report(recorded("healthy_2.15.1"), (blind,), {}, Focus(), RISKS)
+    made = report(recorded("healthy_2.15.1", unasked("LEAFZ")), (blind,), {}, Focus(), RISKS)
     assert made.verdict.severity is Severity.UNKNOWN
     assert made.findings[0].sentence.startswith("No server's LEAFZ could be read")
     assert {(u.fact, u.server) for u in made.unknown} == {("LEAFZ", n) for n in ("n0", "n1", "n2")}
