@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bot.model.base import JsonObject, digest, part, parts
+from bot.model.base import Json, JsonObject, digest, part, parts
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
 from bot.model.states import ConsumerKey, ConsumerState, Declared, Group, Peer, StreamState, group_of
@@ -173,9 +173,8 @@ def ha_assets(snapshot: Snapshot, server: str) -> HaAssets:
     """Return what JSZ says (`ha_assets`, `limits.max_ha_assets`; an empty `limits` is a server without a limit), VARZ where JSZ is not there."""
     if data := latest(snapshot, server, Endpoint.JSZ):
         return _ha(data.get("ha_assets"), data.get("limits"))
-    jetstream: JsonObject = (snapshot.data(server, Endpoint.VARZ) or {}).get("jetstream") or {}
-    stats: JsonObject = jetstream.get("stats") or {}
-    return _ha(stats.get("ha_assets"), jetstream.get("limits"))
+    jetstream = part(snapshot.data(server, Endpoint.VARZ) or {}, "jetstream")
+    return _ha(part(jetstream, "stats").get("ha_assets"), jetstream.get("limits"))
 
 
 def latest(snapshot: Snapshot, server: str, endpoint: Endpoint) -> JsonObject | None:
@@ -186,8 +185,8 @@ def latest(snapshot: Snapshot, server: str, endpoint: Endpoint) -> JsonObject | 
 
 def raft_node(snapshot: Snapshot, server: str, account: str, raft_group: str) -> bool | None:
     """Return whether RAFTZ of this server lists the group; None where RAFTZ is not known for this account."""
-    nodes = (latest(snapshot, server, Endpoint.RAFTZ) or {}).get(account)
-    return None if nodes is None or not raft_group else raft_group in nodes
+    nodes: Json = (latest(snapshot, server, Endpoint.RAFTZ) or {}).get(account)
+    return raft_group in nodes if isinstance(nodes, dict) and raft_group else None
 
 
 def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_group: str) -> int:
@@ -207,8 +206,7 @@ def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:
 
 def without_server_metadata(config: JsonObject) -> JsonObject:
     """Return a stream or consumer configuration without what the server itself writes into its metadata."""
-    metadata: JsonObject = config.get("metadata") or {}
-    kept = {k: v for k, v in metadata.items() if not k.startswith(_SERVER_METADATA)}
+    kept = {k: v for k, v in part(config, "metadata").items() if not k.startswith(_SERVER_METADATA)}
     rest = {k: v for k, v in config.items() if k != "metadata"}
     return rest | ({"metadata": kept} if kept else {})
 

@@ -13,13 +13,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.unit.runbooks.record import FIXTURES, as_json
+
 from bot.lab import overload_drills
 from bot.lab.servers import LabCluster
 from bot.model import Snapshot
 from runbooks.overload import RUNBOOK
 from tests.integration.nats_support import reading, settings_of
 from tests.rounds import always
-from tests.unit.runbooks.record import FIXTURES, as_json
 
 VERSIONS = ("2.10.26", "2.11.11", "2.12.8", "2.15.1")
 IDLE = "2.15.1"
