@@ -252,4 +252,9 @@ RUNBOOK = Runbook(
     ),
     propose=propose,
     charts=mesh_charts,
+    sources=(
+        "nats-server #6051 and bitnami/charts #30124: one name for all routes, messages lost per account",
+        "nats-server #8454: a pool slot stays empty after a reconnect; fixed in 2.15.0",
+        "nats-server server/route.go, server/accounts.go: pool slots, pinned accounts, and fnv32a(account) % pool_size",
+    ),
 )
