@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from bot.model.views import group as read_group
+
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part
 from bot.model.groups import latest
 from bot.model.probes import NOT_CURRENT, RELAXED, SERVER_ONLY, health
-from bot.model.views import group as read_group
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, few, on, read
 from runbooks._consumer_views import listed

@@ -6,9 +6,10 @@ at all: without a leader every probe that asks for one fails rightly, and must b
 
 from __future__ import annotations
 
+from bot.model.views import group as read_group
+
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part
 from bot.model.groups import Standing, latest, meta_standing
-from bot.model.views import group as read_group
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, known, read, why_not
 from runbooks._consumer_views import SILENT, listed

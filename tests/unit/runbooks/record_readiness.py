@@ -17,12 +17,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from tests.unit.runbooks.record import FIXTURES, as_json
+
 from bot.lab import readiness_drills as lab
 from bot.lab.drills import create_consumer, create_stream
 from bot.lab.servers import LabCluster
 from runbooks.readiness import RUNBOOK
 from tests.integration.nats_support import reading, settings_of
-from tests.unit.runbooks.record import FIXTURES, as_json
 from tests.unit.snapshots import Raw, answers
 
 Drill = Callable[[LabCluster], AbstractAsyncContextManager[object]]
