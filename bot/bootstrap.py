@@ -17,7 +17,7 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.cluster import ClusterReaders
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.nats import NatsReaders, NatsWriters, advisory_listeners, connect_cluster, connect_target
+from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster, connect_target
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.errors import SettingsError, StoreError
@@ -230,7 +230,7 @@ def watchers(
     *,
     store: SqlStore,
     clock: Clock,
-    readers: Mapping[str, NatsReaders],
+    readers: Mapping[str, Readers],
     found: Registry,
     intake: Intake,
 ) -> dict[str, Run]:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from bot.model.views import group as read_group
-
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part
 from bot.model.groups import latest
 from bot.model.probes import NOT_CURRENT, RELAXED, SERVER_ONLY, health
+from bot.model.states import group_of
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, few, on, read
 from runbooks._consumer_views import listed
@@ -82,7 +81,7 @@ def _stuck(snapshot: Snapshot, group: MetaGroup, member: Member) -> str:
     under_way = member.queue.get("in_progress")
     if isinstance(under_way, int) and under_way > 0:
         text += " An entry is under way and does not end: usually an operation of its disk."
-    listing = read_group(part(latest(snapshot, leader, Endpoint.JSZ) or {}, "meta_cluster"))
+    listing = group_of(part(latest(snapshot, leader, Endpoint.JSZ) or {}, "meta_cluster"))
     if any(p.name == member.name and p.current and not p.offline for p in (listing.peers if listing else ())):
         text += f" {leader} counts it as current, so `nats server check meta` sees nothing."
     return text

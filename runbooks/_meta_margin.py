@@ -6,10 +6,9 @@ at all: without a leader every probe that asks for one fails rightly, and must b
 
 from __future__ import annotations
 
-from bot.model.views import group as read_group
-
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part
 from bot.model.groups import Standing, latest, meta_standing
+from bot.model.states import group_of
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, known, read, why_not
 from runbooks._consumer_views import SILENT, listed
@@ -84,7 +83,7 @@ def _astray(snapshot: Snapshot, group: Standing) -> frozenset[str]:
 
 def _away(snapshot: Snapshot, leader: str, absent: frozenset[str]) -> float:
     """Seconds since the leader last heard from the one that is away longest; 0 where it never heard from it."""
-    listing = read_group(part(latest(snapshot, leader, Endpoint.JSZ) or {}, "meta_cluster"))
+    listing = group_of(part(latest(snapshot, leader, Endpoint.JSZ) or {}, "meta_cluster"))
     return max((p.active / 1e9 for p in (listing.peers if listing else ()) if p.name in absent), default=0.0)
 
 

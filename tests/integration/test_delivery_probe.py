@@ -313,7 +313,7 @@ async def test_more_servers_than_the_limit_are_not_probed(
     cluster = await lab_cluster("2.11.11")
     # An account user knows of no server before it has connected to them.
     async with reading(settings(cluster, system=None)) as readers:
-        snapshot = await readers.probe_delivery(await readers.gather(RUNBOOK.needs), lambda what: pytest.fail(what))
+        snapshot = await readers.probe_delivery(await readers.gather(RUNBOOK.needs), pytest.fail)
     assert {d.unknown.detail for d in snapshot.deliveries if d.unknown} == {
         "3 servers were found, a probe goes up to 2"
     }

@@ -14,7 +14,8 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from bot.bootstrap import gather, registry
+from bot.bootstrap import registry
+from bot.flow.examination import look
 from bot.lab import drills
 from bot.lab.binaries import SUPPORTED_VERSIONS
 from bot.lab.servers import LabCluster
@@ -39,12 +40,11 @@ _WAIT: Final = re.compile(r"\bwait\b")
 async def alarms(cluster: LabCluster) -> list[str]:
     """What one look calls critical without saying that it passes."""
     async with reading(settings_of(cluster, timeout=TIMEOUT)) as readers:
-        snapshot = await gather(readers, RUNBOOKS, {})
+        _, judged = await look(readers, RUNBOOKS, {}, Focus())
     return [
         f"{finding.check}: {finding.sentence}"
-        for runbook in RUNBOOKS
-        for check in runbook.checks
-        for finding in check.examine(snapshot, runbook.values(), Focus())
+        for judgement in judged
+        for finding in judgement.findings
         if finding.severity is Severity.CRITICAL and not _WAIT.search(finding.sentence)
     ]
 

@@ -27,6 +27,7 @@ from bot.runbook import Proposed
 from runbooks._audit_versions import version_of
 from runbooks.readiness import RUNBOOK
 from tests.integration.nats_support import VERSIONS, reading, settings_of
+from tests.rounds import always
 
 LabFactory = Callable[..., Awaitable[LabCluster]]
 
@@ -57,7 +58,7 @@ PATHS = (
 
 async def gathered(cluster: LabCluster, rounds: int = 4) -> Snapshot:
     async with reading(settings_of(cluster, timeout=2.0)) as readers:
-        return await readers.gather(RUNBOOK.needs, rounds=rounds, interval=QUICK["settle"])
+        return await readers.gather(RUNBOOK.needs, again=always(rounds, QUICK["settle"]))
 
 
 def examined(snapshot: Snapshot) -> list[Finding]:

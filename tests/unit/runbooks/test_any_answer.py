@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.bootstrap import registry, report_on
+from bot.flow.examination import judge
 from bot.model import Finding, Focus, Snapshot, canonical_json
 from tests.unit.snapshots import Raw, recorded, recordings
 
@@ -110,7 +111,7 @@ def examined(snapshot: Snapshot) -> dict[str, list[Finding]]:
     }
 
 
-def judge(snapshot: Snapshot) -> None:
+def say_something(snapshot: Snapshot) -> None:
     """Every check says something that can be stored, every proposal can be made, and the report can be shown."""
     found = examined(snapshot)
     for code, findings in found.items():
@@ -122,7 +123,9 @@ def judge(snapshot: Snapshot) -> None:
         mine = [f for check in runbook.checks for f in found[check.code]]
         for offer in runbook.propose(snapshot, mine, runbook.values(), Focus()):
             assert offer.draft.stages or offer.draft.guidance
-    canonical_json(report_on(snapshot, REGISTRY.runbooks, {}, Focus(), REGISTRY).model_dump(mode="json"))
+    canonical_json(
+        report_on(snapshot, judge(snapshot, REGISTRY.runbooks, {}, Focus()), REGISTRY).model_dump(mode="json")
+    )
 
 
 @CALM
@@ -137,4 +140,4 @@ def test_no_spoiled_answer_of_a_real_server_breaks_a_check(name: str, data: st.D
             of_one = by_endpoint[data.draw(st.sampled_from(sorted(by_endpoint)))]
             data.draw(spoiled(data.draw(st.sampled_from(of_one))))
 
-    judge(recorded(name, change))
+    say_something(recorded(name, change))

@@ -7,6 +7,7 @@ import pytest
 
 from bot.adapters.archive import content_digest
 from bot.bootstrap import archive_of, registry, report_on, snapshot_of_archive
+from bot.flow.examination import judge
 from bot.flow.ranking import rank
 from bot.model import TRENDS, Endpoint, Finding, Focus, Severity, Snapshot
 from tests.scenarios import SCENARIOS
@@ -154,6 +155,6 @@ def test_a_sick_cluster_is_found_with_its_root(name: str) -> None:
             roots.add(verdict.root.check)
     critical = {f.check for code in CHECKS for f in examined(name, code) if f.severity is Severity.CRITICAL}
     assert CONSEQUENCES.get(scenario(name), frozenset()) <= critical
-    together = report_on(snapshot_of(name), REGISTRY.runbooks, {}, Focus(), REGISTRY).verdict
+    together = report_on(snapshot_of(name), judge(snapshot_of(name), REGISTRY.runbooks, {}, Focus()), REGISTRY).verdict
     assert together.root is not None
     assert (together.severity, together.root.check in roots) == (Severity.CRITICAL, True), together.sentence
