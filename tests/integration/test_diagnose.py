@@ -157,7 +157,9 @@ async def test_a_split_consumer_is_critical_live_and_from_its_archive(
     )
     assert archive.stat().st_mode & 0o077 == 0
     rounds = max(runbook.rounds for runbook in load().runbooks)
-    assert gathered.out.endswith(f"3 servers, {3 * (len(Endpoint) + (rounds - 1) * len(TRENDS))} answers, 0 unknown facts.\n")
+    assert gathered.out.endswith(
+        f"3 servers, {3 * (len(Endpoint) + (rounds - 1) * len(TRENDS))} answers, 0 unknown facts.\n"
+    )
 
 
 async def test_what_cannot_be_read_is_one_sentence_and_exit_code_3(
