@@ -54,13 +54,14 @@ def _of_member(snapshot: Snapshot, group: MetaGroup, member: Member, thresholds:
         case Trend.STUCK:
             level, text = Severity.CRITICAL, _stuck(snapshot, group, member)
         case Trend.UNSETTLED:
-            text = f"{_called(member)}{started} is {entries(member.gaps[-1])} of the meta group behind and applied none of them "
-            text += (
-                f"for {member.span:.1f} s."
+            text = (
+                f"{_called(member)}{started} does not apply the meta group: {went}. "
                 if len(member.readings) > 1
-                else "yet; one reading can't tell whether that shrinks."
+                else (
+                    f"{_called(member)}{started} is {entries(member.gaps[-1])} of the meta group behind; one reading can't tell whether that shrinks. "
+                )
             )
-            text += f" Wait, and look again: {LEAST_READINGS} readings {thresholds[SETTLE]:g} s apart tell."
+            text += f"Wait, and look again: {LEAST_READINGS} readings {thresholds[SETTLE]:g} s apart tell."
         case Trend.CATCHING_UP:
             text = f"Server {member.name}{started} catches up with the meta leader: {went}. Wait."
         case Trend.LAGGING:
@@ -101,10 +102,11 @@ def _comes_and_goes(snapshot: Snapshot, group: MetaGroup) -> tuple[list[Finding]
         if behind[m.name]
     ]
     text = f"Followers apply what the meta leader commits, and are behind it again and again: {few(shown)}."
-    old = [m for m in moving if m.version is not None and m.version < RELAXED and behind[m.name]]
+    # A version that can't be read is none that is known to be new enough.
+    old = [m for m in moving if (m.version is None or m.version < RELAXED) and behind[m.name]]
     if not old:
         return [], f"{text} From 2.11 on the readiness probe of the official chart does not ask for that."
-    versions = listed({".".join(map(str, m.version)) for m in old if m.version})
+    versions = listed({".".join(map(str, m.version)) if m.version else "a version that can't be read" for m in old})
     text += f" In such a moment the readiness probe {SERVER_ONLY} fails before 2.11 (here {versions}), and a pod that works leaves its Service."
     evidence: JsonObject = {
         "trend": Trend.COMES_AND_GOES.value,

@@ -54,7 +54,7 @@ class Trend(StrEnum):
     STUCK = "stuck"
     """It applied nothing in all readings, and there was something to apply."""
     UNSETTLED = "unsettled"
-    """It is behind and applied nothing yet; too few readings, or too young a server, to say more."""
+    """It is behind and applies nothing; not for long enough, or too young, to say more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +133,14 @@ def trend(gaps: Sequence[int], applied: Sequence[int], *, settled: bool, young: 
     """Return how the distance went. `settled` says that there are enough readings, far enough apart, to call something stuck."""
     if not any(gaps):
         return Trend.CURRENT
-    if not all(gaps):
+    if gaps[-1] == 0:
         once_current = list(gaps).index(0)
-        stays = not any(gaps[once_current:])
-        return Trend.CAUGHT_UP if young and stays else Trend.COMES_AND_GOES
+        return Trend.CAUGHT_UP if young and not any(gaps[once_current:]) else Trend.COMES_AND_GOES
+    if not all(gaps):
+        # Since it was last current; one reading of that tells nothing, so then it counts that it applied anything at all.
+        since = applied[-list(reversed(gaps)).index(0) :]
+        moves = len(set(since if len(since) > 1 else applied)) > 1
+        return Trend.COMES_AND_GOES if moves else Trend.UNSETTLED
     if len(set(applied)) == 1:
         return Trend.STUCK if settled and not young else Trend.UNSETTLED
     steps = list(pairwise(gaps))

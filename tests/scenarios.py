@@ -180,23 +180,6 @@ def _mesh(about: str, make: Make, *versions: str, size: int = 3, root: bool = Fa
     return Scenario(about, make, versions, size, over_http=True, rounds=1, interval=0.0, hindrance=hindrance)
 
 
-def _without_other_queues(raw: Raw) -> None:
-    for sample in raw["samples"]:
-        if sample["endpoint"] == "IPQUEUESZ" and sample["data"]:
-            sample["data"] = {name: row for name, row in sample["data"].items() if "'_meta_'" in name}
-
-
-def _only_meta(raw: Raw) -> None:
-    """Keep what concerns the meta group: no streams, no accounts' groups, no queues of others."""
-    _without_other_queues(raw)
-    for sample in raw["samples"]:
-        data = sample["data"] or {}
-        if sample["endpoint"] == "JSZ":
-            data.pop("account_details", None)
-        elif sample["endpoint"] == "RAFTZ":
-            sample["data"] = {account: groups for account, groups in data.items() if "_meta_" in groups}
-
-
 async def _meta_orders(cluster: LabCluster) -> None:
     client = await cluster.connect()
     await drills.create_stream(client, "ORDERS", 3)
@@ -223,7 +206,7 @@ async def _meta_leaderless(cluster: LabCluster, keep: Keep) -> None:
 
 
 async def _meta_churn(cluster: LabCluster, keep: Keep) -> None:
-    async with readiness_drills.load(cluster):
+    async with readiness_drills.load(cluster, streams=6):
         await asyncio.sleep(2)
         await keep()
 
@@ -284,16 +267,13 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "mesh_cut": _mesh("drill cut_route", _mesh_cut, "2.12.8"),
     "mesh_pool_off": _mesh("decoy pool_off", _whole(mesh_drills.pool_off), "2.11.11"),
     "mesh_no_advertise": _mesh("decoy no_advertise", _whole(mesh_drills.no_advertise), "2.12.8"),
-    "meta_healthy": Scenario(
-        "healthy: one R3 stream with a consumer", _meta(None), rounds=4, interval=1.0, trim=_only_meta
-    ),
+    "meta_healthy": Scenario("healthy: one R3 stream with a consumer", _meta(None), rounds=4, interval=1.0),
     "meta_stuck": Scenario(
         "drill stuck_apply: a hung disk below one follower",
         _meta(readiness_drills.stuck_apply),
         ("2.10.26", "2.15.1"),
         rounds=4,
         interval=1.0,
-        trim=_without_other_queues,
     ),
     "meta_frozen": Scenario(
         "drill frozen: SIGSTOP of one follower, 10.5 s before",
@@ -301,18 +281,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         ("2.11.11",),
         rounds=4,
         interval=1.0,
-        trim=_without_other_queues,
     ),
-    "meta_leaderless": Scenario(
-        "drill lose_quorum", _meta_leaderless, ("2.10.26",), rounds=4, interval=1.0, trim=_only_meta
-    ),
+    "meta_leaderless": Scenario("drill lose_quorum", _meta_leaderless, ("2.10.26",), rounds=4, interval=1.0),
     "meta_churn": Scenario(
-        "drill load: consumers come and go",
-        _meta_churn,
-        ("2.10.26", "2.11.11"),
-        rounds=4,
-        interval=1.0,
-        trim=_only_meta,
+        "drill load: consumers come and go", _meta_churn, ("2.10.26", "2.11.11"), rounds=4, interval=1.0
     ),
     "overload_idle": Scenario(
         "healthy: nothing on it", _idle, ("2.15.1",), rounds=3, interval=0.7, mqtt=True, trim=_of_a_flood

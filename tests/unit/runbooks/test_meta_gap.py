@@ -46,7 +46,11 @@ from tests.unit.snapshots import Raw, answers, both, recorded
         ([360, 2, 0], [5, 300, 420], True, True, Trend.CAUGHT_UP),
         ([360, 2, 0], [5, 300, 420], True, False, Trend.COMES_AND_GOES),
         ([0, 7, 0], [5, 6, 7], True, True, Trend.COMES_AND_GOES),
-        ([0, 0, 7], [5, 5, 5], True, False, Trend.COMES_AND_GOES),
+        ([0, 0, 7], [5, 6, 7], True, False, Trend.COMES_AND_GOES),
+        ([0, 0, 7], [5, 5, 5], True, False, Trend.UNSETTLED),
+        ([0, 7, 9], [5, 6, 6], True, False, Trend.UNSETTLED),
+        ([0, 7, 9], [5, 6, 7], True, False, Trend.COMES_AND_GOES),
+        ([3, 0, 7, 9], [5, 8, 8, 8], True, False, Trend.UNSETTLED),
         ([1, 50, 201], [5, 6, 7], True, False, Trend.COMES_AND_GOES),
         ([1, 50, 202], [5, 6, 7], True, False, Trend.LAGGING),
         ([1, 202], [5, 6], False, False, Trend.COMES_AND_GOES),
@@ -101,7 +105,7 @@ def test_a_follower_that_receives_nothing_is_behind_what_its_leader_had_committe
     snapshot = recorded(QUIET, both(*others, indexes(one, [50] * 4, [50] * 4)))
     (member,) = [m for m in read_meta(snapshot, RUNBOOK.values(BASE)).members if m.name == one]
     assert member.gaps == (0, 0, 10, 20)
-    assert member.trend is Trend.COMES_AND_GOES
+    assert member.trend is Trend.UNSETTLED
     # One reading later all that it knows of is behind, and nothing has moved.
     later = recorded(
         QUIET, both(*others, indexes(one, [40] * 4, [40] * 4), put("RAFTZ", f"{GROUP}.committed", 41, one, 0))
@@ -153,6 +157,17 @@ def test_only_servers_before_2_11_make_the_probe_too_strict_in_a_mixed_cluster()
                 identity["version"] = "2.10.29"
 
     found = worst(recorded(NEW, both(older, gaps(NEW, {one: [0, 9, 0, 1], two: [1, 1, 1, 0]}))), "META_GAP")
+    assert (found.severity, found.evidence["too strict on"]) == (Severity.WARNING, [one])
+
+
+def test_a_version_that_cannot_be_read_is_not_taken_for_a_new_one() -> None:
+    one = followers(NEW)[0]
+
+    def unreadable(raw: Raw) -> None:
+        for identity in raw["servers"]:
+            identity["version"] = "dev"
+
+    found = worst(recorded(NEW, both(unreadable, gaps(NEW, {one: [0, 9, 0, 1]}))), "META_GAP")
     assert (found.severity, found.evidence["too strict on"]) == (Severity.WARNING, [one])
 
 
