@@ -19,7 +19,7 @@ from bot.flow.debounce import Debouncer
 from bot.flow.intake import IncomingAlert
 from bot.flow.notices import AdvisoryAlert
 from bot.lab import config as lab_config
-from bot.lab.config import APP, SYS
+from bot.lab.config import APP, READER, SYS, SYSREADER
 from bot.lab.drills import create_consumer, create_stream, fetch, publish, request, until
 from bot.lab.jetstream import ApiRefused, section
 from bot.lab.servers import LabCluster
@@ -316,3 +316,27 @@ class Impatient(WallClock):
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         await asyncio.sleep(0)
+
+
+async def test_the_limited_users_can_listen_to_nothing_else(lab_cluster: LabFactory) -> None:
+    cluster = await lab_cluster("2.11.11")
+    for login in (SYSREADER, READER):
+        refused: list[str] = []
+
+        async def on_error(error: Exception, heard: list[str] = refused) -> None:
+            heard.append(str(error))
+
+        client = await cluster.connect(login, on_error=on_error)
+        wanted = (
+            ">",
+            "$SYS.>",
+            "$JS.EVENT.ADVISORY.>",
+            "$JS.EVENT.ADVISORY.API",
+            "$JS.EVENT.ADVISORY.SERVER.*",
+            "_INBOX.>",
+        )
+        for subject in wanted:
+            await client.subscribe(subject)
+        await client.flush()
+        assert len(refused) == len(wanted), (login.user, refused)
+        await client.close()
