@@ -218,9 +218,12 @@ def _peers(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
     if asked["peer-expect"] and len(replicas) + 1 != asked["peer-expect"]:
         yield Severity.CRITICAL, f"{len(replicas) + 1} peers instead of {asked['peer-expect']:g}"
         return
-    offline = sum(bool(r.get("offline")) for r in replicas)
+    offline = [str(r.get("name") or "unnamed") for r in replicas if r.get("offline")]
     if offline:
-        yield Severity.CRITICAL, f"{offline} replicas offline"
+        yield (
+            Severity.CRITICAL,
+            f"{len(offline)} replicas offline ({few(offline)}; where a server is being restarted, wait until it is back)",
+        )
     lag, seen = asked["peer-lag-critical"], asked["peer-seen-critical"]
     lagged, inactive = _over(replicas, "lag", lambda n: n > lag), _over(replicas, "active", lambda n: n > seen * 1e9)
     if lag and lagged:

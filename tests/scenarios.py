@@ -11,6 +11,7 @@ from typing import Final
 
 from bot.lab import drills, mesh_drills
 from bot.lab.servers import LabCluster
+from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
 from tests.peer import peer, peer_is_missing
 
@@ -63,8 +64,8 @@ class Scenario:
     over_http: bool = False
     """Over the monitoring ports instead of the system account."""
     rounds: int = 2
-    interval: float = 5.0
-    """Seconds between rounds: as long as a group must be seen sick before it is called broken (threshold `settle`)."""
+    interval: float = SETTLE_SECONDS
+    """Seconds between rounds: as long as a group must be seen sick before it is called broken."""
     hindrance: Callable[[], str] = _nothing
     """Why it can't be made on this machine; empty where it can."""
 
@@ -176,7 +177,7 @@ def _mesh(about: str, make: Make, *versions: str, size: int = 3, root: bool = Fa
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
-    "kinds": Scenario("healthy: streams and consumers of every kind, clients at work", _kinds, rounds=3, interval=2.5),
+    "kinds": Scenario("healthy: streams and consumers of every kind, clients at work", _kinds, rounds=3, interval=7.5),
     "audit": Scenario("healthy: one stream and two consumers with limits and monitoring keys", _audit, interval=1.0),
     "healthy": Scenario("healthy: 60 of 200 messages delivered, 53 acknowledged, nobody pulls", _healthy, ("2.15.1",)),
     "frozen": Scenario("the same 12 s after n1 was stopped with SIGSTOP", _frozen, ("2.15.1",)),
