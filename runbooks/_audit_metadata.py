@@ -201,9 +201,12 @@ def _peers(asked: Watch, state: StreamState) -> Iterator[Problem]:
     if asked["peer-expect"] and len(replicas) + 1 != asked["peer-expect"]:
         yield Severity.CRITICAL, f"{len(replicas) + 1} peers instead of {asked['peer-expect']:g}"
         return
-    offline = sum(r.offline for r in replicas)
+    offline = [r.name or "unnamed" for r in replicas if r.offline]
     if offline:
-        yield Severity.CRITICAL, f"{offline} replicas offline"
+        yield (
+            Severity.CRITICAL,
+            f"{len(offline)} replicas offline ({few(offline)}; where a server is being restarted, wait until it is back)",
+        )
     lag, seen = asked["peer-lag-critical"], asked["peer-seen-critical"]
     lagged, inactive = sum(r.lag > lag for r in replicas), sum(r.active > seen * 1e9 for r in replicas)
     if lag and lagged:

@@ -6,6 +6,7 @@ from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Sna
 from bot.model.groups import stream_replicas
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, Facts, by_servers, few, of_stream, read
+from runbooks._consumer_views import stream_standing
 
 LAG = Audit("AUDIT_REPLICA_LAG", Layer.STREAMS, "JETSTREAM_001")
 SUBJECTS = Audit("AUDIT_SUBJECTS", Layer.STREAMS, "JETSTREAM_002")
@@ -51,15 +52,18 @@ def _lag(snapshot: Snapshot, key: StreamKey, server: str, at: int, highest: int,
     where = of_stream(snapshot, key, server)
     before = max((view.last_seq for view in earlier.values()), default=0)
     own = earlier.get(server)
+    if snapshot.rounds < 2:
+        return LAG.finding(where, Severity.CRITICAL, text + ".", evidence)
     # A replica that has what the others had one reading ago keeps up with the load; one whose gap shrinks catches up.
-    if (
-        snapshot.rounds > 1
-        and own is not None
-        and (at >= _floor(before, share) or highest - at < before - own.last_seq)
-    ):
+    if own is not None and (at >= _floor(before, share) or highest - at < before - own.last_seq):
         text += f"; the gap was {before - own.last_seq} in the reading before and it moves: it catches up, wait."
-        return LAG.finding(where, Severity.WARNING, text, evidence)
-    return LAG.finding(where, Severity.CRITICAL, text + ".", evidence)
+    elif own is None or any(stream_standing(snapshot, key, n).leader is None for n in range(snapshot.rounds)):
+        text += (
+            "; it is new, or the stream had no leader to catch up with (a scale-up or an election takes seconds): wait."
+        )
+    else:
+        return LAG.finding(where, Severity.CRITICAL, text + ".", evidence)
+    return LAG.finding(where, Severity.WARNING, text, evidence)
 
 
 def subjects_are_bounded(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bot.model import ConsumerKey, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject
-from bot.model.groups import Standing, ha_assets, meta_standing
+from bot.model import ConsumerKey, Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject
+from bot.model.groups import Standing, ha_assets, latest, meta_standing
 from bot.model.snapshot import names
 from bot.runbook import Thresholds
+from runbooks._audit_views import Facts, few, known
 from runbooks._consumer_views import (
     ISSUE_6838,
     Missing,
@@ -38,7 +39,8 @@ def servers_answer(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> 
             layer=layer,
             subject=Subject(cluster=snapshot.cluster, server=server),
             severity=Severity.CRITICAL if speaks_against(snapshot, server) else Severity.UNKNOWN,
-            sentence=f"Server {server} did not tell what it holds ({why}).",
+            sentence=f"Server {server} did not tell what it holds ({why})."
+            + (" If it is being restarted, wait until it is back." if speaks_against(snapshot, server) else ""),
             evidence={"expected": sorted(snapshot.expected), "why": why},
             cause=speaks_against(snapshot, server),
         )
@@ -60,18 +62,19 @@ def servers_answer(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> 
 
 def meta_agrees(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
     """Without a meta leader nothing can be created or deleted."""
-    meta = meta_standing(snapshot)
+    meta, complaints = meta_standing(snapshot), _meta_complaints(snapshot)
     problem = f"The meta group has {meta.problem}." if meta.problem else ""
     if not problem and not meta.quorum:
         problem = f"The meta group has no quorum: {meta.counted}."
+    told = any(speaks_against(snapshot, s) for s in snapshot.expected) or meta.voters
+    if complaints:
+        told, problem = False, f"{problem} Could not be read: {few(complaints)}.".strip()
     found = [
         Finding(
             check="META_QUORUM",
             layer=Layer.META,
             subject=Subject(cluster=snapshot.cluster),
-            severity=Severity.CRITICAL
-            if any(speaks_against(snapshot, s) for s in snapshot.expected) or meta.voters
-            else Severity.UNKNOWN,
+            severity=Severity.CRITICAL if told else Severity.UNKNOWN,
             sentence=problem,
             cause=True,
         )
@@ -79,6 +82,21 @@ def meta_agrees(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> lis
     return or_ok(
         snapshot, "META_QUORUM", Layer.META, found if problem else [], f"Meta leader is {meta.leader}, {meta.counted}."
     )
+
+
+def _meta_complaints(snapshot: Snapshot) -> list[str]:
+    """What the servers that answered say of the meta group in another way than servers do."""
+    facts = Facts(Endpoint.JSZ)
+    for server in sorted(known(snapshot)):
+        meta = facts.part(server, latest(snapshot, server, Endpoint.JSZ) or {}, "meta_cluster")
+        facts.text(server, meta, "leader", "")
+        facts.number(server, meta, "cluster_size", 0)
+        for peer in facts.rows(server, meta, "replicas"):
+            facts.text(server, peer, "name", "")
+            facts.number(server, peer, "active", 0)
+            facts.flag(server, peer, "current")
+            facts.flag(server, peer, "offline")
+    return list(dict.fromkeys(facts.complaints))
 
 
 def room_for_groups(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001

@@ -8,7 +8,7 @@ from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Sub
 from bot.runbook import Thresholds
 from runbooks._consumer_views import listed, or_ok
 from runbooks._mesh_pool import accounts_by_slot
-from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, seconds, shared_name, wait
+from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, shared_name, wait
 
 YOUNG, RTT, PENDING = "young", "rtt", "pending"
 """Names of the thresholds."""
@@ -82,11 +82,14 @@ def unique_server_names(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
     """Two servers of one name: each hides the other, and JetStream takes them for one."""
     check, mesh = "MESH_SERVER_NAMES", read_mesh(snapshot)
     ids: dict[str, set[str]] = {m.name: {m.id} - {""} for m in mesh.members.values()}
+    odd: set[str] = set()
     for member in mesh.members.values():
         for link in (member.links or {}).values():
             for row in link.rows:
-                name, known = row.get("remote_name"), row.get("remote_id")
-                if isinstance(name, str) and isinstance(known, str) and name and known:
+                name, known = row.get("remote_name", ""), row.get("remote_id", "")
+                if not isinstance(name, str) or not isinstance(known, str):
+                    odd.add(member.name)
+                elif name and known:
                     ids.setdefault(name, set()).add(known)
     found: list[Finding] = []
     for name, known in sorted(ids.items()):
@@ -104,6 +107,8 @@ def unique_server_names(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
         found.append(
             _finding(check, Layer.ROUTES, _at(snapshot, name), level, text, {"ids": sorted(known)}, cause=not young)
         )
+    if odd:
+        found += _blind(snapshot, check, mesh, odd, " a readable remote_name and remote_id on every route")
     return or_ok(snapshot, check, Layer.ROUTES, found or _blind(snapshot, check, mesh), "No server name is used twice.")
 
 
@@ -242,13 +247,13 @@ def routes_are_fast(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     """A route that can't get rid of its data delays every account on it, and is closed as a slow consumer in the end."""
     check, mesh = "MESH_SPEED", read_mesh(snapshot)
     found: list[Finding] = []
-    odd: set[str] = set()
+    odd: set[tuple[str, str]] = set()
     for member in mesh.members.values():
         for remote, link in sorted((member.links or {}).items()):
-            pending = [p for row in link.rows if isinstance(p := row.get("pending_size", 0), int)]
-            trips = [t for row in link.rows if (t := seconds(row.get("rtt", "0s"))) is not None]
-            if len(pending) + len(trips) < 2 * link.count or not member.max_pending:
-                odd.add(member.name)
+            pending, trips = link.pending, link.trips
+            seen = {"pending_size": len(pending) == link.count, "rtt": len(trips) == link.count}
+            seen["max_pending"] = bool(member.max_pending)
+            odd |= {(member.name, field) for field, readable in seen.items() if not readable}
             room = (member.max_pending or 0) * thresholds[PENDING]
             said = (
                 [f"{max(pending)} bytes wait to be sent (max_pending is {member.max_pending})"]
@@ -265,7 +270,8 @@ def routes_are_fast(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
                         check, Layer.ROUTES, _at(snapshot, member.name), Severity.WARNING, text, {"remote": remote}
                     )
                 )
-    blind = _blind(snapshot, check, mesh, odd) if odd else []
+    fields = listed({field for _, field in odd})
+    blind = _blind(snapshot, check, mesh, {name for name, _ in odd}, f" a readable {fields}") if odd else []
     blind += [] if mesh.alive else _blind(snapshot, check, mesh)
     return or_ok(snapshot, check, Layer.ROUTES, found + blind, "No route has much waiting or a long round trip.")
 
@@ -336,12 +342,14 @@ def _unseen(snapshot: Snapshot, check: str, mesh: Mesh, pairs: Sequence[Pair]) -
     return [] if mesh.alive else _blind(snapshot, check, mesh)
 
 
-def _blind(snapshot: Snapshot, check: str, mesh: Mesh, servers: set[str] | None = None) -> list[Finding]:
+def _blind(
+    snapshot: Snapshot, check: str, mesh: Mesh, servers: set[str] | None = None, what: str = ""
+) -> list[Finding]:
     """One finding for what could not be read; none where everybody told."""
     dumb = sorted(servers if servers is not None else {m.name for m in mesh.members.values() if m.links is None})
     if not dumb and mesh.members:
         return []
-    text = f"Not known: {listed(dumb) or 'every server'} did not tell."
+    text = f"Not known: {listed(dumb) or 'every server'} did not tell{what}."
     return [_finding(check, Layer.ROUTES, _at(snapshot), Severity.UNKNOWN, text, {"servers": dumb})]
 
 

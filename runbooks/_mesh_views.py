@@ -39,6 +39,16 @@ class Link:
         return len(self.rows)
 
     @property
+    def pending(self) -> list[int]:
+        """Bytes that wait on each connection, where that can be read."""
+        return [size for row in self.rows if (size := whole(row.get("pending_size", 0))) is not None]
+
+    @property
+    def trips(self) -> list[float]:
+        """Round-trip time of each connection in seconds, where that can be read."""
+        return [trip for row in self.rows if (trip := seconds(row.get("rtt", "0s"))) is not None]
+
+    @property
     def pooled(self) -> bool:
         """True where only pooling explains what is there."""
         return self.slots > 1 or bool(self.pinned)
@@ -60,7 +70,7 @@ class Member:
     """Configured route addresses, without credentials, each once."""
     address: str | None = None
     """`host:port` it accepts routes on; None also where it listens on all interfaces."""
-    system_account: str = ""
+    system_account: str | None = ""
     bridged: bool = False
     """True where it has gateways or leaf nodes, over which servers of other clusters may be seen."""
     max_pending: int | None = None
@@ -75,7 +85,10 @@ class Member:
             return None
         if self.version < FIRST_POOLING:
             return Side(self.version, -1)
-        return None if self.pool_size is None else Side(self.version, self.pool_size)
+        # The system account is pinned, so it counts among what a pair must have.
+        if self.pool_size is None or self.system_account is None:
+            return None
+        return Side(self.version, self.pool_size)
 
 
 @dataclass(frozen=True)
@@ -249,6 +262,11 @@ def seconds(text: object) -> float | None:
     return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in found)
 
 
+def whole(value: object) -> int | None:
+    """Return a whole number; None for anything else, yes and no too."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
 def _member(snapshot: Snapshot, name: str) -> Member:
     identity = next((s for s in snapshot.servers if s.name == name), None)
     varz = latest(snapshot, name, Endpoint.VARZ)
@@ -258,14 +276,18 @@ def _member(snapshot: Snapshot, name: str) -> Member:
     cluster = _text(raw.get("name")) or (identity.cluster if identity else "")
     links, complaints = _links(snapshot, name)
     numbers = (int(version[1]), int(version[2]), int(version[3])) if version else None
-    size = _whole(raw.get("pool_size"))
+    size = whole(raw.get("pool_size"))
     if varz is None:
         complaints.append(_why(snapshot, name, Endpoint.VARZ))
     elif numbers is None:
         complaints.append(f"its version {text!r} can't be read")
     elif numbers >= FIRST_POOLING and size is None:
         complaints.append("VARZ has no number in cluster.pool_size")
-    routes = _strings(raw.get("urls")) if varz is not None else None
+    routes = _strings(raw.get("urls")) if varz is not None and isinstance(varz.get("cluster", raw), dict) else None
+    system: Json = (varz or {}).get("system_account", "")
+    if varz is not None:
+        complaints += ["VARZ has no list of texts in cluster.urls"] if routes is None else []
+        complaints += [] if isinstance(system, str) else ["VARZ has no text in system_account"]
     return Member(
         name=name,
         id=identity.id if identity else "",
@@ -276,9 +298,9 @@ def _member(snapshot: Snapshot, name: str) -> Member:
         age=_age(varz or {}),
         routes=routes,
         address=_address(raw),
-        system_account=_text((varz or {}).get("system_account")),
-        bridged=bool(_text(part(varz or {}, "gateway").get("name")) or _whole((varz or {}).get("leafnodes"))),
-        max_pending=_whole((varz or {}).get("max_pending")),
+        system_account=system if isinstance(system, str) else None,
+        bridged=bool(_text(part(varz or {}, "gateway").get("name")) or whole((varz or {}).get("leafnodes"))),
+        max_pending=whole((varz or {}).get("max_pending")),
         links=links,
         complaints=tuple(complaints),
     )
@@ -328,7 +350,7 @@ def _age(varz: JsonObject) -> float | None:
 
 
 def _address(cluster: JsonObject) -> str | None:
-    host, port = _text(cluster.get("addr")), _whole(cluster.get("cluster_port"))
+    host, port = _text(cluster.get("addr")), whole(cluster.get("cluster_port"))
     return f"{host}:{port}" if host and host not in {"0.0.0.0", "::", "[::]"} and port else None  # noqa: S104 - compared, not bound
 
 
@@ -343,7 +365,3 @@ def _strings(value: Json) -> tuple[str, ...] | None:
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -33,6 +33,9 @@ from runbooks._consumer_views import SETTLE, version
 GROUP_CHECKS = frozenset({"CONSUMER_LEADER", "CONSUMER_NODE", "CONSUMER_SPLIT", "CONSUMER_MEMBERS"})
 """Checks whose findings recreation can repair."""
 
+SETTLE_SECONDS = 15.0
+"""Healthy groups have no leader, or members that are not current, for up to 11 s after a scale-up: two readings so far apart tell (drills.md 3.1)."""
+
 MOST_PROPOSALS = 10
 """Consumers for which one diagnosis makes proposals; a cause common to more of them is offered first anyway."""
 
@@ -259,9 +262,9 @@ RUNBOOK = Runbook(
     thresholds=(
         Threshold(
             SETTLE,
-            5.0,
+            SETTLE_SECONDS,
             Unit.SECONDS,
-            "How long a group must be seen sick before it is called broken; after a scale-up it is for seconds anyway.",
+            "How long a group must be seen sick before it is called broken: an election takes up to 9 s, a scale-up some more.",
         ),
         Threshold(
             WAITING, 1, Unit.COUNT, "From how many undelivered messages on a consumer that delivers nothing is stuck."
@@ -334,7 +337,7 @@ RUNBOOK = Runbook(
     ),
     propose=propose,
     rounds=2,
-    interval=5.0,
+    interval=SETTLE_SECONDS,
     charts=consumer_charts,
     sources=(
         "nats-server #6838: group node missing after a scale-up; fixed by #6851 in 2.11.3 and 2.10.29",

@@ -77,21 +77,22 @@ PUSH: Final[Mapping[tuple[str, str], JsonObject]] = {
 async def every_kind(cluster: LabCluster) -> AsyncGenerator[Client]:
     """Make all streams and consumers, and keep clients at work on them while the block runs. Gives a client once all messages are worked off."""
     client = await cluster.connect()
+    over = asyncio.Event()
     workers: list[asyncio.Task[None]] = []
     try:
         await _create(client, cluster)
         for config in PUSH.values():
             await client.subscribe(config["deliver_subject"], config.get("deliver_group", ""), cb=_acknowledge)
-        workers = [asyncio.create_task(_work(client, *key)) for key in _pulled(cluster)]
+        workers = [asyncio.create_task(_work(client, *key, over)) for key in _pulled(cluster)]
         await asyncio.gather(*(drills.publish(client, stream, 2 * BATCH) for stream in PUBLISHED))
         for stream, consumer in _pulled(cluster):
             await drills.until(lambda s=stream, c=consumer: _idle(cluster, s, c), f"{stream} > {consumer} is not idle")
         yield client
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        # Not cancelled: asyncio.wait_for of 3.11, in nats-py, may swallow that, and the worker would go on for ever.
+        over.set()
         await client.close()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 async def _create(client: Client, cluster: LabCluster) -> None:
@@ -122,14 +123,14 @@ async def _acknowledge(message: Msg) -> None:
         await message.respond(b"+ACK" if message.data else b"")
 
 
-async def _work(client: Client, stream: str, consumer: str) -> None:
-    """Pull and acknowledge for ever, over restarts of servers too."""
+async def _work(client: Client, stream: str, consumer: str, over: asyncio.Event) -> None:
+    """Pull and acknowledge until it is over, over restarts of servers too."""
     inbox = client.new_inbox()
     subscription = await client.subscribe(inbox)
     request: JsonObject = {"batch": BATCH, "expires": round(PULL_SECONDS * 1e9)}
     if (stream, consumer) == PINNED:
         request["group"] = PINNED_CONFIG["priority_groups"][0]
-    while True:
+    while not over.is_set():
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         await client.publish(subject, json.dumps(request).encode(), reply=inbox)
         # A server that dies takes the request with it; then nothing ends it but the time.

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bot.lab import drills, mesh_drills, overload_drills, readiness_drills
 from bot.lab.servers import LabCluster
+from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
 from tests.peer import peer, peer_is_missing
 
@@ -65,8 +66,8 @@ class Scenario:
     over_http: bool = False
     """Over the monitoring ports instead of the system account."""
     rounds: int = 2
-    interval: float = 5.0
-    """Seconds between rounds: as long as a group must be seen sick before it is called broken (threshold `settle`)."""
+    interval: float = SETTLE_SECONDS
+    """Seconds between rounds: as long as a group must be seen sick before it is called broken."""
     mqtt: bool = False
     trim: Callable[[Raw], None] | None = None
     """Takes out of the snapshot's JSON what is large and shows nothing."""
@@ -242,7 +243,7 @@ async def _idle(cluster: LabCluster, keep: Keep) -> None:
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = {
-    "kinds": Scenario("healthy: streams and consumers of every kind, clients at work", _kinds, rounds=3, interval=2.5),
+    "kinds": Scenario("healthy: streams and consumers of every kind, clients at work", _kinds, rounds=3, interval=7.5),
     "audit": Scenario("healthy: one stream and two consumers with limits and monitoring keys", _audit, interval=1.0),
     "healthy": Scenario("healthy: 60 of 200 messages delivered, 53 acknowledged, nobody pulls", _healthy, ("2.15.1",)),
     "frozen": Scenario("the same 12 s after n1 was stopped with SIGSTOP", _frozen, ("2.15.1",)),

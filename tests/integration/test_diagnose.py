@@ -283,7 +283,7 @@ async def test_runbooks_are_listed_and_shown_with_their_thresholds() -> None:
     assert code in {runbook["code"] for runbook in json.loads(listed.out)}
     shown = await natsmedic("runbooks", "show", code)
     assert "CONSUMER_NODE (consumers): Every member of a consumer runs a Raft node for it." in shown.out
-    assert "settle: 5 s, How long a group must be seen sick" in shown.out
+    assert "settle: 15 s, How long a group must be seen sick" in shown.out
     assert "reads: HEALTHZ, JSZ, RAFTZ, VARZ" in shown.out
     missing = await natsmedic("runbooks", "show", "NONE")
     assert (missing.code, "There is no runbook NONE" in missing.err) == (2, True)

@@ -33,9 +33,19 @@ def recordings(prefix: str = "") -> list[str]:
 
 def recorded(name: str, change: Callable[[Raw], None] | None = None) -> Snapshot:
     """The recorded snapshot; `change` may edit its raw JSON before it is read."""
-    raw: Raw = orjson.loads(_json_of(name))
+    raw = raw_of(name)
     if change:
         change(raw)
+    return snapshot_from(raw)
+
+
+def raw_of(name: str) -> Raw:
+    """The raw JSON of that recording, to be changed at will."""
+    return orjson.loads(_json_of(name))
+
+
+def snapshot_from(raw: Raw) -> Snapshot:
+    """The snapshot of such JSON."""
     return snapshot_of(Content.model_validate(raw))
 
 
@@ -56,7 +66,7 @@ def answered(
     servers = [{"name": name, "id": f"ID{name}", "version": version} for name, version in (versions or {}).items()]
     raw: Raw = {"format": FORMAT, "id": "snap_made", "cluster": "lab", "taken_at": AT, "via": via, "servers": servers}
     raw |= {"expected": sorted(expected), "unknown": [], "api": {}, "samples": samples}
-    return snapshot_of(Content.model_validate(raw))
+    return snapshot_from(raw)
 
 
 @cache

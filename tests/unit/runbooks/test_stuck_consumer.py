@@ -86,7 +86,7 @@ def test_a_missing_raft_node_and_its_ghost_are_found_on_the_right_server() -> No
     snapshot = recorded("split_room_2.11.11")
     node = worst(snapshot, "CONSUMER_NODE")
     assert (node.severity, node.subject.server) == (Severity.CRITICAL, "n1")
-    assert "from position 0; seen for 5.0 s" in node.sentence
+    assert "from position 0; seen for 15.0 s" in node.sentence
     split = worst(snapshot, "CONSUMER_SPLIT")
     assert "n0 (ack floor 50, delivered 60), n1 (ack floor 0, delivered 0); a majority names n0" in split.sentence
 
@@ -132,7 +132,7 @@ SICK_GROUPS = [
 
 
 @pytest.mark.parametrize(
-    ("seconds", "severity"), [(4.4, Severity.WARNING), (4.5, Severity.CRITICAL), (4.6, Severity.CRITICAL)]
+    ("seconds", "severity"), [(13.4, Severity.WARNING), (13.5, Severity.CRITICAL), (13.6, Severity.CRITICAL)]
 )
 @pytest.mark.parametrize(("check", "name", "change"), SICK_GROUPS)
 def test_a_sick_group_is_an_incident_only_after_its_settle_time(
@@ -142,7 +142,7 @@ def test_a_sick_group_is_an_incident_only_after_its_settle_time(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "severity"), [(4.4, Severity.UNKNOWN), (4.5, Severity.CRITICAL), (4.6, Severity.CRITICAL)]
+    ("seconds", "severity"), [(13.4, Severity.UNKNOWN), (13.5, Severity.CRITICAL), (13.6, Severity.CRITICAL)]
 )
 def test_a_delivery_that_stands_still_for_less_than_the_settle_time_tells_nothing(
     seconds: float, severity: Severity
