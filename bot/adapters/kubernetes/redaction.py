@@ -31,7 +31,7 @@ HARMLESS_ANNOTATIONS: Final = (
 """Beginnings of annotations whose values are shown. `kubectl.kubernetes.io/last-applied-configuration` is none: it repeats the whole object, secrets included."""
 
 _SECRET_OPTION: Final = re.compile(
-    r"(?P<option>(?:^|(?<=\s))--?(?:user|pass|password|auth|token|creds|nkey|secret|key)\b(?:=|\s+))\S+"
+    r"(?P<option>(?:^|(?<=\s))--?(?:user|pass|password|auth|token|creds|nkey|secret|key)\b(?:=|[\s\0]+))[^\s\0]+"
 )
 """Options of nats-server and of the `nats` command that carry a login."""
 _SECRET_PARAMETER: Final = re.compile(r"pass|secret|token|key|cred", re.IGNORECASE)
