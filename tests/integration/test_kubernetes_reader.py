@@ -32,7 +32,7 @@ from tests.integration.kubernetes_support import (
     until,
 )
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("kubernetes")]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="module")]
 
 T = TypeVar("T")
 

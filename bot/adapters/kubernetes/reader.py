@@ -14,7 +14,7 @@ from bot.adapters.kubernetes.identity import open_client
 from bot.adapters.kubernetes.redaction import clean
 from bot.adapters.kubernetes.related import Related, runs_nats, selector_text
 from bot.errors import NotInVersion, Unreadable
-from bot.model import JsonObject, Unknown, part, parts
+from bot.model import JsonObject, Unknown, UnknownReason, part, parts
 from bot.model.kubernetes import Claim, ConfigFile, Kind, KubernetesFacts, Listing, Pod
 from bot.ports import Clock
 from bot.settings.clusters import KubernetesSettings
@@ -42,13 +42,13 @@ class KubernetesApiReader:
         try:
             async with open_client(self._settings) as client:
                 api = Api(client, self._settings.timeout_seconds, self._page)
-                listings, files, version = await _Look(api, self._settings, taken_at).run()
+                listings, files, version = await Look(api, self._settings, taken_at).run()
         except Unreadable as error:
             return KubernetesFacts(namespace, taken_at, tuple(_unread(kind, unknown_of(error)) for kind in Kind))
         return KubernetesFacts(namespace, taken_at, listings, files, version)
 
 
-class _Look:
+class Look:
     """One pass. Raw objects live here, with their secrets, and nowhere else."""
 
     def __init__(self, api: Api, settings: KubernetesSettings, taken_at: datetime) -> None:
@@ -192,14 +192,20 @@ class _Look:
     def _at_the_door(self, listings: list[Listing]) -> tuple[Listing, ...]:
         """Leave out what has nothing to do with NATS, and every secret."""
         related = Related(KubernetesFacts(self._settings.namespace, self._taken_at, tuple(listings)))
-        return tuple(
-            listing
-            if listing.items is None
-            else listing.model_copy(
-                update={"items": tuple(clean(listing.kind, raw) for raw in related.of(listing.kind, listing.items))}
-            )
-            for listing in listings
+        return tuple(_clean(listing, related) for listing in listings)
+
+
+def _clean(listing: Listing, related: Related) -> Listing:
+    if listing.items is None:
+        return listing
+    try:
+        kept = tuple(clean(listing.kind, raw) for raw in related.of(listing.kind, listing.items))
+    except RecursionError:
+        deep = Unknown(
+            reason=UnknownReason.UNREADABLE, detail=f"One of the {listing.kind} is nested too deeply to be looked at."
         )
+        return listing.model_copy(update={"items": None, "unknown": deep})
+    return listing.model_copy(update={"items": kept})
 
 
 def _unread(kind: Kind, unknown: Unknown | None) -> Listing:
