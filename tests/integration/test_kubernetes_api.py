@@ -118,6 +118,20 @@ async def test_a_server_that_trickles_without_end_is_given_up_in_time(tmp_path: 
     assert found.reason is UnknownReason.TIMED_OUT
 
 
+async def test_a_list_of_slow_pages_is_given_up_as_a_whole(tmp_path: Path):
+    async def drag(request: web.Request) -> web.StreamResponse:
+        if request.path != PODS:
+            return await recorded(request)
+        await asyncio.sleep(0.7)
+        return web.json_response({"items": [], "metadata": {"continue": "more"}})
+
+    async with serving(drag) as server:
+        found = (await gather(kubeconfig(tmp_path, server))).of(Kind.POD)
+    assert isinstance(found, Unknown)
+    assert found.reason is UnknownReason.TIMED_OUT
+    assert "Not all pages of `list pods in namespace queues` came within 3 s" in found.detail
+
+
 async def test_an_answer_without_end_is_cut_off_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(api, "MAX_BYTES", 2**20)
 

@@ -65,7 +65,7 @@ class Look:
             named = group.create_task(self._workloads())
             lists = {kind: group.create_task(self._list(kind)) for kind in IN_NAMESPACE}
             pods = group.create_task(self._pods(named))
-            claims = lists[Kind.CLAIM]
+            claims = group.create_task(self._claims(named, pods, lists[Kind.CLAIM]))
             files = group.create_task(self._files(named, pods))
             nodes = group.create_task(self._named(Kind.NODE, pods, lambda raw: Pod(raw).node_name))
             volumes = group.create_task(self._named(Kind.VOLUME, claims, lambda raw: Claim(raw).volume_name))
@@ -151,6 +151,16 @@ class Look:
             return _unread(kind, listing.unknown)
         names = sorted({found for raw in listing.items if (found := name(raw))})
         return await self._answer(kind, "get", lambda question: self._get_all(question, names))
+
+    async def _claims(
+        self, named: asyncio.Task[Listing], pods: asyncio.Task[Listing], claims: asyncio.Task[Listing]
+    ) -> Listing:
+        """Return the claims of the workloads alone: those of others name volumes that are nobody's business here."""
+        listing, around = await claims, (await named, await pods)
+        if listing.items is None:
+            return listing
+        related = Related(KubernetesFacts(self._settings.namespace, self._taken_at, around))
+        return listing.model_copy(update={"items": related.of(Kind.CLAIM, listing.items)})
 
     async def _get_all(self, question: Question, names: Iterable[str]) -> Items:
         asked = (self._api.get(replace(question, name=name)) for name in names)

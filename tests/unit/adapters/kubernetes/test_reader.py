@@ -215,7 +215,10 @@ async def test_what_has_nothing_to_do_with_nats_stays_out(monkeypatch: pytest.Mo
     add(Kind.EVENT, involvedObject={"kind": "Pod", "name": "shop-0"})
     add(Kind.EVENT, involvedObject={"kind": "Node", "name": "node-1"})
     add(Kind.EVENT, involvedObject={"kind": "PersistentVolumeClaim", "name": "data-nats-7"}, reason="Provisioning")
-    facts = await gathered(monkeypatch, healthy)
+    add(Kind.CLAIM, spec={"volumeName": "pv-of-the-shop", "storageClassName": "class-of-the-shop"})
+    client = RecordedClient(healthy)
+    facts = await gathered(monkeypatch, healthy, client=client)
+    assert not any("of-the-shop" in url for url in client.asked)
     raw = json.dumps([listing.model_dump(mode="json") for listing in facts.listings if listing.kind is not Kind.EVENT])
     assert "shop-0" not in raw
     events = the_workload(facts).events
