@@ -28,6 +28,8 @@ PAGE: Final = 250
 """Objects in one answer; 250 pods are 2 to 3 MB."""
 MAX_PAGES: Final = 40
 """Of one list: 10,000 objects. A namespace has fewer events than that unless something is very wrong."""
+WHOLE_LIST: Final = 3
+"""Time-outs of one answer that all pages of a list together may take."""
 MAX_BYTES: Final = 32 * 2**20
 """Of one answer, unpacked. etcd holds objects up to 1.5 MB, so a page within it is no exception."""
 LARGE: Final = 2**20
@@ -106,6 +108,7 @@ class Api:
     def __init__(self, client: ApiClient, timeout: float, page: int = PAGE) -> None:
         self._client = client
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        self._whole_list = WHOLE_LIST * timeout
         self._seats = asyncio.Semaphore(AT_ONCE)
         self._page = page
 
@@ -120,10 +123,14 @@ class Api:
 
     async def list(self, question: Question, selector: str = "") -> tuple[JsonObject, ...]:
         """Return all objects, page by page, each with its own `apiVersion` and `kind`. Raises `Unreadable`."""
-        for last_try in (False, True):
-            found = await self._pages(question, selector, last_try=last_try)
-            if found is not None:
-                return found
+        try:
+            async with asyncio.timeout(self._whole_list):
+                for last_try in (False, True):
+                    found = await self._pages(question, selector, last_try=last_try)
+                    if found is not None:
+                        return found
+        except TimeoutError as error:
+            raise ReadTimedOut(f"Not all pages of `{question}` came within {self._whole_list:.0f} s.") from error
         raise Unreadable(f"The pages of `{question}` expired twice while they were read.")
 
     async def plain(self, path: str) -> JsonObject:

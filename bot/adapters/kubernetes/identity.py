@@ -77,7 +77,9 @@ def _insist_on_tls(configuration: Configuration) -> None:
             "The kubeconfig says insecure-skip-tls-verify: natsmedic would give its token to anyone. Give it the certificate-authority."
         )
     address = urlsplit(configuration.host)
-    if address.scheme != "https" and not _is_loopback(address.hostname or ""):
+    if not address.hostname:
+        raise Unreachable("The kubeconfig's cluster names no server.")
+    if address.scheme != "https" and not _is_loopback(address.hostname):
         raise Unreachable(
             f"The Kubernetes API at {address.hostname} is not asked over {address.scheme}: natsmedic gives its token to nobody without TLS."
         )

@@ -14,7 +14,7 @@ from bot.adapters.kubernetes.identity import open_client
 from bot.adapters.kubernetes.redaction import clean
 from bot.adapters.kubernetes.related import Related, runs_nats, selector_text
 from bot.errors import NotInVersion, Unreadable
-from bot.model import JsonObject, Unknown, part, parts
+from bot.model import JsonObject, Unknown, UnknownReason, part, parts
 from bot.model.kubernetes import Claim, ConfigFile, Kind, KubernetesFacts, Listing, Pod
 from bot.ports import Clock
 from bot.settings.clusters import KubernetesSettings
@@ -42,13 +42,13 @@ class KubernetesApiReader:
         try:
             async with open_client(self._settings) as client:
                 api = Api(client, self._settings.timeout_seconds, self._page)
-                listings, files, version = await _Look(api, self._settings, taken_at).run()
+                listings, files, version = await Look(api, self._settings, taken_at).run()
         except Unreadable as error:
             return KubernetesFacts(namespace, taken_at, tuple(_unread(kind, unknown_of(error)) for kind in Kind))
         return KubernetesFacts(namespace, taken_at, listings, files, version)
 
 
-class _Look:
+class Look:
     """One pass. Raw objects live here, with their secrets, and nowhere else."""
 
     def __init__(self, api: Api, settings: KubernetesSettings, taken_at: datetime) -> None:
@@ -65,7 +65,7 @@ class _Look:
             named = group.create_task(self._workloads())
             lists = {kind: group.create_task(self._list(kind)) for kind in IN_NAMESPACE}
             pods = group.create_task(self._pods(named))
-            claims = lists[Kind.CLAIM]
+            claims = group.create_task(self._claims(named, pods, lists[Kind.CLAIM]))
             files = group.create_task(self._files(named, pods))
             nodes = group.create_task(self._named(Kind.NODE, pods, lambda raw: Pod(raw).node_name))
             volumes = group.create_task(self._named(Kind.VOLUME, claims, lambda raw: Claim(raw).volume_name))
@@ -152,6 +152,16 @@ class _Look:
         names = sorted({found for raw in listing.items if (found := name(raw))})
         return await self._answer(kind, "get", lambda question: self._get_all(question, names))
 
+    async def _claims(
+        self, named: asyncio.Task[Listing], pods: asyncio.Task[Listing], claims: asyncio.Task[Listing]
+    ) -> Listing:
+        """Return the claims of the workloads alone: those of others name volumes that are nobody's business here."""
+        listing, around = await claims, (await named, await pods)
+        if listing.items is None:
+            return listing
+        related = Related(KubernetesFacts(self._settings.namespace, self._taken_at, around))
+        return listing.model_copy(update={"items": related.of(Kind.CLAIM, listing.items)})
+
     async def _get_all(self, question: Question, names: Iterable[str]) -> Items:
         asked = (self._api.get(replace(question, name=name)) for name in names)
         return tuple(raw for raw in await asyncio.gather(*asked) if raw is not None)
@@ -192,14 +202,20 @@ class _Look:
     def _at_the_door(self, listings: list[Listing]) -> tuple[Listing, ...]:
         """Leave out what has nothing to do with NATS, and every secret."""
         related = Related(KubernetesFacts(self._settings.namespace, self._taken_at, tuple(listings)))
-        return tuple(
-            listing
-            if listing.items is None
-            else listing.model_copy(
-                update={"items": tuple(clean(listing.kind, raw) for raw in related.of(listing.kind, listing.items))}
-            )
-            for listing in listings
+        return tuple(_clean(listing, related) for listing in listings)
+
+
+def _clean(listing: Listing, related: Related) -> Listing:
+    if listing.items is None:
+        return listing
+    try:
+        kept = tuple(clean(listing.kind, raw) for raw in related.of(listing.kind, listing.items))
+    except RecursionError:
+        deep = Unknown(
+            reason=UnknownReason.UNREADABLE, detail=f"One of the {listing.kind} is nested too deeply to be looked at."
         )
+        return listing.model_copy(update={"items": None, "unknown": deep})
+    return listing.model_copy(update={"items": kept})
 
 
 def _unread(kind: Kind, unknown: Unknown | None) -> Listing:

@@ -31,7 +31,7 @@ HARMLESS_ANNOTATIONS: Final = (
 """Beginnings of annotations whose values are shown. `kubectl.kubernetes.io/last-applied-configuration` is none: it repeats the whole object, secrets included."""
 
 _SECRET_OPTION: Final = re.compile(
-    r"(?P<option>(?:^|(?<=\s))--?(?:user|pass|password|auth|token|creds|nkey|secret|key)\b(?:=|\s+))\S+"
+    r"(?P<option>(?:^|(?<=\s))--?(?:user|pass|password|auth|token|creds|nkey|secret|key)\b(?:=|[\s\0]+))[^\s\0]+"
 )
 """Options of nats-server and of the `nats` command that carry a login."""
 _SECRET_PARAMETER: Final = re.compile(r"pass|secret|token|key|cred", re.IGNORECASE)
@@ -42,17 +42,8 @@ _IMAGES: Final = "images"
 
 def clean(kind: Kind, raw: JsonObject) -> JsonObject:
     """Return an object without its secrets, and without what nobody needs of a node."""
-    made = dict(raw)
-    made["metadata"] = _metadata(part(raw, "metadata"))
+    made = cast("JsonObject", _walk(raw))
     match kind:
-        case Kind.STATEFUL_SET | Kind.POD | Kind.REVISION:
-            made = {key: _pod_part(value) for key, value in made.items()}
-            template = part(part(made, "spec"), "template")
-            if template:
-                made["spec"] = {
-                    **made["spec"],
-                    "template": {**template, "metadata": _metadata(part(template, "metadata"))},
-                }
         case Kind.CONFIG_MAP | Kind.SECRET:
             for data in ("data", "binaryData", "stringData"):
                 if data in made:
@@ -60,30 +51,27 @@ def clean(kind: Kind, raw: JsonObject) -> JsonObject:
         case Kind.STORAGE_CLASS:
             made["parameters"] = _parameters(part(raw, "parameters"))
         case Kind.VOLUME:
-            made["spec"] = {key: _volume_source(value) for key, value in part(raw, "spec").items()}
+            made["spec"] = {key: _volume_source(value) for key, value in part(made, "spec").items()}
         case Kind.NODE:
-            made["status"] = {key: value for key, value in part(raw, "status").items() if key != _IMAGES}
+            made["status"] = {key: value for key, value in part(made, "status").items() if key != _IMAGES}
         case _:
             pass
     return cast("JsonObject", redact(made))
 
 
-def _metadata(metadata: JsonObject) -> JsonObject:
-    annotations = {
-        key: value if key.startswith(HARMLESS_ANNOTATIONS) else REDACTED
-        for key, value in part(metadata, "annotations").items()
-    }
-    return metadata | ({"annotations": annotations} if annotations else {})
-
-
-def _pod_part(value: Json) -> Json:
-    """Return any part of a pod or a template: whatever its depth, `env`, `command`, `args` and `httpHeaders` mean the same."""
+def _walk(value: Json) -> Json:
+    """Return any part of an object: `annotations`, `env`, `command`, `args` and `httpHeaders` mean the same in a pod, a template and an older revision of it."""
     if isinstance(value, list):
-        return [_pod_part(item) for item in cast("list[Json]", value)]
+        return [_walk(item) for item in cast("list[Json]", value)]
     if not isinstance(value, dict):
         return value
     fields = cast("JsonObject", value)
-    made = {key: _pod_part(item) for key, item in fields.items()}
+    made = {key: _walk(item) for key, item in fields.items()}
+    if isinstance(fields.get("annotations"), dict):
+        made["annotations"] = {
+            key: item if key.startswith(HARMLESS_ANNOTATIONS) else REDACTED
+            for key, item in part(fields, "annotations").items()
+        }
     if isinstance(fields.get("env"), list):
         made["env"] = [_variable(entry) for entry in parts(fields, "env")]
     for words in ("command", "args"):

@@ -63,7 +63,7 @@ class ConfigFile(Record):
     """Why there is no text: denied, not there, not to be parsed (with the line)."""
     digests: dict[str, tuple[str, ...]] = {}
     """By pod, what its server may report as `config_digest` (VARZ, 2.11+) after loading this; none where an included file or a variable is not known.
-    Only of the file that the server is started with.
+    Only of the file that the server is started with. Secrets count in it, as in VARZ.
     """
 
 
