@@ -45,6 +45,9 @@ EXECUTOR_ID = "natsmedic"
 RESTART_SECONDS = 5.0
 """Until a part that failed by a defect starts again."""
 
+END_SECONDS = 0.5
+"""Until a part that was told to end is told again."""
+
 Run = Callable[[], Awaitable[None]]
 """A part of the bot that works for ever."""
 
@@ -332,9 +335,18 @@ async def _running(parts: Mapping[str, Run], clock: Clock) -> AsyncGenerator[Non
     try:
         yield
     finally:
-        for task in tasks:
+        await end(tasks)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks that never end and wait until they have. Asks again: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes together
+    with what it waits for (python/cpython#86296, fixed in 3.12).
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _, running = await asyncio.wait(running, timeout=END_SECONDS)
 
 
 async def _not_ready(store: SqlStore) -> Sequence[str]:

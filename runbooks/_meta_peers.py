@@ -48,6 +48,9 @@ def members_are_heard(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) 
     if leader is None:
         facts.complain("the meta leader", "there is none that a majority names")
         return PEERS.result(snapshot, [], [facts], "")
+    if leader not in facts.answers:
+        facts.complain(leader, "it leads the meta group and says that its JetStream is off")
+        return PEERS.result(snapshot, [], [facts], "")
     lists = [
         _listed(facts, leader, jsz)
         for n in range(snapshot.rounds)

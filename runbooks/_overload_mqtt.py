@@ -115,7 +115,7 @@ def mqtt_clients_are_spread(snapshot: Snapshot, thresholds: Thresholds, focus: F
         CLIENTS.finding(
             on(snapshot, server),
             Severity.WARNING,
-            f"Server {server} has {count} MQTT clients; from about {thresholds['mqtt_clients']:g} on, its failure makes a storm that the others do not survive.",
+            f"Server {server} has {count} MQTT clients; where it fails, they all ask the others for their sessions at once.",
             {"clients": dict(clients.by_server)},
         ).model_copy(update={"issue": ISSUE_5851})
         for server, count in clients.by_server.items()

@@ -132,4 +132,9 @@ RUNBOOK = Runbook(
     rounds=2,
     interval=5.0,
     charts=audit_charts,
+    sources=(
+        "nats-io/jsm.go audit: the 21 checks of nats audit analyze and their thresholds",
+        "nats-io/jsm.go monitor: the metadata keys io.nats.monitor.*",
+        "CVE-2025-30215, CVE-2026-33222, and the nats-server issues that AUDIT_DEFECTS names",
+    ),
 )

@@ -116,4 +116,9 @@ RUNBOOK = Runbook(
     propose=propose,
     rounds=3,
     interval=2.0,
+    sources=(
+        "nats-server #5851: a node goes down behind 20,000 MQTT clients",
+        "nats-server server/jetstream_api.go: the API queue holds 10,000 requests from 2.10.21 on, then all are dropped",
+        "nats-server #6833: mqtt.js_api_timeout from 2.11.3 on",
+    ),
 )

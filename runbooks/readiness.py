@@ -155,4 +155,10 @@ RUNBOOK = Runbook(
     propose=propose,
     rounds=4,
     interval=5.0,
+    sources=(
+        "nats-server #5976: JetStream is not current with the meta leader",
+        "nats-server #5296: from 2.11.0 on js-server-only asks for the ports only",
+        "nats-server server/monitor.go: order of the health checks",
+        "nats server check meta",
+    ),
 )

@@ -93,6 +93,7 @@ async def test_a_wrong_advertise_loses_everything_of_every_account_between_that_
     cluster = await lab_cluster(version, tenants=TENANTS[:2])
     one = settings(cluster, tenants=TENANTS[:2], servers=[cluster.url("n1")])
     accounts = {"SYS", "APP", "A0", "A1"}
+    await mesh_drills.wait_for_mesh(cluster)
     await healthy(cluster, one, accounts)
 
     broken = await mesh_drills.wrong_advertise(cluster)

@@ -34,6 +34,14 @@ def sick(findings: list[Finding]) -> list[str]:
     return [f"{f.check} {f.severity}: {f.sentence}" for f in findings if f.severity is not Severity.OK]
 
 
+def api_queue_of(server: str, findings: list[Finding]) -> Finding:
+    """The root, which must be this server's API queue."""
+    root = rank(findings).root
+    assert root is not None
+    assert (root.check, root.subject.server) == ("OVERLOAD_API_QUEUE", server), sick(findings)
+    return root
+
+
 def titles(snapshot: Snapshot, findings: list[Finding]) -> list[str]:
     return [p.draft.title for p in RUNBOOK.propose(snapshot, findings, VALUES, Focus())]
 
@@ -55,13 +63,8 @@ async def test_a_loop_that_outruns_the_meta_leader_is_found_there_and_its_client
     async with overload_drills.api_flood(cluster, backlog=3000, growth=800) as flood:
         snapshot = await gathered(cluster)
     findings = examined(snapshot)
-    root = rank(findings).root
-    assert root is not None
-    assert (root.check, root.severity, root.subject.server) == (
-        "OVERLOAD_API_QUEUE",
-        Severity.CRITICAL,
-        flood.meta_leader,
-    ), sick(findings)
+    root = api_queue_of(flood.meta_leader, findings)
+    assert root.severity is Severity.CRITICAL
     assert root.evidence["course"] == "lasting"
     assert len(root.evidence["lengths"]) == 3
     assert root.evidence["answers a second"] > 0
@@ -85,13 +88,8 @@ async def test_a_queue_near_its_limit_is_critical_at_first_sight_and_then_the_se
         async with asyncio.timeout(PATIENCE):
             while DROPS not in cluster.log(flood.meta_leader):
                 await asyncio.sleep(0.1)
-    root = rank(findings).root
-    assert root is not None
-    assert (root.check, root.severity, root.subject.server) == (
-        "OVERLOAD_API_QUEUE",
-        Severity.CRITICAL,
-        flood.meta_leader,
-    ), sick(findings)
+    root = api_queue_of(flood.meta_leader, findings)
+    assert root.severity is Severity.CRITICAL
     assert "At 10000 it drops all that wait" in root.sentence
 
 
@@ -103,13 +101,8 @@ async def test_a_burst_that_is_worked_off_is_a_warning_and_waiting_is_the_first_
     async with overload_drills.api_burst(cluster, 4000) as burst:
         snapshot = await gathered(cluster)
     findings = examined(snapshot)
-    root = rank(findings).root
-    assert root is not None
-    assert (root.check, root.severity, root.subject.server) == (
-        "OVERLOAD_API_QUEUE",
-        Severity.WARNING,
-        burst.meta_leader,
-    ), sick(findings)
+    root = api_queue_of(burst.meta_leader, findings)
+    assert root.severity is Severity.WARNING
     assert root.evidence["course"] in {"draining", "drained"}
     assert titles(snapshot, findings)[0] == "Wait until the queues are empty"
     await becomes_healthy(cluster)

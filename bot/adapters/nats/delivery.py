@@ -56,6 +56,8 @@ SUBJECT: Final = "natsmedic.probe"
 _FIRST: Final = b"first"
 """Payload of the messages that wait for a way to open; those that are counted carry their number."""
 
+_NUMBERS: Final = {b"%d" % number: number for number in range(MESSAGES)}
+
 Tell = Callable[[str], None]
 """Hears one sentence about what is going to be sent, before it is."""
 
@@ -107,7 +109,7 @@ class DeliveryProbe:
             if why := _refusal(snapshot, account, lines, mine, f"{base}.0"):
                 unknown = Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=why)
                 return [PairDelivery(account=account, sender=a, receiver=b, unknown=unknown) for a, b in ways]
-            exchange = _Exchange(lines, base, f"{login} may not {{}} {mine}.>")
+            exchange = _Exchange(lines, base, str(login), f"{mine}.>")
             if lines.reached and ways:
                 tell(
                     f"account {account}: publishing up to {MESSAGES + ATTEMPTS} messages of a few bytes on each of "
@@ -130,7 +132,7 @@ async def _subscribe(client: _Subscriber, subject: str, take: Callable[[Msg], Aw
 class _End:
     """One server: publishes on a subject of its own, and hears those of all."""
 
-    def __init__(self, line: Line, subject: str, changed: asyncio.Event, denied: str) -> None:
+    def __init__(self, line: Line, subject: str, changed: asyncio.Event, who: str, needs: str) -> None:
         self.cluster = line.server.cluster
         self.subject = subject
         self.attempts = 0
@@ -142,7 +144,8 @@ class _End:
         self._line = line
         self._name = line.server.name
         self._changed = changed
-        self._denied = denied
+        self._who = who
+        self._needs = needs
         self._doing = "subscribe to"
 
     async def listen(self, stack: AsyncExitStack, every: str) -> None:
@@ -178,8 +181,8 @@ class _End:
 
     async def _take(self, message: Msg) -> None:
         self.open.add(message.subject)
-        if message.data.isdigit() and int(message.data) < MESSAGES:
-            self.heard.setdefault(message.subject, set()).add(int(message.data))
+        if (number := _NUMBERS.get(message.data)) is not None:
+            self.heard.setdefault(message.subject, set()).add(number)
         self._changed.set()
 
     def _broken(self, error: Exception) -> None:
@@ -189,20 +192,20 @@ class _End:
         if doom.cancelled():
             return
         if doom.result().why is Why.DENIED:
-            self.fail(UnknownReason.DENIED, self._denied.format(self._doing))
+            self.fail(UnknownReason.DENIED, f"{self._who} may not {self._doing} {self._needs}")
         else:
             self.fail(UnknownReason.UNREACHABLE, doom.result().detail)
 
 
 class _Exchange:
-    """All servers that one user reached publish, and all listen."""
+    """All servers that one user (`who`) reached publish, and all listen, below `base`; `needs` is what the user must be allowed for it."""
 
-    def __init__(self, lines: Lines, base: str, denied: str) -> None:
+    def __init__(self, lines: Lines, base: str, who: str, needs: str) -> None:
         self._missing = lines.missing
         self._every = f"{base}.*"
         self._changed = asyncio.Event()
         self._ends = {
-            name: _End(line, f"{base}.{place}", self._changed, denied)
+            name: _End(line, f"{base}.{place}", self._changed, who, needs)
             for place, (name, line) in enumerate(sorted(lines.reached.items()))
         }
         self._seconds = 0.0
@@ -264,9 +267,9 @@ class _Exchange:
 
     async def _count(self) -> None:
         """Publish the messages that count. Return when they have arrived on every open way, or after `GRACE` seconds."""
-        for number in range(MESSAGES):
+        for payload in _NUMBERS:
             for end in self._sound():
-                await end.publish(b"%d" % number)
+                await end.publish(payload)
         await self._flush(self._sound())
 
         def arrived() -> bool:
