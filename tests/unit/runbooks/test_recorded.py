@@ -39,11 +39,7 @@ SICK: Mapping[str, Mapping[str, str]] = {
         "READINESS": "META_PEERS",
     },
     # Before 2.15 only a meta leader names the members, so the two that died are not known.
-    "meta_leaderless": {
-        "STUCK_CONSUMER": "META_QUORUM",
-        "CLUSTER_AUDIT": "AUDIT_META_LEADER",
-        "READINESS": "META_MARGIN",
-    },
+    "meta_leaderless": {"CLUSTER_AUDIT": "AUDIT_META_LEADER", "READINESS": "META_MARGIN"},
     "killed": {"STUCK_CONSUMER": "SERVER_ANSWERS n1", "CLUSTER_AUDIT": "AUDIT_SERVERS n1"},
     "split": {"STUCK_CONSUMER": "HA_ASSETS n1"},
     "split_room": {"STUCK_CONSUMER": "CONSUMER_NODE n1"},
