@@ -67,7 +67,10 @@ def fields(value: Any) -> set[str]:
 
 
 KINDS = [sample for sample in raw_of("kinds_2.15.1")["samples"] if sample["data"] is not None]
-FIELDS = sorted(set[str]().union(*(fields(s["data"]) for s in KINDS)) - set[str]().union(*(s["data"] for s in KINDS if s["endpoint"] == "IPQUEUESZ")))
+FIELDS = sorted(
+    set[str]().union(*(fields(s["data"]) for s in KINDS))
+    - set[str]().union(*(s["data"] for s in KINDS if s["endpoint"] == "IPQUEUESZ"))
+)
 INVENTED = st.recursive(
     JUNK | st.sampled_from(["n0", "n1", "n2", "APP", "ORDERS", "worker"]) | TEXTS,
     lambda inner: st.dictionaries(st.sampled_from(FIELDS), inner | st.lists(inner, max_size=2), max_size=4),
@@ -79,9 +82,13 @@ INVENTED = st.recursive(
 @given(
     given=st.dictionaries(
         st.sampled_from(["n0", "n1", "n2", ""]),
-        st.dictionaries(st.sampled_from(list(Endpoint)), st.dictionaries(st.sampled_from(FIELDS), INVENTED, max_size=8), max_size=6),
+        st.dictionaries(
+            st.sampled_from(list(Endpoint)), st.dictionaries(st.sampled_from(FIELDS), INVENTED, max_size=8), max_size=6
+        ),
     ),
     versions=st.dictionaries(st.sampled_from(["n0", "n1"]), st.sampled_from(["2.15.1", "2.11.11", "2.9.1", "", "x"])),
 )
-def test_no_invented_answer_of_real_fields_breaks_a_check(given: dict[str, dict[Endpoint, Raw]], versions: dict[str, str]) -> None:
+def test_no_invented_answer_of_real_fields_breaks_a_check(
+    given: dict[str, dict[Endpoint, Raw]], versions: dict[str, str]
+) -> None:
     judge(answered(given, versions=versions, expected=frozenset({"n0", "n1", "n2"})))

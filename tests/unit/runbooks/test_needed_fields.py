@@ -4,7 +4,7 @@ Nobody lists these fields: a check needs what changes its findings where another
 other types, on every server and in every round.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +52,7 @@ def places(raw: Raw, endpoint: str, server: str | None = None) -> dict[str, list
 
 
 @contextmanager
-def instead(at: list[Place], value: Any) -> Iterator[None]:
+def instead(at: list[Place], value: Any) -> Generator[None]:
     """Another value at these places for a while."""
     for container, key, _ in at:
         container[key] = value
@@ -112,7 +112,9 @@ def needed(raw: Raw, endpoint: str, checks: Sequence[tuple[Runbook, Check]]) -> 
         for path, at in places(raw, endpoint, one).items():
             for value in others_like(at[0][2]):
                 with instead(at, value):
-                    changed = {code for code, findings in told(raw, checks).items() if judged(findings) != healthy[code]}
+                    changed = {
+                        code for code, findings in told(raw, checks).items() if judged(findings) != healthy[code]
+                    }
                 found.setdefault(path, set()).update(changed)
     return {path: codes for path, codes in found.items() if codes}
 

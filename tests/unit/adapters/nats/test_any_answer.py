@@ -89,7 +89,10 @@ def test_no_answer_over_the_system_account_breaks_the_collector(data: st.DataObj
     for name in SERVERS:
         truth = {e.value: envelope(name, e, answers(raw, e, name, 0)[0]) for e in Endpoint}
         lied = data.draw(st.sets(st.sampled_from([*truth, "PING"]), min_size=1, max_size=4))
-        said = {e: data.draw(lies(envelope(name, e, truth["STATSZ"]["statsz"]) if e == "PING" else truth[e])) for e in sorted(lied)}
+        said = {
+            e: data.draw(lies(envelope(name, e, truth["STATSZ"]["statsz"]) if e == "PING" else truth[e]))
+            for e in sorted(lied)
+        }
         servers.append(Recorded(name, "2.15.1", truth=truth, lies=said))
 
     async def run() -> None:
@@ -115,7 +118,11 @@ def test_no_answer_over_http_breaks_the_collector(data: st.DataObject) -> None:
             for endpoint in OVER_HTTP:
                 truth = answers(raw, endpoint, name, 0)[0]
                 said = data.draw(lies(truth)) if endpoint in lied else as_json(truth)
-                status = data.draw(st.sampled_from([200, 200, 200, 204, 301, 401, 404, 500, 503])) if endpoint in lied else 200
+                status = (
+                    data.draw(st.sampled_from([200, 200, 200, 204, 301, 401, 404, 500, 503]))
+                    if endpoint in lied
+                    else 200
+                )
                 response = httpx.Response(status, content=said)
                 router.get(url__startswith=f"http://{name}:8222/{endpoint.lower()}").mock(return_value=response)
 
