@@ -1,4 +1,4 @@
-# Verbs: install demo test lint bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-kubernetes lint bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -9,7 +9,7 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench
+.PHONY: help install demo test test-kubernetes lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -32,6 +32,10 @@ demo: $(VENV)/.lab
 
 test: $(VENV)/.all
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+
+# Against whatever KUBECONFIG points at, in namespaces of its own.
+test-kubernetes: $(VENV)/.all
+	$(BIN)/python -m pytest -m kubernetes tests/integration $(ARGS)
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

@@ -9,10 +9,12 @@ from enum import StrEnum
 from typing import Protocol, TypeVar
 
 from bot.model import (
+    Again,
     Alert,
     Approval,
     AuditDraft,
     AuditEntry,
+    Chart,
     Delivery,
     DeliveryId,
     Diagnosis,
@@ -21,6 +23,7 @@ from bot.model import (
     Incident,
     IncidentId,
     JsonObject,
+    KubernetesFacts,
     Person,
     Proposal,
     Record,
@@ -58,9 +61,12 @@ class Readers(Protocol):
         """Seconds that an API request of this cluster waits for its answer."""
         ...
 
-    async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
-        """Read all servers in one parallel pass; what moves (`TRENDS` of bot.model) is read `rounds` times, `interval` seconds
-        apart. Never raises for a single fact (it becomes unknown); raises `Unreachable` where no server at all could be asked.
+    async def gather(
+        self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
+    ) -> Snapshot:
+        """Read all servers in one parallel pass. `again` judges that first look, on a thread, and may ask for further rounds of what moves
+        (`TRENDS` of bot.model); where it asks for none, the very snapshot that it judged is returned. Never raises for a single fact (it becomes
+        unknown); raises `Unreachable` where no server at all could be asked.
         """
         ...
 
@@ -70,6 +76,26 @@ class Readers(Protocol):
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
+        ...
+
+
+class ProbingReaders(Readers, Protocol):
+    """Readers that may also send messages of their own, to see whether they arrive. A command that a person runs has them; no phase of flow does,
+    so an alert never causes traffic.
+    """
+
+    async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
+        """Return the snapshot with `deliveries`: what was published on each server, counted on every other. `tell` hears in one sentence per account
+        what is going to be sent. Raises `BadInput` where there is no login to send with.
+        """
+        ...
+
+
+class KubernetesReader(Protocol):
+    """Reads the Kubernetes side of one cluster."""
+
+    async def gather(self) -> KubernetesFacts:
+        """Read everything in one parallel pass. Never raises for the world: what can't be read is unknown, with the verb and the resource."""
         ...
 
 
@@ -220,6 +246,10 @@ class Chat(Protocol):
     """Draws incidents. State lives in the store; `nudge` only says that there is something to draw."""
 
     def nudge(self, incident: IncidentId) -> None: ...
+
+
+Draw = Callable[[Chart], Awaitable[bytes]]
+"""Draws a chart as a PNG. May raise anything a drawing library raises: whoever shows it goes on without it."""
 
 
 class Message(Record):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from bot.action import Draft
-from bot.model import Endpoint, Finding, Focus, Layer, Snapshot, Subject
+from bot.model import Chart, Endpoint, Finding, Focus, Layer, Snapshot, Subject
 
-__all__ = ["Check", "Draft", "Examine", "Propose", "Proposed", "Runbook", "Threshold", "Thresholds", "Unit"]
+__all__ = ["Charts", "Check", "Draft", "Examine", "Propose", "Proposed", "Runbook", "Threshold", "Thresholds", "Unit"]
 
 
 class Unit(StrEnum):
@@ -59,6 +59,9 @@ class Check:
     content after the first look, nothing is read twice. So with one round `examine` must not call *OK* what only a second look could clear.
     """
 
+    counterpart: str | None = None
+    """The check of `nats audit analyze` that says the same, e.g. META_001; its findings name it too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
@@ -70,6 +73,14 @@ class Proposed:
 
 Propose = Callable[[Snapshot, Sequence[Finding], Thresholds, Focus], Sequence[Proposed]]
 """Return proposals in order of risk, the least destructive first; a cause that is still there comes first of all."""
+
+Charts = Callable[[Snapshot, Sequence[Finding], Thresholds, Focus], Sequence[Chart]]
+"""Return what is easier to see than to read, the most telling first; nothing where a sentence says it as well, so nothing for a healthy cluster."""
+
+
+def no_charts(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> Sequence[Chart]:  # noqa: ARG001 - the contract's parameters
+    """Return nothing."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,9 @@ class Runbook:
     """How often the endpoints that its checks name as their `trend` are read, where the first look finds something."""
     interval: float = 0.0
     """Seconds between rounds."""
+    sources: tuple[str, ...] = ()
+    """What its judgements rest on, for people: upstream issues and fixes, server files, the peer's checks."""
+    charts: Charts = no_charts
 
     @property
     def needs(self) -> frozenset[Endpoint]:

@@ -7,11 +7,11 @@ peers and, with one of `subjects-warn` and `subjects-critical` alone, the other.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bot.model import (
-    ConsumerKey,
+    ConsumerState,
     Endpoint,
     Finding,
     Focus,
@@ -19,10 +19,9 @@ from bot.model import (
     Layer,
     Severity,
     Snapshot,
-    StreamKey,
+    StreamState,
     Subject,
     part,
-    parts,
 )
 from bot.model.groups import consumer_replicas, groups, standing, stream_replicas
 from bot.runbook import Thresholds
@@ -115,17 +114,19 @@ def streams_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     """Every stream with monitoring keys is as they ask."""
     facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
     complete = not facts.complaints
-    for key, views in _watched_streams(facts).items():
-        typed = {s: v for s, v in (snapshot.streams(snapshot.rounds - 1).get(key) or {}).items() if s in views}
-        group = standing(groups(typed), stream_replicas(typed))
-        raw = views.get(group.leader or "")
-        asked = _asked(facts, str(key), raw or next(iter(views.values())))
+    for key, states in facts.streams(snapshot) if snapshot.mentions(PREFIX) else ():
+        views = {server: state for server, state in states.items() if _has_keys(state)}
+        if not views:
+            continue
+        group = standing(groups(views), stream_replicas(views))
+        leader = views.get(group.leader or "")
+        asked = _asked(facts, str(key), leader or next(iter(views.values())))
         if asked is None:
             continue
         watched += 1
         problems = (
-            _stream_problems(asked, raw)
-            if raw is not None
+            _stream_problems(asked, leader)
+            if leader is not None
             else _leaderless(facts, f"stream {key}", group.problem, complete=complete)
         )
         found += _findings(STREAM_WATCH, of_stream(snapshot, key), f"Stream {key}", problems)
@@ -137,11 +138,12 @@ def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus)
     facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
     complete = not facts.complaints
     last = snapshot.rounds - 1
-    for key, views in _watched_consumers(facts).items():
-        typed = {s: v for s, v in (snapshot.consumers(last).get(key) or {}).items() if s in views}
+    for key, states in snapshot.consumers(last).items() if snapshot.mentions(PREFIX) else ():
+        views = {s: state for s, state in states.items() if _has_keys(state) and s in facts.answers}
+        if not views:
+            continue
         replicas = stream_replicas(snapshot.streams(last).get(key.stream_key) or {})
-        config = part(next(iter(views.values())), "config")
-        group = standing(groups(typed), consumer_replicas(config, replicas))
+        group = standing(groups(views), consumer_replicas(next(iter(views.values())).config, replicas))
         leader = group.leader if group.leader in views else None
         asked = _asked(facts, str(key), views[leader] if leader else next(iter(views.values())))
         if asked is None:
@@ -159,32 +161,13 @@ def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus)
     )
 
 
-def _has_keys(raw: JsonObject) -> bool:
-    return any(key.startswith(PREFIX) for key in part(part(raw, "config"), "metadata"))
+def _has_keys(state: StreamState | ConsumerState) -> bool:
+    return any(key.startswith(PREFIX) for key in part(state.config, "metadata"))
 
 
-def _watched_streams(facts: Facts) -> dict[StreamKey, dict[str, JsonObject]]:
-    """Raw views, by server, of the streams that have keys."""
-    found: dict[StreamKey, dict[str, JsonObject]] = {}
-    for server, key, stream in facts.streams():
-        if _has_keys(stream):
-            found.setdefault(key, {})[server] = stream
-    return found
-
-
-def _watched_consumers(facts: Facts) -> dict[ConsumerKey, dict[str, JsonObject]]:
-    """Raw views, by server, of the consumers that have keys."""
-    found: dict[ConsumerKey, dict[str, JsonObject]] = {}
-    for server, key, stream in facts.streams():
-        for raw in facts.rows(server, stream, "consumer_detail"):
-            if _has_keys(raw):
-                found.setdefault(ConsumerKey(key.account, key.stream, str(raw.get("name"))), {})[server] = raw
-    return found
-
-
-def _asked(facts: Facts, name: str, raw: JsonObject) -> Watch | None:
+def _asked(facts: Facts, name: str, state: StreamState | ConsumerState) -> Watch | None:
     try:
-        return watch(part(part(raw, "config"), "metadata"))
+        return watch(part(state.config, "metadata"))
     except _Unreadable as bad:
         facts.complaints.append(f"metadata of {name}: {bad}")
         return None
@@ -209,65 +192,59 @@ def _leaderless(facts: Facts, name: str, problem: str, *, complete: bool) -> lis
     return []
 
 
-def _stream_problems(asked: Watch, raw: JsonObject) -> list[Problem]:
-    return [*_peers(asked, raw), *_messages(asked, raw), *_subjects(asked, raw), *_sources(asked, raw)]
+def _stream_problems(asked: Watch, state: StreamState) -> list[Problem]:
+    return [*_peers(asked, state), *_messages(asked, state), *_subjects(asked, state), *_sources(asked, state)]
 
 
-def _peers(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
-    replicas = parts(part(raw, "cluster"), "replicas")
+def _peers(asked: Watch, state: StreamState) -> Iterator[Problem]:
+    replicas = state.group.peers if state.group else ()
     if asked["peer-expect"] and len(replicas) + 1 != asked["peer-expect"]:
         yield Severity.CRITICAL, f"{len(replicas) + 1} peers instead of {asked['peer-expect']:g}"
         return
-    offline = [str(r.get("name") or "unnamed") for r in replicas if r.get("offline")]
+    offline = [r.name or "unnamed" for r in replicas if r.offline]
     if offline:
         yield (
             Severity.CRITICAL,
             f"{len(offline)} replicas offline ({few(offline)}; where a server is being restarted, wait until it is back)",
         )
     lag, seen = asked["peer-lag-critical"], asked["peer-seen-critical"]
-    lagged, inactive = _over(replicas, "lag", lambda n: n > lag), _over(replicas, "active", lambda n: n > seen * 1e9)
+    lagged, inactive = sum(r.lag > lag for r in replicas), sum(r.active > seen * 1e9 for r in replicas)
     if lag and lagged:
         yield Severity.CRITICAL, f"{lagged} replicas more than {lag:g} operations behind"
     if seen and inactive:
         yield Severity.CRITICAL, f"{inactive} replicas not seen for {seen:g} s"
 
 
-def _over(rows: list[JsonObject], key: str, bad: Callable[[float], bool]) -> int:
-    return sum(bad(_int(row.get(key))) for row in rows)
-
-
-def _messages(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
+def _messages(asked: Watch, state: StreamState) -> Iterator[Problem]:
     """Too few messages: the bounds are lower ones."""
-    count = _int(part(raw, "state").get("messages"))
+    count = state.messages
     for key, level in (("msgs-critical", Severity.CRITICAL), ("msgs-warn", Severity.WARNING)):
         if asked[key] and count <= asked[key]:
             yield level, f"{count} messages, {key} is {asked[key]:g}"
             return
 
 
-def _subjects(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
+def _subjects(asked: Watch, state: StreamState) -> Iterator[Problem]:
     """Too many subjects where the warning bound is the smaller one, else too few."""
-    count, upper = _int(part(raw, "state").get("num_subjects")), asked["subjects-warn"] < asked["subjects-critical"]
+    count, upper = state.stored.num_subjects, asked["subjects-warn"] < asked["subjects-critical"]
     for key, level in (("subjects-critical", Severity.CRITICAL), ("subjects-warn", Severity.WARNING)):
         if asked[key] and (count >= asked[key] if upper else count <= asked[key]):
             yield level, f"{count} subjects, {key} is {asked[key]:g}"
             return
 
 
-def _sources(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
-    sources, mirror = parts(raw, "sources"), part(raw, "mirror")
+def _sources(asked: Watch, state: StreamState) -> Iterator[Problem]:
+    sources, mirror = state.sources, state.mirror
     if asked["min-sources"] and len(sources) < asked["min-sources"]:
         yield Severity.CRITICAL, f"{len(sources)} sources, min-sources is {asked['min-sources']:g}"
     if asked["max-sources"] and len(sources) > asked["max-sources"]:
         yield Severity.CRITICAL, f"{len(sources)} sources, max-sources is {asked['max-sources']:g}"
     lag, seen = asked["lag-critical"], asked["seen-critical"]
-    if (lag or seen) and part(raw, "config").get("mirror") and not mirror:
+    if (lag or seen) and state.config.get("mirror") and not mirror:
         yield Severity.CRITICAL, "it is a mirror and tells nothing about its origin"
     origins = [*sources, *([mirror] if mirror else [])]
-    lagged, inactive = (
-        _over(origins, "lag", lambda n: n >= lag),
-        _over(origins, "active", lambda n: n < 0 or n >= seen * 1e9),
-    )
+    lagged = sum(origin.lag >= lag for origin in origins)
+    inactive = sum(origin.active < 0 or origin.active >= seen * 1e9 for origin in origins)
     if lag and lagged:
         yield Severity.CRITICAL, f"{lagged} sources or mirrors {lag:g} operations behind or more"
     if seen and inactive:
@@ -275,25 +252,24 @@ def _sources(asked: Watch, raw: JsonObject) -> Iterator[Problem]:
 
 
 def _consumer_problems(
-    asked: Watch, facts: Facts, server: str, raw: JsonObject, snapshot: Snapshot
+    asked: Watch, facts: Facts, server: str, state: ConsumerState, snapshot: Snapshot
 ) -> Iterator[Problem]:
-    for key, count, what in (
-        ("outstanding-ack-critical", "num_ack_pending", "messages wait for an acknowledgement"),
-        ("waiting-critical", "num_waiting", "pull requests wait"),
-        ("unprocessed-critical", "num_pending", "messages are not delivered yet"),
-        ("redelivery-critical", "num_redelivered", "messages are delivered again"),
+    for key, number, what in (
+        ("outstanding-ack-critical", state.num_ack_pending, "messages wait for an acknowledgement"),
+        ("waiting-critical", state.num_waiting, "pull requests wait"),
+        ("unprocessed-critical", state.num_pending, "messages are not delivered yet"),
+        ("redelivery-critical", state.num_redelivered, "messages are delivered again"),
     ):
-        number = facts.number(server, raw, count, 0) if asked[key] else None
-        if number is not None and number >= asked[key]:
+        if asked[key] and number >= asked[key]:
             yield Severity.CRITICAL, f"{number} {what}, {key} is {asked[key]:g}"
     now = facts.moment(server, facts.answers[server], "now") or snapshot.taken_at
     for key, position, what in (
-        ("last-delivery-critical", "delivered", "delivery"),
-        ("last-ack-critical", "ack_floor", "acknowledgement"),
+        ("last-delivery-critical", state.delivered, "delivery"),
+        ("last-ack-critical", state.floor, "acknowledgement"),
     ):
         if not asked[key]:
             continue
-        at = facts.moment(server, part(raw, position), "last_active")
+        at = facts.moment(server, {"last_active": position.last_active}, "last_active")
         if at is None:
             yield Severity.CRITICAL, f"no {what} yet"
         elif (now - at).total_seconds() >= asked[key]:
@@ -302,20 +278,15 @@ def _consumer_problems(
                 f"the last {what} was {(now - at).total_seconds():.0f} s ago, {key} is {asked[key]:g} s",
             )
     if asked["pinned"]:
-        yield from _pinned(raw)
+        yield from _pinned(state)
 
 
-def _pinned(raw: JsonObject) -> Iterator[Problem]:
-    config, states = part(raw, "config"), parts(raw, "priority_groups")
+def _pinned(state: ConsumerState) -> Iterator[Problem]:
+    config, states = state.config, state.priority_states or ()
     wanted: object = config.get("priority_groups")
     count = len(wanted) if isinstance(wanted, list) else 0  # pyright: ignore[reportUnknownArgumentType]
-    pinned = sum(bool(state.get("pinned_client_id")) for state in states)
+    pinned = sum(bool(group.pinned_client_id) for group in states)
     if not states or not count or config.get("priority_policy") != "pinned_client":
         yield Severity.CRITICAL, "its priority policy is not pinned_client"
     elif pinned != count:
         yield Severity.CRITICAL, f"{pinned} of {count} priority groups have a pinned client"
-
-
-def _int(value: object) -> int:
-    """A server's number, an underflow and anything else as 0."""
-    return value if isinstance(value, int) and value < 2**63 else 0

@@ -25,6 +25,10 @@ LISTENERS = ("cluster", "gateway", "leaf", "mqtt", "websocket")
 """Parts of VARZ that describe a listener; each has a certificate of its own, the clients' stands at the top."""
 
 
+API_SECONDS = 5.0
+"""The time between two readings that the threshold for API errors is made for."""
+
+
 def servers_answer(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
     """A server that says nothing is the cause of what its groups lack."""
     found: list[Finding] = []
@@ -212,20 +216,41 @@ def _share(snapshot: Snapshot, audit: Audit, share: float, used_key: str, limit_
 
 
 def api_keeps_up(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
-    """The JetStream API has no backlog and answers without many errors. An underflown `inflight` counts as 0."""
-    facts = read(snapshot, Endpoint.JSZ).running()
+    """The JetStream API has no backlog and answers without many errors. An underflown `inflight` counts as 0.
+
+    VARZ tells the same as JSZ (`jetstream.stats.api`), and reading it again costs nothing. Where there is one reading, errors are judged by how many there
+    were for each such time since the server's start.
+    """
+    facts = read(snapshot, Endpoint.VARZ)
     found: list[Finding] = []
-    for server, jsz in facts.answers.items():
-        api, earlier = facts.part(server, jsz, "api"), first(snapshot, server, Endpoint.JSZ)
+    for server, varz in facts.answers.items():
+        api, earlier = _api(facts, server, varz), first(snapshot, server, Endpoint.VARZ)
         inflight = facts.number(server, api, "inflight", 0)
-        before = facts.part(server, earlier, "api") if earlier is not None else None
-        failed = _grown(facts, server, before, api, "errors")
-        seconds = seconds_between(snapshot, server, Endpoint.JSZ)
+        if earlier is not None:
+            failed = _grown(facts, server, _api(facts, server, earlier), api, "errors")
+            seconds = seconds_between(snapshot, server, Endpoint.VARZ)
+        else:
+            failed, seconds = _usual(facts, server, varz, api), API_SECONDS
         evidence: JsonObject = {"inflight": inflight, "new errors": failed}
         if inflight is not None and inflight > thresholds["api_inflight"]:
             text = f"Server {server} has {inflight} JetStream API requests under way."
             found.append(API.finding(on(snapshot, server), Severity.WARNING, text, evidence))
         if failed is not None and failed > thresholds["api_errors"]:
-            text = f"Server {server} answered {failed} JetStream API requests with an error within {seconds:.1f} s."
+            text = f"Server {server} answered {failed:.0f} JetStream API requests with an error within {seconds:.1f} s"
+            text += "." if earlier is not None else " on average since its start."
             found.append(API.finding(on(snapshot, server), Severity.WARNING, text, evidence))
     return API.result(snapshot, found, [facts], f"The JetStream API keeps up on {len(facts.answers)} servers.")
+
+
+def _api(facts: Facts, server: str, varz: JsonObject) -> JsonObject:
+    """The counters of the JetStream API; empty where JetStream does not run."""
+    return facts.part(server, facts.part(server, facts.part(server, varz, "jetstream"), "stats"), "api")
+
+
+def _usual(facts: Facts, server: str, varz: JsonObject, api: JsonObject) -> float | None:
+    """Errors within `API_SECONDS` on average since the server's start."""
+    errors = facts.number(server, api, "errors", 0)
+    start, now = facts.moment(server, varz, "start"), facts.moment(server, varz, "now")
+    if errors is None or start is None or now is None:
+        return None
+    return errors * API_SECONDS / max((now - start).total_seconds(), API_SECONDS)

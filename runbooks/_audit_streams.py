@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, Subject
+from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, StreamState, Subject
 from bot.model.groups import stream_replicas
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, Facts, by_servers, few, of_stream, read
@@ -25,19 +25,18 @@ LIMITS = (
 def replicas_keep_up(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
     """No replica's last sequence is far behind the highest. Behind and catching up is a warning that says wait."""
     facts, share = read(snapshot, Endpoint.JSZ).running(), thresholds["replica_lag"]
-    last: dict[StreamKey, dict[str, int]] = {}
-    for server, key, stream in facts.streams():
-        at = facts.number(server, facts.part(server, stream, "state"), "last_seq")
-        if at is not None:
-            last.setdefault(key, {})[server] = int(at)
     found: list[Finding] = []
-    for key, views in sorted(last.items()):
+    count = 0
+    for count, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
+        if len(states) < 2:
+            continue
+        views = {server: state.last_seq for server, state in states.items()}
         top = max(views, key=lambda s: (views[s], s))
         for server, at in sorted(views.items()):
             if at < _floor(views[top], share):
                 found.append(_lag(snapshot, key, server, at, views[top], top, share))
     return LAG.result(
-        snapshot, found, [facts], f"The replicas of {len(last)} streams are within {share:.0%} of each other."
+        snapshot, found, [facts], f"The replicas of {count} streams are within {share:.0%} of each other."
     )
 
 
@@ -70,11 +69,9 @@ def _lag(snapshot: Snapshot, key: StreamKey, server: str, at: int, highest: int,
 def subjects_are_bounded(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
     """No stream holds more subjects than a server can keep in memory well."""
     facts, limit = read(snapshot, Endpoint.JSZ).running(), thresholds["subjects"]
-    counts: dict[StreamKey, float] = {}
-    for server, key, stream in facts.streams():
-        count = facts.number(server, facts.part(server, stream, "state"), "num_subjects", 0)
-        if count is not None:
-            counts[key] = max(count, counts.get(key, 0))
+    counts = {
+        key: max(state.stored.num_subjects for state in states.values()) for key, states in facts.streams(snapshot)
+    }
     found = [
         SUBJECTS.finding(
             of_stream(snapshot, key),
@@ -94,17 +91,17 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
     """No stream comes near its own limits. A stream that discards old messages stands at its limit on purpose."""
     facts = read(snapshot, Endpoint.JSZ).running()
     worst: dict[tuple[StreamKey, str], tuple[float, float, str]] = {}
-    streams: set[StreamKey] = set()
-    for server, key, stream in facts.streams():
-        streams.add(key)
-        config, state = _config(facts, server, key, stream), facts.part(server, stream, "state")
-        for what, used_key, limit_key, threshold in LIMITS:
-            used, limit = facts.number(server, state, used_key), facts.number(server, config, limit_key, 0)
-            if used is None or limit is None or limit <= 0 or used <= int(limit * thresholds[threshold]):
-                continue
-            discards = config.get("discard") != "new" and what != "consumers"
-            how = "; it discards the oldest messages" if discards else "; then it refuses further ones"
-            worst[key, what] = max((used, limit, how), worst.get((key, what), (0.0, 0.0, "")))
+    streams = 0
+    for streams, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
+        for server, state in states.items():
+            config = _config(facts, server, key, state)
+            for what, used_key, limit_key, threshold in LIMITS:
+                used, limit = getattr(state.stored, used_key), facts.number(server, config, limit_key, 0)
+                if limit is None or limit <= 0 or used <= int(limit * thresholds[threshold]):
+                    continue
+                discards = config.get("discard") != "new" and what != "consumers"
+                how = "; it discards the oldest messages" if discards else "; then it refuses further ones"
+                worst[key, what] = max((used, limit, how), worst.get((key, what), (0.0, 0.0, "")))
     found = [
         STREAM_LIMITS.finding(
             of_stream(snapshot, key),
@@ -114,20 +111,18 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
         )
         for (key, what), (used, limit, how) in sorted(worst.items())
     ]
-    return STREAM_LIMITS.result(snapshot, found, [facts], f"None of {len(streams)} streams comes near its limits.")
+    return STREAM_LIMITS.result(snapshot, found, [facts], f"None of {streams} streams comes near its limits.")
 
 
 def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
     """In a cluster every stream has an odd number of replicas above 1: one replica dies with its server, an even number survives no more than one less."""
     facts = read(snapshot, Endpoint.JSZ).running()
-    for server, key, stream in facts.streams():
-        if _config(facts, server, key, stream):
-            facts.number(server, part_of(stream), "num_replicas")
     single: list[str] = []
     even: dict[str, str] = {}
-    last = snapshot.rounds - 1
-    if len(facts.answers) > 1:
-        for key, views in sorted(snapshot.streams(last).items()):
+    for key, views in facts.streams(snapshot):
+        for server, view in views.items():
+            facts.number(server, _config(facts, server, key, view), "num_replicas", 1)
+        if len(facts.answers) > 1:
             count = stream_replicas({s: v for s, v in views.items() if v.group is not None})
             if count == 1 and any(v.group for v in views.values()):
                 single.append(str(key))
@@ -146,15 +141,9 @@ def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
     )
 
 
-def part_of(stream: JsonObject) -> JsonObject:
-    """The stream's configuration, which is there."""
-    config: JsonObject = stream["config"]
-    return config
-
-
-def _config(facts: Facts, server: str, key: StreamKey, stream: JsonObject) -> JsonObject:
+def _config(facts: Facts, server: str, key: StreamKey, state: StreamState) -> JsonObject:
     """The stream's configuration; a complaint where JSZ came without it."""
-    config = facts.part(server, stream, "config")
-    if not config and not isinstance(stream.get("config"), dict):
+    config = state.config
+    if not config:
         facts.complain(server, f"no config of stream {key}")
     return config

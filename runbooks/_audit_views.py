@@ -19,11 +19,13 @@ from bot.model import (
     Severity,
     Snapshot,
     StreamKey,
+    StreamState,
     Subject,
     UnknownReason,
     part,
     parts,
 )
+from bot.model.assets import DETAILS
 from bot.model.groups import latest
 from bot.model.snapshot import names
 from bot.runbook import Check, Examine
@@ -46,9 +48,15 @@ class Audit:
     layer: Layer
     counterpart: str | None = None
 
-    def check(self, healthy: str, needs: frozenset[Endpoint], examine: Examine) -> Check:
+    def check(
+        self,
+        healthy: str,
+        needs: frozenset[Endpoint],
+        examine: Examine,
+        trend: frozenset[Endpoint] = frozenset(),
+    ) -> Check:
         """Return the record for the runbook."""
-        return Check(self.code, self.layer, healthy, needs, examine)
+        return Check(self.code, self.layer, healthy, needs, examine, trend, self.counterpart)
 
     def finding(
         self,
@@ -156,14 +164,20 @@ class Facts:
         on = {s: raw for s, raw in self.answers.items() if self.flag(s, raw, "disabled") is not True}
         return replace(self, answers=on)
 
-    def streams(self) -> Iterator[tuple[str, StreamKey, JsonObject]]:
-        """Return every stream of every JSZ answer, with the server that reports it."""
+    def streams(self, snapshot: Snapshot) -> Iterator[tuple[StreamKey, Mapping[str, StreamState]]]:
+        """Return every stream of the last look with its views by the servers whose answers these are, in order. Streams that an answer counts and does
+        not show are a complaint.
+        """
+        last = snapshot.rounds - 1
         for server, jsz in self.answers.items():
-            if not isinstance(jsz.get("account_details"), list) and self.number(server, jsz, "streams", 0) != 0:
-                self.complain(server, "no list account_details")
-            for account in self.rows(server, jsz, "account_details"):
-                for stream in self.rows(server, account, "stream_detail"):
-                    yield server, StreamKey(str(account.get("name", "")), str(stream.get("name", ""))), stream
+            sample = snapshot.sample(server, Endpoint.JSZ, last)
+            if (sample is None or sample.assets is None) and self.number(server, jsz, "streams", 0) != 0:
+                self.complain(server, f"no list {DETAILS}")
+        for key, views in snapshot.once("streams in order", lambda: sorted(snapshot.streams(last).items())):
+            if views.keys() <= self.answers.keys():
+                yield key, views
+            elif mine := {server: view for server, view in views.items() if server in self.answers}:
+                yield key, mine
 
 
 def read(snapshot: Snapshot, endpoint: Endpoint, wanted: frozenset[str] | None = None) -> Facts:
@@ -175,6 +189,9 @@ def read(snapshot: Snapshot, endpoint: Endpoint, wanted: frozenset[str] | None =
             facts.answers[server] = answer
         else:
             facts.complain(server, why_not(snapshot, server, endpoint)[1])
+    if endpoint is Endpoint.JSZ:
+        for server, complaint in snapshot.complaints(snapshot.rounds - 1):
+            facts.complain(server, complaint)
     if not known(snapshot):
         facts.complaints.append(f"{endpoint}: no server is known")
     return facts

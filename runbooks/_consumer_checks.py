@@ -11,6 +11,8 @@ from runbooks._consumer_views import (
     ISSUE_6838,
     Missing,
     consumer_standing,
+    doubtful_consumers,
+    doubtful_streams,
     how_long,
     lacks_6851,
     leader_state,
@@ -123,7 +125,7 @@ def streams_have_quorum(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
     """A stream's group: one leader that a majority names, and quorum."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).streams
-    for key in keys:
+    for key in doubtful_streams(snapshot, focus):
         problem, always = persistent(
             snapshot, lambda n, key=key: _group_problem(snapshot, stream_standing(snapshot, key, n))
         )
@@ -154,7 +156,7 @@ def consumers_have_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Foc
     """A consumer's group: one leader that a majority names, and quorum."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).consumers
-    for key in keys:
+    for key in doubtful_consumers(snapshot, focus):
         problem, always = persistent(snapshot, lambda n, key=key: _leaderless(snapshot, key, n))
         if problem:
             level, sentence = problem
@@ -174,7 +176,7 @@ def raft_nodes_exist(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     """Every member runs a Raft node for the consumer (*group node missing*, told from views and RAFTZ, not from one string)."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).consumers
-    for key in keys:
+    for key in doubtful_consumers(snapshot, focus):
         rounds = [missing_nodes(snapshot, key, n) for n in range(snapshot.rounds)]
         for server, missing in sorted(rounds[-1].items() if rounds else ()):
             always = all(server in seen for seen in rounds)
@@ -197,7 +199,7 @@ def one_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
     """No second server takes itself for the leader and answers clients from its own position."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).consumers
-    for key in keys:
+    for key in doubtful_consumers(snapshot, focus):
         ghosts, always = persistent(snapshot, lambda n, key=key: consumer_standing(snapshot, key, n).ghosts or None)
         leader = leader_state(snapshot, key, snapshot.rounds - 1)
         if not ghosts or leader is None:
@@ -225,7 +227,7 @@ def members_match(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> l
     """A consumer lives on its stream's members, as many as its configuration asks for."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).consumers
-    for key in keys:
+    for key in doubtful_consumers(snapshot, focus):
         problem, always = persistent(snapshot, lambda n, key=key: _misplaced(snapshot, key, n))
         if problem:
             level = severity(snapshot, thresholds, always=always)
@@ -284,7 +286,7 @@ def _missing_sentence(snapshot: Snapshot, key: ConsumerKey, missing: Missing) ->
 def _servers_with_missing_nodes(snapshot: Snapshot) -> dict[str, list[ConsumerKey]]:
     """Consumers by the server that lacks their Raft node, over all consumers: a limit hits more than the one the alert names."""
     found: dict[str, list[ConsumerKey]] = {}
-    for key in snapshot.consumers(snapshot.rounds - 1):
+    for key in doubtful_consumers(snapshot, Focus()):
         for server in missing_nodes(snapshot, key, snapshot.rounds - 1):
             found.setdefault(server, []).append(key)
     return found

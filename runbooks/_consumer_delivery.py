@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.model import ConsumerKey, ConsumerState, Finding, Focus, JsonObject, Layer, Severity, Snapshot
@@ -47,11 +48,23 @@ def delivery(snapshot: Snapshot, key: ConsumerKey) -> Delivery | None:
     return Delivery(first, last) if first and last and first.server == last.server else None
 
 
+def _waiting(snapshot: Snapshot, keys: Sequence[ConsumerKey], thresholds: Thresholds) -> list[ConsumerKey]:
+    """Return the consumers on which any server sees messages waiting in the last round: who leads is asked only for these."""
+    enough = thresholds[WAITING]
+
+    def find() -> frozenset[ConsumerKey]:
+        last = snapshot.consumers(snapshot.rounds - 1)
+        return frozenset(k for k, views in last.items() for view in views.values() if view.num_pending >= enough)
+
+    waiting = snapshot.once(f"at least {enough} waiting", find)
+    return sorted(key for key in keys if key in waiting) if waiting else []
+
+
 def consumers_deliver(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """Messages wait, someone asks for them, nothing speaks against it, and nothing is delivered."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).consumers
-    for key in keys:
+    for key in _waiting(snapshot, keys, thresholds):
         seen = delivery(snapshot, key)
         if (
             seen is None
@@ -81,7 +94,7 @@ def clients_work(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> li
     """Reasons for waiting messages that lie with clients or their owner; natsmedic repairs none of them."""
     found: list[Finding] = []
     keys = scope(snapshot, focus).consumers
-    for key in keys:
+    for key in _waiting(snapshot, keys, thresholds):
         seen = delivery(snapshot, key)
         if seen is None or not seen.waits(thresholds[WAITING]):
             continue

@@ -24,8 +24,10 @@ from bot.model import (
 from bot.model.groups import (
     Standing,
     consumer_replicas,
+    declared_replicas,
     groups,
     health_error,
+    plainly_whole,
     raft_group_of,
     raft_node,
     standing,
@@ -61,21 +63,68 @@ class Scope:
 
 def scope(snapshot: Snapshot, focus: Focus) -> Scope:
     """Return what to look at, in all rounds. An account label may hold an id where servers report a name, so it only narrows."""
-    return _scope(snapshot, focus) or _scope(snapshot, focus.model_copy(update={"account": None})) or Scope((), ())
+    return snapshot.once(
+        f"scope {focus!r}",
+        lambda: (
+            _scope(snapshot, focus) or _scope(snapshot, focus.model_copy(update={"account": None})) or Scope((), ())
+        ),
+    )
 
 
 def _scope(snapshot: Snapshot, focus: Focus) -> Scope | None:
-    def wanted(key: StreamKey | ConsumerKey) -> bool:
-        consumer = key.consumer if isinstance(key, ConsumerKey) else None
-        hints = ((focus.account, key.account), (focus.stream, key.stream), (focus.consumer, consumer))
-        return all(hint is None or seen is None or hint == seen for hint, seen in hints)
-
-    rounds = range(snapshot.rounds)
-    consumers = {k for n in rounds for k in snapshot.consumers(n) if wanted(k)}
-    streams = {k for n in rounds for k in snapshot.streams(n) if wanted(k)}
+    consumers = dict.fromkeys(k for n in range(snapshot.rounds) for k in snapshot.consumers(n))
+    streams = dict.fromkeys(k for n in range(snapshot.rounds) for k in snapshot.streams(n))
+    for place, hint in enumerate((focus.account, focus.stream, focus.consumer)):
+        if hint is not None:
+            consumers = {k: None for k in consumers if k[place] == hint}
+            streams = {k: None for k in streams if k[place:] == () or k[place] == hint}
     if focus.consumer is not None:
-        streams = {k.stream_key for k in consumers} or (streams if focus.stream else set())
-    return Scope(tuple(sorted(streams)), tuple(sorted(consumers))) if streams or consumers else None
+        streams = dict.fromkeys(k.stream_key for k in consumers) or (streams if focus.stream else {})
+    return Scope(tuple(streams), tuple(consumers)) if streams or consumers else None
+
+
+def doubtful_streams(snapshot: Snapshot, focus: Focus) -> list[StreamKey]:
+    """Return the streams in scope whose group was not plainly whole in every round, in order: the only ones that can be sick."""
+    plain = [_plain_streams(snapshot, n) for n in range(snapshot.rounds)]
+    return sorted(key for key in scope(snapshot, focus).streams if not all(key in p for p in plain))
+
+
+def doubtful_consumers(snapshot: Snapshot, focus: Focus) -> list[ConsumerKey]:
+    """Return the consumers in scope whose group was not plainly whole, on members of their stream, in every round; in order."""
+
+    def find() -> list[ConsumerKey]:
+        plain = frozenset[ConsumerKey].intersection(*(_plain_consumers(snapshot, n) for n in range(snapshot.rounds)))
+        return sorted(key for key in scope(snapshot, focus).consumers if key not in plain)
+
+    return snapshot.once(f"doubtful consumers {focus!r}", find) if snapshot.rounds else []
+
+
+def _plain_streams(snapshot: Snapshot, round: int) -> Mapping[StreamKey, int]:  # noqa: A002 - the field's word
+    """Return the streams whose group was plainly whole in a round, with their number of replicas."""
+
+    def find() -> dict[StreamKey, int]:
+        counted = ((key, views, stream_replicas(views)) for key, views in snapshot.streams(round).items())
+        return {key: replicas for key, views, replicas in counted if plainly_whole(views, replicas)}
+
+    return snapshot.once(f"plain streams {round}", find)
+
+
+def _plain_consumers(snapshot: Snapshot, round: int) -> frozenset[ConsumerKey]:  # noqa: A002
+    """One pass over all consumers of a round; everything else about groups is for those that it leaves out."""
+
+    def find() -> frozenset[ConsumerKey]:
+        streams, plain = snapshot.streams(round), _plain_streams(snapshot, round)
+        found: list[ConsumerKey] = []
+        for key, views in snapshot.consumers(round).items():
+            stream = key.stream_key
+            replicas = plain.get(stream)
+            if replicas is None or not views.keys() <= streams[stream].keys():
+                continue
+            if plainly_whole(views, declared_replicas(next(iter(views.values())), replicas)):
+                found.append(key)
+        return frozenset(found)
+
+    return snapshot.once(f"plain consumers {round}", find)
 
 
 def subject(snapshot: Snapshot, key: StreamKey | ConsumerKey, server: str | None = None) -> Subject:

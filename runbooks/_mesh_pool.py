@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.model import Endpoint, Snapshot, parts
+from bot.model import Endpoint, Snapshot
 from bot.model.base import Json
 
 Version = tuple[int, int, int]
@@ -69,8 +69,7 @@ def known_accounts(snapshot: Snapshot) -> frozenset[str]:
             listed: Json = sample.data.get("accounts")
             found |= {a for a in (listed if isinstance(listed, list) else []) if isinstance(a, str)}  # pyright: ignore[reportUnknownVariableType]
         elif sample.endpoint is Endpoint.JSZ:
-            named = (a.get("id") or a.get("name") for a in parts(sample.data, "account_details"))
-            found |= {a for a in named if isinstance(a, str)}
+            found |= {a.id or a.name for a in (sample.assets.accounts if sample.assets else ()) if a.id or a.name}
     return frozenset(found)
 
 

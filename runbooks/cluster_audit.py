@@ -13,7 +13,9 @@ from runbooks import _audit_metadata as metadata
 from runbooks import _audit_servers as servers
 from runbooks import _audit_streams as streams
 from runbooks import _audit_versions as versions
+from runbooks._audit_charts import audit_charts
 from runbooks._audit_guidance import propose
+from runbooks._audit_shared import META_MEMBERS_ONLINE, ONE_META_LEADER, SERVERS_ANSWER
 
 _VARZ, _JSZ, _HEALTHZ = frozenset({Endpoint.VARZ}), frozenset({Endpoint.JSZ}), frozenset({Endpoint.HEALTHZ})
 
@@ -77,18 +79,18 @@ RUNBOOK = Runbook(
     ),
     thresholds=THRESHOLDS,
     checks=(
-        servers.ANSWERS.check("Every server answers.", _VARZ, servers.servers_answer),
+        SERVERS_ANSWER,
         versions.VERSIONS.check("All servers run the same version.", _VARZ, versions.one_version),
         versions.CLOCKS.check("The clocks of all servers agree.", _VARZ | _JSZ, versions.clocks_agree),
-        cluster.META_OFFLINE.check("No member of the meta group is offline.", _JSZ, cluster.meta_members_online),
-        cluster.META_LEADER.check("All servers name one meta leader.", _JSZ | _VARZ, cluster.one_meta_leader),
+        META_MEMBERS_ONLINE,
+        ONE_META_LEADER,
         servers.HEALTH.check("Every server says that it is healthy.", _HEALTHZ, servers.servers_healthy),
         versions.MIX.check(
             "JetStream runs on all servers of a cluster or on none.",
             _JSZ | _VARZ | _HEALTHZ,
             versions.jetstream_is_uniform,
         ),
-        servers.API.check("The JetStream API has no backlog and few errors.", _JSZ, servers.api_keeps_up),
+        servers.API.check("The JetStream API has no backlog and few errors.", _VARZ, servers.api_keeps_up, _VARZ),
         cluster.GATEWAYS.check(
             "All servers of a cluster have the same gateways.",
             _VARZ | {Endpoint.GATEWAYZ},
@@ -99,13 +101,13 @@ RUNBOOK = Runbook(
             "No leafnode has a blank in its name.", _VARZ | {Endpoint.LEAFZ}, cluster.leaf_names_are_plain
         ),
         versions.DRIFT.check("The servers of a cluster run with the same settings.", _VARZ, versions.one_configuration),
-        servers.CPU.check("Every server has CPU left.", _VARZ, servers.cpu_is_free),
+        servers.CPU.check("Every server has CPU left.", _VARZ, servers.cpu_is_free, _VARZ),
         cluster.MEMORY.check("No server uses much more memory than its cluster.", _VARZ, cluster.memory_is_even),
         servers.MEMORY_LIMIT.check("Every server stays below its memory limit.", _VARZ, servers.memory_below_limit),
         servers.RESOURCES.check("JetStream has room on every server.", _JSZ, servers.resources_suffice),
         servers.DOMAIN.check("No JetStream domain has a blank in its name.", _JSZ, servers.domains_are_plain),
         cluster.HA_ASSETS.check("No server runs too many Raft groups.", _JSZ, cluster.few_ha_assets),
-        streams.LAG.check("All replicas of a stream keep up.", _JSZ, streams.replicas_keep_up),
+        streams.LAG.check("All replicas of a stream keep up.", _JSZ, streams.replicas_keep_up, _JSZ),
         streams.SUBJECTS.check("No stream holds too many subjects.", _JSZ, streams.subjects_are_bounded),
         streams.STREAM_LIMITS.check("No stream comes near its limits.", _JSZ, streams.streams_below_limits),
         metadata.STREAM_WATCH.check(
@@ -114,7 +116,7 @@ RUNBOOK = Runbook(
         metadata.CONSUMER_WATCH.check(
             "Consumers are as their metadata io.nats.monitor.* asks.", _JSZ, metadata.consumers_as_asked
         ),
-        servers.SLOW.check("No client is cut off for being too slow.", _VARZ, servers.no_slow_consumers),
+        servers.SLOW.check("No client is cut off for being too slow.", _VARZ, servers.no_slow_consumers, _VARZ),
         servers.CONNECTIONS.check("Every server takes further clients.", _VARZ, servers.connections_left),
         cluster.ACCOUNTS.check(
             "No account comes near its limits.", _VARZ | {Endpoint.ACCOUNTZ}, cluster.accounts_below_limits
@@ -129,4 +131,10 @@ RUNBOOK = Runbook(
     propose=propose,
     rounds=2,
     interval=5.0,
+    charts=audit_charts,
+    sources=(
+        "nats-io/jsm.go audit: the 21 checks of nats audit analyze and their thresholds",
+        "nats-io/jsm.go monitor: the metadata keys io.nats.monitor.*",
+        "CVE-2025-30215, CVE-2026-33222, and the nats-server issues that AUDIT_DEFECTS names",
+    ),
 )

@@ -15,6 +15,7 @@ from bot.errors import Refused
 from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
 from bot.model.groups import HaAssets, ha_assets
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks._consumer_charts import consumer_charts
 from runbooks._consumer_checks import (
     consumer_exists,
     consumers_have_leader,
@@ -240,6 +241,8 @@ def _command(*words: str | None) -> str:
     return shlex.join(word for word in words if word)
 
 
+_JSZ = frozenset({Endpoint.JSZ})
+_RAFT = frozenset({Endpoint.JSZ, Endpoint.RAFTZ})
 _VIEWS = frozenset({Endpoint.VARZ, Endpoint.JSZ})
 _NODES = frozenset({Endpoint.JSZ, Endpoint.RAFTZ, Endpoint.HEALTHZ})
 
@@ -247,7 +250,14 @@ RUNBOOK = Runbook(
     code="STUCK_CONSUMER",
     title="A consumer is stuck",
     alerts=frozenset(
-        {"NatsConsumerStuck", "NatsConsumerLeaderless", "NatsConsumerNotDelivering", "NatsGroupNodeMissing"}
+        {
+            "NatsConsumerStuck",
+            "NatsConsumerLeaderless",
+            "NatsConsumerNotDelivering",
+            "NatsGroupNodeMissing",
+            "NatsConsumerQuorumLost",
+            "NatsConsumerMaxDeliveries",
+        }
     ),
     thresholds=(
         Threshold(
@@ -262,7 +272,9 @@ RUNBOOK = Runbook(
     ),
     checks=(
         Check("SERVER_ANSWERS", Layer.REACHABILITY, "Every server answers.", _VIEWS, servers_answer),
-        Check("META_QUORUM", Layer.META, "All servers name one meta leader, which has quorum.", _VIEWS, meta_agrees),
+        Check(
+            "META_QUORUM", Layer.META, "All servers name one meta leader, which has quorum.", _VIEWS, meta_agrees, _JSZ
+        ),
         Check(
             "HA_ASSETS",
             Layer.STORAGE,
@@ -270,7 +282,9 @@ RUNBOOK = Runbook(
             _NODES | _VIEWS,
             room_for_groups,
         ),
-        Check("STREAM_QUORUM", Layer.STREAMS, "Every stream has one leader and quorum.", _VIEWS, streams_have_quorum),
+        Check(
+            "STREAM_QUORUM", Layer.STREAMS, "Every stream has one leader and quorum.", _VIEWS, streams_have_quorum, _JSZ
+        ),
         Check("CONSUMER_EXISTS", Layer.CONSUMERS, "The consumer that the alert names exists.", _VIEWS, consumer_exists),
         Check(
             "CONSUMER_LEADER",
@@ -278,6 +292,7 @@ RUNBOOK = Runbook(
             "Every consumer has a leader that a majority of its members names, and quorum.",
             _VIEWS,
             consumers_have_leader,
+            _JSZ,
         ),
         Check(
             "CONSUMER_NODE",
@@ -285,6 +300,7 @@ RUNBOOK = Runbook(
             "Every member of a consumer runs a Raft node for it.",
             _NODES,
             raft_nodes_exist,
+            _RAFT,
         ),
         Check(
             "CONSUMER_SPLIT",
@@ -292,6 +308,7 @@ RUNBOOK = Runbook(
             "No consumer has a second server that takes itself for its leader.",
             _VIEWS,
             one_leader,
+            _JSZ,
         ),
         Check(
             "CONSUMER_MEMBERS",
@@ -299,15 +316,32 @@ RUNBOOK = Runbook(
             "A consumer's members are its stream's, as many as configured.",
             _VIEWS,
             members_match,
+            _JSZ,
         ),
         Check(
-            "CONSUMER_DELIVERS", Layer.CONSUMERS, "What waits and is asked for is delivered.", _VIEWS, consumers_deliver
+            "CONSUMER_DELIVERS",
+            Layer.CONSUMERS,
+            "What waits and is asked for is delivered.",
+            _VIEWS,
+            consumers_deliver,
+            _JSZ,
         ),
         Check(
-            "CONSUMER_CLIENTS", Layer.CLIENTS, "Clients ask for messages and acknowledge them.", _VIEWS, clients_work
+            "CONSUMER_CLIENTS",
+            Layer.CLIENTS,
+            "Clients ask for messages and acknowledge them.",
+            _VIEWS,
+            clients_work,
+            _JSZ,
         ),
     ),
     propose=propose,
     rounds=2,
     interval=SETTLE_SECONDS,
+    charts=consumer_charts,
+    sources=(
+        "nats-server #6838: group node missing after a scale-up; fixed by #6851 in 2.11.3 and 2.10.29",
+        "nats-server server/raft.go: a leader that has not heard from a majority for 10 s has lost quorum",
+        "nats-server #7001: from 2.11.5 on a health check only reports",
+    ),
 )

@@ -19,10 +19,12 @@ import orjson
 from nats.js.errors import NoStreamResponseError
 
 from bot.adapters.archive import content_digest
+from bot.adapters.archive.content import Content, content_of, snapshot_of
 from bot.bootstrap import archive_of, snapshot_of_archive
 from bot.lab.servers import LabCluster, LabError
 from bot.model import Endpoint, Snapshot
 from tests.integration.nats_support import reading, settings_of
+from tests.rounds import always
 from tests.scenarios import SCENARIOS, Scenario
 from tests.unit.snapshots import recording
 
@@ -36,7 +38,9 @@ LAB: Final = "/lab"
 async def record(name: str, scenario: Scenario, version: str) -> None:
     """Bring a scenario about on one version and keep what its cluster looks like at the moments that it names."""
     with tempfile.TemporaryDirectory() as folder:
-        async with LabCluster(Path(folder), version, scenario.size, max_ha_assets=scenario.max_ha_assets) as cluster:
+        async with LabCluster(
+            Path(folder), version, scenario.size, max_ha_assets=scenario.max_ha_assets, mqtt=scenario.mqtt
+        ) as cluster:
 
             async def keep(suffix: str = "") -> None:
                 write(await gather(cluster, scenario), f"{name}{suffix}_{version}", str(cluster.directory))
@@ -49,7 +53,12 @@ async def gather(cluster: LabCluster, scenario: Scenario) -> Snapshot:
     urls = [cluster.monitor_url(server) for server in cluster.names]
     source = {"system": None, "monitoring": urls} if scenario.over_http else {}
     async with reading(settings_of(cluster, timeout=TIMEOUT, **source)) as readers:
-        return await readers.gather(frozenset(Endpoint), rounds=scenario.rounds, interval=scenario.interval)
+        snapshot = await readers.gather(frozenset(Endpoint), again=always(scenario.rounds, scenario.interval))
+    if scenario.trim is None:
+        return snapshot
+    raw = content_of(snapshot).document()
+    scenario.trim(raw)
+    return snapshot_of(Content.model_validate(raw))
 
 
 def write(snapshot: Snapshot, name: str, folder: str) -> None:

@@ -6,15 +6,17 @@ A scenario works on a ready lab cluster and calls `keep` at each moment that is 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from bot.lab import drills, mesh_drills
+from bot.lab import drills, mesh_drills, overload_drills, readiness_drills
 from bot.lab.servers import LabCluster
 from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
 from tests.peer import peer, peer_is_missing
 
+Raw = dict[str, Any]
 Keep = Callable[..., Awaitable[None]]
 Make = Callable[[LabCluster, Keep], Awaitable[object]]
 
@@ -66,6 +68,9 @@ class Scenario:
     rounds: int = 2
     interval: float = SETTLE_SECONDS
     """Seconds between rounds: as long as a group must be seen sick before it is called broken."""
+    mqtt: bool = False
+    trim: Callable[[Raw], None] | None = None
+    """Takes out of the snapshot's JSON what is large and shows nothing."""
     hindrance: Callable[[], str] = _nothing
     """Why it can't be made on this machine; empty where it can."""
 
@@ -176,6 +181,67 @@ def _mesh(about: str, make: Make, *versions: str, size: int = 3, root: bool = Fa
     return Scenario(about, make, versions, size, over_http=True, rounds=1, interval=0.0, hindrance=hindrance)
 
 
+async def _meta_orders(cluster: LabCluster) -> None:
+    client = await cluster.connect()
+    await drills.create_stream(client, "ORDERS", 3)
+    await drills.create_consumer(client, "ORDERS", "worker")
+    await client.close()
+    await asyncio.sleep(2)
+
+
+def _meta(drill: Callable[[LabCluster], AbstractAsyncContextManager[object]] | None) -> Make:
+    async def make(cluster: LabCluster, keep: Keep) -> None:
+        await _meta_orders(cluster)
+        if drill is None:
+            await keep()
+            return
+        async with drill(cluster):
+            await keep()
+
+    return make
+
+
+async def _meta_leaderless(cluster: LabCluster, keep: Keep) -> None:
+    await readiness_drills.lose_quorum(cluster)
+    await keep()
+
+
+async def _meta_churn(cluster: LabCluster, keep: Keep) -> None:
+    async with readiness_drills.load(cluster, streams=6):
+        await asyncio.sleep(2)
+        await keep()
+
+
+KEPT_CONSUMERS: Final = 2
+"""Of those that a flood lists; the others say the same."""
+MQTT_DEVICES: Final = 4
+
+
+def _of_a_flood(raw: Raw) -> None:
+    """Leave out empty queues, as servers do themselves without `all`, and most of the consumers that the flood lists."""
+    for sample in raw["samples"]:
+        data = sample["data"] or {}
+        if sample["endpoint"] == "IPQUEUESZ":
+            sample["data"] = {name: row for name, row in data.items() if row != {"pending": 0}}
+        for account in data.get("account_details") or [] if sample["endpoint"] == "JSZ" else []:
+            for stream in account.get("stream_detail") or []:
+                if stream["name"] == overload_drills.STREAM:
+                    for key in ("consumer_detail", "consumer_raft_groups"):
+                        stream[key] = (stream.get(key) or [])[:KEPT_CONSUMERS]
+
+
+async def _flood(cluster: LabCluster, keep: Keep) -> None:
+    async with (
+        overload_drills.mqtt_devices(cluster, {"n0": MQTT_DEVICES}),
+        overload_drills.api_flood(cluster, backlog=3000, growth=800),
+    ):
+        await keep()
+
+
+async def _idle(cluster: LabCluster, keep: Keep) -> None:
+    await keep()
+
+
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kinds": Scenario("healthy: streams and consumers of every kind, clients at work", _kinds, rounds=3, interval=7.5),
     "audit": Scenario("healthy: one stream and two consumers with limits and monitoring keys", _audit, interval=1.0),
@@ -202,6 +268,36 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "mesh_cut": _mesh("drill cut_route", _mesh_cut, "2.12.8"),
     "mesh_pool_off": _mesh("decoy pool_off", _whole(mesh_drills.pool_off), "2.11.11"),
     "mesh_no_advertise": _mesh("decoy no_advertise", _whole(mesh_drills.no_advertise), "2.12.8"),
+    "meta_healthy": Scenario("healthy: one R3 stream with a consumer", _meta(None), rounds=4, interval=1.0),
+    "meta_stuck": Scenario(
+        "drill stuck_apply: a hung disk below one follower",
+        _meta(readiness_drills.stuck_apply),
+        ("2.10.26", "2.15.1"),
+        rounds=4,
+        interval=1.0,
+    ),
+    "meta_frozen": Scenario(
+        "drill frozen: SIGSTOP of one follower, 10.5 s before",
+        _meta(readiness_drills.frozen),
+        ("2.11.11",),
+        rounds=4,
+        interval=1.0,
+    ),
+    "meta_leaderless": Scenario("drill lose_quorum", _meta_leaderless, ("2.10.26",), rounds=4, interval=1.0),
+    "meta_churn": Scenario(
+        "drill load: consumers come and go", _meta_churn, ("2.10.26", "2.11.11"), rounds=4, interval=1.0
+    ),
+    "overload_idle": Scenario(
+        "healthy: nothing on it", _idle, ("2.15.1",), rounds=3, interval=0.7, mqtt=True, trim=_of_a_flood
+    ),
+    "overload_flood": Scenario(
+        "drill api_flood: a listing loop outruns the meta leader, four MQTT devices on n0",
+        _flood,
+        rounds=3,
+        interval=0.7,
+        mqtt=True,
+        trim=_of_a_flood,
+    ),
     "peer": Scenario("what `nats audit gather` writes", peer, ("2.11.11",), hindrance=peer_is_missing),
 }
 """By the name that its recordings begin with."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from importlib import resources
 from pathlib import Path
@@ -16,14 +16,14 @@ from bot.cli import draw, where
 from bot.cli.report import EXIT_CODES, as_json, as_markdown, as_prometheus, print_table
 from bot.cli.session import ConfigFile, run
 from bot.errors import BadInput, Unreadable
-from bot.flow.examination import Report
+from bot.flow.examination import Report, judge, look
 from bot.model import Focus, Snapshot
 from bot.registry import Registry
-from bot.runbook import Runbook, Thresholds
+from bot.runbook import Runbook
 from bot.settings.clusters import NATS_TIMEOUT
 
 if TYPE_CHECKING:
-    from bot.ports import Readers
+    from bot.ports import ProbingReaders
 
 MOST_ARCHIVE: Final = 512 * 2**20
 """Bytes of an archive file; unpacked sizes have limits of their own."""
@@ -62,6 +62,7 @@ def diagnose(
         Path | None, typer.Option("--archive", metavar="FILE", help="Judge what `natsmedic gather` wrote.")
     ] = None,
     runbook: where.Runbooks = None,
+    probe_delivery: where.ProbeDelivery = False,
     account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Look at this account.")] = None,
     stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Look at this stream.")] = None,
     consumer: Annotated[str | None, typer.Option("--consumer", metavar="NAME", help="Look at this consumer.")] = None,
@@ -77,17 +78,20 @@ def diagnose(
 ) -> None:
     """Examine a cluster and say what is wrong. Exit code 0: healthy, 1: warning, 2: critical, 3: could not tell."""
     del schema  # its callback has printed and ended
-    from bot.bootstrap import registry
+    from bot.bootstrap import registry, report_on
 
     found = registry()
     chosen = where.runbooks_of(found, runbook)
     focus = Focus(account=account, stream=stream, consumer=consumer)
     if archive is not None:
-        if watch or cluster:
-            raise BadInput("--archive is a moment of the past: it goes neither with --watch nor with --cluster.")
+        if watch or cluster or probe_delivery:
+            raise BadInput(
+                "--archive is a moment of the past: it goes neither with --watch, --cluster nor --probe-delivery."
+            )
         where.refuse_login(context, "--archive")
         thresholds = where.thresholds_of(context, config, found)
-        report = _judged(_read(archive), chosen, thresholds, focus, found)
+        snapshot = _read(archive)
+        report = report_on(snapshot, judge(snapshot, chosen, thresholds, focus), found)
         _show(report, format_, watching=False)
         raise typer.Exit(EXIT_CODES[report.verdict.severity])
     place = where.place_of(
@@ -110,7 +114,9 @@ def diagnose(
             timeout=timeout,
         ),
     )
-    raise typer.Exit(run(_live(place, chosen, focus, found, format_, watch)))
+    if probe_delivery:
+        place.refuse_probe_without_login()
+    raise typer.Exit(run(_live(place, chosen, focus, found, format_, watch, probe_delivery=probe_delivery)))
 
 
 async def _live(
@@ -120,6 +126,8 @@ async def _live(
     found: Registry,
     format_: ReportFormat,
     watch: float | None,
+    *,
+    probe_delivery: bool,
 ) -> int:
     """Return the exit code of the last pass."""
     from bot.bootstrap import open_readers
@@ -129,7 +137,7 @@ async def _live(
         async with open_readers(place.cluster) as readers:
             while True:
                 try:
-                    report = await _pass(readers, place, chosen, focus, found)
+                    report = await _pass(readers, place, chosen, focus, found, probe_delivery=probe_delivery)
                 except Unreadable as error:
                     if watch is None:
                         raise
@@ -148,27 +156,23 @@ async def _live(
 
 
 async def _pass(
-    readers: Readers, place: where.Where, chosen: Sequence[Runbook], focus: Focus, found: Registry
-) -> Report:
-    from bot.bootstrap import gather
-
-    with where.progress(f"Reading cluster {place.name}"):
-        snapshot = await gather(readers, chosen, place.thresholds)
-    checks = sum(len(runbook.checks) for runbook in chosen)
-    with where.progress(f"Judging {len(snapshot.servers)} servers by {checks} checks"):
-        return await asyncio.to_thread(_judged, snapshot, chosen, place.thresholds, focus, found)
-
-
-def _judged(
-    snapshot: Snapshot,
+    readers: ProbingReaders,
+    place: where.Where,
     chosen: Sequence[Runbook],
-    thresholds: Mapping[str, Thresholds],
     focus: Focus,
     found: Registry,
+    *,
+    probe_delivery: bool,
 ) -> Report:
     from bot.bootstrap import report_on
 
-    return report_on(snapshot, chosen, thresholds, focus, found)
+    checks = sum(len(runbook.checks) for runbook in chosen)
+    with where.progress(f"Examining cluster {place.name} by {checks} checks"):
+        snapshot, judged = await look(readers, chosen, place.thresholds, focus)
+    if probe_delivery:
+        snapshot = await where.probe_delivery(readers, snapshot)
+        judged = await asyncio.to_thread(judge, snapshot, chosen, place.thresholds, focus)
+    return report_on(snapshot, judged, found)
 
 
 def _read(archive: Path) -> Snapshot:

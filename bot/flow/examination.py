@@ -1,7 +1,11 @@
-"""Judges a snapshot offline: one runbook for an incident, or several at once for a report that needs neither store nor chat. Pure."""
+"""Looks at a cluster and judges what was seen: one runbook for an incident, or several at once for a report that needs neither store nor chat.
+
+Judging is pure, so that it can be repeated offline; `look` is the one place that decides what is read, and what is read again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -10,6 +14,7 @@ import structlog
 from bot.errors import NatsmedicError
 from bot.flow.ranking import rank
 from bot.model import (
+    Again,
     Endpoint,
     Finding,
     Focus,
@@ -20,9 +25,12 @@ from bot.model import (
     RiskClass,
     Severity,
     Snapshot,
+    SnapshotId,
     Subject,
+    UnknownReason,
     Verdict,
 )
+from bot.ports import Readers
 from bot.runbook import Check, Proposed, Runbook, Thresholds
 
 log = structlog.get_logger(__name__)
@@ -36,15 +44,6 @@ class Judgement(NamedTuple):
     findings: tuple[Finding, ...]
     verdict: Verdict
     proposed: tuple[Proposed, ...]
-
-
-class Reading(NamedTuple):
-    """What has to be gathered for some runbooks, in one pass."""
-
-    needs: frozenset[Endpoint]
-    rounds: int
-    interval: float
-    """Seconds between rounds."""
 
 
 class PlannedAction(Record):
@@ -86,13 +85,57 @@ class Report(Record):
     unknown: tuple[UnknownFact, ...]
 
 
-def reading(runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds]) -> Reading:
-    """Return the union of what the runbooks need: their endpoints, the most rounds, the longest interval."""
-    trends = [r for r in runbooks if r.rounds > 1]
-    return Reading(
-        needs=frozenset(endpoint for r in runbooks for endpoint in r.needs),
-        rounds=max((r.rounds for r in runbooks), default=1),
-        interval=max((interval(r, overrides.get(r.code)) for r in trends), default=0.0),
+def needs_of(runbooks: Sequence[Runbook]) -> frozenset[Endpoint]:
+    """Return everything that these runbooks look at."""
+    return frozenset(endpoint for r in runbooks for endpoint in r.needs)
+
+
+async def look(
+    readers: Readers,
+    runbooks: Sequence[Runbook],
+    overrides: Mapping[str, Thresholds],
+    focus: Focus,
+    *,
+    also: frozenset[Endpoint] = frozenset(),
+) -> tuple[Snapshot, tuple[Judgement, ...]]:
+    """Gather what these runbooks need, and the endpoints `also`, in one pass and judge it. Only what the first look leaves open is read again.
+
+    Raises `Unreadable` where nothing could be read.
+    """
+    first: dict[SnapshotId, tuple[Judgement, ...]] = {}
+
+    def again(snapshot: Snapshot) -> Again | None:
+        first[snapshot.id] = judge(snapshot, runbooks, overrides, focus)
+        return unsettled(first[snapshot.id], overrides)
+
+    snapshot = await readers.gather(needs_of(runbooks) | also, again=again)
+    judged = first.get(snapshot.id)
+    return snapshot, judged or await asyncio.to_thread(judge, snapshot, runbooks, overrides, focus)
+
+
+def judge(
+    snapshot: Snapshot, runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds], focus: Focus
+) -> tuple[Judgement, ...]:
+    """Judge a snapshot by each of these runbooks."""
+    return tuple(examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in runbooks)
+
+
+def unsettled(judged: Sequence[Judgement], overrides: Mapping[str, Thresholds]) -> Again | None:
+    """Return what must be read again: what the checks that are not content with the first look compare over time; None for nothing."""
+    endpoints: set[Endpoint] = set()
+    doubtful: list[Runbook] = []
+    for judgement in judged:
+        not_ok = {f.check for f in judgement.findings if f.severity is not Severity.OK}
+        trends = {e for check in judgement.runbook.checks if check.code in not_ok for e in check.trend}
+        if trends and judgement.runbook.rounds > 1:
+            endpoints |= trends
+            doubtful.append(judgement.runbook)
+    if not doubtful:
+        return None
+    return Again(
+        frozenset(endpoints),
+        max(r.rounds for r in doubtful),
+        max(interval(r, overrides.get(r.code)) for r in doubtful),
     )
 
 
@@ -134,20 +177,13 @@ def unreadable(cluster: str, error: NatsmedicError) -> Finding:
     )
 
 
-def report(
-    snapshot: Snapshot,
-    runbooks: Sequence[Runbook],
-    overrides: Mapping[str, Thresholds],
-    focus: Focus,
-    risks: Mapping[str, RiskClass],
-) -> Report:
-    """Judge a snapshot by all these runbooks together. `risks` is the risk class of each action kind.
+def report(snapshot: Snapshot, judged: Sequence[Judgement], risks: Mapping[str, RiskClass]) -> Report:
+    """Return what several runbooks together say about a snapshot. `risks` is the risk class of each action kind.
 
     A finding that several of them make (same check, same subject) counts once, as its worst; so does a proposal.
     """
     findings: dict[tuple[str, Subject], list[Finding]] = {}
     offers: dict[tuple[str, Subject], Offer] = {}
-    judged = [examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in runbooks]
     for found in (_unseen(snapshot), *(j.findings for j in judged)):
         for key, same in _by_subject(found).items():
             if key not in findings or _worst(same) > _worst(findings[key]):
@@ -161,7 +197,7 @@ def report(
         verdict=rank(ordered),
         findings=tuple(ordered),
         proposals=tuple(offers.values()),
-        unknown=unknown_facts(snapshot, reading(runbooks, {}).needs),
+        unknown=unknown_facts(snapshot, needs_of([j.runbook for j in judged])),
     )
 
 
@@ -177,6 +213,9 @@ def unknown_facts(snapshot: Snapshot, needs: frozenset[Endpoint]) -> tuple[Unkno
     for sample in snapshot.samples:
         if sample.unknown is not None and sample.endpoint in needs:
             add(sample.endpoint.value, sample.server, f"{sample.unknown.reason.value}: {sample.unknown.detail}")
+    for server, complaint in _complaints(snapshot) if Endpoint.JSZ in needs else ():
+        where, _, what = complaint.partition(": ")
+        add(f"{Endpoint.JSZ.value} {where}", server, f"{UnknownReason.UNREADABLE.value}: {what}")
     for server in sorted(snapshot.expected | {s.name for s in snapshot.servers}):
         for endpoint in sorted(needs):
             if snapshot.sample(server, endpoint) is None:
@@ -187,13 +226,28 @@ def unknown_facts(snapshot: Snapshot, needs: frozenset[Endpoint]) -> tuple[Unkno
 
 
 def _as_far_as_read(snapshot: Snapshot, check: Check, findings: Sequence[Finding]) -> list[Finding]:
-    """A check that had not one answer to look at has seen nothing wrong, and nothing right either."""
-    if any(sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples):
+    """A check that had not one answer to look at, or one with fields that are not what they must be, has seen nothing wrong, and nothing right either."""
+    complaints = _complaints(snapshot) if Endpoint.JSZ in check.needs else []
+    if check.needs and not any(
+        sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples
+    ):
+        why = f"No server's {', '.join(sorted(check.needs))} could be read"
+    elif complaints:
+        server, complaint = complaints[0]
+        more = f" and {len(complaints) - 1} more fields" if len(complaints) > 1 else ""
+        why = f"{Endpoint.JSZ} of {server} could not be read completely ({complaint}{more})"
+    else:
         return list(findings)
-    needs = ", ".join(sorted(check.needs))
-    sentence = f"No server's {needs} could be read, so nobody knows whether this holds: {check.healthy}"
-    blind = {"severity": Severity.UNKNOWN, "sentence": sentence}
+    blind = {
+        "severity": Severity.UNKNOWN,
+        "sentence": f"{why}, so nobody knows whether this holds: {check.healthy}",
+    }
     return [f.model_copy(update=blind) if f.severity is Severity.OK else f for f in findings]
+
+
+def _complaints(snapshot: Snapshot) -> list[tuple[str, str]]:
+    """Return the wrong fields of all rounds, each once."""
+    return list(dict.fromkeys(c for n in range(snapshot.rounds) for c in snapshot.complaints(n)))
 
 
 def _by_subject(findings: Sequence[Finding]) -> dict[tuple[str, Subject], list[Finding]]:

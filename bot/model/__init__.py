@@ -24,18 +24,23 @@ from bot.model.base import (
     part,
     parts,
 )
+from bot.model.chart import Bar, Bars, Cell, Chart, Limit, Lines, Matrix, Panel, Series
+from bot.model.delivery import PairDelivery
+from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
-from bot.model.finding import Diagnosis, Finding, Layer, Severity, Subject, Verdict
+from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
+from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
-from bot.model.sample import TRENDS, Endpoint, Sample, Unknown, UnknownReason
+from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
 
 __all__ = [
     "GENESIS",
     "TRENDS",
+    "Again",
     "Alert",
     "AlertId",
     "AlertState",
@@ -43,6 +48,10 @@ __all__ = [
     "ApprovalId",
     "AuditDraft",
     "AuditEntry",
+    "Bar",
+    "Bars",
+    "Cell",
+    "Chart",
     "Choice",
     "ConsumerKey",
     "ConsumerState",
@@ -62,10 +71,16 @@ __all__ = [
     "IncidentState",
     "Json",
     "JsonObject",
+    "KubernetesFacts",
     "Layer",
+    "Limit",
+    "Lines",
+    "Matrix",
     "Moment",
     "OperationId",
     "Outcome",
+    "PairDelivery",
+    "Panel",
     "Peer",
     "Person",
     "Preview",
@@ -75,6 +90,7 @@ __all__ = [
     "Record",
     "RiskClass",
     "Sample",
+    "Series",
     "ServerIdentity",
     "Severity",
     "SlackUser",

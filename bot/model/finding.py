@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-from bot.model.base import DiagnosisId, IncidentId, JsonObject, Moment, Record, SnapshotId
+from bot.model.base import JsonObject, Record
 
 
 class Severity(StrEnum):
@@ -73,20 +73,3 @@ class Verdict(Record):
     consequences: tuple[Finding, ...] = ()
     others: tuple[Finding, ...] = ()
     """Findings in layers that the root does not explain."""
-
-
-class Diagnosis(Record):
-    """One run of one runbook over one snapshot."""
-
-    id: DiagnosisId
-    incident_id: IncidentId
-    runbook: str
-    snapshot_id: SnapshotId | None
-    """None where nothing could be read at all."""
-    snapshot_digest: str | None = None
-    started_at: Moment
-    ended_at: Moment
-    verdict: Verdict
-    findings: tuple[Finding, ...]
-    reason: str = "alert"
-    """Why it ran: `alert`, `after execution exec_…`, `sender resolved`, `asked`."""

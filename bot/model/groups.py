@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from bot.model.base import Json, JsonObject, digest, part, parts
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
-from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamState
-from bot.model.views import group
+from bot.model.states import ConsumerKey, ConsumerState, Declared, Group, Peer, StreamState, group_of
 
 Groups = Mapping[str, Group | None]
 """One Raft group as each server sees it, by server name; None is a server outside a cluster, which leads what it has."""
@@ -103,29 +102,59 @@ def standing(views: Groups, replicas: int) -> Standing:
     return Standing(size, leader, members, votes[leader], claimants, lagging, lost, "")
 
 
-def meta_standing(snapshot: Snapshot) -> Standing:
-    """Judge the meta group. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
+def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState], replicas: int) -> bool:
+    """True where `standing` can find nothing: each of `replicas` servers reports the group, all name one of them, and it counts all others as current.
+
+    A cheap test for the many groups of a healthy cluster, so that the costly one is for the few that are not plain. False proves nothing.
+    """
+    if len(views) != max(replicas, 1):
+        return False
+    leader = None
+    for view in views.values():
+        if view.group is None:
+            return len(views) == 1
+        named = view.group.leader_or_none
+        if not named or (leader is not None and named != leader):
+            return False
+        leader = named
+    own = views.get(leader) if leader else None
+    if own is None or own.group is None:
+        return False
+    peers = own.group.replicas_or_none
+    if not peers:
+        return len(views) == 1
+    return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
+
+
+def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
+    """Judge the meta group as last read, or as read in round `at`. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
     raw = {
         name: meta
         for name in sorted(snapshot.expected | names(snapshot.servers))
-        if (meta := _meta(snapshot, name)) is not None
+        if (meta := _meta(snapshot, name, at)) is not None
     }
     size = max((_int(meta.get("cluster_size")) for meta in raw.values()), default=0)
-    return standing({name: group(meta) for name, meta in raw.items()}, size or len(snapshot.expected) or 1)
+    return standing({name: group_of(meta) for name, meta in raw.items()}, size or len(snapshot.expected) or 1)
 
 
 def stream_replicas(views: Mapping[str, StreamState]) -> int:
     """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger."""
-    seen = [_int(view.config.get("num_replicas")) or 1 for view in views.values()]
-    return max(seen, key=lambda n: (seen.count(n), n), default=1)
+    seen = [max(view.declared.num_replicas, 1) for view in views.values()]
+    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n), default=1)
+
+
+def declared_replicas(state: ConsumerState, of_stream: int) -> int:
+    """Return how many members a consumer must have, by the configuration in this view: `consumer_replicas` of it."""
+    return _members(state.declared, of_stream)
 
 
 def consumer_replicas(config: JsonObject, of_stream: int) -> int:
     """Return how many members a consumer must have: its own number, or the stream's; an ephemeral has one (reference/nats.md 1.E)."""
-    own = _int(config.get("num_replicas"))
-    if own:
-        return own
-    return of_stream if config.get("durable_name") else 1
+    return _members(Declared(_int(config.get("num_replicas")), str(config.get("durable_name") or "")), of_stream)
+
+
+def _members(declared: Declared, of_stream: int) -> int:
+    return declared.num_replicas or (of_stream if declared.durable_name else 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +223,9 @@ def raft_group_of(views: Mapping[str, ConsumerState]) -> str:
     )
 
 
-def _meta(snapshot: Snapshot, server: str) -> JsonObject | None:
-    """`meta_cluster` as last read, empty outside a cluster, None where the server did not answer."""
-    data = latest(snapshot, server, Endpoint.JSZ)
+def _meta(snapshot: Snapshot, server: str, at: int | None) -> JsonObject | None:
+    """`meta_cluster` as last read or of round `at`, empty outside a cluster, None where the server did not answer."""
+    data = latest(snapshot, server, Endpoint.JSZ) if at is None else snapshot.data(server, Endpoint.JSZ, at)
     return None if data is None else part(data, "meta_cluster")
 
 

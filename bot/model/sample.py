@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
+import msgspec
+
+from bot.model.assets import DETAILS, Assets, read_page
 from bot.model.base import JsonObject, Record
 
 
@@ -27,7 +30,15 @@ class Endpoint(StrEnum):
 
 
 TRENDS: Final = frozenset({Endpoint.VARZ, Endpoint.JSZ, Endpoint.RAFTZ, Endpoint.STATSZ, Endpoint.IPQUEUESZ})
-"""Endpoints whose numbers move (counters, Raft indexes, queue lengths): later rounds read them again, the others are read once."""
+"""Endpoints whose numbers move (counters, Raft indexes, queue lengths): only these are ever read again."""
+
+
+class Again(NamedTuple):
+    """A second look: which endpoints are read again, how often in all, and how many seconds apart."""
+
+    endpoints: frozenset[Endpoint]
+    rounds: int
+    interval: float
 
 
 class UnknownReason(StrEnum):
@@ -54,6 +65,31 @@ class Sample:
     endpoint: Endpoint
     taken_at: datetime
     data: JsonObject | None = None
+    """The JSON object as answered, without the streams and consumers of JSZ."""
     unknown: Unknown | None = None
     round: int = 0
-    """0 for the first pass; facts that need a trend are taken again in later rounds."""
+    """0 for the first look; what is compared over time is taken again in later rounds."""
+    assets: Assets | None = None
+    """The streams and consumers of JSZ."""
+
+    @classmethod
+    def of(
+        cls,
+        server: str,
+        endpoint: Endpoint,
+        taken_at: datetime,
+        answer: JsonObject,
+        round: int = 0,  # noqa: A002 - the field's word
+    ) -> Sample:
+        """Return the sample of a whole answer."""
+        if endpoint is not Endpoint.JSZ or DETAILS not in answer:
+            return cls(server, endpoint, taken_at, answer, None, round)
+        rest = {key: value for key, value in answer.items() if key != DETAILS}
+        return cls(server, endpoint, taken_at, rest, None, round, read_page(msgspec.json.encode(answer[DETAILS])))
+
+    @property
+    def answer(self) -> JsonObject | None:
+        """The whole answer, decoded anew each time: what evidence holds."""
+        if self.data is None or self.assets is None:
+            return self.data
+        return {**self.data, DETAILS: self.assets.details()}

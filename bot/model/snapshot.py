@@ -6,15 +6,20 @@ A snapshot is the evidence: it is stored, attached to the thread, and every past
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from typing import TypeVar, cast
 
+from bot.model.assets import Consumers, Streams, by_key
 from bot.model.base import JsonObject, Record, SnapshotId
+from bot.model.delivery import PairDelivery
+from bot.model.kubernetes import KubernetesFacts
 from bot.model.sample import Endpoint, Sample, Unknown
 from bot.model.states import ConsumerKey, ConsumerState, StreamKey, StreamState
-from bot.model.views import read_jsz
+
+T = TypeVar("T")
 
 
 class ServerIdentity(Record):
@@ -43,6 +48,10 @@ class Snapshot:
     """What could not be read about the whole cluster."""
     api: Mapping[str, JsonObject] = field(default_factory=dict[str, JsonObject])
     """Answers of account-level API requests by subject, e.g. `APP:$JS.API.CONSUMER.LIST.ORDERS`."""
+    deliveries: tuple[PairDelivery, ...] = ()
+    """What a delivery probe saw; empty where none was asked for."""
+    kubernetes: KubernetesFacts | None = None
+    """The Kubernetes side; None where the cluster has no `kubernetes` settings."""
 
     def sample(self, server: str, endpoint: Endpoint, round: int = 0) -> Sample | None:  # noqa: A002 - the field's word
         """Return that server's answer, or None where it was not asked."""
@@ -59,25 +68,50 @@ class Snapshot:
 
     @cached_property
     def rounds(self) -> int:
-        """How many rounds were taken; the endpoints of `TRENDS` have a sample in each."""
-        return 1 + max((s.round for s in self.samples), default=-1)
+        """How many rounds of JSZ there are: how often streams, consumers and the meta group were looked at."""
+        return self.readings(Endpoint.JSZ)
+
+    def readings(self, endpoint: Endpoint) -> int:
+        """Return how often an endpoint was read; 1 where nothing called for a second look, 0 where it was not asked for at all."""
+        return 1 + max((s.round for s in self.samples if s.endpoint is endpoint), default=-1)
+
+    def complaints(self, round: int = 0) -> Sequence[tuple[str, str]]:  # noqa: A002
+        """Return the fields of streams and consumers that are not what they must be, each with its server."""
+        answers = (s for s in self.samples if s.endpoint is Endpoint.JSZ and s.round == round and s.assets is not None)
+        return [(s.server, complaint) for s in answers if s.assets for complaint in s.assets.complaints]
+
+    def mentions(self, text: str) -> bool:
+        """Tell whether this text stands anywhere in what the last look says about streams and consumers: much cheaper than looking at each."""
+        last = self.rounds - 1
+        return self.once(
+            f"mentions {text}",
+            lambda: any(s.assets is not None and s.assets.mentions(text) for s in self.samples if s.round == last),
+        )
 
     @cached_property
-    def _jsz(
-        self,
-    ) -> tuple[tuple[dict[StreamKey, dict[str, StreamState]], dict[ConsumerKey, dict[str, ConsumerState]]], ...]:
+    def _assets(self) -> tuple[tuple[Streams, Consumers], ...]:
+        answers = [s for s in self.samples if s.endpoint is Endpoint.JSZ and s.assets is not None]
         return tuple(
-            read_jsz([s for s in self.samples if s.endpoint is Endpoint.JSZ and s.round == n and s.data is not None])
-            for n in range(self.rounds)
+            by_key((s.server, s.assets) for s in answers if s.round == n and s.assets) for n in range(self.rounds)
         )
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make` returns, made at its first call only: a view that many checks share. `name` says what it is a view of, arguments included."""
+        if name not in self._made:
+            self._made[name] = make()
+        return cast("T", self._made[name])
+
+    @cached_property
+    def _made(self) -> dict[str, object]:
+        return {}
 
     def streams(self, round: int = 0) -> Mapping[StreamKey, Mapping[str, StreamState]]:  # noqa: A002
         """Return each stream's state per server that reports it."""
-        return self._jsz[round][0] if 0 <= round < len(self._jsz) else {}
+        return self._assets[round][0] if 0 <= round < self.rounds else {}
 
     def consumers(self, round: int = 0) -> Mapping[ConsumerKey, Mapping[str, ConsumerState]]:  # noqa: A002
         """Return each consumer's state per server that reports it."""
-        return self._jsz[round][1] if 0 <= round < len(self._jsz) else {}
+        return self._assets[round][1] if 0 <= round < self.rounds else {}
 
 
 class Focus(Record):

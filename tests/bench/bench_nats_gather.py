@@ -17,6 +17,7 @@ from bot.lab.config import SYSREADER
 from bot.lab.servers import LabCluster
 from bot.model import Endpoint
 from tests.integration.nats_support import ALL, reading, settings_of
+from tests.rounds import always
 
 RUNS = 9
 STATE = frozenset({Endpoint.VARZ, Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.ROUTEZ, Endpoint.RAFTZ})
@@ -63,7 +64,7 @@ async def report(cluster: LabCluster, what: str) -> None:
         jsz = await median_ms(lambda: sys_.gather(frozenset({Endpoint.JSZ})))
         state = await median_ms(lambda: sys_.gather(STATE))
         everything = await median_ms(lambda: sys_.gather(ALL))
-        twice = await median_ms(lambda: sys_.gather(ALL, rounds=2))
+        twice = await median_ms(lambda: sys_.gather(ALL, again=always(2)))
         over_http = await median_ms(lambda: http.gather(ALL))
         snapshot = await sys_.gather(ALL)
         start = time.perf_counter()

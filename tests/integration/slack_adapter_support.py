@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from pydantic import SecretStr
 
+from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.slack import SlackAdapter
@@ -19,6 +20,7 @@ from bot.flow.approval import ApprovalDesk
 from bot.flow.stages import Stages
 from bot.lab.slack import Channel, Message, StandInSlack, User, UserGroup
 from bot.model import (
+    Chart,
     Diagnosis,
     DiagnosisId,
     Endpoint,
@@ -38,7 +40,7 @@ from bot.model import (
     Subject,
     Verdict,
 )
-from bot.ports import Phase
+from bot.ports import Draw, Phase
 from bot.settings import GroupSettings, PolicySettings, SlackSettings, Transport
 
 OPS = "C0OPS"
@@ -167,14 +169,19 @@ def stand_in(*, rate_limits: bool = False) -> StandInSlack:
 
 @asynccontextmanager
 async def house(
-    tmp_path: Path, *, rate_limits: bool = False, transport: Transport = Transport.SOCKET, start: bool = True
+    tmp_path: Path,
+    *,
+    rate_limits: bool = False,
+    transport: Transport = Transport.SOCKET,
+    start: bool = True,
+    drawing: Draw = draw,
 ) -> AsyncGenerator[House]:
     """A running Slack side."""
     async with (
         stand_in(rate_limits=rate_limits) as slack,
         SqlStore.open(f"sqlite:///{tmp_path / 'natsmedic.db'}", SystemClock()) as store,
     ):
-        adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock())
+        adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing)
         built = House(slack, store, adapter)
         try:
             if start:
@@ -184,6 +191,12 @@ async def house(
             yield built
         finally:
             await adapter.stop()
+
+
+def another(running: House, rules: PolicySettings = RULES) -> SlackAdapter:
+    """The Slack side of a process that was started anew over the same database and the same Slack."""
+    store = running.store
+    return SlackAdapter(settings(running.slack), rules, store, store, SystemClock(), draw=draw)
 
 
 def now() -> datetime:
@@ -214,9 +227,11 @@ def snapshot() -> Snapshot:
     )
 
 
-def diagnosis(words: str = "The consumer has no leader.", *, with_snapshot: bool = False) -> Diagnosis:
+def diagnosis(
+    words: str = "The consumer has no leader.", *charts: Chart, with_snapshot: bool = False, name: str = "1"
+) -> Diagnosis:
     return Diagnosis(
-        id=DiagnosisId("diag_1"),
+        id=DiagnosisId(f"diag_{name}"),
         incident_id=IncidentId("inc_1"),
         runbook="stuck-consumer",
         snapshot_id=SnapshotId("snap_1") if with_snapshot else None,
@@ -224,6 +239,7 @@ def diagnosis(words: str = "The consumer has no leader.", *, with_snapshot: bool
         ended_at=now(),
         verdict=Verdict(severity=Severity.CRITICAL, root=None, sentence=words),
         findings=(),
+        charts=charts,
     )
 
 

@@ -11,6 +11,7 @@ from bot.lab.servers import LabCluster
 from bot.model import Finding, Focus, Severity
 from runbooks.cluster_audit import RUNBOOK
 from tests.integration.nats_support import reading, settings_of
+from tests.rounds import always
 
 VERSIONS = ("2.10.26", "2.11.11", "2.12.8", "2.15.1")
 MIXED = ("2.12.8", "2.15.1", "2.15.1")
@@ -20,7 +21,7 @@ async def audited(cluster: LabCluster, *, monitoring: bool = False) -> list[Find
     urls = [cluster.monitor_url(name) for name in cluster.answering]
     settings = settings_of(cluster, timeout=3.0, **({"monitoring": urls, "system": None} if monitoring else {}))
     async with reading(settings) as readers:
-        snapshot = await readers.gather(RUNBOOK.needs, rounds=2, interval=0.5)
+        snapshot = await readers.gather(RUNBOOK.needs, again=always(2, 0.5))
     values = RUNBOOK.values()
     return [f for check in RUNBOOK.checks for f in check.examine(snapshot, values, Focus())]
 

@@ -36,6 +36,7 @@ from bot.ports import Readers, Writers
 from bot.registry import load
 from bot.runbook import Proposed
 from tests.integration.nats_support import connected, settings_of
+from tests.rounds import always
 
 REGISTRY = load()
 RUNBOOK = next(r for r in REGISTRY.runbooks if r.code == "STUCK_CONSUMER")
@@ -263,7 +264,7 @@ async def test_every_unprocessed_message_is_delivered_and_no_other_beyond_the_pr
 
 async def diagnose(readers: Readers) -> tuple[Snapshot, list[Finding], Sequence[Proposed]]:
     focus = Focus(stream="ORDERS", consumer="worker")
-    snapshot = await readers.gather(RUNBOOK.needs, rounds=2, interval=QUICK["settle"])
+    snapshot = await readers.gather(RUNBOOK.needs, again=always(2, QUICK["settle"]))
     findings = [f for check in RUNBOOK.checks for f in check.examine(snapshot, QUICK, focus)]
     return snapshot, findings, RUNBOOK.propose(snapshot, findings, QUICK, focus)
 

@@ -15,8 +15,9 @@ import pytest
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from bot.bootstrap import gather, registry
+from bot.bootstrap import registry
 from bot.errors import Unreadable
+from bot.flow.examination import look
 from bot.lab import drills
 from bot.lab.binaries import SUPPORTED_VERSIONS
 from bot.lab.servers import FRESH_TIMEOUT, LabCluster, LabError
@@ -43,12 +44,11 @@ Alarms = list[str]
 async def alarms(cluster: LabCluster) -> Alarms:
     """What one look calls critical without saying that it passes."""
     async with reading(settings_of(cluster, timeout=TIMEOUT)) as readers:
-        snapshot = await gather(readers, RUNBOOKS, {})
+        _, judged = await look(readers, RUNBOOKS, {}, Focus())
     return [
         f"{finding.check}: {finding.sentence}"
-        for runbook in RUNBOOKS
-        for check in runbook.checks
-        for finding in check.examine(snapshot, runbook.values(), Focus())
+        for judgement in judged
+        for finding in judgement.findings
         if finding.severity is Severity.CRITICAL and not _WAIT.search(finding.sentence)
     ]
 

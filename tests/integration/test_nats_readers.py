@@ -17,6 +17,7 @@ from bot.model import TRENDS, ConsumerKey, Endpoint, StreamKey, UnknownReason
 from bot.ports import Readers
 from tests.conftest import LabFactory
 from tests.integration.nats_support import ALL, VERSIONS, WallClock, credentials, reading, settings_of
+from tests.rounds import always
 
 WORKER = ConsumerKey("APP", "ORDERS", "worker")
 
@@ -41,7 +42,7 @@ async def test_one_pass_sees_every_server_and_every_view_of_a_consumer(lab_clust
     async with reading(settings_of(cluster)) as readers:
         await readers.gather(ALL)
         start = time.monotonic()
-        snapshot = await readers.gather(ALL, rounds=2, interval=0.1)
+        snapshot = await readers.gather(ALL, again=always(2, 0.1))
         took = time.monotonic() - start
 
     assert snapshot.via == "system account"
@@ -105,9 +106,9 @@ async def test_monitoring_addresses_give_the_same_facts(lab_cluster: LabFactory,
     await furnish(cluster)
     urls = [cluster.monitor_url(name) for name in cluster.names]
     async with reading(settings_of(cluster, system=None, monitoring=urls)) as readers:
-        over_http = await readers.gather(ALL, rounds=2)
+        over_http = await readers.gather(ALL, again=always(2))
     async with reading(settings_of(cluster)) as readers:
-        over_sys = await readers.gather(ALL, rounds=2)
+        over_sys = await readers.gather(ALL, again=always(2))
     assert over_http.via == "monitoring"
     assert {s.endpoint for s in over_http.samples if s.unknown} == {Endpoint.STATSZ}
     assert [s for s in over_sys.samples if s.unknown] == []
@@ -192,7 +193,7 @@ async def test_more_accounts_than_a_page_are_read_completely(lab_cluster: LabFac
     async with reading(settings_of(cluster)) as readers:
         assert readers._system is not None
         # One account and pages of one: the first page is full, the second is empty.
-        snapshot = await SystemCollector("lab", readers._system, WallClock(), page=1).gather(ALL, 1, 0.0)
+        snapshot = await SystemCollector("lab", readers._system, WallClock(), page=1).gather(ALL, None)
     assert [s for s in snapshot.samples if s.unknown] == []
     assert set(snapshot.streams()) == {StreamKey("APP", "ORDERS"), StreamKey("APP", "SINGLE")}
     assert set(snapshot.consumers()[WORKER]) == set(cluster.names)
@@ -300,7 +301,7 @@ async def test_every_client_is_seen_with_its_account_over_all_pages(lab_cluster:
     async with reading(settings_of(cluster)) as readers:
         assert readers._system is not None  # pyright: ignore[reportPrivateUsage] - small pages are no setting
         small = SystemCollector(cluster.name, readers._system, WallClock(), page=2)  # pyright: ignore[reportPrivateUsage]
-        snapshot = await small.gather(frozenset({Endpoint.CONNZ}), 1, 0.0)
+        snapshot = await small.gather(frozenset({Endpoint.CONNZ}), None)
     for name in cluster.names:
         connz = snapshot.data(name, Endpoint.CONNZ)
         assert connz is not None
@@ -316,7 +317,7 @@ async def test_what_real_servers_say_survives_the_archive(lab_cluster: LabFactor
     cluster = await lab_cluster(version)
     await furnish(cluster)
     async with reading(settings_of(cluster)) as readers:
-        snapshot = await readers.gather(ALL, rounds=2, interval=0.1)
+        snapshot = await readers.gather(ALL, again=always(2, 0.1))
     archive = write_archive(snapshot)
     assert read_archive(archive) == snapshot
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:

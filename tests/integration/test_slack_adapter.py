@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.adapters.clock import SystemClock
-from bot.adapters.slack import SlackAdapter, projector
+from bot.adapters.slack import projector
 from bot.lab.slack import FaultKind, mentions
 from bot.lab.slack import Message as SlackMessage
 from bot.model import IncidentId, ProposalState
@@ -18,8 +17,8 @@ from bot.ports import Message
 from tests.integration.slack_adapter_support import (
     ADA,
     OPS,
-    RULES,
     House,
+    another,
     diagnosis,
     house,
     incident,
@@ -28,7 +27,6 @@ from tests.integration.slack_adapter_support import (
     proposal,
     snapshot,
 )
-from tests.integration.slack_adapter_support import settings as slack_settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -139,11 +137,11 @@ async def test_a_crash_between_reservation_and_answer_leaves_one_message(
 
         for _ in range(2):
             monkeypatch.setattr(projector, "reached", die)
-            crashed = SlackAdapter(slack_settings(running.slack), RULES, running.store, running.store, SystemClock())
+            crashed = another(running)
             with pytest.raises(asyncio.CancelledError):
                 await crashed.chat.draw(IncidentId("inc_1"))
         monkeypatch.undo()
-        restarted = SlackAdapter(slack_settings(running.slack), RULES, running.store, running.store, SystemClock())
+        restarted = another(running)
         await restarted.chat.draw(IncidentId("inc_1"))
         assert sorted(key(m) for m in running.slack.messages(OPS)) == ["board:inc_1", "verdict:diag_1"]
 

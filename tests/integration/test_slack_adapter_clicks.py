@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from bot.adapters.clock import SystemClock
-from bot.adapters.slack import SlackAdapter, desk
+from bot.adapters.slack import desk
 from bot.flow.approval import Answer, Click, Form
 from bot.lab.slack import FaultKind
 from bot.model import JsonObject, Proposal, ProposalState, SlackUser
@@ -34,6 +33,7 @@ from tests.integration.slack_adapter_support import (
     RULES,
     STRANGER,
     House,
+    another,
     house,
     offer,
     press,
@@ -41,7 +41,6 @@ from tests.integration.slack_adapter_support import (
     state,
     told,
 )
-from tests.integration.slack_adapter_support import settings as slack_settings
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -301,7 +300,7 @@ async def test_any_failing_look_up_gives_no_groups(tmp_path: Path, method: str, 
 async def test_one_human_with_two_accounts_is_one_person(tmp_path: Path) -> None:
     async with house(tmp_path, start=False) as running:
         rules = RULES.model_copy(update={"persons": {"ada": (ADA, GRACE)}})
-        adapter = SlackAdapter(slack_settings(running.slack), rules, running.store, running.store, SystemClock())
+        adapter = another(running, rules)
         people = [await adapter.directory.look_up(SlackUser(team_id="T0LAB", user_id=user)) for user in (ADA, GRACE)]
         assert [one.key for one in people] == ["ada", "ada"]
 

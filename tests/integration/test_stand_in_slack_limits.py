@@ -115,6 +115,26 @@ async def test_a_view_beyond_a_limit_is_refused(
     assert (await refusal(client.views_open(trigger_id=slack.workspace.new_trigger(ADA), view=view)))[0] == error
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"length": 0}, "missing_argument"),
+        ({"length": 1, "alt_txt": "x" * 1001}, "alt_txt_too_large"),
+        ({"length": 64 * 1024 * 1024 + 1}, "file_upload_size_restricted"),
+    ],
+)
+async def test_a_file_beyond_a_limit_is_refused(client: AsyncWebClient, arguments: JsonObject, error: str) -> None:
+    assert (await refusal(client.files_getUploadURLExternal(filename="a.png", **arguments)))[0] == error
+
+
+async def test_a_file_at_the_limit_of_its_description_is_taken(slack: StandInSlack, client: AsyncWebClient) -> None:
+    alt = "x" * 1000
+    await client.files_upload_v2(channel=OPS, filename="a.png", content=b"no picture", alt_txt=alt)
+    (message,) = slack.messages(OPS)
+    assert slack.workspace.files[message.files[0]].alt_text == alt
+    assert "original_w" not in slack.workspace.file_json(slack.workspace.files[message.files[0]])
+
+
 async def test_a_response_url_works_five_times_and_thirty_minutes(slack: StandInSlack, clock: Clock) -> None:
     w = slack.workspace
     first, second = (w.new_response_url(ADA, OPS).id for _ in range(2))

@@ -52,6 +52,11 @@ def source(tree: Tree, **other: object) -> None:
     tree["webhooks"]["sources"]["other"] = other
 
 
+def kubernetes(tree: Tree, **given: object) -> None:
+    """Give the cluster a Kubernetes side."""
+    tree["clusters"][0]["kubernetes"] = {"namespace": "queues", **given}
+
+
 def read(folder: Path, tree: Tree | str, environ: dict[str, str] | None = None) -> Settings:
     path = folder / "natsmedic.yaml"
     path.write_text(tree if isinstance(tree, str) else yaml.safe_dump(tree), encoding="utf-8")
@@ -156,6 +161,25 @@ def test_servers_may_be_left_out_where_every_login_is_a_context(tmp_path: Path) 
     assert "clusters[0].nats: has no servers" in refusal(tmp_path, tree)
 
 
+def test_kubernetes_is_read_with_the_environments_kubeconfig_unless_told_otherwise(tmp_path: Path) -> None:
+    tree = good()
+    kubernetes(tree)
+    found = read(tmp_path, tree).clusters[0].kubernetes
+    assert found is not None
+    assert (found.in_cluster, found.kubeconfig, found.server) == (False, None, None)
+    assert (found.statefulset, found.selector) == (None, None)
+    assert found.read_config_secret is False, "a Secret is read only where somebody says so"
+
+
+def test_a_token_beside_the_config_file_is_a_way_into_kubernetes(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t")
+    tree = good()
+    kubernetes(tree, server="https://api:6443", token_file="token", selector="app=nats,x/tier=y")
+    found = read(tmp_path, tree).clusters[0].kubernetes
+    assert found is not None
+    assert (found.token_file, found.selector) == (tmp_path / "token", "app=nats,x/tier=y")
+
+
 def test_the_inbox_prefix_is_private_to_the_user_unless_given(tmp_path: Path) -> None:
     tree = good()
     tree["clusters"][0]["nats"]["accounts"]["APP"]["writer"] = {"token": "t", "inbox_prefix": "_INBOX.w"}
@@ -256,6 +280,15 @@ def test_the_inbox_prefix_is_private_to_the_user_unless_given(tmp_path: Path) ->
         (lambda t: t["webhooks"].update(listen="127.0.0.1:99999"), "with a port up to 65535"),
         (lambda t: t.update(thresholds={"STUCK": {"seconds": float("nan")}}), "expected a finite number"),
         (lambda t: t.update(database={"url": "mysql://x"}), "database.url: starts with no known scheme"),
+        (lambda t: kubernetes(t, namespace="Queues"), "a Kubernetes namespace (RFC 1123 label)"),
+        (lambda t: kubernetes(t, in_cluster=True, context="x"), "has in_cluster and a kubeconfig or context"),
+        (lambda t: kubernetes(t, server="https://a:6443"), "has only one of server and token_file"),
+        (lambda t: kubernetes(t, server="http://a:6443"), "an address like https://host:6443"),
+        (lambda t: kubernetes(t, server="https://u:p-canary@a"), "an address like https://host:6443"),
+        (lambda t: kubernetes(t, token_file="none"), "which is no file"),
+        (lambda t: kubernetes(t, statefulset="nats", selector="app=nats"), "has statefulset and selector"),
+        (lambda t: kubernetes(t, selector="app in (x)"), "labels such as app.kubernetes.io/name=nats"),
+        (lambda t: kubernetes(t, timeout_seconds=0), "timeout_seconds: is the number 0"),
     ],
 )
 def test_a_mistake_names_key_problem_and_way_out(tmp_path: Path, change: Change, expected: str) -> None:

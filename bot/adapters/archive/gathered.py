@@ -15,6 +15,7 @@ from bot.adapters.nats.assemble import Taken
 from bot.adapters.nats.facts import (
     PAGE,
     PAGED,
+    Page,
     accounts_in,
     cut_off,
     identity_of,
@@ -35,6 +36,7 @@ from bot.model import (
     part,
     parts,
 )
+from bot.model.assets import DETAILS
 
 VIA: Final = "archive"
 
@@ -103,7 +105,7 @@ class _Gathered:
                 "The archive holds no server's answer: it was not written by `nats audit gather` or natsmedic."
             )
         clusters = {f.cluster for found in self._servers.values() for files in found.values() for f in files}
-        self._taken = Taken(", ".join(sorted(clusters)), VIA, at, frozenset(Endpoint), rounds=1)
+        self._taken = Taken(", ".join(sorted(clusters)), VIA, at, frozenset(Endpoint))
         self._headers: dict[str, JsonObject] = {}
 
     def snapshot(self, snapshot_id: SnapshotId) -> Snapshot:
@@ -115,8 +117,8 @@ class _Gathered:
         names = {
             id_: name
             for sample in self._taken.samples.values()
-            if sample.endpoint is Endpoint.JSZ and sample.data is not None
-            for id_, name in accounts_in(sample.data).items()
+            if sample.endpoint is Endpoint.JSZ
+            for id_, name in accounts_in(sample.assets).items()
         }
         for server in self._servers:
             unplaced = Unknown(
@@ -153,17 +155,18 @@ class _Gathered:
         if not answers:
             return Sample(server, endpoint, self._at, unknown=self._missing(server, endpoint))
         problem = next((a.problem for a in answers if a.problem), None)
-        pages = [a.data for a in answers if a.data is not None]
+        samples = [Sample.of(server, endpoint, a.taken_at, a.data) for a in answers if a.data is not None]
+        pages = [Page(s.data, s.assets) for s in samples if s.data is not None]
         if problem is not None or not pages:
             return Sample(server, endpoint, answers[0].taken_at, unknown=problem)
-        data = pages[0]
+        page = pages[0]
         if (paged := PAGED.get(endpoint)) is not None:
-            data = merge_pages(pages, paged)
+            page = merge_pages(pages, paged)
             if page_is_full(pages[-1], paged, PAGE):
-                self._taken.unknown.append(cut_off(server, endpoint, paged, len(parts(data, paged.items))))
-        if endpoint is Endpoint.JSZ and not parts(data, "account_details") and data.get("streams"):
-            return self._jsz_of_streams(server, data, answers[0].taken_at)
-        return Sample(server, endpoint, answers[0].taken_at, data=data)
+                self._taken.unknown.append(cut_off(server, endpoint, paged, PAGE * len(pages)))
+        if endpoint is Endpoint.JSZ and not (page.assets and page.assets.accounts) and page.data.get("streams"):
+            return self._jsz_of_streams(server, page.data, answers[0].taken_at)
+        return Sample(server, endpoint, answers[0].taken_at, page.data, assets=page.assets)
 
     def _missing(self, server: str, endpoint: Endpoint) -> Unknown:
         header = self._headers.get(server) or {}
@@ -181,7 +184,7 @@ class _Gathered:
             detail = f"the archive has the streams of {server} neither in {ARTIFACTS[Endpoint.JSZ]} nor in {STREAM}"
             return Sample(server, Endpoint.JSZ, at, unknown=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
         details: list[JsonObject] = [{"id": a, "name": a, "stream_detail": found} for a, found in accounts.items()]
-        return Sample(server, Endpoint.JSZ, at, data={**jsz, "account_details": details})
+        return Sample.of(server, Endpoint.JSZ, at, {**jsz, DETAILS: details})
 
     def _raft_sample(self, server: str, names: Mapping[str, str]) -> Sample:
         """Merge the accounts' Raft groups. An account that is not there stays absent, and a note says so."""

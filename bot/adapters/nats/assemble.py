@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from bot.adapters.nats.facts import named_in_jsz, named_in_routez
-from bot.model import TRENDS, Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown, new_id
+from bot.model import TRENDS, Again, Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown, new_id
+
+Judge = Callable[[Snapshot], Again | None]
+"""Says after the first look what must be looked at again; `None` asks for nothing."""
+
+ONCE = Again(frozenset(), 1, 0.0)
 
 
 @dataclass
@@ -18,7 +24,8 @@ class Taken:
     via: str
     at: datetime
     needs: frozenset[Endpoint]
-    rounds: int
+    again: Again = ONCE
+    """What the rounds after the first one read."""
     identities: dict[str, ServerIdentity] = field(default_factory=dict[str, ServerIdentity])
     samples: dict[tuple[str, Endpoint, int], Sample] = field(default_factory=dict[tuple[str, Endpoint, int], Sample])
     named: set[str] = field(default_factory=set[str])
@@ -31,7 +38,14 @@ class Taken:
 
     def rounds_of(self, endpoint: Endpoint) -> range:
         """Return the rounds in which this endpoint is read."""
-        return range(self.rounds if endpoint in TRENDS else 1)
+        return range(self.again.rounds if endpoint in self.again.endpoints else 1)
+
+    async def look_again(self, judge: Judge | None, first: Snapshot) -> range:
+        """Let `judge` decide on the first look, on a thread because that may take long, and return the rounds that follow."""
+        wanted = None if judge is None else await asyncio.to_thread(judge, first)
+        if wanted is not None and wanted.endpoints & self.needs & TRENDS:
+            self.again = wanted._replace(endpoints=wanted.endpoints & self.needs & TRENDS)
+        return range(1, self.again.rounds)
 
     def expected(self) -> frozenset[str]:
         """Return the servers known to exist: those that answered, those that a route leads to, and those that the meta group or the group of a
@@ -40,7 +54,7 @@ class Taken:
         names = set(self.identities) | self.named
         for sample in self.samples.values():
             if sample.data is not None and sample.endpoint is Endpoint.JSZ:
-                names |= named_in_jsz(sample.data)
+                names |= named_in_jsz(sample.data, sample.assets)
             elif sample.data is not None and sample.endpoint is Endpoint.ROUTEZ:
                 names |= named_in_routez(sample.data)
         return frozenset(names)

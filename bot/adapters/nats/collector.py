@@ -8,31 +8,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from bot.adapters.nats.api import read_error
-from bot.adapters.nats.assemble import Taken
+from bot.adapters.nats.assemble import Judge, Taken
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.adapters.nats.facts import (
+    ACCOUNT_DETAILS,
     HEALTHZ_ONLY_READS,
     IPQUEUESZ_OVER_SYS,
+    MAX_ACCOUNTS,
     MAX_PAGES,
     OPTIONS,
     PAGE,
     PAGED,
     RAFTZ_OVER_SYS,
+    Page,
+    account_detail,
     accounts_in,
     cut_off,
+    cut_off_accounts,
     linked,
     merge_pages,
     merge_raftz,
     page_is_full,
+    signed_accounts,
     version_of,
 )
 from bot.adapters.nats.scatter import Question, Scatter, open_scatter
 from bot.errors import ReadDenied, Unreachable
-from bot.model import TRENDS, Endpoint, JsonObject, Sample, Snapshot, Unknown, UnknownReason
+from bot.model import Endpoint, JsonObject, Sample, Snapshot, Unknown, UnknownReason
 from bot.ports import Clock
 
 VIA: Final = "system account"
@@ -47,9 +54,7 @@ SILENCE_SHARE: Final = 0.5
 ACCOUNTS_AT_ONCE: Final = 16
 """RAFTZ questions under way at once, one per account, so that many accounts do not flood the servers."""
 
-_PLAIN: Final = frozenset(
-    {Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ}
-)
+_PLAIN: Final = frozenset({Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ})
 """Endpoints that every version answers, whole and at once."""
 
 Accounts = dict[str, str] | Unknown
@@ -65,23 +70,23 @@ class SystemCollector:
         self._clock = clock
         self._page = page
 
-    async def gather(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+    async def gather(self, needs: frozenset[Endpoint], judge: Judge | None) -> Snapshot:
         """Take one snapshot. Raises `ReadDenied` or `Unreachable` where no server could be asked."""
         try:
             try:
-                return await self._once(needs, rounds, interval)
+                return await self._once(needs, judge)
             except RequestFailed as failed:
                 if failed.why is not Why.LOST:
                     raise
                 # The server we talked to went away in the middle; reading once more through another one harms nobody.
-                return await self._once(needs, rounds, interval)
+                return await self._once(needs, judge)
         except RequestFailed as failed:
             raise read_error(failed) from failed
 
-    async def _once(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+    async def _once(self, needs: frozenset[Endpoint], judge: Judge | None) -> Snapshot:
         async with open_scatter(self._connection, self._clock) as scatter:
-            taken = Taken(self._cluster, VIA, self._clock.now(), needs, rounds)
-            return await _Pass(scatter, self._clock, self._connection.timeout, self._page, taken).run(interval)
+            taken = Taken(self._cluster, VIA, self._clock.now(), needs)
+            return await _Pass(scatter, self._clock, self._connection.timeout, self._page, taken).run(judge)
 
 
 class _Pass:
@@ -98,21 +103,23 @@ class _Pass:
         self._accounts: asyncio.Task[Accounts] | None = None
         self._deadline = asyncio.get_running_loop().time() + timeout
 
-    async def run(self, interval: float) -> Snapshot:
+    async def run(self, judge: Judge | None) -> Snapshot:
         await self._discover()
         await self._round(0)
         if self._discovery is not None and Endpoint.STATSZ in self._taken.needs:
             # Discovery's own answers are STATSZ answers.
             self._taken.add(self._samples(Endpoint.STATSZ, self._discovery, self._ids))
-        for round_ in range(1, self._taken.rounds if self._taken.needs & TRENDS else 1):
-            await self._clock.sleep(interval)
+        snapshot = self._finish()
+        for round_ in await self._taken.look_again(judge, snapshot):
+            await self._clock.sleep(self._taken.again.interval)
             self._deadline = asyncio.get_running_loop().time() + self._timeout
             await self._round(round_)
-        return self._finish()
+            snapshot = self._finish()
+        return snapshot
 
     async def _round(self, round_: int) -> None:
         """Ask everything that belongs to this round at once. The accounts that the first round found serve the later ones."""
-        needs = self._taken.needs if round_ == 0 else self._taken.needs & TRENDS
+        needs = self._taken.needs if round_ == 0 else self._taken.again.endpoints
         plain = needs & _PLAIN - ({Endpoint.STATSZ} if round_ == 0 else set())
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -124,6 +131,8 @@ class _Pass:
                     tasks.create_task(self._plain(endpoint, self._ids, round_))
                 if Endpoint.HEALTHZ in needs:
                     tasks.create_task(self._healthz())
+                if Endpoint.ACCOUNTZ in needs:
+                    tasks.create_task(self._accountz())
                 if Endpoint.CONNZ in needs:
                     tasks.create_task(self._pages(Endpoint.CONNZ, round_))
                 if Endpoint.IPQUEUESZ in needs:
@@ -181,7 +190,7 @@ class _Pass:
         """Every answer as a sample, and an unknown for each wanted server that did not answer."""
         now = self._clock.now()
         samples = [
-            Sample(name, endpoint, answer.taken_at, data=answer.data, unknown=answer.problem, round=round_)
+            Sample(name, endpoint, answer.taken_at, answer.data, answer.problem, round_, answer.assets)
             for name, answer in question.answers.items()
         ]
         silent = [name for name in wanted if name not in question.answers]
@@ -203,6 +212,33 @@ class _Pass:
         if wanted:
             await self._plain(Endpoint.HEALTHZ, wanted, ask_all=not unsafe)
 
+    async def _accountz(self) -> None:
+        """Read which accounts there are, and what each server says of those that an operator signed: only these have limits of their own."""
+        question = await self._scatter.collect(
+            Endpoint.ACCOUNTZ, OPTIONS[Endpoint.ACCOUNTZ], self._ids, self._patience()
+        )
+        wanted: dict[str, dict[str, str]] = {}
+        for server, answer in question.answers.items():
+            accounts = signed_accounts(answer.data or {})
+            if len(accounts) > MAX_ACCOUNTS:
+                self._taken.unknown.append(cut_off_accounts(server, len(accounts)))
+            for account in accounts[:MAX_ACCOUNTS]:
+                wanted.setdefault(account, {})[server] = answer.identity.id
+        gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+        details: dict[str, list[JsonObject]] = {server: [] for servers in wanted.values() for server in servers}
+
+        async def ask(account: str, servers: Mapping[str, str]) -> None:
+            async with gate:
+                found = await self._scatter.collect(Endpoint.ACCOUNTZ, {"account": account}, servers, self._patience())
+            for server in servers:
+                if (answer := found.answers.get(server)) is not None and answer.data is not None:
+                    details[server].append(account_detail(answer.data))
+
+        await asyncio.gather(*(ask(account, servers) for account, servers in wanted.items()))
+        for sample in self._samples(Endpoint.ACCOUNTZ, question, self._ids):
+            more = {ACCOUNT_DETAILS: details[sample.server]} if sample.server in details else {}
+            self._taken.add([replace(sample, data={**sample.data, **more}) if sample.data is not None else sample])
+
     async def _ipqueuesz(self, round_: int) -> None:
         old = self._older_than(IPQUEUESZ_OVER_SYS)
         self._too_old(old, Endpoint.IPQUEUESZ, "IPQUEUESZ exists over the system account from 2.10.26", round_)
@@ -215,12 +251,12 @@ class _Pass:
         merged = await self._pages(Endpoint.JSZ, round_)
         if isinstance(merged, Unknown):
             return merged
-        return {id_: name for data in merged.values() for id_, name in accounts_in(data).items()}
+        return {id_: name for page in merged.values() for id_, name in accounts_in(page.assets).items()}
 
-    async def _pages(self, endpoint: Endpoint, round_: int) -> dict[str, JsonObject] | Unknown:
+    async def _pages(self, endpoint: Endpoint, round_: int) -> dict[str, Page] | Unknown:
         """Read all pages of every server; return them merged, by server, or why there are none."""
         paged = PAGED[endpoint]
-        pages: dict[str, list[JsonObject]] = {}
+        pages: dict[str, list[Page]] = {}
         asked: Mapping[str, str] = self._ids
         first: Question | None = None
         failed: dict[str, Unknown] = {}
@@ -235,7 +271,7 @@ class _Pass:
             for name in asked if first is not question else {**self._ids, **dict.fromkeys(question.answers, "")}:
                 answer = question.answers.get(name)
                 if answer is not None and answer.data is not None:
-                    pages.setdefault(name, []).append(answer.data)
+                    pages.setdefault(name, []).append(Page(answer.data, answer.assets))
                 else:
                     failed[name] = (answer.problem if answer else None) or question.why_not(name)
             asked = {
@@ -246,7 +282,9 @@ class _Pass:
         if endpoint in self._taken.needs:
             # All pages of a server count as taken when its first one was.
             at: dict[str, datetime] = {n: a.taken_at for n, a in first.answers.items()} if first else {}
-            self._taken.add(Sample(n, endpoint, at.get(n, now), data=data, round=round_) for n, data in merged.items())
+            self._taken.add(
+                Sample(n, endpoint, at.get(n, now), page.data, None, round_, page.assets) for n, page in merged.items()
+            )
             self._taken.add(Sample(n, endpoint, now, unknown=why, round=round_) for n, why in failed.items())
         if not merged and failed:
             return next(iter(failed.values()))
@@ -296,7 +334,8 @@ class _Pass:
         taken.identities = dict(self._scatter.identities)
         for name in sorted(self._scatter.namesakes):
             detail = f"two servers call themselves {name}; the facts of one hide those of the other"
-            taken.unknown.append(Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
+            if (unknown := Unknown(reason=UnknownReason.UNREADABLE, detail=detail)) not in taken.unknown:
+                taken.unknown.append(unknown)
         silence = f"it answered no question, discovery waited {self._timeout * SILENCE_SHARE:g} s at most"
         return taken.snapshot(Unknown(reason=UnknownReason.UNREACHABLE, detail=silence))
 

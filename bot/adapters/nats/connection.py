@@ -8,6 +8,7 @@ caller was told that the outcome is unknown. Instead every question first makes 
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import re
 import ssl
@@ -18,6 +19,7 @@ from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import nats.errors
+import nkeys
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -227,12 +229,15 @@ class Connection:
                     password=self._login.password,
                     token=self._login.token,
                     user_credentials=str(self._login.creds_file) if self._login.creds_file else None,
+                    user_jwt_cb=_jwt(self._login),
+                    signature_cb=_signer(self._login),
                     nkeys_seed=str(self._login.nkey_seed_file) if self._login.nkey_seed_file else None,
                     tls=await asyncio.to_thread(_tls, self._login),
                 )
         except BaseException as error:
             with suppress(Exception):
-                await client.close()
+                # After a failed TLS handshake nats-py's close waits for ever for a writer that never was.
+                await asyncio.wait_for(client.close(), ALIVE_TIMEOUT)
             if isinstance(error, nats.errors.NoServersError) and seen:
                 raise seen[-1] from error
             raise
@@ -302,6 +307,29 @@ def _cause(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
     return str(error) or type(error).__name__
+
+
+def _jwt(login: Login) -> Callable[[], bytearray] | None:
+    token = login.user_jwt
+    return None if token is None else lambda: bytearray(token.encode())
+
+
+def _signer(login: Login) -> Callable[[str], bytes] | None:
+    """Return what signs the server's nonce. A bearer token needs no signature, but nats-py sends the token only beside one."""
+    if login.user_jwt is None:
+        return None
+    seed = login.user_seed
+
+    def sign(nonce: str) -> bytes:
+        if seed is None:
+            return b""
+        pair = nkeys.from_seed(bytearray(seed.encode()))  # pyright: ignore[reportUnknownMemberType] - untyped library
+        try:
+            return base64.b64encode(pair.sign(nonce.encode()))  # pyright: ignore[reportUnknownMemberType]
+        finally:
+            pair.wipe()
+
+    return sign
 
 
 def _tls(login: Login) -> ssl.SSLContext | None:

@@ -1,6 +1,6 @@
 """Contexts of the `nats` command: `$XDG_CONFIG_HOME/nats/context/<name>.json`, by default below `~/.config`.
 
-Keys as jsm.go's `natscontext` writes them: url (comma-separated), user, password, token, creds, nkey, cert, key, ca, inbox_prefix.
+Keys as jsm.go's `natscontext` writes them: url (comma-separated), user, password, token, creds, nkey, cert, key, ca, inbox_prefix, user_jwt, user_seed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ _INBOX: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 _UNSUPPORTED: Final = (
     "nsc",
-    "user_jwt",
-    "user_seed",
     "socks_proxy",
     "jetstream_domain",
     "jetstream_api_prefix",
@@ -49,6 +47,9 @@ class Context:
     key: Path | None = None
     ca: Path | None = None
     inbox_prefix: str = ""
+    user_jwt: str = field(default="", repr=False)
+    user_seed: str = field(default="", repr=False)
+    """Signs the server's nonce for `user_jwt`; empty for a bearer token, which needs no signature."""
 
 
 def context_path(name: str, environ: Mapping[str, str]) -> Path:
@@ -88,6 +89,8 @@ def read_context(name: str, environ: Mapping[str, str]) -> Context:
         password=_text(name, raw, "password"),
         token=_text(name, raw, "token"),
         inbox_prefix=inbox,
+        user_jwt=_text(name, raw, "user_jwt"),
+        user_seed=_text(name, raw, "user_seed"),
         **{key: _file(name, raw, key, environ) for key in ("creds", "nkey", "cert", "key", "ca")},
     )
 

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model import Endpoint, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
+from bot.model import Endpoint, Group, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
+from bot.model.assets import DETAILS, Assets, join
+from bot.model.states import group_of
 
 Version = tuple[int, int, int]
 
@@ -41,7 +43,8 @@ OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
     Endpoint.ACCOUNTZ: {},
     Endpoint.GATEWAYZ: {},
     Endpoint.LEAFZ: {},
-    Endpoint.IPQUEUESZ: {"all": True},
+    # Empty queues are left out: a server with thousands of groups has as many, and an absent queue is an empty one.
+    Endpoint.IPQUEUESZ: {"all": False},
 }
 """Bodies of the `$SYS` requests; `consumer` is singular there and plural over HTTP (reference/nats.md 3.1)."""
 
@@ -57,9 +60,18 @@ class Paged:
 
 PAGED: Final[Mapping[Endpoint, Paged]] = {
     # JSZ pages accounts, not streams (drills.md 6).
-    Endpoint.JSZ: Paged("account_details", ("id", "name")),
+    Endpoint.JSZ: Paged(DETAILS, ("id", "name")),
     Endpoint.CONNZ: Paged("connections", ("cid",), "num_connections"),
 }
+
+ACCOUNT_DETAILS: Final = "account_details"
+"""Where an ACCOUNTZ answer of ours holds the `account_detail` of each account that was asked for; in the order of the answer's `accounts`."""
+
+MAX_ACCOUNTS: Final = 1_000
+"""Accounts of a server whose details are read, one question each."""
+
+_ACCOUNT_KEY: Final = re.compile(r"A[A-Z2-7]{55}")
+"""The public key that names an account where an operator signs accounts (github.com/nats-io/nkeys)."""
 
 _UNNAMED_PEER: Final = "Server name unknown"
 """What a server writes for a peer whose name it never learned."""
@@ -100,15 +112,19 @@ def linked(statsz: JsonObject) -> frozenset[str]:
     return frozenset(str(route["name"]) for route in parts(statsz, "routes") if route.get("name"))
 
 
-def named_in_jsz(jsz: JsonObject) -> frozenset[str]:
+def named_in_jsz(jsz: JsonObject, assets: Assets | None) -> frozenset[str]:
     """Return the servers a JSZ answer names: leaders and replicas of the meta group and of every stream and consumer group."""
-    groups: list[JsonObject] = [part(jsz, "meta_cluster")]
-    for account in parts(jsz, "account_details"):
-        for stream in parts(account, "stream_detail"):
-            groups.append(part(stream, "cluster"))
-            groups.extend(part(consumer, "cluster") for consumer in parts(stream, "consumer_detail"))
-    names = {str(group.get("leader") or "") for group in groups}
-    names |= {str(peer.get("name") or "") for group in groups for peer in parts(group, "replicas")}
+    groups: list[Group | None] = [group_of(part(jsz, "meta_cluster"))]
+    for account in assets.accounts if assets else ():
+        for stream in account.streams:
+            groups.append(stream.group)
+            groups.extend(consumer.group for consumer in stream.consumers)
+    names: set[str] = set()
+    for group in groups:
+        if group is not None:
+            names.add(group.leader)
+            if group.replicas_or_none:
+                names.update(peer.name for peer in group.peers)
     return frozenset(name for name in names if name and not name.startswith(_UNNAMED_PEER))
 
 
@@ -117,35 +133,60 @@ def named_in_routez(routez: JsonObject) -> frozenset[str]:
     return frozenset(str(route["remote_name"]) for route in parts(routez, "routes") if route.get("remote_name"))
 
 
-def accounts_in(jsz: JsonObject) -> dict[str, str]:
+def accounts_in(assets: Assets | None) -> dict[str, str]:
     """Return the JetStream accounts of a JSZ answer by id; with operator mode the id is a public key, otherwise the name."""
-    return {
-        str(a.get("id") or a.get("name")): str(a.get("name") or a.get("id"))
-        for a in parts(jsz, "account_details")
-        if a.get("id") or a.get("name")
-    }
+    accounts = assets.accounts if assets else ()
+    return {a.id or a.name: a.name or a.id for a in accounts if a.id or a.name}
 
 
-def page_is_full(page: JsonObject, paged: Paged, limit: int) -> bool:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer, or one page of it."""
+
+    data: JsonObject
+    assets: Assets | None = None
+
+
+def signed_accounts(accountz: JsonObject) -> list[str]:
+    """Return the accounts of an ACCOUNTZ answer that have a JWT, and so limits of their own."""
+    listed: Json = accountz.get("accounts")
+    return [a for a in (listed if isinstance(listed, list) else []) if isinstance(a, str) and _ACCOUNT_KEY.fullmatch(a)]  # pyright: ignore[reportUnknownVariableType]
+
+
+def account_detail(answer: JsonObject) -> JsonObject:
+    """Return the detail of an ACCOUNTZ answer about one account, without the JWT itself, which is there decoded too."""
+    return {key: value for key, value in part(answer, "account_detail").items() if key != "jwt"}
+
+
+def page_is_full(page: Page, paged: Paged, limit: int) -> bool:
     """Tell whether more items may follow."""
-    return len(parts(page, paged.items)) >= limit
+    items = page.assets.accounts if page.assets else parts(page.data, paged.items)
+    return len(items) >= limit
 
 
-def merge_pages(pages: Sequence[JsonObject], paged: Paged) -> JsonObject:
+def merge_pages(pages: Sequence[Page], paged: Paged) -> Page:
     """Return the first page with the items of all; an item that two pages hold counts once, as last read."""
     if len(pages) == 1:
         return pages[0]
+    if assets := [page.assets for page in pages if page.assets]:
+        return Page(pages[0].data, join(assets))
     items: dict[str, JsonObject] = {}
     for page in pages:
-        for item in parts(page, paged.items):
+        for item in parts(page.data, paged.items):
             items[str(next((item[key] for key in paged.keys if item.get(key)), None))] = item
-    merged: JsonObject = {**pages[0], paged.items: list(items.values())}
-    return merged | {paged.count: len(items)} if paged.count else merged
+    merged: JsonObject = {**pages[0].data, paged.items: list(items.values())}
+    return Page(merged | {paged.count: len(items)} if paged.count else merged)
 
 
 def cut_off(server: str, endpoint: Endpoint, paged: Paged, read: int) -> Unknown:
     """Return the note that a server has more items than are read."""
     detail = f"{server} has more {paged.items} in {endpoint} than the {read} that were read"
+    return Unknown(reason=UnknownReason.UNREADABLE, detail=detail)
+
+
+def cut_off_accounts(server: str, count: int) -> Unknown:
+    """Return the note that a server has more signed accounts than are asked for."""
+    detail = f"{server} has {count} signed accounts; the limits of the first {MAX_ACCOUNTS} are read"
     return Unknown(reason=UnknownReason.UNREADABLE, detail=detail)
 
 

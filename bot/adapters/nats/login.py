@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bot.adapters.nats.context import Context, read_context
@@ -18,6 +18,9 @@ class Login:
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    user_jwt: str | None = field(default=None, repr=False)
+    user_seed: str | None = field(default=None, repr=False)
+    """Signs for `user_jwt`; None for a bearer token."""
     creds_file: Path | None = None
     nkey_seed_file: Path | None = None
     ca_file: Path | None = None
@@ -33,6 +36,8 @@ class Login:
             return f"credentials file {self.creds_file.name}"
         if self.nkey_seed_file:
             return f"nkey file {self.nkey_seed_file.name}"
+        if self.user_jwt:
+            return "a user JWT"
         return "a token" if self.token else "a client certificate" if self.cert_file else "no credentials"
 
 
@@ -52,17 +57,11 @@ def login_of(credentials: Credentials, environ: Mapping[str, str]) -> Login:
         )
     if tls is None:
         return login
-    return Login(
-        inbox_prefix=login.inbox_prefix,
-        user=login.user,
-        password=login.password,
-        token=login.token,
-        creds_file=login.creds_file,
-        nkey_seed_file=login.nkey_seed_file,
+    return replace(
+        login,
         ca_file=tls.ca_file or login.ca_file,
         cert_file=tls.cert_file or login.cert_file,
         key_file=tls.key_file or login.key_file,
-        servers=login.servers,
     )
 
 
@@ -74,6 +73,8 @@ def login_of_context(context: Context, inbox_prefix: str | None = None) -> Login
         user=context.user or None,
         password=context.password or None,
         token=context.token or None,
+        user_jwt=context.user_jwt or None,
+        user_seed=context.user_seed or None,
         creds_file=context.creds,
         nkey_seed_file=context.nkey,
         ca_file=context.ca,

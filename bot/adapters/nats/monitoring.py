@@ -13,24 +13,30 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from bot.adapters.nats.api import parsed
-from bot.adapters.nats.assemble import Taken
+from bot.adapters.nats.assemble import Judge, Taken
 from bot.adapters.nats.facts import (
+    ACCOUNT_DETAILS,
     HEALTHZ_ONLY_READS,
+    MAX_ACCOUNTS,
     MAX_PAGES,
     PAGE,
     PAGED,
     RAFTZ_OVER_HTTP,
+    Page,
+    account_detail,
     accounts_in,
     cut_off,
+    cut_off_accounts,
     identity_of_varz,
     merge_pages,
     merge_raftz,
     page_is_full,
+    signed_accounts,
     version_of,
 )
 from bot.errors import Unreachable
-from bot.model import TRENDS, Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
+from bot.model import Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, Unknown, UnknownReason
+from bot.model.assets import read_answer
 from bot.ports import Clock
 
 VIA: Final = "monitoring"
@@ -44,14 +50,13 @@ QUERIES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
     Endpoint.HEALTHZ: {"details": "1"},
     Endpoint.ROUTEZ: {},
     Endpoint.CONNZ: {"sort": "cid", "auth": "1"},
-    Endpoint.ACCOUNTZ: {},
     Endpoint.GATEWAYZ: {},
     Endpoint.LEAFZ: {},
-    Endpoint.IPQUEUESZ: {"all": "1"},
+    Endpoint.IPQUEUESZ: {},
 }
 """Parameters of the endpoints that are one request, or pages of one. STATSZ is not there over HTTP."""
 
-_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.ACCOUNTZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ)
+_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ)
 """Endpoints that are read whole, whatever the version; VARZ is read by discovery."""
 
 ACCOUNTS_AT_ONCE: Final = 4
@@ -94,16 +99,19 @@ class MonitoringCollector:
         self._page = page
         self._http: httpx.AsyncClient | None = None
 
-    async def gather(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot:
+    async def gather(self, needs: frozenset[Endpoint], judge: Judge | None) -> Snapshot:
         """Take one snapshot. Raises `Unreachable` where no address answered."""
-        taken = Taken(self._cluster, VIA, self._clock.now(), needs, rounds)
+        taken = Taken(self._cluster, VIA, self._clock.now(), needs)
         servers = await self._discover(taken)
         accounts = await asyncio.gather(*(self._server(taken, server) for server in servers))
-        for round_ in range(1, rounds if needs & TRENDS else 1):
-            await self._clock.sleep(interval)
-            await asyncio.gather(*(self._again(taken, s, a, round_) for s, a in zip(servers, accounts, strict=True)))
         detail = "no monitoring address of this server answered; configure one per server"
-        return taken.snapshot(Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=detail))
+        missing = Unknown(reason=UnknownReason.NOT_CONFIGURED, detail=detail)
+        snapshot = taken.snapshot(missing)
+        for round_ in await taken.look_again(judge, snapshot):
+            await self._clock.sleep(taken.again.interval)
+            await asyncio.gather(*(self._again(taken, s, a, round_) for s, a in zip(servers, accounts, strict=True)))
+            snapshot = taken.snapshot(missing)
+        return snapshot
 
     async def aclose(self) -> None:
         """Close the HTTP connections."""
@@ -136,6 +144,8 @@ class MonitoringCollector:
         jobs = [self._plain(taken, server, endpoint, 0) for endpoint in _PLAIN if endpoint in needs]
         if Endpoint.HEALTHZ in needs:
             jobs.append(self._healthz(taken, server))
+        if Endpoint.ACCOUNTZ in needs:
+            jobs.append(self._accountz(taken, server))
         if Endpoint.STATSZ in needs:
             self._no_statsz(taken, server)
         if Endpoint.CONNZ in needs:
@@ -148,7 +158,7 @@ class MonitoringCollector:
 
     async def _again(self, taken: Taken, server: _Server, accounts: Accounts, round_: int) -> None:
         """Take a later round of what moves. The accounts that the first round found serve again."""
-        needs = taken.needs & TRENDS
+        needs = taken.again.endpoints
         jobs = [self._plain(taken, server, e, round_) for e in (Endpoint.VARZ, *_PLAIN) if e in needs]
         if Endpoint.JSZ in needs:
             jobs.append(self._paged(taken, server, Endpoint.JSZ, round_))
@@ -162,6 +172,26 @@ class MonitoringCollector:
             taken.add([Sample(server.name, endpoint, self._clock.now(), data=data, round=round_)])
         except _NoFact as no:
             taken.add([Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown, round=round_)])
+
+    async def _accountz(self, taken: Taken, server: _Server) -> None:
+        """Read which accounts there are, and the details of those that an operator signed: only these have limits of their own."""
+        gate = asyncio.Semaphore(ACCOUNTS_AT_ONCE)
+
+        async def ask(account: str) -> JsonObject:
+            async with gate:
+                return account_detail(await self._fetch(server.url, "/accountz", {"acc": account}))
+
+        try:
+            data = self._own(server, await self._fetch(server.url, "/accountz"))
+            accounts = signed_accounts(data)
+            if len(accounts) > MAX_ACCOUNTS:
+                taken.unknown.append(cut_off_accounts(server.name, len(accounts)))
+            if accounts:
+                details = await asyncio.gather(*(ask(account) for account in accounts[:MAX_ACCOUNTS]))
+                data = {**data, ACCOUNT_DETAILS: details}
+            taken.add([Sample(server.name, Endpoint.ACCOUNTZ, self._clock.now(), data=data)])
+        except _NoFact as no:
+            taken.add([Sample(server.name, Endpoint.ACCOUNTZ, self._clock.now(), unknown=no.unknown)])
 
     async def _healthz(self, taken: Taken, server: _Server) -> None:
         if version_of(server.identity.version) < HEALTHZ_ONLY_READS:
@@ -185,7 +215,7 @@ class MonitoringCollector:
         sample = await self._pages(taken, server, Endpoint.JSZ, 0)
         if Endpoint.JSZ in taken.needs:
             taken.add([sample])
-        accounts = sample.unknown or accounts_in(sample.data or {})
+        accounts = sample.unknown or accounts_in(sample.assets)
         if Endpoint.RAFTZ in taken.needs:
             await self._raftz(taken, server, accounts, 0)
         return accounts
@@ -216,17 +246,20 @@ class MonitoringCollector:
 
     async def _pages(self, taken: Taken, server: _Server, endpoint: Endpoint, round_: int) -> Sample:
         paged = PAGED[endpoint]
-        pages: list[JsonObject] = []
+        pages: list[Page] = []
         try:
             while not pages or page_is_full(pages[-1], paged, self._page):
                 if len(pages) == MAX_PAGES:
                     taken.unknown.append(cut_off(server.name, endpoint, paged, len(pages) * self._page))
                     break
                 query = {**QUERIES[endpoint], "limit": str(self._page), "offset": str(self._page * len(pages))}
-                pages.append(self._own(server, await self._fetch(server.url, f"/{endpoint.lower()}", query)))
+                page = await self._page_at(server.url, f"/{endpoint.lower()}", query)
+                self._own(server, page.data)
+                pages.append(page)
         except _NoFact as no:
             return Sample(server.name, endpoint, self._clock.now(), unknown=no.unknown, round=round_)
-        return Sample(server.name, endpoint, self._clock.now(), data=merge_pages(pages, paged), round=round_)
+        whole = merge_pages(pages, paged)
+        return Sample(server.name, endpoint, self._clock.now(), whole.data, None, round_, whole.assets)
 
     def _not_in_version(self, taken: Taken, server: _Server, endpoint: Endpoint, why: str, round_: int = 0) -> None:
         unknown = Unknown(reason=UnknownReason.NOT_IN_VERSION, detail=why)
@@ -243,6 +276,10 @@ class MonitoringCollector:
 
     async def _fetch(self, url: str, path: str, query: Mapping[str, str] | None = None) -> JsonObject:
         """Return one JSON object. Raises `_NoFact`."""
+        return (await self._page_at(url, path, query)).data
+
+    async def _page_at(self, url: str, path: str, query: Mapping[str, str] | None) -> Page:
+        """Return one answer. Raises `_NoFact`."""
         where = f"{_shown(url)}{path}"
         try:
             async with asyncio.timeout(self._timeout):
@@ -261,10 +298,10 @@ class MonitoringCollector:
             raise _NoFact(UnknownReason.NOT_IN_VERSION, f"{where} does not exist there (HTTP 404)")
         if status != 200 and not (path == "/healthz" and status in _HEALTH_CODES):
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered HTTP {status}")
-        answer = parsed(body)
+        answer = read_answer(body, jsz=path == "/jsz")
         if answer is None:
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered something that is not a JSON object")
-        return answer
+        return Page(*answer)
 
     def _client(self) -> httpx.AsyncClient:
         if self._http is None:
@@ -273,13 +310,13 @@ class MonitoringCollector:
         return self._http
 
 
-async def _bounded(response: httpx.Response, where: str) -> bytes:
+async def _bounded(response: httpx.Response, where: str) -> bytearray:
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_ANSWER:
             raise _NoFact(UnknownReason.UNREADABLE, f"{where} answered more than {MAX_ANSWER} bytes")
-    return bytes(body)
+    return body
 
 
 def _shown(url: str) -> str:

@@ -8,8 +8,10 @@ from typing import Final
 
 from bot.adapters.nats.account import AccountCollector
 from bot.adapters.nats.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, checked_name, read
+from bot.adapters.nats.assemble import Judge
 from bot.adapters.nats.collector import SystemCollector
 from bot.adapters.nats.connection import Connection
+from bot.adapters.nats.delivery import DeliveryProbe, Tell
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.errors import ReadDenied, Unreachable, Unreadable
 from bot.model import Endpoint, JsonObject, Snapshot, Unknown, UnknownReason
@@ -20,7 +22,7 @@ _NO_CONSUMER: Final = frozenset({STREAM_NOT_FOUND, CONSUMER_NOT_FOUND})
 
 
 class NatsReaders:
-    """Implements `bot.ports.Readers`. `accounts` holds one reading connection per account."""
+    """Implements `bot.ports.ProbingReaders`. `accounts` holds one reading connection per account."""
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class NatsReaders:
         system: Connection | None,
         accounts: Mapping[str, Connection],
         monitoring: MonitoringCollector | None,
+        probe: DeliveryProbe,
     ) -> None:
         self._cluster = cluster
         self._timeout = timeout
@@ -38,6 +41,7 @@ class NatsReaders:
         self._over_system = SystemCollector(cluster, system, clock) if system else None
         self._over_http = monitoring
         self._over_accounts = AccountCollector(cluster, accounts, clock) if accounts else None
+        self._probe = probe
 
     @property
     def cluster(self) -> str:
@@ -49,7 +53,7 @@ class NatsReaders:
         """Seconds that an API request waits for its answer."""
         return self._timeout
 
-    async def gather(self, needs: frozenset[Endpoint], *, rounds: int = 1, interval: float = 0.0) -> Snapshot:
+    async def gather(self, needs: frozenset[Endpoint], *, again: Judge | None = None) -> Snapshot:
         """Take a snapshot from the best source that answers; why a better one did not stands in `Snapshot.unknown`.
 
         Raises the best source's `Unreadable` where none answers.
@@ -57,7 +61,7 @@ class NatsReaders:
         failures: list[Unreadable] = []
         for attempt in (self._from_system, self._from_monitoring, self._from_accounts):
             try:
-                snapshot = await attempt(needs, rounds, interval)
+                snapshot = await attempt(needs, again)
             except Unreadable as error:
                 failures.append(error)
                 continue
@@ -69,6 +73,12 @@ class NatsReaders:
         raise Unreachable(
             f"Nothing is configured to read cluster {self._cluster} with: add nats.system, monitoring or a reader."
         )
+
+    async def probe_delivery(self, snapshot: Snapshot, tell: Tell) -> Snapshot:
+        """Return the snapshot with what messages between its servers came to; `tell` hears what is going to be sent. Raises `BadInput` where
+        there is no login to send with.
+        """
+        return await self._probe.run(snapshot, tell)
 
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         """Return `$JS.API.STREAM.INFO` raw; None is a definite *stream not found*."""
@@ -87,14 +97,14 @@ class NatsReaders:
         if self._over_http is not None:
             await self._over_http.aclose()
 
-    async def _from_system(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
-        return await self._over_system.gather(needs, rounds, interval) if self._over_system else None
+    async def _from_system(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
+        return await self._over_system.gather(needs, again) if self._over_system else None
 
-    async def _from_monitoring(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
-        return await self._over_http.gather(needs, rounds, interval) if self._over_http else None
+    async def _from_monitoring(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
+        return await self._over_http.gather(needs, again) if self._over_http else None
 
-    async def _from_accounts(self, needs: frozenset[Endpoint], rounds: int, interval: float) -> Snapshot | None:
-        del needs, rounds, interval  # one list of the leaders' views is all that an account user gets
+    async def _from_accounts(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
+        del needs, again  # one list of the leaders' views is all that an account user gets
         return await self._over_accounts.gather() if self._over_accounts else None
 
     def _account(self, account: str) -> Connection:

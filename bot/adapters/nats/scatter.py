@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import msgspec
 import orjson
 from nats.aio.msg import Msg
 
-from bot.adapters.nats.api import error_of, parsed
+from bot.adapters.nats.api import error_of
 from bot.adapters.nats.connection import Connection, Inbox, RequestFailed, Why
 from bot.adapters.nats.facts import identity_of
-from bot.model import JsonObject, ServerIdentity, Unknown, UnknownReason
+from bot.model import Endpoint, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part
+from bot.model.assets import Assets, read_answer
 from bot.ports import Clock
 
 NO_RESPONDERS_STATUS: Final = "503"
@@ -35,14 +37,28 @@ class Answer:
     identity: ServerIdentity
     taken_at: datetime
     data: JsonObject | None = None
+    assets: Assets | None = None
     problem: Unknown | None = None
+
+
+class _Reply(msgspec.Struct):
+    """A `$SYS` reply; its data is decoded on its own, so that a large one is never held as dictionaries."""
+
+    server: Json = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    statsz: msgspec.Raw = msgspec.Raw(b"")
+    error: Json = None
+
+
+_REPLY: Final = msgspec.json.Decoder(_Reply)
 
 
 class Question:
     """One question and what came back so far, by server name."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, endpoint: str = "") -> None:
         self.number = number
+        self.endpoint = endpoint
         self.answers: dict[str, Answer] = {}
         self.refused: Unknown | None = None
         """Why nobody answers: the server denied the question, or no server serves it."""
@@ -116,7 +132,7 @@ class Scatter:
         """Ask `$SYS.REQ.SERVER.PING.<endpoint>` and return when every wanted server (name to id) has answered or `patience` seconds are over;
         at half time the silent ones are asked by id. `ask_all=False` asks only by id. Raises `RequestFailed` where the connection is lost.
         """
-        question = Question(len(self._questions))
+        question = Question(len(self._questions), endpoint)
         self._questions.append(question)
         start = asyncio.get_running_loop().time()
         async with AsyncExitStack() as open_questions:
@@ -141,30 +157,33 @@ class Scatter:
             _refuse(
                 question, target, Unknown(reason=UnknownReason.NOT_IN_VERSION, detail="no server serves this question")
             )
-        elif (answer := self._answer(message)) is None:
+        elif (answer := self._answer(message, jsz=question.endpoint == Endpoint.JSZ)) is None:
             question.malformed += 1
         else:
             question.answers.setdefault(answer.identity.name, answer)
         question.note()
 
-    def _answer(self, message: Msg) -> Answer | None:
-        raw = parsed(message.data)
-        header = (raw or {}).get("server")
-        if raw is None or not isinstance(header, dict):
+    def _answer(self, message: Msg, *, jsz: bool) -> Answer | None:
+        try:
+            reply = _REPLY.decode(message.data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        identity = identity_of(header)  # pyright: ignore[reportUnknownArgumentType] - raw JSON
+        header = part({"server": reply.server}, "server")
+        if not header:
+            return None
+        identity = identity_of(header)
         before = self.identities.setdefault(identity.name, identity)
         if before.id != identity.id:
             self.namesakes.add(identity.name)
         now = self._clock.now()
-        if (error := error_of(raw)) is not None:
+        if (error := error_of({"error": reply.error})) is not None:
             detail = f"{identity.name} answered: {error.description} (code {error.code})"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        data = raw.get("data", raw.get("statsz"))
-        if not isinstance(data, dict):
+        body = read_answer(reply.data or reply.statsz, jsz=jsz)
+        if body is None:
             detail = f"{identity.name} answered without data"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        return Answer(identity, now, data=data)  # pyright: ignore[reportUnknownArgumentType] - raw JSON
+        return Answer(identity, now, *body)
 
     async def _publish(
         self, open_questions: AsyncExitStack, question: Question, subject: str, body: JsonObject, server: str | None

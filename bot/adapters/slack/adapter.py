@@ -26,7 +26,7 @@ from bot.adapters.slack.desk import Desk, FrontDesk
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.guard import Guard
 from bot.adapters.slack.projector import SlackDrawer
-from bot.ports import Clock, Messages, Store
+from bot.ports import Clock, Draw, Messages, Store
 from bot.settings import PolicySettings, SlackSettings, Transport
 
 DRAIN_SECONDS: Final = 5.0
@@ -41,7 +41,14 @@ class SlackAdapter:
     """Slack for one bot. `chat` and `directory` work once constructed; clicks arrive after `start`."""
 
     def __init__(
-        self, settings: SlackSettings, rules: PolicySettings, store: Store, messages: Messages, clock: Clock
+        self,
+        settings: SlackSettings,
+        rules: PolicySettings,
+        store: Store,
+        messages: Messages,
+        clock: Clock,
+        *,
+        draw: Draw,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -49,7 +56,7 @@ class SlackAdapter:
         self._messages = messages
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
         self._api = SlackApi(self._client, clock)
-        drawer = SlackDrawer(self._api, store, messages, clock, rules)
+        drawer = SlackDrawer(self._api, store, messages, draw, rules)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
         self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None

@@ -157,14 +157,20 @@ class SlackApi:
         await self._call("chat.delete", lambda: self._client.chat_delete(channel=channel, ts=ts))
 
     async def attach(
-        self, channel: str, thread: str | None, name: str, title: str, content: bytes, comment: str
+        self, channel: str, thread: str | None, name: str, title: str, content: bytes, *, comment: str, alt: str
     ) -> str:
-        """Upload a file into a thread and return its id. `comment` is fallback text: escaped."""
+        """Upload a file into a thread and return its id. `comment` is fallback text: escaped; `alt` tells what a picture shows."""
         await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files")
         answer = await self._call(
             "files",
             lambda: self._client.files_upload_v2(
-                channel=channel, thread_ts=thread, filename=name, title=title, content=content, initial_comment=comment
+                channel=channel,
+                thread_ts=thread,
+                filename=name,
+                title=title,
+                alt_txt=alt or None,
+                content=content,
+                initial_comment=comment or None,
             ),
         )
         return str(answer["files"][0]["id"])

@@ -2,66 +2,81 @@
 
 A post is reserved in the database before it is sent. Where it is not certain that a post happened (time-out, 5xx, a crash between the two), the
 thread is searched for the message's key before it is posted again: Slack has no idempotency key. Always the newest state is drawn, so that ten
-changes while Slack limits or sleeps become one edit.
+changes while Slack limits or sleeps become one edit. Files (pictures, archives) never stand in the way of words: what can't be attached is said once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from bot.adapters.slack.api import Limited, RefusedBySlack, Seen, SlackApi
+from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, Seen, SlackApi, SlackCallFailed
 from bot.adapters.slack.blocks import Block, plain
 from bot.adapters.slack.render import render
-from bot.adapters.slack.wanted import WantedMessage, load
+from bot.adapters.slack.render_verdict import unattached
+from bot.adapters.slack.wanted import File, WantedMessage, load
 from bot.crashpoints import reached
+from bot.errors import NatsmedicError
 from bot.model import Incident, IncidentId
-from bot.ports import Clock, Message, Messages, Store
+from bot.ports import Draw, Message, Messages, Store
 from bot.settings import PolicySettings
 
 HISTORY_SLACK: Final = timedelta(minutes=10)
 """How far before the incident's opening its parent is looked for: clocks of Slack and of the bot may differ (reference/safety.md 3.3, Clock)."""
 GONE: Final = frozenset({"message_not_found", "cant_update_message", "edit_window_closed"})
 """A message that cannot be edited any more is posted anew."""
+FILE_TRIES: Final = 3
+"""Uploads of one file without a clear answer, while Slack answers otherwise; uploads go to another host, which a proxy may not let through."""
 TOO_BIG: Final = frozenset({"invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long", "msg_too_long"})
 
 log = structlog.get_logger(__name__)
 
 
+class Unattachable(NatsmedicError):
+    """A file whose content can't be had; the message says why."""
+
+
 class SlackDrawer:
     """Draws one incident at a time. Raises what the Web API raises; a second call continues where the first one stopped."""
 
-    def __init__(self, api: SlackApi, store: Store, messages: Messages, clock: Clock, rules: PolicySettings) -> None:
+    def __init__(self, api: SlackApi, store: Store, messages: Messages, draw: Draw, rules: PolicySettings) -> None:
         self._api = api
         self._store = store
         self._messages = messages
-        self._clock = clock
+        self._draw = draw
         self._rules = rules
         self._absent: set[str] = set()
         """Keys reserved by this process whose post certainly did not happen, so that nothing needs to be looked for."""
+        self._missed: Counter[str] = Counter()
+        """How often a file was in doubt and then not found in the thread, by key."""
 
     async def draw(self, incident_id: IncidentId) -> None:
         """Make the thread equal to the store and record the revision as drawn.
 
-        Raises `Limited` after everything that may be sent was sent, other `SlackCallFailed` at once, and StoreError.
+        Raises `Limited`, or what a file failed with, after everything that may be sent was sent; other `SlackCallFailed` at once, and StoreError.
         """
         incident = await self._store.get(Incident, incident_id)
         if incident is None:
             return
         wanted = render(await load(self._store, incident), self._rules)
         rows = {row.key: row for row in await self._messages.of(incident_id)}
-        limited: Limited | None = None
+        failed: SlackCallFailed | None = None
         for message in _in_order(wanted, rows):
             try:
                 await self._make(message, incident, rows)
             except Limited as error:
-                limited = error
+                failed = error
                 if not message.thread and rows[message.key].ts is None:
                     break
-        if limited is not None:
-            raise limited
+            except (Doubtful, NotSent) as error:
+                if message.file is None:
+                    raise
+                failed = error
+        if failed is not None:
+            raise failed
         await self._messages.caught_up(incident_id, incident.revision)
 
     async def _make(self, wanted: WantedMessage, incident: Incident, rows: dict[str, Message]) -> None:
@@ -79,8 +94,10 @@ class SlackDrawer:
             row = await self._look(wanted, row, incident, parent, rows)
         if row.ts is not None and wanted.file is None:
             row = await self._edit(wanted, row, rows)
-        if row.ts is None:
+        if row.ts is None and wanted.file is None:
             row = await self._post(wanted, row, incident, parent, rows)
+        elif row.ts is None:
+            row = await self._share(wanted, row, incident, parent, rows)
         await self._save(row.model_copy(update={"digest": wanted.digest}), rows)
 
     async def _look(
@@ -96,6 +113,7 @@ class SlackDrawer:
         found = [one for one in seen if _is(one, wanted)]
         if not found:
             self._absent.add(wanted.key)
+            self._missed[wanted.key] += wanted.file is not None
             return row
         for copy in found[1:]:
             log.warning("a message stood twice in Slack and is deleted once", key=wanted.key)
@@ -140,6 +158,25 @@ class SlackDrawer:
         await self._save(row, rows)
         return row
 
+    async def _share(
+        self, wanted: WantedMessage, row: Message, incident: Incident, parent: str | None, rows: dict[str, Message]
+    ) -> Message:
+        """Post a file. Where Slack does not take it, or it can't be drawn, one message of the thread says so and stands for all such files."""
+        try:
+            if self._missed[wanted.key] < FILE_TRIES:
+                return await self._post(wanted, row, incident, parent, rows)
+            reason = f"Slack gave no clear answer to {FILE_TRIES} uploads."
+        except RefusedBySlack as error:
+            if error.code == "thread_not_found":
+                raise
+            reason = str(error)
+        except Unattachable as error:
+            reason = str(error)
+        log.warning("a file is left out of a thread", key=wanted.key, reason=reason)
+        said = unattached(incident, reason)
+        await self._make(said, incident, rows)  # raises where the reason is a graver one, e.g. a revoked token
+        return row.model_copy(update={"ts": rows[said.key].ts})
+
     async def _send(self, wanted: WantedMessage, row: Message, parent: str | None) -> str:
         if wanted.file is None:
             try:
@@ -149,17 +186,26 @@ class SlackDrawer:
                     raise
                 self._report(wanted, error)
                 return await self._api.post(row.channel, wanted.text, _bare(), wanted.key, parent)
-        content = await self._content(wanted)
-        if content is None:
-            words = f"{wanted.text} The archive is no longer in the database, so it is not attached."
-            return await self._api.post(row.channel, words, (), wanted.key, parent)
-        file = wanted.file
-        return await self._api.attach(row.channel, parent, file.name, file.title, content, wanted.text)
+        file, content = wanted.file, await self._content(wanted.file)
+        comment = "" if file.chart else wanted.text
+        return await self._api.attach(
+            row.channel, parent, file.name, file.title, content, comment=comment, alt=file.alt
+        )
 
-    async def _content(self, wanted: WantedMessage) -> bytes | None:
-        if wanted.file is None or wanted.file.text is not None:
-            return wanted.file.text.encode() if wanted.file and wanted.file.text is not None else None
-        return await self._store.snapshot_archive(wanted.file.snapshot) if wanted.file.snapshot else None
+    async def _content(self, file: File) -> bytes:
+        """Return the bytes of a file; raises Unattachable."""
+        if file.text is not None:
+            return file.text.encode()
+        if file.chart is not None:
+            try:
+                return await self._draw(file.chart)
+            except Exception as error:
+                log.exception("a chart could not be drawn", chart=file.chart.code)
+                raise Unattachable("A picture could not be drawn; the log of natsmedic says why.") from error
+        archive = await self._store.snapshot_archive(file.snapshot) if file.snapshot else None
+        if archive is None:
+            raise Unattachable("An archive is no longer in the database.")
+        return archive
 
     async def _forget_parent(self, incident: Incident, rows: dict[str, Message]) -> None:
         """The parent was deleted in Slack: the next drawing posts a new one, and the thread continues there."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from bot.adapters.slack.blocks import Block, Leaf, bold, bullets, fit, paragraph, rich, small, text
-from bot.adapters.slack.text import fallback
+from bot.adapters.slack.text import fallback, safe
 from bot.adapters.slack.wanted import File, WantedMessage
-from bot.model import Diagnosis, Finding, Severity
+from bot.model import Chart, Diagnosis, Finding, Incident, Severity, Subject
 
 SIGNS: Final = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠", Severity.UNKNOWN: "⚪", Severity.OK: "🟢"}
 _LISTED: Final = 6
 """Findings listed per kind; the archive has them all."""
 _FINDING_LIMIT: Final = 500
 _SUBJECT_LIMIT: Final = 200
+TITLE_LIMIT: Final = 200
+"""Characters of a picture's title; Slack names no limit, and shows one line."""
+ALT_LIMIT: Final = 1_000
+"""Above it Slack answers alt_txt_too_large (docs.slack.dev, files.getUploadURLExternal)."""
+
+ChartId = tuple[str, Subject]
 
 
 def verdict(diagnosis: Diagnosis) -> WantedMessage:
@@ -49,6 +55,36 @@ def evidence(diagnosis: Diagnosis) -> WantedMessage | None:
         text=fallback(words),
         file=File(name=name, title=name, snapshot=diagnosis.snapshot_id),
     )
+
+
+def pictures(diagnosis: Diagnosis, shown: Mapping[ChartId, str]) -> tuple[WantedMessage, ...]:
+    """The charts of a diagnosis that differ from the former one's, whose digests `shown` holds. A picture speaks for itself: its title is Slack's."""
+    return tuple(
+        _picture(diagnosis, number, chart)
+        for number, chart in enumerate(diagnosis.charts, start=1)
+        if shown.get(chart_id(chart)) != chart.digest
+    )
+
+
+def chart_id(chart: Chart) -> ChartId:
+    """Return what makes a later chart the successor of this one."""
+    return chart.code, chart.subject
+
+
+def _picture(diagnosis: Diagnosis, number: int, chart: Chart) -> WantedMessage:
+    name = f"{chart.code.lower().replace('_', '-')}-{number}-{diagnosis.id}.png"
+    title = safe(chart.title, TITLE_LIMIT)
+    return WantedMessage(
+        key=f"picture:{diagnosis.id}:{number}",
+        text=fallback(title),
+        file=File(name=name, title=title, chart=chart, alt=safe(chart.alt, ALT_LIMIT)),
+    )
+
+
+def unattached(incident: Incident, reason: str) -> WantedMessage:
+    """What stands in the thread for all files that can't."""
+    words = f"Not every picture and archive of this thread could be attached. {reason} The evidence is kept in the database of natsmedic."
+    return WantedMessage(key=f"unattached:{incident.id}", blocks=(small(words, 1_000),), text=fallback(words))
 
 
 def _finding(finding: Finding) -> list[Leaf]:

@@ -8,9 +8,10 @@ reading direction are shown as `\u202e`; what is too long is cut with a mark tha
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import UTC, datetime
 from typing import Final
+
+from bot.adapters.visible import visible
 
 TEXT_LIMIT: Final = 2_800
 """Characters of one text object: Slack's 3,000 for a section with room for a mark (reference/chatops.md 5)."""
@@ -18,12 +19,6 @@ HEADER_LIMIT: Final = 150
 """Slack's limit of a header block."""
 FALLBACK_LIMIT: Final = 2_000
 """Characters of the top-level `text`; chat.update refuses more than 4,000."""
-COMBINING_LIMIT: Final = 3
-"""Combining marks on one letter that are shown as they are; towers of them would cover the lines around."""
-
-_INVISIBLE_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_INVISIBLE_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\u17b4\u17b5")
-"""Fillers that Unicode counts as letters, symbols or marks and that draw nothing."""
 
 _MARK: Final = re.compile(r"… \(cut, [0-9,]+ characters\)\Z")
 
@@ -36,21 +31,6 @@ def escape(text: str) -> str:
 def weight(text: str) -> int:
     """Return the most characters Slack can count for `text`: escaped, in UTF-16 units."""
     return len(escape(text).encode("utf-16-le", "surrogatepass")) // 2
-
-
-def visible(text: str, *, lines: bool = False) -> str:
-    """Return `text` with every invisible character written out; line breaks and tabs stay only where `lines` is set."""
-    shown: list[str] = []
-    marks = 0
-    for char in text:
-        category = unicodedata.category(char)
-        marks = marks + 1 if category in {"Mn", "Me"} else 0
-        hidden = category in _INVISIBLE_CATEGORIES or char in _INVISIBLE_LETTERS or marks > COMBINING_LIMIT
-        if hidden and not (lines and char in "\n\t"):
-            shown.append(_written_out(char))
-        else:
-            shown.append(char)
-    return "".join(shown)
 
 
 def safe(text: str, limit: int = TEXT_LIMIT, *, lines: bool = False) -> str:
@@ -91,11 +71,3 @@ def _head(text: str, room: int) -> str:
         if used > room:
             return text[:index]
     return text
-
-
-def _written_out(char: str) -> str:
-    known = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(char)
-    if known is not None:
-        return known
-    code = ord(char)
-    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bot.adapters.slack.blocks import Block
-from bot.model import Approval, Diagnosis, Execution, Incident, JsonObject, Proposal, SnapshotId, digest
+from bot.model import Approval, Chart, Diagnosis, Execution, Incident, JsonObject, Proposal, SnapshotId, digest
 from bot.ports import Store
 
 APPROVE: Final = "approve"
@@ -45,12 +45,15 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the thread; its name is how it is found again. `text` is its content, else the archive of `snapshot` is."""
+    """A file of the thread; its name is how it is found again. Its content is `text`, the archive of `snapshot`, or the picture of `chart`."""
 
     name: str
     title: str
     text: str | None = None
     snapshot: SnapshotId | None = None
+    chart: Chart | None = None
+    alt: str = ""
+    """What a picture shows, for people who don't see it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,15 @@ class Web(Protocol):
     ) -> Answer: ...
 
     async def files_upload_v2(
-        self, *, channel: str, thread_ts: str | None, filename: str, title: str, content: bytes, initial_comment: str
+        self,
+        *,
+        channel: str,
+        thread_ts: str | None,
+        filename: str,
+        title: str,
+        alt_txt: str | None,
+        content: bytes,
+        initial_comment: str | None,
     ) -> Answer: ...
 
     async def views_open(self, *, trigger_id: str, view: JsonObject) -> Answer: ...

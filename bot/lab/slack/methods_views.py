@@ -10,6 +10,9 @@ from bot.lab.slack.workspace import Workspace
 from bot.model.base import JsonObject
 
 FILE_BYTES_MAX = 64 * 1024 * 1024  # the stand-in keeps files in memory; Slack's own limit is 1 GB
+FILE_ALT_TEXT_MAX = (
+    1000  # docs.slack.dev/reference/methods/files.getUploadURLExternal, as `missing_argument` for a length of 0
+)
 
 
 def _opened(w: Workspace, args: JsonObject, *, push: bool) -> JsonObject:
@@ -57,15 +60,19 @@ def publish_view(w: Workspace, args: JsonObject) -> JsonObject:
 
 
 def upload_url(w: Workspace, args: JsonObject) -> JsonObject:
-    length = int(need(args, "length"))
+    length, alt_text = int(need(args, "length")), str(args.get("alt_txt") or "")
+    if length <= 0:
+        raise SlackRefusal("missing_argument")
     if length > FILE_BYTES_MAX:
         raise SlackRefusal("file_upload_size_restricted")
+    if len(alt_text) > FILE_ALT_TEXT_MAX:
+        raise SlackRefusal("alt_txt_too_large")
     file = StoredFile(
         id=random_id("F"),
         name=re.sub(r"[\x00-\x1f/\\]", "_", str(need(args, "filename"))),
         title="",
         length=length,
-        alt_text=args.get("alt_txt") or "",
+        alt_text=alt_text,
     )
     w.files[file.id] = file
     return {"upload_url": f"{w.public_url}/upload/v1/{file.id}", "file_id": file.id}

@@ -21,6 +21,7 @@ TEAM_DOMAIN = "natsmedic-lab"
 APP_ID = "A0NATSMEDIC"
 BOT_USER_ID = "U0NATSMEDIC"
 BOT_ID = "B0NATSMEDIC"
+PNG_HEADER = 33  # signature and IHDR chunk: www.w3.org/TR/png
 VERIFICATION_TOKEN = "lab-verification-token"
 
 
@@ -159,6 +160,13 @@ class StoredFile:
     content: bytes | None = None
     shared: bool = False
     alt_text: str = ""
+
+
+def png_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height from the header of a PNG (its first chunk); None for anything else."""
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR" or len(content) < PNG_HEADER:
+        return None
+    return int.from_bytes(content[16:20], "big"), int.from_bytes(content[20:24], "big")
 
 
 class ViewState(StrEnum):

@@ -187,7 +187,9 @@ class Renderer:
             lines += ["┃ " + line for line in shown]
         for file_id in message.files:
             file = self.workspace.files[file_id]
-            lines.append(f"📎 {visible(file.title or file.name)} ({file.length} bytes)")
+            picture = file.name.endswith(".png")
+            about = visible(file.alt_text) if picture else f"{file.length} bytes"
+            lines.append(f"{'🖼️' if picture else '📎'} {visible(file.title or file.name)} ({about})")
         return [lines[0], *("  " + line for line in lines[1:])]
 
     def channel(self, channel_id: str, *, for_user: str | None = None) -> str:

@@ -28,6 +28,7 @@ from bot.lab.slack.records import (
     UserGroup,
     View,
     ViewState,
+    png_size,
     random_id,
     with_ids,
     with_ids_inside,
@@ -280,7 +281,7 @@ class Workspace:
         """Slack's file object; the links lead to this stand-in."""
         kind = file.name.rsplit(".", 1)[-1].lower() if "." in file.name else "text"
         link = f"{self.public_url}/files/{file.id}"
-        return {
+        found: JsonObject = {
             "id": file.id,
             "name": file.name,
             "title": file.title or file.name,
@@ -290,6 +291,8 @@ class Workspace:
             "url_private": link,
             "permalink": link,
         }
+        size = png_size(file.content or b"")
+        return found if size is None else found | {"original_w": size[0], "original_h": size[1]}
 
     # --- triggers, views, response URLs ------------------------------------------------------------------------
 

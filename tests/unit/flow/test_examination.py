@@ -1,15 +1,31 @@
 """Several runbooks over one snapshot: what they agree on counts once, and what nobody read is never healthy."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from bot.action import Draft
-from bot.flow.examination import examine, reading, report, unknown_facts
-from bot.model import Endpoint, Finding, Focus, Layer, RiskClass, Severity, Snapshot, Subject, Unknown, UnknownReason
+from bot.flow.examination import Report, examine, judge, look, needs_of, report, unknown_facts, unsettled
+from bot.model import (
+    Again,
+    Endpoint,
+    Finding,
+    Focus,
+    Layer,
+    RiskClass,
+    Severity,
+    Snapshot,
+    SnapshotId,
+    Subject,
+    Unknown,
+    UnknownReason,
+)
+from bot.ports import Readers
 from bot.runbook import Check, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks.stuck_consumer import RUNBOOK
-from tests.unit.snapshots import recorded, unasked
+from tests.unit.snapshots import Raw, recorded, streams, unasked
 
 NEEDS = frozenset({Endpoint.JSZ})
 RISKS = {
@@ -40,23 +56,27 @@ def runbook(
     )
 
 
+def reported(snapshot: Snapshot, *runbooks: Runbook) -> Report:
+    return report(snapshot, judge(snapshot, runbooks, {}, Focus()), RISKS)
+
+
 def test_two_runbooks_that_find_the_same_tell_it_once_as_its_worst() -> None:
     one = runbook("A", found(Severity.WARNING, "mild"), found(Severity.WARNING, "elsewhere", "n2"))
     two = runbook("B", found(Severity.CRITICAL, "bad"))
-    made = report(recorded("healthy_2.15.1"), (one, two), {}, Focus(), RISKS)
+    made = reported(recorded("healthy_2.15.1"), one, two)
     assert [f.sentence for f in made.findings] == ["bad", "elsewhere"]
     assert (made.verdict.severity, made.verdict.sentence) == (Severity.CRITICAL, "bad")
 
 
 def test_one_runbook_may_say_two_things_about_one_subject() -> None:
     one = runbook("A", found(Severity.WARNING, "first"), found(Severity.WARNING, "second"))
-    made = report(recorded("healthy_2.15.1"), (one, one), {}, Focus(), RISKS)
+    made = reported(recorded("healthy_2.15.1"), one, one)
     assert [f.sentence for f in made.findings] == ["first", "second"]
 
 
 def test_a_check_without_an_answer_to_look_at_is_unknown_however_it_judges() -> None:
     blind = runbook("A", found(Severity.OK, "fine"), needs=frozenset({Endpoint.LEAFZ}))
-    made = report(recorded("healthy_2.15.1", unasked("LEAFZ")), (blind,), {}, Focus(), RISKS)
+    made = reported(recorded("healthy_2.15.1", unasked("LEAFZ")), blind)
     assert made.verdict.severity is Severity.UNKNOWN
     assert made.findings[0].sentence.startswith("No server's LEAFZ could be read")
     assert {(u.fact, u.server) for u in made.unknown} == {("LEAFZ", n) for n in ("n0", "n1", "n2")}
@@ -67,7 +87,7 @@ def test_a_snapshot_without_any_servers_own_view_says_first_what_it_cannot_see()
     seen = replace(
         recorded("healthy_2.15.1"), samples=(), servers=(), expected=frozenset(), unknown=(why,), via="account API"
     )
-    made = report(seen, (RUNBOOK,), {}, Focus(), RISKS)
+    made = reported(seen, RUNBOOK)
     assert made.verdict.severity is Severity.UNKNOWN
     assert made.verdict.root is not None
     assert made.verdict.root.check == "SERVERS_VISIBLE"
@@ -100,18 +120,95 @@ def test_a_proposal_is_as_risky_as_its_worst_action(kinds: tuple[str, ...], risk
         title="t", why="w", stages=tuple((kind, {"stream": "S"}) for kind in kinds), guidance=("g",), cautions=("c",)
     )
     twice = runbook("A", found(Severity.CRITICAL, "bad"), drafts=(draft, draft))
-    (offer,) = report(recorded("healthy_2.15.1"), (twice,), {}, Focus(), RISKS).proposals
+    (offer,) = reported(recorded("healthy_2.15.1"), twice).proposals
     assert (offer.risk, tuple(a.kind for a in offer.actions), offer.guidance) == (risk, kinds, ("g", "c"))
 
 
-def test_one_pass_reads_the_union_and_waits_as_long_as_the_slowest() -> None:
+JSZ, VARZ = frozenset({Endpoint.JSZ}), frozenset({Endpoint.VARZ})
+
+
+def comparing(code: str, severity: Severity, trend: frozenset[Endpoint], rounds: int, interval: float) -> Runbook:
+    """A runbook whose one check compares over time and finds this."""
+    plain = runbook(code, found(severity, "s"))
+    return replace(plain, checks=(replace(plain.checks[0], trend=trend),), rounds=rounds, interval=interval)
+
+
+def judged(*runbooks: Runbook) -> Again | None:
+    settle = {"A": {"settle": 1.5}}
+    return unsettled(judge(recorded("healthy_2.15.1"), runbooks, settle, Focus()), settle)
+
+
+def test_what_is_content_with_the_first_look_is_not_looked_at_again() -> None:
+    assert judged(comparing("A", Severity.OK, JSZ, 3, 2.0)) is None
+
+
+@pytest.mark.parametrize("severity", [Severity.WARNING, Severity.UNKNOWN, Severity.CRITICAL])
+def test_only_what_a_doubtful_check_compares_is_read_again(severity: Severity) -> None:
+    content = comparing("B", Severity.OK, JSZ, 9, 60.0)
+    assert judged(comparing("D", severity, VARZ, 3, 2.0), content) == Again(VARZ, 3, 2.0)
+
+
+def test_a_finding_that_time_does_not_change_asks_for_no_second_look() -> None:
+    assert judged(comparing("A", Severity.CRITICAL, frozenset(), 3, 2.0)) is None
+
+
+def test_several_doubts_are_settled_together_and_wait_as_long_as_the_slowest() -> None:
     settle = Threshold("settle", 5.0, Unit.SECONDS, "m")
-    one = replace(runbook("A"), rounds=2, interval=2.0, thresholds=(settle,))
-    two = replace(runbook("B", needs=frozenset({Endpoint.VARZ})), rounds=3, interval=1.0)
-    single = replace(runbook("C"), interval=60.0)
-    wanted = reading((one, two, single), {"A": {"settle": 1.5}})
-    assert wanted == (frozenset({Endpoint.JSZ, Endpoint.VARZ}), 3, 1.5)
-    assert reading((single,), {}) == (NEEDS, 1, 0.0)
+    one = replace(comparing("A", Severity.WARNING, JSZ, 2, 2.0), thresholds=(settle,))
+    two = comparing("B", Severity.WARNING, VARZ, 3, 1.0)
+    assert judged(one, two) == Again(JSZ | VARZ, 3, 1.5)
+    assert needs_of((one, replace(two, checks=(replace(two.checks[0], needs=VARZ),)))) == JSZ | VARZ
+
+
+class OneLook:
+    """Readers that show one snapshot, and another where a second look is asked for."""
+
+    cluster = "lab"
+    api_timeout = 1.0
+
+    def __init__(self, first: Snapshot, second: Snapshot) -> None:
+        self.first, self.second = first, second
+        self.asked: list[Again | None] = []
+
+    async def gather(
+        self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
+    ) -> Snapshot:
+        assert again is not None
+        self.asked.append(again(self.first))
+        return self.first if self.asked[-1] is None else self.second
+
+
+async def test_a_content_first_look_is_judged_once() -> None:
+    calls: list[str] = []
+    content = runbook("A", found(Severity.OK, "fine"))
+
+    def counted(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
+        calls.append(snapshot.id)
+        return [found(Severity.OK, "fine")]
+
+    readers = OneLook(recorded("healthy_2.15.1"), recorded("split_2.11.11"))
+    checks = (replace(content.checks[0], examine=counted),)
+    snapshot, (judgement,) = await look(cast("Readers", readers), (replace(content, checks=checks),), {}, Focus())
+    assert (snapshot is readers.first, judgement.verdict.severity, len(calls)) == (True, Severity.OK, 1)
+
+
+async def test_after_a_second_look_the_second_snapshot_is_judged() -> None:
+    first = replace(recorded("healthy_2.15.1"), id=SnapshotId("snap_first"))
+    readers = OneLook(first, recorded("split_2.11.11"))
+    doubtful = comparing("A", Severity.WARNING, JSZ, 2, 2.0)
+    snapshot, (judgement,) = await look(cast("Readers", readers), (doubtful,), {}, Focus())
+    assert (snapshot is readers.second, judgement.snapshot is readers.second) == (True, True)
+    assert readers.asked == [Again(JSZ, 2, 2.0)]
+
+
+def test_a_wrong_field_of_a_stream_makes_every_content_check_that_reads_it_unknown() -> None:
+    def spoil(raw: Raw) -> None:
+        streams(raw, "n0", 1)[0]["state"]["messages"] = "many"
+
+    made = reported(recorded("healthy_2.15.1", spoil), runbook("A", found(Severity.OK, "fine")))
+    assert made.verdict.severity is Severity.UNKNOWN
+    assert "state.messages: Expected `int`, got `str`" in made.findings[0].sentence
+    assert [(u.server, u.fact.endswith("state.messages")) for u in made.unknown] == [("n0", True)]
 
 
 def test_an_unknown_fact_is_told_once_however_often_it_was_asked_for() -> None:

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.bootstrap import registry, report_on
+from bot.flow.examination import judge
 from bot.model import Endpoint, Finding, Focus, Snapshot, canonical_json
 from tests.unit.junk import JUNK, TEXTS, spoiled
 from tests.unit.snapshots import Raw, answered, raw_of, recorded, recordings
@@ -28,7 +29,7 @@ def examined(snapshot: Snapshot) -> dict[str, list[Finding]]:
     }
 
 
-def judge(snapshot: Snapshot) -> None:
+def say_something(snapshot: Snapshot) -> None:
     """Every check says something that can be stored, every proposal can be made, and the report can be shown."""
     found = examined(snapshot)
     for code, findings in found.items():
@@ -40,7 +41,9 @@ def judge(snapshot: Snapshot) -> None:
         mine = [f for check in runbook.checks for f in found[check.code]]
         for offer in runbook.propose(snapshot, mine, runbook.values(), Focus()):
             assert offer.draft.stages or offer.draft.guidance
-    canonical_json(report_on(snapshot, REGISTRY.runbooks, {}, Focus(), REGISTRY).model_dump(mode="json"))
+    canonical_json(
+        report_on(snapshot, judge(snapshot, REGISTRY.runbooks, {}, Focus()), REGISTRY).model_dump(mode="json")
+    )
 
 
 @CALM
@@ -56,7 +59,7 @@ def test_no_spoiled_answer_of_a_real_server_breaks_a_check(name: str, data: st.D
             of_one = said[data.draw(st.sampled_from(sorted(said)))]
             data.draw(spoiled(data.draw(st.sampled_from([of_one[-1], *of_one]))))
 
-    judge(recorded(name, change))
+    say_something(recorded(name, change))
 
 
 def fields(value: Any) -> set[str]:
@@ -91,4 +94,4 @@ INVENTED = st.recursive(
 def test_no_invented_answer_of_real_fields_breaks_a_check(
     given: dict[str, dict[Endpoint, Raw]], versions: dict[str, str]
 ) -> None:
-    judge(answered(given, versions=versions, expected=frozenset({"n0", "n1", "n2"})))
+    say_something(answered(given, versions=versions, expected=frozenset({"n0", "n1", "n2"})))

@@ -282,14 +282,19 @@ def test_memory_and_connections_at_their_limits(used: str, limit: str, check: st
     [(999, OK), (1000, OK), (1001, WARNING), (18446744073709551598, OK), (2**64, UNKNOWN), ("9", UNKNOWN)],
 )
 def test_an_underflown_inflight_counts_as_nothing(inflight: object, level: Severity) -> None:
-    assert severity("AUDIT_API", put("JSZ", "api.inflight", inflight, "n0")) is level
+    assert severity("AUDIT_API", put("VARZ", "jetstream.stats.api.inflight", inflight, "n0")) is level
 
 
 @pytest.mark.parametrize(("now", "level"), [(104, OK), (105, OK), (106, WARNING)])
 def test_api_errors_are_counted_between_two_readings(now: int, level: Severity) -> None:
-    changes = put("JSZ", "api.errors", 100, "n0", 0), put("JSZ", "api.errors", now, "n0", 1)
-    assert severity("AUDIT_API", *changes) is level
-    assert severity("AUDIT_API", *changes, once) is OK
+    errors = "jetstream.stats.api.errors"
+    assert severity("AUDIT_API", put("VARZ", errors, 100, "n0", 0), put("VARZ", errors, now, "n0", 1)) is level
+
+
+@pytest.mark.parametrize(("errors", "level"), [(100, OK), (101, WARNING)])
+def test_api_errors_in_one_reading_are_judged_by_their_average(errors: int, level: Severity) -> None:
+    uptime = put("VARZ", "start", "2026-01-01T00:00:00Z", "n0"), put("VARZ", "now", "2026-01-01T00:01:40Z", "n0")
+    assert severity("AUDIT_API", *uptime, put("VARZ", "jetstream.stats.api.errors", errors, "n0"), once) is level
 
 
 def test_settings_replace_the_defaults() -> None:

@@ -3,6 +3,8 @@
 import { bytes, el, linkTo, safeLink, slackDate } from "./dom.js";
 import { emoji, mrkdwn, plain, textObject } from "./mrkdwn.js";
 
+const PICTURE_PX = { width: 560, height: 420 }; // as in blocks.css
+
 export function drawBlocks(blocks, ctx) {
   return blocks.map((block) => drawBlock(block, ctx));
 }
@@ -214,7 +216,10 @@ export function drawFile(file) {
   const link = `/files/${encodeURIComponent(file.id)}`;
   const opened = { href: link, target: "_blank", rel: "noopener" };
   if (["png", "jpg", "jpeg", "gif", "webp"].includes(file.filetype)) {
-    return el("figure", { class: "picture" }, el("figcaption", {}, file.title), el("a", opened, el("img", { src: link, alt: file.alt_txt || file.title })));
+    // Its room is kept before it has come, so that a thread which is scrolled to its end stays there.
+    const scale = Math.min(1, PICTURE_PX.width / file.original_w, PICTURE_PX.height / file.original_h) || 1;
+    const room = file.original_w ? { width: Math.round(file.original_w * scale), height: Math.round(file.original_h * scale) } : {};
+    return el("figure", { class: "picture" }, el("figcaption", {}, file.title), el("a", opened, el("img", { src: link, alt: file.alt_txt || file.title, ...room })));
   }
   return el("a", { ...opened, class: "file", "aria-label": `Open file ${file.title}` },
     el("i", {}, file.filetype.slice(0, 4)), el("span", {}, file.title, el("small", {}, `${file.name} · ${bytes(file.size)}`)));

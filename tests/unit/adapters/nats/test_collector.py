@@ -16,6 +16,7 @@ from bot.adapters.nats.collector import SystemCollector
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.errors import ReadDenied, Unreachable
 from bot.model import TRENDS, Endpoint, Snapshot, UnknownReason
+from tests.rounds import always
 
 ALL = frozenset(Endpoint)
 Deliver = Callable[[str, Any], Awaitable[None]]
@@ -62,7 +63,7 @@ class Server:
             cids = range(1, self.clients + 1)[body["offset"] : body["offset"] + body["limit"]]
             data = {"total": self.clients, "num_connections": len(cids), "connections": [{"cid": cid} for cid in cids]}
         elif endpoint == "IPQUEUESZ":
-            assert body == {"all": True}
+            assert body == {"all": False}
             data = {"JetStream API queue": {"pending": 0, "in_progress": 0}}
         return json.dumps({"server": header, "data": data}).encode()
 
@@ -85,7 +86,9 @@ class Cluster:
     async def collect(
         self, page: int = 1024, rounds: int = 1, needs: frozenset[Endpoint] = frozenset(Endpoint)
     ) -> Snapshot:
-        return await SystemCollector("lab", cast("Connection", self), StoppedClock(), page).gather(needs, rounds, 0.0)
+        return await SystemCollector("lab", cast("Connection", self), StoppedClock(), page).gather(
+            needs, always(rounds)
+        )
 
     def times(self, endpoint: str) -> int:
         return sum(subject.endswith(f".{endpoint}") for subject in self.asked)
@@ -188,9 +191,10 @@ async def test_accounts_beyond_the_first_page_are_read_also_from_servers_with_fe
     snapshot = await cluster.collect(page=2, rounds=2)
     assert unknown(snapshot) == {}
     for round_ in (0, 1):
-        jsz = snapshot.data("n0", Endpoint.JSZ, round_)
+        jsz = snapshot.sample("n0", Endpoint.JSZ, round_)
         assert jsz is not None
-        assert [a["name"] for a in jsz["account_details"]] == list(names)
+        assert jsz.answer is not None
+        assert [a["name"] for a in jsz.answer["account_details"]] == list(names)
     raftz = snapshot.data("n1", Endpoint.RAFTZ)
     assert raftz is not None
     assert set(raftz) == {"SYS", *names}
@@ -267,7 +271,7 @@ async def test_a_trend_of_raft_groups_reads_the_accounts_once() -> None:
     cluster = Cluster([Server("n0")])
     snapshot = await cluster.collect(rounds=3, needs=frozenset({Endpoint.RAFTZ}))
     assert cluster.times("JSZ") == 1
-    assert snapshot.rounds == 3
+    assert (snapshot.readings(Endpoint.RAFTZ), snapshot.rounds) == (3, 0)
     assert snapshot.sample("n0", Endpoint.JSZ) is None
 
 

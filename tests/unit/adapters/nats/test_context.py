@@ -59,7 +59,7 @@ def test_the_inbox_is_private_to_the_user_where_the_context_names_none(tmp_path:
         ("[]", "not a JSON object"),
         ({"user": 3}, "user that is not a text"),
         ({"nsc": "nsc://a/b/c"}, "uses nsc"),
-        ({"user_jwt": "ey"}, "uses user_jwt"),
+        ({"socks_proxy": "socks5://h:1"}, "uses socks_proxy"),
         ({"creds": "/no/such/file"}, "creds file /no/such/file"),
         ({"inbox_prefix": "a b"}, "not a subject prefix"),
     ],

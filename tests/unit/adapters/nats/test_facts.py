@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from bot.adapters.nats import facts
 from bot.adapters.nats.api import checked_filter, checked_name
 from bot.errors import BadInput
-from bot.model import Endpoint, JsonObject
+from bot.model import Endpoint, JsonObject, canonical_json
+from bot.model.assets import read_answer
 
 
 @pytest.mark.parametrize(
@@ -24,20 +25,25 @@ def test_a_version_is_read_and_an_unreadable_one_counts_as_the_oldest(text: str,
     assert facts.version_of(text) == version
 
 
+def page(answer: JsonObject) -> facts.Page:
+    return facts.Page(*(read_answer(canonical_json(answer).encode(), jsz="connections" not in answer) or ({}, None)))
+
+
 def test_pages_are_joined_and_an_account_on_two_pages_counts_once() -> None:
     one: JsonObject = {"accounts": 3, "account_details": [{"id": "A", "n": 1}, {"id": "B"}]}
     two: JsonObject = {"accounts": 3, "account_details": [{"id": "B"}, {"id": "C"}]}
-    merged = facts.merge_pages([one, two], facts.PAGED[Endpoint.JSZ])
-    assert [account["id"] for account in merged["account_details"]] == ["A", "B", "C"]
-    assert merged["accounts"] == 3
-    assert len(one["account_details"]) == 2
+    merged = facts.merge_pages([page(one), page(two)], facts.PAGED[Endpoint.JSZ])
+    assert merged.assets is not None
+    assert [account["id"] for account in merged.assets.details()] == ["A", "B", "C"]
+    assert [account.id for account in merged.assets.accounts] == ["A", "B", "C"]
+    assert merged.data == {"accounts": 3}
 
 
 def test_connections_of_all_pages_are_joined_and_counted() -> None:
     one: JsonObject = {"total": 3, "num_connections": 2, "connections": [{"cid": 1}, {"cid": 2}]}
     two: JsonObject = {"total": 3, "num_connections": 1, "connections": [{"cid": 2, "n": "later"}, {"cid": 3}]}
-    merged = facts.merge_pages([one, two], facts.PAGED[Endpoint.CONNZ])
-    assert merged == {
+    merged = facts.merge_pages([page(one), page(two)], facts.PAGED[Endpoint.CONNZ])
+    assert merged.data == {
         "total": 3,
         "num_connections": 3,
         "connections": [{"cid": 1}, {"cid": 2, "n": "later"}, {"cid": 3}],
@@ -46,11 +52,11 @@ def test_connections_of_all_pages_are_joined_and_counted() -> None:
 
 def test_a_page_is_full_exactly_at_its_limit() -> None:
     jsz, connz = facts.PAGED[Endpoint.JSZ], facts.PAGED[Endpoint.CONNZ]
-    assert facts.page_is_full({"account_details": [{}, {}]}, jsz, 2)
-    assert not facts.page_is_full({"account_details": [{}]}, jsz, 2)
-    assert facts.page_is_full({"connections": [{}]}, connz, 1)
-    assert not facts.page_is_full({"connections": 7}, connz, 1)
-    assert not facts.page_is_full({}, jsz, 1)
+    assert facts.page_is_full(page({"account_details": [{}, {}]}), jsz, 2)
+    assert not facts.page_is_full(page({"account_details": [{}]}), jsz, 2)
+    assert facts.page_is_full(page({"connections": [{}]}), connz, 1)
+    assert not facts.page_is_full(page({"connections": 7}), connz, 1)
+    assert not facts.page_is_full(page({}), jsz, 1)
 
 
 def test_raft_groups_come_by_account_name_and_an_account_without_groups_is_empty_not_absent() -> None:
@@ -63,7 +69,7 @@ def test_raft_groups_come_by_account_name_and_an_account_without_groups_is_empty
 
 
 def test_expected_servers_come_from_the_meta_group_and_from_every_group_without_placeholders() -> None:
-    jsz = {
+    jsz: JsonObject = {
         "meta_cluster": {
             "leader": "n0",
             "replicas": [{"name": "n1"}, {"name": "Server name unknown at this time (peerID: x)"}],
@@ -72,16 +78,18 @@ def test_expected_servers_come_from_the_meta_group_and_from_every_group_without_
             {
                 "stream_detail": [
                     {
+                        "name": "S",
                         "cluster": {"leader": "n2", "replicas": [{"name": "n3"}]},
-                        "consumer_detail": [{"cluster": {"replicas": [{"name": "n4"}]}}, {}],
+                        "consumer_detail": [{"name": "c", "cluster": {"replicas": [{"name": "n4"}]}}, {"name": "d"}],
                     },
-                    {"cluster": None},
+                    {"name": "T", "cluster": None},
                 ]
             }
         ],
     }
-    assert facts.named_in_jsz(jsz) == {"n0", "n1", "n2", "n3", "n4"}
-    assert facts.named_in_jsz({}) == frozenset()
+    whole = page(jsz)
+    assert facts.named_in_jsz(whole.data, whole.assets) == {"n0", "n1", "n2", "n3", "n4"}
+    assert facts.named_in_jsz({}, None) == frozenset()
     assert facts.named_in_routez({"routes": [{"remote_name": "n5"}, {}]}) == {"n5"}
     assert facts.linked({"routes": [{"name": "n1", "rid": 3}, {"rid": 4}]}) == {"n1"}
 

@@ -12,6 +12,7 @@ from bot.adapters.nats import monitoring
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.errors import Unreachable
 from bot.model import TRENDS, Endpoint, Snapshot, UnknownReason
+from tests.rounds import always
 
 URL = "http://n0:8222"
 ALL = frozenset(Endpoint) - {Endpoint.STATSZ}
@@ -60,7 +61,7 @@ def reason(snapshot: Snapshot, endpoint: Endpoint) -> UnknownReason | None:
 async def test_an_old_server_is_not_asked_for_a_full_health_check(collector: MonitoringCollector) -> None:
     with respx.mock(assert_all_called=False) as router:
         serve(router, version="2.10.24")
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
         asked = {call.request.url.path for call in router.calls}
     assert "/healthz" not in asked
     assert reason(snapshot, Endpoint.HEALTHZ) is UnknownReason.NOT_IN_VERSION
@@ -70,7 +71,7 @@ async def test_an_old_server_is_not_asked_for_a_full_health_check(collector: Mon
 async def test_an_unhealthy_answer_is_a_fact(collector: MonitoringCollector) -> None:
     with respx.mock as router:
         serve(router, healthz=httpx.Response(503, json={"status": "unavailable", "error": "group node missing"}))
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
     assert snapshot.data("n0", Endpoint.HEALTHZ) == {"status": "unavailable", "error": "group node missing"}
 
 
@@ -90,7 +91,7 @@ async def test_a_bad_answer_is_one_unknown_fact_and_no_redirect_is_followed(
 ) -> None:
     with respx.mock as router:
         serve(router, routez=answer)
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
         assert {call.request.url.host for call in router.calls} == {"n0"}
     assert reason(snapshot, Endpoint.ROUTEZ) is expected
     assert [s.endpoint for s in snapshot.samples if s.unknown] == [Endpoint.ROUTEZ]
@@ -102,14 +103,14 @@ async def test_an_answer_without_end_is_cut_off(
     monkeypatch.setattr(monitoring, "MAX_ANSWER", 1000)
     with respx.mock as router:
         serve(router, routez=httpx.Response(200, content=b" " * 2000))
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
     assert reason(snapshot, Endpoint.ROUTEZ) is UnknownReason.UNREADABLE
 
 
 async def test_raft_groups_stay_unknown_where_the_accounts_are(collector: MonitoringCollector) -> None:
     with respx.mock as router:
         serve(router, jsz=httpx.Response(500))
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
     assert reason(snapshot, Endpoint.JSZ) is UnknownReason.UNREADABLE
     assert reason(snapshot, Endpoint.RAFTZ) is UnknownReason.UNREADABLE
 
@@ -118,7 +119,7 @@ async def test_nobody_there_is_unreachable_and_names_the_address(collector: Moni
     with respx.mock as router:
         router.get(url__startswith=URL).mock(side_effect=httpx.ConnectError("refused"))
         with pytest.raises(Unreachable, match=r"http://n0:8222/varz"):
-            await collector.gather(ALL, 1, 0.0)
+            await collector.gather(ALL, None)
 
 
 async def test_pages_are_followed_until_one_is_not_full() -> None:
@@ -132,12 +133,13 @@ async def test_pages_are_followed_until_one_is_not_full() -> None:
     with respx.mock(assert_all_called=False) as router:
         serve(router)
         router.get(url__startswith=f"{URL}/jsz").mock(side_effect=page)
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
     await collector.aclose()
-    jsz, raftz = snapshot.data("n0", Endpoint.JSZ), snapshot.data("n0", Endpoint.RAFTZ)
+    jsz, raftz = snapshot.sample("n0", Endpoint.JSZ), snapshot.data("n0", Endpoint.RAFTZ)
     assert jsz is not None
+    assert jsz.answer is not None
     assert raftz is not None
-    assert [a["id"] for a in jsz["account_details"]] == ["A0", "A1", "A2", "A3", "A4"]
+    assert [a["id"] for a in jsz.answer["account_details"]] == ["A0", "A1", "A2", "A3", "A4"]
     assert set(raftz) == {"SYS", "A0", "A1", "A2", "A3", "A4"}
 
 
@@ -154,7 +156,7 @@ async def test_all_pages_of_connections_are_read() -> None:
     with respx.mock as router:
         serve(router, connz=httpx.Response(500))
         router.get(url__startswith=f"{URL}/connz").mock(side_effect=connections)
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
     await collector.aclose()
     connz = snapshot.data("n0", Endpoint.CONNZ)
     assert connz is not None
@@ -169,7 +171,7 @@ async def test_reading_ends_at_the_cap_and_says_so(monkeypatch: pytest.MonkeyPat
     with respx.mock(assert_all_called=False) as router:
         serve(router)
         router.get(url__startswith=f"{URL}/connz").mock(side_effect=connections)
-        snapshot = await collector.gather(frozenset({Endpoint.CONNZ}), 1, 0.0)
+        snapshot = await collector.gather(frozenset({Endpoint.CONNZ}), None)
     await collector.aclose()
     connz = snapshot.data("n0", Endpoint.CONNZ)
     assert connz is not None
@@ -180,7 +182,7 @@ async def test_reading_ends_at_the_cap_and_says_so(monkeypatch: pytest.MonkeyPat
 async def test_statsz_is_unknown_without_a_system_user(collector: MonitoringCollector) -> None:
     with respx.mock(assert_all_called=False) as router:
         serve(router)
-        snapshot = await collector.gather(frozenset({Endpoint.STATSZ, Endpoint.LEAFZ}), 2, 0.0)
+        snapshot = await collector.gather(frozenset({Endpoint.STATSZ, Endpoint.LEAFZ}), always(2))
     assert reason(snapshot, Endpoint.STATSZ) is UnknownReason.NOT_CONFIGURED
     assert reason(snapshot, Endpoint.LEAFZ) is None
     assert snapshot.sample("n0", Endpoint.STATSZ, 1) is not None
@@ -189,14 +191,14 @@ async def test_statsz_is_unknown_without_a_system_user(collector: MonitoringColl
 async def test_queues_that_a_version_does_not_show_are_not_in_the_version(collector: MonitoringCollector) -> None:
     with respx.mock(assert_all_called=False) as router:
         serve(router, ipqueuesz=httpx.Response(404))
-        snapshot = await collector.gather(ALL, 1, 0.0)
+        snapshot = await collector.gather(ALL, None)
     assert reason(snapshot, Endpoint.IPQUEUESZ) is UnknownReason.NOT_IN_VERSION
 
 
 async def test_later_rounds_read_again_what_moves_and_nothing_else(collector: MonitoringCollector) -> None:
     with respx.mock as router:
         serve(router)
-        snapshot = await collector.gather(ALL, 3, 0.0)
+        snapshot = await collector.gather(ALL, always(3))
         asked = [call.request.url.path for call in router.calls]
     assert snapshot.rounds == 3
     assert [s for s in snapshot.samples if s.unknown] == []

@@ -35,6 +35,7 @@ from bot.model import (
     Verdict,
 )
 from bot.settings import GroupSettings, PolicySettings
+from tests.unit.charts import matrix
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 RULES = PolicySettings(
@@ -94,6 +95,7 @@ def diagnosis(words: str = "The consumer has no leader.", count: int = 9) -> Dia
         ended_at=NOW + timedelta(seconds=1.25),
         verdict=verdict,
         findings=(root, *consequences, *unknown),
+        charts=(matrix(words),),
     )
 
 

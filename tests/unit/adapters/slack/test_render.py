@@ -16,11 +16,14 @@ from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_proposal import plan_text
 from bot.adapters.slack.text import weight
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
+from bot.adapters.visible import visible
 from bot.flow.approval import Form
 from bot.lab.slack.limits import BLOCKS_TEXT_SUM_MAX, block_text_length, check_message, check_view
-from bot.model import Choice, ExecutionState, IncidentState, Json, JsonObject, ProposalState, RiskClass
+from bot.lab.slack.methods_views import FILE_ALT_TEXT_MAX
+from bot.model import Choice, ExecutionState, IncidentState, Json, JsonObject, ProposalState, RiskClass, Subject
 from bot.settings import PolicySettings
 from tests.unit.adapters.slack.slack_records import RULES, approval, case, diagnosis, execution, incident, proposal
+from tests.unit.charts import matrix
 
 CORPUS = [
     "<!channel>",
@@ -106,6 +109,11 @@ def test_every_message_is_inert_and_within_slacks_limits(
         assert len(wanted.text) <= 4_000
         assert wanted.text
         assert_inert(wanted.blocks, wanted.text, {"U0ADA"})
+        if wanted.file is not None:
+            assert len(wanted.file.alt) <= FILE_ALT_TEXT_MAX
+            assert len(wanted.file.title) <= FILE_ALT_TEXT_MAX
+            assert visible(wanted.file.title + wanted.file.alt) == wanted.file.title + wanted.file.alt
+            assert re.fullmatch(r"[a-z0-9_.-]+", wanted.file.name)
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -134,7 +142,7 @@ def test_a_user_id_that_is_none_is_shown_as_text(words: str) -> None:
 
 def test_the_parent_comes_first_and_a_run_follows_its_proposal() -> None:
     kinds = [one.key.partition(":")[0] for one in render(case("words"), RULES)]
-    assert kinds == ["board", "verdict", "evidence", "proposal", "execution"]
+    assert kinds == ["board", "verdict", "picture", "evidence", "proposal", "execution"]
 
 
 @pytest.mark.parametrize("state", list(ProposalState))
@@ -237,3 +245,45 @@ def test_fit_cuts_the_longest_text_and_leaves_short_ones_whole() -> None:
 def test_a_risk_without_a_second_group_can_not_be_approved() -> None:
     rules = RULES.model_copy(update={"approvers": {RiskClass.DESTRUCTIVE: ("operators",)}})
     assert "Nobody may approve this" in flat(message(render(case("words"), rules), "proposal"))
+
+
+def test_pictures_stand_between_the_verdict_and_the_archive() -> None:
+    keys = [one.key for one in render(case("words"), RULES)]
+    assert keys[1:4] == ["verdict:diag_1", "picture:diag_1:1", "evidence:diag_1"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "pictures"),
+    [
+        (("0/4", "0/4"), ["picture:d0:1"]),
+        (("0/4", "1/4"), ["picture:d0:1", "picture:d1:1"]),
+        (("0/4", "1/4", "0/4"), ["picture:d0:1", "picture:d1:1", "picture:d2:1"]),
+        (("0/4", None, "0/4"), ["picture:d0:1", "picture:d2:1"]),
+    ],
+)
+def test_a_picture_is_wanted_where_it_differs_from_the_last_one_of_its_kind(
+    shown: tuple[str | None, ...], pictures: list[str]
+) -> None:
+    diagnoses = tuple(
+        diagnosis().model_copy(update={"id": f"d{n}", "charts": (matrix(text=text),) if text else ()})
+        for n, text in enumerate(shown)
+    )
+    keys = [one.key for one in render(Case(incident(), diagnoses), RULES)]
+    assert [key for key in keys if key.startswith("picture:")] == pictures
+
+
+def test_a_diagnosis_that_read_nothing_does_not_bring_a_picture_back() -> None:
+    seen = diagnosis().model_copy(update={"charts": (matrix(),)})
+    blind = seen.model_copy(update={"id": "d1", "charts": (), "snapshot_id": None})
+    again = seen.model_copy(update={"id": "d2"})
+    keys = [one.key for one in render(Case(incident(), (seen, blind, again)), RULES)]
+    assert [key for key in keys if key.startswith("picture:")] == ["picture:diag_1:1"]
+
+
+def test_charts_of_two_subjects_are_two_pictures() -> None:
+    one, other = matrix(), matrix().model_copy(update={"subject": Subject(cluster="other")})
+    told = diagnosis().model_copy(update={"charts": (one, other)})
+    assert [m.key for m in render(Case(incident(), (told,)), RULES) if m.file and m.file.chart] == [
+        "picture:diag_1:1",
+        "picture:diag_1:2",
+    ]

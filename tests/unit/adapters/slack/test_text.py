@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.adapters.slack.text import FALLBACK_LIMIT, fallback, safe, shorten, visible, weight
+from bot.adapters.slack.text import FALLBACK_LIMIT, fallback, safe, shorten, weight
+from bot.adapters.visible import visible
 
 NASTY = st.one_of(st.text(), st.text(alphabet="<>&!@#|*_~`:\n\u202e\u200b\u0000\u2066ab"))
 LIVE = re.compile(r"<[^>]*>|<|>")

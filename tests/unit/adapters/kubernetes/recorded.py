@@ -1,0 +1,106 @@
+"""A client of the API server that answers as a real one did, and the recordings. How they were made: record.py in this folder."""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+
+from bot.adapters.kubernetes import KubernetesApiReader, reader
+from bot.model.kubernetes import KubernetesFacts
+from bot.settings.clusters import KubernetesSettings
+from tests.integration.store_records import FixedClock
+
+Raw = dict[str, Any]
+Answers = dict[str, tuple[int, Any]]
+"""Status and body by path; a body that is no dictionary is sent as it is."""
+
+FIXTURES = Path(__file__).parent / "fixtures"
+FORBIDDEN = (403, {"kind": "Status", "reason": "Forbidden", "message": "forbidden: User can't", "details": {}})
+NO_SUCH_API = (404, {"kind": "Status", "reason": "NotFound", "message": "the server could not find", "details": {}})
+
+
+def recording(name: str) -> Answers:
+    raw: Mapping[str, Any] = json.loads((FIXTURES / f"{name}.json").read_text())
+    return {path: (answer["status"], answer["body"]) for path, answer in raw.items()}
+
+
+class Content:
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def iter_any(self) -> AsyncGenerator[bytes]:
+        middle = len(self._body) // 2
+        for chunk in (self._body[:middle], self._body[middle:]):
+            yield chunk
+
+
+class Response:
+    def __init__(self, status: int, body: Any) -> None:
+        self.status = status
+        self.content = Content(body if isinstance(body, bytes) else json.dumps(body).encode())
+
+    def release(self) -> None:
+        pass
+
+
+class RecordedClient:
+    """Stands for `kubernetes.aio.client.ApiClient`. Lists are cut into pages as `limit` and `continue` ask; what was not recorded is an error of the test."""
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.fail: Callable[[str], None] = lambda path: None
+
+    async def param_serialize(self, method: str, path: str, *, query_params: list[tuple[str, str]], **rest: Any) -> Any:
+        assert method == "GET", "the reader only reads"
+        assert rest["auth_settings"] == ["BearerToken"]
+        return method, f"{path}?{urlencode(query_params)}", {}, None, None
+
+    async def call_api(self, method: str, url: str, headers: Any, *, _request_timeout: Any) -> Any:
+        del method, headers
+        assert _request_timeout.total is not None, "every request has a deadline"
+        assert _request_timeout.sock_connect is not None
+        path, _, query = url.partition("?")
+        self.asked.append(url)
+        self.fail(path)
+        status, body = self.answers[path]
+        return type("Answer", (), {"response": Response(status, _page(body, dict(parse_qsl(query))))})
+
+
+def _page(body: Any, query: Mapping[str, str]) -> Any:
+    if not isinstance(body, dict) or "items" not in body or "limit" not in query:
+        return body
+    items = [item for item in body["items"] if _selected(item, query.get("labelSelector", ""))]
+    start = int(query.get("continue", "0"))
+    end = start + int(query["limit"])
+    metadata = {**body.get("metadata", {}), **({"continue": str(end)} if end < len(items) else {})}
+    return {**body, "metadata": metadata, "items": items[start:end]}
+
+
+def _selected(item: Raw, selector: str) -> bool:
+    labels = item["metadata"].get("labels") or {}
+    return all(labels.get(key) == value for key, value in (term.split("=") for term in selector.split(",") if term))
+
+
+async def gathered(
+    monkeypatch: pytest.MonkeyPatch,
+    answers: Answers,
+    *,
+    page: int = 250,
+    client: RecordedClient | None = None,
+    **settings: Any,
+) -> KubernetesFacts:
+    """What the reader makes of these answers."""
+    replay = client or RecordedClient(answers)
+
+    @asynccontextmanager
+    async def open_recorded(_: KubernetesSettings) -> AsyncGenerator[RecordedClient]:
+        yield replay
+
+    monkeypatch.setattr(reader, "open_client", open_recorded)
+    made = KubernetesSettings.model_validate({"namespace": "queues", **settings})
+    return await KubernetesApiReader(made, FixedClock(), page=page).gather()

@@ -1,0 +1,280 @@
+"""How far servers are behind, and what the API has to do: lines and bars of the numbers that the servers gave."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.flow.examination import examine
+from bot.model import (
+    Bars,
+    Chart,
+    Endpoint,
+    Finding,
+    Focus,
+    JsonObject,
+    Layer,
+    Limit,
+    Lines,
+    Sample,
+    Severity,
+    Snapshot,
+    SnapshotId,
+    StreamKey,
+    Subject,
+)
+from runbooks import cluster_audit, stuck_consumer
+from runbooks._queue_charts import MOST_SERVERS, api_queues
+from runbooks._raft_charts import group_lag, meta_lag, replica_lag
+from runbooks._series import MOST_LINES
+from tests.unit.runbooks.audit_support import each, put
+from tests.unit.snapshots import both, recorded, streams
+
+NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+Gaps = Mapping[str, Sequence[tuple[Any, Any] | None]]
+"""Committed and applied of each server, round by round; None is no answer."""
+ORDERS = Subject(cluster="prod", account="APP", stream="ORDERS")
+
+
+def snapshot(*samples: Sample) -> Snapshot:
+    return Snapshot(
+        id=SnapshotId("snap_1"),
+        cluster="prod",
+        taken_at=NOW,
+        via="monitoring",
+        servers=(),
+        samples=samples,
+        expected=frozenset(sample.server for sample in samples),
+    )
+
+
+def answer(server: str, endpoint: Endpoint, data: JsonObject, number: int = 0) -> Sample:
+    taken = NOW + timedelta(seconds=10 * number)
+    return Sample(server=server, endpoint=endpoint, taken_at=taken, data=data, round=number)
+
+
+def raft(gaps: Gaps, account: str = "SYS", group: str = "_meta_") -> Snapshot:
+    return snapshot(
+        *(
+            answer(server, Endpoint.RAFTZ, {account: {group: {"committed": gap[0], "applied": gap[1]}}}, number)
+            for server, rounds in gaps.items()
+            for number, gap in enumerate(rounds)
+            if gap is not None
+        )
+    )
+
+
+def ends(chart: Lines | None) -> dict[str, list[float]]:
+    assert chart is not None
+    return {line.label: [value for _, value in line.points] for panel in chart.panels for line in panel.series}
+
+
+def test_a_server_is_behind_by_what_it_has_not_applied_of_the_highest_commit_anywhere() -> None:
+    found = meta_lag(
+        raft({"n0": [(900, 900), (950, 950)], "n1": [(900, 600), (950, 600)], "n2": [(500, 500), (500, 500)]})
+    )
+    assert ends(found) == {"n2": [400, 450], "n1": [300, 350], "n0": [0, 0]}
+
+
+@pytest.mark.parametrize(
+    ("last", "word", "severity"),
+    [
+        (549, "the gap shrinks", None),
+        (550, "the gap stays", Severity.CRITICAL),
+        (551, "the gap grows", Severity.CRITICAL),
+    ],
+)
+def test_a_gap_that_does_not_shrink_is_the_trouble(last: int, word: str, severity: Severity | None) -> None:
+    found = meta_lag(raft({"n0": [(1_000, 1_000), (1_000, 1_000)], "n1": [(1_000, 450), (1_000, 1_000 - last)]}))
+    assert found is not None
+    assert found.title == f"Meta group: n1 {last} operations behind, {word}"
+    assert found.panels[0].series[0].severity is severity
+
+
+def test_one_operation_behind_is_drawn_and_none_is_not() -> None:
+    assert ends(meta_lag(raft({"n0": [(5, 5), (5, 5)], "n1": [(5, 4), (5, 4)]})))["n1"] == [1, 1]
+    assert meta_lag(raft({"n0": [(5, 5), (5, 5)], "n1": [(5, 5), (5, 5)]})) is None
+
+
+def test_one_reading_is_no_line() -> None:
+    assert meta_lag(raft({"n0": [(900, 900)], "n1": [(900, 600)]})) is None
+    two = meta_lag(raft({"n0": [(900, 900), (900, 900)], "n1": [(900, 600), (900, 600)], "n2": [(900, 0), None]}))
+    assert ends(two) == {"n1": [300, 300], "n0": [0, 0]}
+
+
+def test_the_worst_lines_are_shown_and_the_rest_is_counted() -> None:
+    gaps: dict[str, list[tuple[int, int] | None]] = {
+        f"n{n}": [(1_000, 900 - n), (1_000, 900 - n)] for n in range(MOST_LINES + 2)
+    }
+    found = meta_lag(raft(gaps))
+    assert found is not None
+    assert list(ends(found)) == ["n7", "n6", "n5", "n4", "n3", "n2"]
+    assert found.note == "2 more lines, all lower, are left out."
+
+
+def test_the_group_of_a_stream_is_found_below_its_account() -> None:
+    taken = raft({"n0": [(9, 9), (9, 9)], "n1": [(9, 2), (9, 2)]}, "APP", "S-R3F-x")
+    found = group_lag(taken, ORDERS, "S-R3F-x")
+    assert ends(found) == {"n1": [7, 7], "n0": [0, 0]}
+    assert group_lag(taken, ORDERS.model_copy(update={"account": "OTHER"}), "S-R3F-x") is None
+    assert group_lag(taken, ORDERS, "") is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just(2**64) | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(value=JSON, other=JSON)
+def test_no_answer_of_a_server_breaks_a_chart(value: Any, other: Any) -> None:
+    raws: list[Any] = [
+        value,
+        {"SYS": value},
+        {"SYS": {"_meta_": value}},
+        {"SYS": {"_meta_": {"committed": value, "applied": other}}},
+    ]
+    for raw in raws:
+        data: JsonObject = raw if isinstance(raw, dict) else {}
+        meta_lag(snapshot(*(answer(f"n{n}", Endpoint.RAFTZ, data, r) for n in range(2) for r in range(2))))
+    for raw in (value, {"pending": value}):
+        queues = answer("n0", Endpoint.IPQUEUESZ, {"JetStream API queue": raw})
+        api_queues(snapshot(queues, answer("n0", Endpoint.JSZ, {"api": {"inflight": other}})))
+
+
+# --- the runbooks that use them ---------------------------------------------------------------------------------------
+
+
+def found_by(check: str, subject: Subject, severity: Severity = Severity.CRITICAL) -> Finding:
+    return Finding(check=check, layer=Layer.META, subject=subject, severity=severity, sentence="It is so.")
+
+
+def consumer_charts(taken: Snapshot, *findings: Finding) -> list[str]:
+    return [chart.code for chart in stuck_consumer.RUNBOOK.charts(taken, findings, {}, Focus())]
+
+
+def test_the_meta_group_is_drawn_where_it_is_the_trouble() -> None:
+    taken = raft({"n0": [(9, 9), (9, 9)], "n1": [(9, 2), (9, 2)]})
+    cluster = Subject(cluster="prod")
+    assert consumer_charts(taken, found_by("META_QUORUM", cluster)) == ["META_LAG"]
+    assert consumer_charts(taken, found_by("META_QUORUM", cluster, Severity.OK)) == []
+    assert consumer_charts(taken, found_by("HA_ASSETS", cluster)) == []
+
+
+def test_a_stream_without_quorum_shows_its_group_by_the_name_the_servers_give() -> None:
+    def behind(raw: dict[str, Any]) -> None:
+        raftz = [sample for sample in raw["samples"] if sample["endpoint"] == "RAFTZ"]
+        raw["samples"] += [sample | {"round": 1, "taken_at": raw["samples"][-1]["taken_at"]} for sample in raftz]
+        for sample in raftz:
+            for name, node in sample["data"]["APP"].items():
+                node["applied"] = 3 if name.startswith("S-") and sample["server"] == "n1" else node["committed"]
+
+    taken = recorded("healthy_2.15.1", behind)
+    charts = stuck_consumer.RUNBOOK.charts(taken, [found_by("STREAM_QUORUM", ORDERS)], {}, Focus())
+    assert [(chart.code, "n1" in chart.title) for chart in charts] == [("RAFT_LAG", True)]
+
+
+def audited(*changes: Callable[[dict[str, Any]], None]) -> list[Chart]:
+    taken = recorded("audit_2.15.1", both(*changes))
+    runbook = cluster_audit.RUNBOOK
+    judged = examine(taken, runbook, runbook.values(), Focus())
+    return list(runbook.charts(taken, judged.findings, runbook.values(), Focus()))
+
+
+def test_a_healthy_audit_has_no_picture() -> None:
+    assert audited() == []
+
+
+def test_replicas_that_lag_are_drawn() -> None:
+    (chart,) = audited(each(streams, {"state.last_seq": 50}, "n1", 0), each(streams, {"state.last_seq": 60}, "n1", 1))
+    assert isinstance(chart, Lines)
+    assert ends(chart) == {"n1": [150, 140], "n0, n2": [0, 0]}
+    assert chart.title == "Stream APP > ORDERS: n1 140 messages behind, the gap shrinks"
+
+
+def test_replica_lag_of_an_unknown_stream_is_nothing() -> None:
+    assert replica_lag(recorded("audit_2.15.1"), StreamKey("APP", "NOBODY")) is None
+
+
+@pytest.mark.parametrize(("inflight", "count"), [(1_000, 0), (1_001, 1)])
+def test_the_api_is_drawn_from_the_audits_threshold_on(inflight: int, count: int) -> None:
+    charts = audited(put("VARZ", "jetstream.stats.api.inflight", inflight, "n1"))
+    assert len(charts) == count
+    for chart in charts:
+        assert isinstance(chart, Bars)
+        assert chart.title == "JetStream API: 1,001 requests on n1 (under way)"
+        assert chart.limit == Limit(name="accepted", value=1_000)
+
+
+# --- queues -------------------------------------------------------------------------------------------------------------
+
+
+def busy(**pending: int) -> Snapshot:
+    return snapshot(
+        *(
+            answer(s, Endpoint.IPQUEUESZ, {"JetStream API queue": {"pending": p}, "SendQ": {"pending": 9}})
+            for s, p in pending.items()
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("pending", "severity"),
+    [(4_999, Severity.OK), (5_000, Severity.WARNING), (9_999, Severity.WARNING), (10_000, Severity.CRITICAL)],
+)
+def test_a_queue_is_a_warning_from_half_its_limit_on_and_critical_at_it(pending: int, severity: Severity) -> None:
+    found = api_queues(busy(n0=pending))
+    assert found is not None
+    assert [(bar.group, bar.name, bar.value, bar.severity) for bar in found.bars] == [
+        ("n0", "queue", pending, severity)
+    ]
+
+
+def test_an_empty_api_is_no_picture_and_one_request_is() -> None:
+    assert api_queues(busy(n0=0, n1=0)) is None
+    assert api_queues(busy(n0=0, n1=1)) is not None
+
+
+def test_the_busiest_servers_come_first_and_the_others_are_counted() -> None:
+    found = api_queues(busy(**{f"n{n}": n + 1 for n in range(MOST_SERVERS + 2)}))
+    assert found is not None
+    assert [bar.group for bar in found.bars] == ["n6", "n5", "n4", "n3", "n2"]
+    assert "2 less busy servers are left out." in found.note
+
+
+def test_queues_of_older_and_newer_versions_and_what_is_under_way_are_told_apart() -> None:
+    old = answer("n0", Endpoint.IPQUEUESZ, {"Routed JS API Requests": {"pending": 7}})
+    new = answer("n1", Endpoint.IPQUEUESZ, {"JetStream API queue": {"pending": 5}, "JetStream API info queue": {}})
+    found = api_queues(snapshot(old, new, answer("n1", Endpoint.JSZ, {"api": {"inflight": 3}})))
+    assert found is not None
+    assert [(b.group, b.name, b.value) for b in found.bars] == [
+        ("n0", "queue", 7),
+        ("n1", "queue", 5),
+        ("n1", "info queue", 0),
+        ("n1", "under way", 3),
+    ]
+
+
+def test_what_is_under_way_is_told_by_jsz_and_by_varz_and_the_higher_number_counts() -> None:
+    varz = answer("n0", Endpoint.VARZ, {"jetstream": {"stats": {"api": {"inflight": 4}}}})
+    found = api_queues(snapshot(varz, answer("n0", Endpoint.JSZ, {"api": {"inflight": 3}})))
+    assert found is not None
+    assert [bar.value for bar in found.bars] == [4]
+    assert api_queues(snapshot(answer("n0", Endpoint.VARZ, {"jetstream": {"stats": {}}}))) is None
+
+
+def test_an_underflown_counter_is_nothing_under_way() -> None:
+    found = api_queues(snapshot(answer("n0", Endpoint.JSZ, {"api": {"inflight": 2**64 - 18}}), *busy(n1=1).samples))
+    assert found is not None
+    assert [(b.group, b.value) for b in found.bars] == [("n1", 1), ("n0", 0)]
+
+
+def test_a_server_of_which_nothing_is_known_is_said() -> None:
+    silent = Sample(server="n1", endpoint=Endpoint.IPQUEUESZ, taken_at=NOW)
+    found = api_queues(snapshot(*busy(n0=1).samples, silent))
+    assert found is not None
+    assert found.note == "Nothing is known of 1 of 2 servers."
