@@ -20,7 +20,7 @@ from bot.errors import Unreadable
 from bot.flow.examination import look
 from bot.lab import drills
 from bot.lab.binaries import SUPPORTED_VERSIONS
-from bot.lab.servers import LabCluster
+from bot.lab.servers import FRESH_TIMEOUT, LabCluster, LabError
 from bot.model import Focus, Severity
 from tests.every_kind import PUBLISHED, every_kind
 from tests.integration.nats_support import reading, settings_of
@@ -110,6 +110,15 @@ async def during_a_rolling_restart(cluster: LabCluster) -> Alarms:
         await rolling
 
 
+async def _ready(cluster: LabCluster) -> None:
+    """Wait for a cluster that was just formed; in 1 of 20 starts 2.10.26 settles for a meta group without one server (`LabCluster.start`)."""
+    try:
+        await cluster.wait_ready(FRESH_TIMEOUT)
+    except LabError:
+        await cluster.reform({})
+        await cluster.wait_ready()
+
+
 @asynccontextmanager
 async def _load(cluster: LabCluster) -> AsyncGenerator[None]:
     """Keep publishing; the workers of `every_kind` consume."""
@@ -144,7 +153,7 @@ async def alarmed(directory: Path, version: str, size: int) -> dict[str, Alarms]
     """The alarms of one cluster's life, by moment."""
     async with LabCluster(directory, version, size) as cluster:
         found = {right_after_its_start.__name__: await right_after_its_start(cluster)}
-        await cluster.wait_ready()
+        await _ready(cluster)
         async with every_kind(cluster):
             for moment in MOMENTS[size]:
                 found[moment.__name__] = await moment(cluster)
@@ -153,6 +162,9 @@ async def alarmed(directory: Path, version: str, size: int) -> dict[str, Alarms]
 
 @pytest.mark.parametrize("version", SUPPORTED_VERSIONS)
 async def test_a_healthy_cluster_gives_no_alarm(tmp_path: Path, version: str) -> None:
-    async with asyncio.TaskGroup() as lives:
-        found = [lives.create_task(alarmed(tmp_path / str(size), version, size)) for size in MOMENTS]
+    try:
+        async with asyncio.TaskGroup() as lives:
+            found = [lives.create_task(alarmed(tmp_path / str(size), version, size)) for size in MOMENTS]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed  # by which it is told whether the lab missed a deadline
     assert [life.result() for life in found] == [{}, {}]

@@ -86,7 +86,7 @@ def test_a_missing_raft_node_and_its_ghost_are_found_on_the_right_server() -> No
     snapshot = recorded("split_room_2.11.11")
     node = worst(snapshot, "CONSUMER_NODE")
     assert (node.severity, node.subject.server) == (Severity.CRITICAL, "n1")
-    assert "from position 0; seen for 15.0 s" in node.sentence
+    assert "from position 0; seen for 15" in node.sentence
     split = worst(snapshot, "CONSUMER_SPLIT")
     assert "n0 (ack floor 50, delivered 60), n1 (ack floor 0, delivered 0); a majority names n0" in split.sentence
 
