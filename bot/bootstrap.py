@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,22 +14,26 @@ from bot import registry as registries
 from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
+from bot.adapters.cluster import ClusterReaders
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster, connect_target
+from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster, connect_target
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.errors import SettingsError, StoreError
+from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
 from bot.flow.diagnosis import Diagnoser
 from bot.flow.examination import Judgement, Report, report
 from bot.flow.execution import Executor
 from bot.flow.illustration import illustrate
 from bot.flow.intake import Intake
+from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
+from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
 from bot.model import Focus, IncidentId, Person, SlackUser, Snapshot
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Readers, Steps
 from bot.registry import Registry
 from bot.runbook import Thresholds
 from bot.settings import ClusterSettings, Mode, Settings
@@ -39,6 +43,15 @@ log = structlog.get_logger(__name__)
 
 EXECUTOR_ID = "natsmedic"
 """One process per SQLite database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
+
+RESTART_SECONDS = 5.0
+"""Until a part that failed by a defect starts again."""
+
+END_SECONDS = 0.5
+"""Until a part that was told to end is told again."""
+
+Run = Callable[[], Awaitable[None]]
+"""A part of the bot that works for ever."""
 
 
 def registry() -> Registry:
@@ -54,7 +67,7 @@ async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGen
 
 
 @asynccontextmanager
-async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Readers]:
+async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[ProbingReaders]:
     """Open the readers of one cluster, without any writer. Raises `NatsmedicError` where it can't be asked."""
     clock = SystemClock()
     if isinstance(where, Target):
@@ -64,9 +77,19 @@ async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Reader
         if writers is not None:
             await writers.aclose()  # nothing has connected yet; a diagnosis holds no way to write
     try:
-        yield readers
+        yield readers if isinstance(where, Target) else _both_sides(readers, where, clock)
     finally:
         await readers.aclose()
+
+
+def _both_sides(nats: ProbingReaders, cluster: ClusterSettings, clock: Clock) -> ProbingReaders:
+    """Return readers that look at Kubernetes, too, where the settings say how."""
+    if cluster.kubernetes is None:
+        return nats
+    # The client library takes a second to import, and most clusters on the command line have no Kubernetes.
+    from bot.adapters.kubernetes import KubernetesApiReader  # noqa: PLC0415
+
+    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock)
 
 
 def snapshot_of_archive(archive: bytes) -> Snapshot:
@@ -162,7 +185,7 @@ def wire(
     clock: Clock,
     chat: Chat,
     directory: Directory,
-    readers: Mapping[str, NatsReaders],
+    readers: Mapping[str, Readers],
     writers: Mapping[str, NatsWriters],
     found: Registry,
 ) -> Bot:
@@ -208,20 +231,56 @@ def wire(
         clock=clock,
         chat=chat,
         clusters=settings.clusters,
-        parsers={name: parser_of(source) for name, source in settings.webhooks.sources.items()},
+        parsers={name: parser_of(source) for name, source in settings.webhooks.sources.items()}
+        | {ADVISORIES: parse_notice, SCHEDULE: parse_notice},
         max_queue=settings.webhooks.max_queue,
     )
     return Bot(intake, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
 
 
+def watchers(
+    settings: Settings,
+    *,
+    store: SqlStore,
+    clock: Clock,
+    readers: Mapping[str, Readers],
+    found: Registry,
+    intake: Intake,
+) -> dict[str, Run]:
+    """Return what notices by itself that something is wrong, by name: listeners to advisories, and schedules."""
+    parts: dict[str, Run] = {}
+    for cluster in settings.clusters:
+        name = cluster.name
+        if cluster.hears_advisories:
+            advisories = Advisories(cluster=name, pace=cluster.advisories, store=store, clock=clock, intake=intake)
+            parts[f"advisories of {name}"] = advisories.run
+            for number, listener in enumerate(advisory_listeners(cluster, clock, advisories.heard), start=1):
+                parts[f"listener {number} of {name}"] = listener.run
+        if cluster.schedule is not None:
+            schedule = Schedule(
+                cluster=name,
+                pace=cluster.schedule,
+                runbooks=found.chosen(cluster.schedule.runbooks),
+                thresholds=settings.thresholds,
+                readers=readers[name],
+                store=store,
+                clock=clock,
+                intake=intake,
+            )
+            parts[f"schedule of {name}"] = schedule.run
+    return parts
+
+
 async def serve(settings: Settings) -> None:
     """Run the bot until SIGTERM or SIGINT. Raises NatsmedicError where it cannot start."""
-    if not settings.webhooks.sources:
+    if not settings.webhooks.sources and not any(c.hears_advisories or c.schedule for c in settings.clusters):
         raise SettingsError(
-            "webhooks.sources is empty, so no alert could ever come in: add a source with its own secret."
+            "webhooks.sources is empty and no cluster has advisories or a schedule, so no alert could ever come in: "
+            "add a source with its own secret, a nats.system user or a schedule."
         )
     found = registry()
     found.check_thresholds(settings.thresholds)
+    found.check_schedules(settings.schedules)
     clock = SystemClock()
     chat = _Chat()
     handlers = _Handlers()
@@ -257,8 +316,8 @@ async def serve(settings: Settings) -> None:
         if slack is not None:
             await slack.start(bot.desk)
             stack.push_async_callback(slack.stop)
-        sweeping = asyncio.create_task(bot.sweeper.run())
-        stack.callback(sweeping.cancel)
+        parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
+        await stack.enter_async_context(_running({"sweeper": bot.sweeper.run} | parts, clock))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler, clock=clock)
         log.info(
@@ -268,6 +327,36 @@ async def serve(settings: Settings) -> None:
             clusters=[c.name for c in settings.clusters],
         )
         await serve_http(app, settings.webhooks.listen, until=_stop_signal())
+
+
+@asynccontextmanager
+async def _running(parts: Mapping[str, Run], clock: Clock) -> AsyncGenerator[None]:
+    """Run the parts beside the block; they have ended when it is left."""
+
+    async def keep(part: str, run: Run) -> None:
+        while True:
+            try:
+                await run()
+            except Exception:  # a defect of one part must not take the others with it
+                log.exception("a part of natsmedic failed and starts again", part=part)
+            await clock.sleep(RESTART_SECONDS)
+
+    tasks = [asyncio.create_task(keep(part, run), name=part) for part, run in parts.items()]
+    try:
+        yield
+    finally:
+        await end(tasks)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks that never end and wait until they have. Asks again: `asyncio.wait_for` of Python 3.11 swallows a cancellation that comes together
+    with what it waits for (python/cpython#86296, fixed in 3.12).
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=END_SECONDS)
 
 
 async def _not_ready(store: SqlStore) -> Sequence[str]:
@@ -281,13 +370,13 @@ async def _not_ready(store: SqlStore) -> Sequence[str]:
 
 async def _connect(
     settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[dict[str, NatsReaders], dict[str, NatsWriters]]:
-    readers: dict[str, NatsReaders] = {}
+) -> tuple[dict[str, Readers], dict[str, NatsWriters]]:
+    readers: dict[str, Readers] = {}
     writers: dict[str, NatsWriters] = {}
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
         stack.push_async_callback(reading.aclose)
-        readers[cluster.name] = reading
+        readers[cluster.name] = _both_sides(reading, cluster, clock)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
             writers[cluster.name] = writing

@@ -5,6 +5,7 @@ NatsmedicError
 │   └── SettingsError        a configuration value; names the key, the problem and the way out
 ├── Unreadable               a fact could not be read: it is unknown, never healthy. A later retry may help.
 │   ├── ReadDenied           the credential may not read it. A retry never helps.
+│   │   └── VerbDenied       Kubernetes: a role lacks a verb; carries verb, resource and namespace
 │   ├── ReadTimedOut         nobody answered in time
 │   ├── NotInVersion         the server does not know this question
 │   └── Unreachable          no connection to the cluster
@@ -48,6 +49,19 @@ class ReadDenied(Unreadable):
     """The server refused the question for lack of permission (nats-server reports it on the error callback only)."""
 
     retry_helps = False
+
+
+class VerbDenied(ReadDenied):
+    """Kubernetes refused a question: no role of the reader allows `verb` on `resource` there."""
+
+    def __init__(self, verb: str, resource: str, group: str, namespace: str | None) -> None:
+        place = f"in namespace {namespace}" if namespace else "in the whole cluster"
+        full = f"{resource}.{group}" if group else resource
+        super().__init__(f"The reader may not {verb} {full} {place}: no role grants it `{verb}` on `{full}`.")
+        self.verb = verb
+        self.resource = resource
+        self.group = group
+        self.namespace = namespace
 
 
 class ReadTimedOut(Unreadable):

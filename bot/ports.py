@@ -23,6 +23,7 @@ from bot.model import (
     Incident,
     IncidentId,
     JsonObject,
+    KubernetesFacts,
     Person,
     Proposal,
     Record,
@@ -75,6 +76,26 @@ class Readers(Protocol):
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
+        ...
+
+
+class ProbingReaders(Readers, Protocol):
+    """Readers that may also send messages of their own, to see whether they arrive. A command that a person runs has them; no phase of flow does,
+    so an alert never causes traffic.
+    """
+
+    async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
+        """Return the snapshot with `deliveries`: what was published on each server, counted on every other. `tell` hears in one sentence per account
+        what is going to be sent. Raises `BadInput` where there is no login to send with.
+        """
+        ...
+
+
+class KubernetesReader(Protocol):
+    """Reads the Kubernetes side of one cluster."""
+
+    async def gather(self) -> KubernetesFacts:
+        """Read everything in one parallel pass. Never raises for the world: what can't be read is unknown, with the verb and the resource."""
         ...
 
 

@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any, cast
 
 from bot.action import Action
-from bot.errors import NatsmedicError, SettingsError
+from bot.errors import BadInput, NatsmedicError, SettingsError
 from bot.model import Record, RiskClass
-from bot.runbook import Runbook, Threshold, Unit
+from bot.runbook import Check, Runbook, Threshold, Unit
 
 AnyAction = Action[Any]
 """An action whose parameter type is known only through its `params` record."""
@@ -73,6 +73,24 @@ class Registry:
         if problems:
             raise SettingsError("\n".join(problems))
 
+    def chosen(self, codes: Sequence[str]) -> tuple[Runbook, ...]:
+        """Return the runbooks with these codes, all of them where none is given. Raises `BadInput`."""
+        known = {runbook.code: runbook for runbook in self.runbooks}
+        if missing := [code for code in codes if code not in known]:
+            raise BadInput(f"There is no runbook {', '.join(missing)}. Known: {', '.join(known)}.")
+        return tuple(known[code] for code in dict.fromkeys(codes)) if codes else self.runbooks
+
+    def check_schedules(self, runbooks: Mapping[str, Sequence[str]]) -> None:
+        """Raise `SettingsError` for codes in the schedules of the settings, by cluster name, that no runbook has."""
+        problems: list[str] = []
+        for cluster, codes in runbooks.items():
+            try:
+                self.chosen(codes)
+            except BadInput as error:
+                problems.append(f"schedule.runbooks of cluster {cluster}: {error}")
+        if problems:
+            raise SettingsError("\n".join(problems))
+
 
 def load(runbooks: str = "runbooks", actions: str = "bot.actions") -> Registry:
     """Scan both packages. Raises `RegistryError` with all problems at once."""
@@ -117,8 +135,18 @@ def _runbook_problems(found: Sequence[tuple[str, Runbook]]) -> list[str]:
     problems = [
         f"Runbook code {code} is used by {files}." for code, files in _twice((r.code, file) for file, r in found)
     ]
-    checks = ((check.code, f"{file} ({r.code})") for file, r in found for check in r.checks)
-    problems += [f"Check code {code} is used by {files}." for code, files in _twice(checks)]
+    # One and the same check may serve several runbooks, and then means the same in all; two checks of one code would not.
+    checks: dict[Check, str] = {}
+    for file, runbook in found:
+        for check in runbook.checks:
+            checks.setdefault(check, f"{file} ({runbook.code})")
+    named = ((check.code, place) for check, place in checks.items())
+    problems += [f"Check code {code} is used by {files}." for code, files in _twice(named)]
+    problems += [
+        f"{file}: runbook {r.code} has check {code} twice."
+        for file, r in found
+        for code, _ in _twice((check.code, file) for check in r.checks)
+    ]
     alerts = ((alert, file) for file, r in found for alert in r.alerts)
     problems += [
         f"Alert {alert} is answered by {files}; one runbook must answer it." for alert, files in _twice(alerts)

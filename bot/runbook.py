@@ -59,6 +59,9 @@ class Check:
     content after the first look, nothing is read twice. So with one round `examine` must not call *OK* what only a second look could clear.
     """
 
+    counterpart: str | None = None
+    """The check of `nats audit analyze` that says the same, e.g. META_001; its findings name it too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
@@ -95,6 +98,8 @@ class Runbook:
     """How often the endpoints that its checks name as their `trend` are read, where the first look finds something."""
     interval: float = 0.0
     """Seconds between rounds."""
+    sources: tuple[str, ...] = ()
+    """What its judgements rest on, for people: upstream issues and fixes, server files, the peer's checks."""
     charts: Charts = no_charts
 
     @property

@@ -64,7 +64,8 @@ def one_meta_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
         )
         level = Severity.CRITICAL if lasts else Severity.WARNING
         where = Subject(cluster=snapshot.cluster)
-        found.append(META_LEADER.finding(where, level, text, {"leaders": now}, cause=lasts))
+        # Never a cause: a broken mesh, a lost quorum or a dead server is, and a check of their own names it.
+        found.append(META_LEADER.finding(where, level, text, {"leaders": now}))
     return META_LEADER.result(snapshot, found, [facts], "All servers name the same meta leader.")
 
 

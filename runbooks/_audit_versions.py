@@ -125,7 +125,7 @@ def one_version(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> lis
     found: list[Finding] = []
     if len(set(versions.values())) > 1:
         grace = timedelta(seconds=thresholds["restart_grace"])
-        young = {s: up for s in versions if (up := _uptime(facts, s)) is not None and up < grace}
+        young = {s: up for s in versions if (up := uptime(facts, s)) is not None and up < grace}
         text = f"The servers run {len(set(versions.values()))} different versions: {by_servers(versions)}."
         if young:
             server, up = min(young.items(), key=lambda item: item[1])
@@ -142,7 +142,8 @@ def _versions(facts: Facts) -> dict[str, str]:
     return {s: version for s, version in read_now.items() if version is not None}
 
 
-def _uptime(facts: Facts, server: str) -> timedelta | None:
+def uptime(facts: Facts, server: str) -> timedelta | None:
+    """Return how long a server runs, by its own VARZ; None where that does not tell."""
     varz = facts.answers[server]
     start, now = facts.moment(server, varz, "start"), facts.moment(server, varz, "now")
     return now - start if start and now else None

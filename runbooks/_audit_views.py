@@ -56,7 +56,7 @@ class Audit:
         trend: frozenset[Endpoint] = frozenset(),
     ) -> Check:
         """Return the record for the runbook."""
-        return Check(self.code, self.layer, healthy, needs, examine, trend)
+        return Check(self.code, self.layer, healthy, needs, examine, trend, self.counterpart)
 
     def finding(
         self,

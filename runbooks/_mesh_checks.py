@@ -8,7 +8,7 @@ from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Sub
 from bot.runbook import Thresholds
 from runbooks._consumer_views import listed, or_ok
 from runbooks._mesh_pool import accounts_by_slot
-from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, seconds, shared_name
+from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, seconds, shared_name, wait
 
 YOUNG, RTT, PENDING = "young", "rtt", "pending"
 """Names of the thresholds."""
@@ -117,7 +117,7 @@ def no_islands(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
         return or_ok(snapshot, check, Layer.ROUTES, blind, f"{len(mesh.alive)} servers form one mesh{said}.")
     groups = [f"{{{', '.join(group)}}} with {_leader(snapshot, group)}" for group in mesh.islands]
     young = _young(mesh, mesh.alive, thresholds)
-    text = f"The cluster is split into {len(groups)} islands without a route between them: {'; '.join(groups)}{_wait(young)}."
+    text = f"The cluster is split into {len(groups)} islands without a route between them: {'; '.join(groups)}{wait(young)}."
     evidence: JsonObject = {
         "islands": [list(group) for group in mesh.islands],
         "meta leaders": [sorted(meta_leaders(snapshot, group)) for group in mesh.islands],
@@ -320,7 +320,7 @@ def _pair(
         "expected": pair.expected.slots + len(pair.expected.pinned) if pair.expected else None,
         "missing pinned accounts": sorted(pair.unpinned) if pair.seen else [],
     }
-    text += f"{_wait(young)}."
+    text += f"{wait(young)}."
     return _finding(check, Layer.ROUTES, _at(snapshot), level, text, facts | (evidence or {}), issue=issue)
 
 
@@ -358,10 +358,6 @@ def _leader(snapshot: Snapshot, servers: Sequence[str]) -> str:
 def _young(mesh: Mesh, servers: Sequence[str], thresholds: Thresholds) -> Member | None:
     members = (mesh.members[name] for name in servers)
     return next((m for m in members if m.age is not None and m.age < thresholds[YOUNG]), None)
-
-
-def _wait(young: Member | None) -> str:
-    return f"; {young.name} started {young.age:.0f} s ago and may still be finding the others: wait" if young else ""
 
 
 def _at(snapshot: Snapshot, server: str | None = None) -> Subject:

@@ -231,6 +231,11 @@ def shared_name(mesh: Mesh) -> str | None:
     return None
 
 
+def wait(young: Member | None) -> str:
+    """Return the end of a sentence about a server that may still be finding the others; nothing where there is none."""
+    return f"; {young.name} started {young.age:.0f} s ago and may still be finding the others: wait" if young else ""
+
+
 def meta_leaders(snapshot: Snapshot, servers: Iterable[str]) -> frozenset[str]:
     """Return the meta leaders that these servers name."""
     named = (part(latest(snapshot, s, Endpoint.JSZ) or {}, "meta_cluster").get("leader") for s in servers)

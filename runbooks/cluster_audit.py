@@ -15,6 +15,7 @@ from runbooks import _audit_streams as streams
 from runbooks import _audit_versions as versions
 from runbooks._audit_charts import audit_charts
 from runbooks._audit_guidance import propose
+from runbooks._audit_shared import META_MEMBERS_ONLINE, ONE_META_LEADER, SERVERS_ANSWER
 
 _VARZ, _JSZ, _HEALTHZ = frozenset({Endpoint.VARZ}), frozenset({Endpoint.JSZ}), frozenset({Endpoint.HEALTHZ})
 
@@ -78,11 +79,11 @@ RUNBOOK = Runbook(
     ),
     thresholds=THRESHOLDS,
     checks=(
-        servers.ANSWERS.check("Every server answers.", _VARZ, servers.servers_answer),
+        SERVERS_ANSWER,
         versions.VERSIONS.check("All servers run the same version.", _VARZ, versions.one_version),
         versions.CLOCKS.check("The clocks of all servers agree.", _VARZ | _JSZ, versions.clocks_agree),
-        cluster.META_OFFLINE.check("No member of the meta group is offline.", _JSZ, cluster.meta_members_online),
-        cluster.META_LEADER.check("All servers name one meta leader.", _JSZ | _VARZ, cluster.one_meta_leader, _JSZ),
+        META_MEMBERS_ONLINE,
+        ONE_META_LEADER,
         servers.HEALTH.check("Every server says that it is healthy.", _HEALTHZ, servers.servers_healthy),
         versions.MIX.check(
             "JetStream runs on all servers of a cluster or on none.",
@@ -131,4 +132,9 @@ RUNBOOK = Runbook(
     rounds=2,
     interval=5.0,
     charts=audit_charts,
+    sources=(
+        "nats-io/jsm.go audit: the 21 checks of nats audit analyze and their thresholds",
+        "nats-io/jsm.go monitor: the metadata keys io.nats.monitor.*",
+        "CVE-2025-30215, CVE-2026-33222, and the nats-server issues that AUDIT_DEFECTS names",
+    ),
 )

@@ -29,6 +29,7 @@ from runbooks._mesh_checks import (
     unique_server_names,
     views_agree,
 )
+from runbooks._mesh_delivery import messages_arrive
 from runbooks._mesh_views import Mesh, read_mesh, shared_name, split_address
 
 INCOMPLETE = frozenset({"MESH_ISLANDS", "MESH_PAIRS", "MESH_SLOTS", "MESH_LISTS"})
@@ -53,7 +54,7 @@ BITNAMI_CHART = (
 """Reference/nats.md 1.C and 4.4."""
 
 PROOF = (
-    "Then diagnose again: all pairs must be complete. The log says *Reloaded: cluster routes*; *config reload not supported* "
+    "Then diagnose again, with --probe-delivery: all pairs must be complete and all messages arrive. The log says *Reloaded: cluster routes*; *config reload not supported* "
     "means that the old configuration is still in force."
 )
 
@@ -237,6 +238,13 @@ RUNBOOK = Runbook(
             _ROUTES | _ACCOUNTS,
             slots_are_filled,
         ),
+        Check(
+            "MESH_DELIVERY",
+            Layer.ROUTES,
+            "What is published on one server arrives on every other, for every account that is probed (--probe-delivery).",
+            frozenset(),
+            messages_arrive,
+        ),
         Check("MESH_VIEWS", Layer.ROUTES, "Both ends of every pair show the same connections.", _ROUTES, views_agree),
         Check(
             "MESH_SPEED", Layer.ROUTES, "Routes send what they have, with a short round trip.", _ROUTES, routes_are_fast
@@ -244,4 +252,9 @@ RUNBOOK = Runbook(
     ),
     propose=propose,
     charts=mesh_charts,
+    sources=(
+        "nats-server #6051 and bitnami/charts #30124: one name for all routes, messages lost per account",
+        "nats-server #8454: a pool slot stays empty after a reconnect; fixed in 2.15.0",
+        "nats-server server/route.go, server/accounts.go: pool slots, pinned accounts, and fnv32a(account) % pool_size",
+    ),
 )

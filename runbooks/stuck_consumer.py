@@ -247,7 +247,14 @@ RUNBOOK = Runbook(
     code="STUCK_CONSUMER",
     title="A consumer is stuck",
     alerts=frozenset(
-        {"NatsConsumerStuck", "NatsConsumerLeaderless", "NatsConsumerNotDelivering", "NatsGroupNodeMissing"}
+        {
+            "NatsConsumerStuck",
+            "NatsConsumerLeaderless",
+            "NatsConsumerNotDelivering",
+            "NatsGroupNodeMissing",
+            "NatsConsumerQuorumLost",
+            "NatsConsumerMaxDeliveries",
+        }
     ),
     thresholds=(
         Threshold(
@@ -329,4 +336,9 @@ RUNBOOK = Runbook(
     rounds=2,
     interval=5.0,
     charts=consumer_charts,
+    sources=(
+        "nats-server #6838: group node missing after a scale-up; fixed by #6851 in 2.11.3 and 2.10.29",
+        "nats-server server/raft.go: a leader that has not heard from a majority for 10 s has lost quorum",
+        "nats-server #7001: from 2.11.5 on a health check only reports",
+    ),
 )

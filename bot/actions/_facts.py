@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from bot.errors import Refused
+from bot.errors import Refused, Unreachable
 from bot.model import ConsumerKey, ConsumerState, Endpoint, Json, JsonObject, Snapshot, StreamKey, StreamState, World
 from bot.model.groups import (
     Standing,
@@ -25,6 +25,7 @@ from bot.model.groups import (
     standing,
     stream_replicas,
 )
+from bot.model.kubernetes import ONLY_KUBERNETES
 from bot.ports import Readers
 
 NEEDS: Final = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
@@ -68,7 +69,10 @@ class ConsumerFacts:
 
 async def look(readers: Readers) -> Snapshot:
     """Read every server once. Raises `Unreachable`."""
-    return await readers.gather(NEEDS)
+    snapshot = await readers.gather(NEEDS)
+    if snapshot.via == ONLY_KUBERNETES:
+        raise Unreachable(next((unknown.detail for unknown in snapshot.unknown), "no server answered"))
+    return snapshot
 
 
 def stream_facts(snapshot: Snapshot, key: StreamKey) -> StreamFacts:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bot.cli import draw
-from bot.settings import json_schema, load
+from bot.settings import ClusterSettings, json_schema, load
 
 app = typer.Typer(help="The settings file.", no_args_is_help=True)
 
@@ -26,8 +26,26 @@ def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="The setting
     from bot.bootstrap import registry
 
     settings = load(file, os.environ)
-    registry().check_thresholds(settings.thresholds)
+    found = registry()
+    found.check_thresholds(settings.thresholds)
+    found.check_schedules(settings.schedules)
     clusters = ", ".join(cluster.name for cluster in settings.clusters)
-    draw.lines(
-        [("", f"{file} is right: mode {settings.mode}, clusters {clusters}, database {settings.database.shown}.")]
-    )
+    right = f"{file} is right: mode {settings.mode}, clusters {clusters}, database {settings.database.shown}."
+    draw.lines([("", right), *((cluster.name, _watched(cluster)) for cluster in settings.clusters)])
+
+
+def _watched(cluster: ClusterSettings) -> str:
+    """Say what natsmedic notices of a cluster by itself, and what it does not."""
+    accounts = ", ".join(cluster.nats.accounts)
+    if cluster.hears_advisories and accounts:
+        heard = f"advisories: of the system account; messages delivered too often only in accounts with a reader ({accounts})"
+    elif cluster.hears_advisories:
+        heard = (
+            "advisories: of the system account; messages delivered too often in no account, because none has a reader"
+        )
+    else:
+        heard = "advisories: none, " + ("because there is no nats.system" if cluster.advisories.enabled else "as set")
+    if cluster.schedule is None:
+        return f"{heard}. No schedule."
+    runbooks = ", ".join(cluster.schedule.runbooks) or "all runbooks"
+    return f"{heard}. Every {cluster.schedule.every:g} s: {runbooks}, opening at {cluster.schedule.open_at}."

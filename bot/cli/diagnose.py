@@ -23,7 +23,7 @@ from bot.runbook import Runbook
 from bot.settings.clusters import NATS_TIMEOUT
 
 if TYPE_CHECKING:
-    from bot.ports import Readers
+    from bot.ports import ProbingReaders
 
 MOST_ARCHIVE: Final = 512 * 2**20
 """Bytes of an archive file; unpacked sizes have limits of their own."""
@@ -62,6 +62,7 @@ def diagnose(
         Path | None, typer.Option("--archive", metavar="FILE", help="Judge what `natsmedic gather` wrote.")
     ] = None,
     runbook: where.Runbooks = None,
+    probe_delivery: where.ProbeDelivery = False,
     account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Look at this account.")] = None,
     stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Look at this stream.")] = None,
     consumer: Annotated[str | None, typer.Option("--consumer", metavar="NAME", help="Look at this consumer.")] = None,
@@ -83,8 +84,10 @@ def diagnose(
     chosen = where.runbooks_of(found, runbook)
     focus = Focus(account=account, stream=stream, consumer=consumer)
     if archive is not None:
-        if watch or cluster:
-            raise BadInput("--archive is a moment of the past: it goes neither with --watch nor with --cluster.")
+        if watch or cluster or probe_delivery:
+            raise BadInput(
+                "--archive is a moment of the past: it goes neither with --watch, --cluster nor --probe-delivery."
+            )
         where.refuse_login(context, "--archive")
         thresholds = where.thresholds_of(context, config, found)
         snapshot = _read(archive)
@@ -111,7 +114,9 @@ def diagnose(
             timeout=timeout,
         ),
     )
-    raise typer.Exit(run(_live(place, chosen, focus, found, format_, watch)))
+    if probe_delivery:
+        place.refuse_probe_without_login()
+    raise typer.Exit(run(_live(place, chosen, focus, found, format_, watch, probe_delivery=probe_delivery)))
 
 
 async def _live(
@@ -121,6 +126,8 @@ async def _live(
     found: Registry,
     format_: ReportFormat,
     watch: float | None,
+    *,
+    probe_delivery: bool,
 ) -> int:
     """Return the exit code of the last pass."""
     from bot.bootstrap import open_readers
@@ -130,7 +137,7 @@ async def _live(
         async with open_readers(place.cluster) as readers:
             while True:
                 try:
-                    report = await _pass(readers, place, chosen, focus, found)
+                    report = await _pass(readers, place, chosen, focus, found, probe_delivery=probe_delivery)
                 except Unreadable as error:
                     if watch is None:
                         raise
@@ -149,14 +156,23 @@ async def _live(
 
 
 async def _pass(
-    readers: Readers, place: where.Where, chosen: Sequence[Runbook], focus: Focus, found: Registry
+    readers: ProbingReaders,
+    place: where.Where,
+    chosen: Sequence[Runbook],
+    focus: Focus,
+    found: Registry,
+    *,
+    probe_delivery: bool,
 ) -> Report:
     from bot.bootstrap import report_on
 
     checks = sum(len(runbook.checks) for runbook in chosen)
     with where.progress(f"Examining cluster {place.name} by {checks} checks"):
         snapshot, judged = await look(readers, chosen, place.thresholds, focus)
-        return report_on(snapshot, judged, found)
+    if probe_delivery:
+        snapshot = await where.probe_delivery(readers, snapshot)
+        judged = await asyncio.to_thread(judge, snapshot, chosen, place.thresholds, focus)
+    return report_on(snapshot, judged, found)
 
 
 def _read(archive: Path) -> Snapshot:

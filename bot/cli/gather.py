@@ -32,6 +32,7 @@ def gather(
     monitoring: where.MonitoringUrls = None,
     timeout: where.Timeout = NATS_TIMEOUT,
     cluster: where.Cluster = None,
+    probe_delivery: where.ProbeDelivery = False,
     config: ConfigFile = None,
 ) -> None:
     """Write what a diagnosis of all runbooks reads into an archive, without secrets. Exit code 3: nothing could be read."""
@@ -58,20 +59,22 @@ def gather(
             timeout=timeout,
         ),
     )
-    snapshot = run(_snapshot(place, found))
+    if probe_delivery:
+        place.refuse_probe_without_login()
+    snapshot = run(_snapshot(place, found, probe_delivery=probe_delivery))
     _write(output, archive_of(snapshot))
     known = sum(sample.data is not None for sample in snapshot.samples) + len(snapshot.api)
     unknown = len(snapshot.unknown) + sum(sample.unknown is not None for sample in snapshot.samples)
     typer.echo(f"{output}: {len(snapshot.servers)} servers, {known} answers, {unknown} unknown facts.")
 
 
-async def _snapshot(place: where.Where, found: Registry) -> Snapshot:
+async def _snapshot(place: where.Where, found: Registry, *, probe_delivery: bool) -> Snapshot:
     from bot.bootstrap import open_readers
 
     async with open_readers(place.cluster) as readers:
         with where.progress(f"Reading cluster {place.name}"):
             snapshot, _ = await look(readers, found.runbooks, place.thresholds, Focus(), also=frozenset(Endpoint))
-            return snapshot
+        return await where.probe_delivery(readers, snapshot) if probe_delivery else snapshot
 
 
 def _write(output: Path, archive: bytes) -> None:

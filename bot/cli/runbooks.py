@@ -17,14 +17,14 @@ app = typer.Typer(help="What natsmedic looks for.", invoke_without_command=True)
 
 @app.callback()
 def runbooks(context: typer.Context, format_: FormatOption = Format.TABLE) -> None:
-    """List the runbooks: the alerts they answer, their checks and thresholds."""
+    """List the runbooks and the alerts they answer."""
     if context.invoked_subcommand is None:
         list_runbooks(format_)
 
 
 @app.command(name="list")
 def list_runbooks(format_: FormatOption = Format.TABLE) -> None:
-    """List the runbooks: the alerts they answer, their checks and thresholds."""
+    """List the runbooks and the alerts they answer; `show CODE` has their checks, thresholds and sources."""
     from bot.bootstrap import registry
 
     found = list(registry().runbooks)
@@ -32,28 +32,38 @@ def list_runbooks(format_: FormatOption = Format.TABLE) -> None:
         draw.as_json([_public(runbook) for runbook in found])
         return
     for runbook in found:
-        _tell(runbook)
+        draw.lines(
+            [
+                (runbook.code, f"{runbook.title} ({len(runbook.checks)} checks)"),
+                ("  alerts", ", ".join(sorted(runbook.alerts))),
+            ]
+        )
 
 
 @app.command()
 def show(code: Annotated[str, typer.Argument(metavar="CODE")], format_: FormatOption = Format.TABLE) -> None:
-    """Show one runbook: what is healthy, what it reads, and every threshold with its unit, default and meaning."""
+    """Show one runbook: what is healthy, what it reads, every threshold with its unit, default and meaning, and what its judgements rest on."""
     from bot.bootstrap import registry
 
     (runbook,) = runbooks_of(registry(), [code])
     if format_ is Format.JSON:
         draw.as_json(_public(runbook))
         return
-    _tell(runbook)
-    reads = ", ".join(sorted(runbook.needs))
-    times = f", {runbook.rounds} times, {runbook.interval:g} s apart" if runbook.rounds > 1 else ""
-    draw.lines([("  reads", f"{reads}{times}"), ("  settings", f"thresholds.{runbook.code}.<name>")])
-
-
-def _tell(runbook: Runbook) -> None:
-    draw.lines([(runbook.code, runbook.title), ("  alerts", ", ".join(sorted(runbook.alerts)))])
-    draw.lines((f"  {check.code} ({check.layer.name.lower()})", check.healthy) for check in runbook.checks)
-    draw.lines((f"  {t.name}", f"{t.default:g} {t.unit}, {t.meaning}") for t in runbook.thresholds)
+    draw.lines([(runbook.code, runbook.title), ("alerts", ", ".join(sorted(runbook.alerts)))])
+    for check in runbook.checks:
+        draw.lines([(f"check {check.code}", check.healthy), ("  layer", check.layer.name.lower())])
+        draw.lines([("  reads", ", ".join(sorted(check.needs)) or "nothing by itself")])
+        if check.trend:
+            draw.lines([("  again", f"{', '.join(sorted(check.trend))}, where the first look finds something")])
+        if check.counterpart:
+            draw.lines([("  nats audit", check.counterpart)])
+    for threshold in runbook.thresholds:
+        draw.lines([(f"threshold {threshold.name}", f"{threshold.default:g} {threshold.unit}, {threshold.meaning}")])
+    if runbook.rounds > 1:
+        draw.lines([("looks", f"{runbook.rounds} times, {runbook.interval:g} s apart, where one is not enough")])
+    for source in runbook.sources:
+        draw.lines([("source", source)])
+    draw.lines([("settings", f"thresholds.{runbook.code}.<name>")])
 
 
 def _public(runbook: Runbook) -> JsonObject:
@@ -62,10 +72,18 @@ def _public(runbook: Runbook) -> JsonObject:
         "title": runbook.title,
         "alerts": sorted(runbook.alerts),
         "checks": [
-            {"code": c.code, "layer": c.layer.name.lower(), "healthy": c.healthy, "reads": sorted(c.needs)}
+            {
+                "code": c.code,
+                "layer": c.layer.name.lower(),
+                "healthy": c.healthy,
+                "reads": sorted(c.needs),
+                "again": sorted(c.trend),
+                "counterpart": c.counterpart,
+            }
             for c in runbook.checks
         ],
         "thresholds": [
             {"name": t.name, "default": t.default, "unit": t.unit, "meaning": t.meaning} for t in runbook.thresholds
         ],
+        "sources": list(runbook.sources),
     }

@@ -19,6 +19,8 @@ from typer.core import TyperCommand
 from bot.cli.draw import visible
 from bot.cli.session import Session, settings_of
 from bot.errors import BadInput, NatsmedicError
+from bot.model import Snapshot
+from bot.ports import ProbingReaders
 from bot.registry import Registry
 from bot.runbook import Runbook, Thresholds
 from bot.settings import ClusterSettings, Settings
@@ -67,6 +69,13 @@ Cluster = Annotated[str | None, typer.Option("--cluster", metavar="NAME", help="
 Runbooks = Annotated[
     list[str] | None, typer.Option("--runbook", metavar="CODE", help="Only this runbook; repeatable; all otherwise.")
 ]
+ProbeDelivery = Annotated[
+    bool,
+    typer.Option(
+        "--probe-delivery",
+        help="Also publish messages of a few bytes through every server, on a private subject, and count them on every other.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,15 @@ class Where:
     @property
     def name(self) -> str:
         return self.cluster.name
+
+    def refuse_probe_without_login(self) -> None:
+        """Raise `BadInput` where a delivery probe would have nobody to publish as, before anything is read."""
+        if isinstance(self.cluster, Target):
+            login = self.cluster.servers or self.cluster.context
+        else:
+            login = self.cluster.nats.system or self.cluster.nats.accounts
+        if not login:
+            raise BadInput("--probe-delivery publishes messages, and monitoring addresses can't: give --server too.")
 
 
 def place_of(
@@ -159,12 +177,7 @@ def refuse_login(context: typer.Context, instead: str) -> None:
 
 def runbooks_of(found: Registry, codes: Sequence[str] | None) -> tuple[Runbook, ...]:
     """Return the runbooks of these codes, all of them where none is given. Raises `BadInput`."""
-    if not codes:
-        return found.runbooks
-    known = {runbook.code: runbook for runbook in found.runbooks}
-    if missing := [code for code in codes if code not in known]:
-        raise BadInput(f"There is no runbook {', '.join(missing)}. Known: {', '.join(known)}.")
-    return tuple(known[code] for code in dict.fromkeys(codes))
+    return found.chosen(codes or ())
 
 
 @contextmanager
@@ -178,6 +191,13 @@ def progress(text: str) -> Generator[None]:
     with Progress(*columns, console=console, transient=True) as shown:
         shown.add_task(visible(text), total=None)
         yield
+
+
+async def probe_delivery(readers: ProbingReaders, snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot with what a delivery probe saw, and say on stderr what it sends. Raises `BadInput`."""
+    return await readers.probe_delivery(
+        snapshot, lambda what: typer.echo(visible(f"natsmedic: delivery probe: {what}"), err=True)
+    )
 
 
 def log_to_stderr() -> None:

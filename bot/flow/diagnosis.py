@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
-from bot.errors import Unreadable
+from bot.errors import Unreachable, Unreadable
 from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, look, unreadable
 from bot.flow.illustration import illustrate
@@ -27,6 +27,7 @@ from bot.model import (
     digest,
     new_id,
 )
+from bot.model.kubernetes import ONLY_KUBERNETES
 from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
 from bot.runbook import Proposed, Runbook, Thresholds
 from bot.settings import Mode, PolicySettings
@@ -53,8 +54,9 @@ def focus_of(labels: Mapping[str, str]) -> Focus:
 
 
 def runbook_for(alert: str, runbooks: Sequence[Runbook]) -> Runbook:
-    """Return the runbook that answers this alert name; an unknown alert gets the first one, whose checks cover the most."""
-    return next((r for r in runbooks if alert in r.alerts), max(runbooks, key=lambda r: len(r.checks)))
+    """Return the runbook that answers this alert name, or whose code it is; an unknown alert gets the one whose checks cover the most."""
+    found = (r for r in runbooks if alert in r.alerts or alert == r.code)
+    return next(found, max(runbooks, key=lambda r: len(r.checks)))
 
 
 class Diagnoser:
@@ -126,11 +128,17 @@ class Diagnoser:
         cluster = incident.cluster or ""
         runbook = runbook_for(incident.title, self._runbooks)
         try:
-            _, (judgement,) = await look(self._readers[cluster], (runbook,), self._thresholds, focus)
+            snapshot, (judgement,) = await look(self._readers[cluster], (runbook,), self._thresholds, focus)
         except Unreadable as error:
             finding = unreadable(cluster, error)
             return Judgement(None, runbook, (finding,), rank([finding]), ())
-        return judgement
+        if snapshot.via != ONLY_KUBERNETES:
+            return judgement
+        silent = unreadable(
+            cluster, Unreachable(next((unknown.detail for unknown in snapshot.unknown), "no server answered"))
+        )
+        findings = (silent, *judgement.findings)
+        return judgement._replace(findings=findings, verdict=rank(findings))
 
     async def _proposal(self, incident: Incident, diagnosis: Diagnosis, proposed: Proposed) -> Proposal:
         readers = self._readers[incident.cluster or ""]

@@ -56,6 +56,10 @@ class ParsedDelivery(Record):
 
     alerts: tuple[IncomingAlert, ...]
     truncated: int = 0
+    cluster: str | None = None
+    """The cluster it is about, where the source knows that of itself; labels choose it otherwise."""
+    changed: bool = False
+    """What is wrong is not what the source said before, so an incident that is open is diagnosed again."""
     event: str | None = None
     """The sender's id of this very event, where it has one: a second delivery of it is a repeat or a replay, and has no effect."""
 
@@ -145,20 +149,21 @@ class Intake:
                 )
                 parsed = ParsedDelivery(alerts=())
             for incoming in parsed.alerts:
-                due += await self._fold_one(tx, delivery, incoming, parsed.truncated)
+                due += await self._fold_one(tx, delivery, incoming, parsed)
             await tx.put(delivery.model_copy(update={"processed_at": self._clock.now()}))
         return list(dict.fromkeys(due))
 
     async def _fold_one(
-        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, truncated: int
+        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery
     ) -> list[str]:
+        truncated = parsed.truncated
         firing = incoming.state is AlertState.FIRING
         incident = await tx.open_incident(delivery.source, incoming.fingerprint)
         due: list[str] = []
         if incident is None:
             incident = await tx.incident_of_episode(delivery.source, incoming.fingerprint, incoming.starts_at)
             if incident is None and firing:
-                incident = self._open(delivery, incoming, truncated)
+                incident = self._open(delivery, incoming, parsed)
                 due.append(f"{incident.id}/alert")
         elif firing:
             reopened = incident.state is not IncidentState.OPEN and incoming.starts_at > incident.starts_at
@@ -173,6 +178,8 @@ class Intake:
             )
             if reopened:
                 due.append(f"{incident.id}/relapse {delivery.id}")
+            elif parsed.changed and incident.state is IncidentState.OPEN:
+                due.append(f"{incident.id}/changed {delivery.id}")
         elif incident.state is not IncidentState.CLEARED:
             incident = await self._clear(tx, incident)
             if incident.state is IncidentState.CLEARED:
@@ -180,8 +187,11 @@ class Intake:
         await self._record(tx, delivery, incoming, incident, truncated)
         return due
 
-    def _open(self, delivery: Delivery, incoming: IncomingAlert, truncated: int) -> Incident:
-        cluster = match_cluster(self._clusters, incoming.labels)
+    def _open(self, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery) -> Incident:
+        if parsed.cluster is None:
+            cluster = match_cluster(self._clusters, incoming.labels)
+        else:
+            cluster = next((c for c in self._clusters if c.name == parsed.cluster), None)
         known = ", ".join(c.name for c in self._clusters)
         return Incident(
             id=IncidentId(new_id("inc")),
@@ -196,7 +206,7 @@ class Intake:
             channel=(cluster or self._clusters[0]).channel,
             labels=incoming.labels,
             annotations=incoming.annotations,
-            truncated=truncated,
+            truncated=parsed.truncated,
             note=None
             if cluster
             else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",

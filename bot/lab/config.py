@@ -32,6 +32,12 @@ WRITER: Final = Login("writer", "writer", "APP", "_INBOX_writer")
 SYS: Final = Login("sys", "sys", "SYS", "_INBOX")
 SYSREADER: Final = Login("sysreader", "sysreader", "SYS", "_INBOX_sysreader")
 
+
+def tenant(account: str) -> Login:
+    """The user of a further account, who may do what the delivery probe does and nothing else."""
+    return Login(account.lower(), account.lower(), account, f"_INBOX_{account.lower()}")
+
+
 READER_PUBLISH: Final = (
     "$JS.API.INFO",
     "$JS.API.STREAM.NAMES",
@@ -69,6 +75,19 @@ SYSREADER_PUBLISH: Final = (
     *(f"$SYS.REQ.SERVER.*.{endpoint}" for endpoint in SYSTEM_ENDPOINTS),
 )
 
+READER_SUBSCRIBE: Final = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.*.*",)
+SYSREADER_SUBSCRIBE: Final = (
+    "$JS.EVENT.ADVISORY.STREAM.QUORUM_LOST.*",
+    "$JS.EVENT.ADVISORY.CONSUMER.QUORUM_LOST.*.*",
+    "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*",
+    "$JS.EVENT.ADVISORY.CONSUMER.LEADER_ELECTED.*.*",
+    "$JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED",
+    "$JS.EVENT.ADVISORY.API.LIMIT_REACHED",
+    "$JS.EVENT.ADVISORY.SERVER.OUT_OF_STORAGE",
+    "$JS.EVENT.ADVISORY.SERVER.REMOVED",
+)
+"""The advisories that the bot listens to, and all that it may; its replies come beside them."""
+
 HOST: Final = "127.0.0.1"
 
 LOWEST_PORT: Final = 20_000
@@ -85,6 +104,8 @@ class Ports:
     client: int
     monitor: int
     route: int
+    mqtt: int = 0
+    """0 where the server takes no MQTT clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +158,13 @@ def server_config(
     max_ha_assets: int,
     jetstream: Mapping[str, int | str],
     block: ClusterBlock,
+    tenants: Sequence[str] = (),
 ) -> str:
     """The text of a nats.conf. `routes` are the route addresses of all servers, which `block` may replace, `max_ha_assets`
-    0 means no limit, `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`).
+    0 means no limit, `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`), `tenants` are further accounts.
     """
     extra = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in jetstream.items())
+    further = "\n".join(f"  {account} {{ users: [{_tenant_user(account)}] }}" for account in tenants)
     limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
     return f"""\
 server_name: {json.dumps(name)}
@@ -155,22 +178,24 @@ jetstream {{
 {extra}
 }}
 {_cluster_block(cluster, ports, routes, block)}
+{_mqtt_block(ports)}
 system_account: SYS
 accounts {{
   APP {{
     jetstream: enabled
     users: [
       {_user(APP)}
-      {_user(READER, READER_PUBLISH)}
+      {_user(READER, READER_PUBLISH, READER_SUBSCRIBE)}
       {_user(WRITER, WRITER_PUBLISH)}
     ]
   }}
   SYS {{
     users: [
       {_user(SYS)}
-      {_user(SYSREADER, SYSREADER_PUBLISH)}
+      {_user(SYSREADER, SYSREADER_PUBLISH, SYSREADER_SUBSCRIBE)}
     ]
   }}
+{further}
 }}
 """
 
@@ -196,12 +221,19 @@ def _cluster_block(cluster: str, ports: Ports, routes: Sequence[str], block: Clu
     return "\n".join(["cluster {", *(f"  {line}" for line in lines), "}"])
 
 
-def _user(login: Login, publish: Sequence[str] | None = None) -> str:
-    """One entry of an account's users; without `publish` the user may do everything."""
+def _tenant_user(account: str) -> str:
+    login = tenant(account)
+    return _user(login, [f"{login.inbox_prefix}.natsmedic.probe.>"])
+
+
+def _mqtt_block(ports: Ports) -> str:
+    return f'mqtt {{ listen: "{HOST}:{ports.mqtt}" }}' if ports.mqtt else ""
+
+
+def _user(login: Login, publish: Sequence[str] | None = None, subscribe: Sequence[str] = ()) -> str:
+    """One entry of an account's users; without `publish` the user may do everything. `subscribe` comes beside its inbox."""
     entry = f"user: {json.dumps(login.user)}, password: {json.dumps(login.password)}"
     if publish is not None:
-        subscribe = json.dumps([f"{login.inbox_prefix}.>"])
-        entry += (
-            f", permissions: {{ publish: {{ allow: {json.dumps(publish)} }}, subscribe: {{ allow: {subscribe} }} }}"
-        )
+        heard = json.dumps([f"{login.inbox_prefix}.>", *subscribe])
+        entry += f", permissions: {{ publish: {{ allow: {json.dumps(publish)} }}, subscribe: {{ allow: {heard} }} }}"
     return f"{{ {entry} }}"

@@ -18,7 +18,7 @@ import httpx
 from bot.lab.config import HOST, ClusterBlock, free_ports
 from bot.lab.drills import until
 from bot.lab.servers import LabCluster
-from bot.model import parts
+from bot.model import JsonObject, parts
 
 DEFAULT_CONNECTIONS: Final = 4
 """Connections of a pair with default settings: three in the pool and one of the system account (reference/nats.md 6)."""
@@ -43,10 +43,13 @@ async def connections(cluster: LabCluster) -> Connections:
     found: dict[str, dict[str, int]] = {}
     async with httpx.AsyncClient(timeout=2.0) as http:
         for name in cluster.answering:
-            rows = parts((await http.get(f"{cluster.monitor_url(name)}/routez")).json(), "routes")
-            remotes = [str(row.get("remote_name")) for row in rows]
+            remotes = [str(row.get("remote_name")) for row in await _routes(http, cluster, name)]
             found[name] = {remote: remotes.count(remote) for remote in remotes}
     return found
+
+
+async def _routes(http: httpx.AsyncClient, cluster: LabCluster, name: str) -> list[JsonObject]:
+    return parts((await http.get(f"{cluster.monitor_url(name)}/routez")).json(), "routes")
 
 
 async def wait_for_mesh(cluster: LabCluster, without: frozenset[frozenset[str]] = frozenset()) -> None:
@@ -112,6 +115,50 @@ async def cut_route(cluster: LabCluster) -> AsyncGenerator[frozenset[frozenset[s
     finally:
         for proxy in proxies.values():
             await proxy.close()
+
+
+@asynccontextmanager
+async def missing_slot(cluster: LabCluster) -> AsyncGenerator[frozenset[str]]:
+    """n0 and n1 are connected and lack one connection of their pool, so they lose the messages of the accounts on that slot and of no others.
+
+    n0 reaches n1 through a TCP proxy that lets one connection less through than a pair has, and tries the last one for ever; nobody else dials n0. It
+    runs as long as the drill. Gives the pair.
+    """
+    pair = frozenset({"n0", "n1"})
+    proxy = _Proxy(cluster.route_address("n1"), free_ports(1)[0], most=DEFAULT_CONNECTIONS - 1)
+    through = f"{HOST}:{proxy.port}"
+    others = [name for name in cluster.names if name not in pair]
+    direct = tuple(cluster.route_address(name) for name in others)
+    blocks = {name: ClusterBlock(routes=(*direct, cluster.route_address("n1"))) for name in others}
+    blocks |= {
+        "n0": ClusterBlock(routes=(through, *direct), advertise=NOWHERE),
+        "n1": ClusterBlock(routes=direct, advertise=through),
+    }
+
+    async def shaped() -> bool:
+        seen = await connections(cluster)
+        return all(
+            seen[one].get(other) == DEFAULT_CONNECTIONS - (frozenset({one, other}) == pair)
+            for one in seen
+            for other in seen
+            if one != other
+        )
+
+    try:
+        await proxy.open()
+        while True:
+            await cluster.reform(blocks)
+            await until(shaped, "the mesh did not get its shape")
+            await asyncio.sleep(GIVEN_UP_SECONDS)
+            await until(shaped, "the mesh did not keep its shape")
+            async with httpx.AsyncClient(timeout=2.0) as http:
+                rows = await _routes(http, cluster, "n0")
+            # The connection that was left over may be the system account's, which is none of the pool; then once more.
+            if any(row.get("remote_name") == "n1" and row.get("account") for row in rows):
+                break
+        yield pair
+    finally:
+        await proxy.close()
 
 
 async def pool_off(cluster: LabCluster, server: str = "n2") -> None:
@@ -195,17 +242,18 @@ async def _settled(cluster: LabCluster) -> Connections:
 
 
 class _Proxy:
-    """Forwards TCP connections to a route port, until it is closed; then it refuses them."""
+    """Forwards TCP connections to a route port, `most` at a time, until it is closed; then it refuses them."""
 
-    def __init__(self, target: str, port: int) -> None:
+    def __init__(self, target: str, port: int, most: int | None = None) -> None:
         self._host, _, target_port = target.rpartition(":")
         self._target_port = int(target_port)
         self.port = port
+        self._room = asyncio.Semaphore(most) if most else None
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._forward, HOST, self.port)
+        self._server = await asyncio.start_server(self._admit, HOST, self.port)
 
     async def close(self) -> None:
         """Refuses new connections and breaks the open ones."""
@@ -217,6 +265,15 @@ class _Proxy:
         await self._server.wait_closed()
         self._server = None
 
+    async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._room is None:
+            await self._forward(reader, writer)
+        elif self._room.locked():
+            writer.transport.abort()
+        else:
+            async with self._room:
+                await self._forward(reader, writer)
+
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
@@ -226,11 +283,12 @@ class _Proxy:
             self._writers.discard(writer)
             return
         self._writers.add(far_writer)
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
         self._writers -= {writer, far_writer}
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copies what arrives until one end closes, then closes the other."""
     with suppress(OSError):
         while data := await reader.read(65_536):
             writer.write(data)

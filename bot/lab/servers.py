@@ -46,7 +46,8 @@ class LabCluster:
 
     `versions` is one version for all servers or one for each. Servers are named n0, n1, … and carry the tag
     `node:n0`, …, so an R1 stream can be pinned with `placement.tags`. `max_ha_assets` is per server name, `jetstream`
-    holds further keys of every server's jetstream block, `blocks` are cluster blocks by server name. Raises `ServerDied`, `LabError` or
+    holds further keys of every server's jetstream block, `blocks` are cluster blocks by server name, `tenants` are
+    accounts beside APP and SYS, with `mqtt` every server takes MQTT clients too. Raises `ServerDied`, `LabError` or
     `binaries.BinaryUnavailable`.
     """
 
@@ -59,6 +60,9 @@ class LabCluster:
         max_ha_assets: Mapping[str, int] | None = None,
         jetstream: Mapping[str, int | str] | None = None,
         blocks: Mapping[str, ClusterBlock] | None = None,
+        tenants: Sequence[str] = (),
+        *,
+        mqtt: bool = False,
     ) -> None:
         wanted = [versions] * size if isinstance(versions, str) else list(versions)
         if len(wanted) != size:
@@ -66,8 +70,10 @@ class LabCluster:
         self.directory = directory.absolute()
         self.name = name
         self._jetstream = dict(jetstream or {})
+        self._tenants = tuple(tenants)
         self._hosts: Path | None = None
-        ports = free_ports(3 * size)
+        each = 4 if mqtt else 3
+        ports = free_ports(each * size)
         self._servers: dict[str, ServerProcess] = {}
         for index, version in enumerate(wanted):
             server = f"n{index}"
@@ -75,7 +81,7 @@ class LabCluster:
                 server,
                 version,
                 self.directory / server,
-                Ports(*ports[3 * index : 3 * index + 3]),
+                Ports(*ports[each * index : each * (index + 1)]),
                 (max_ha_assets or {}).get(server, 0),
                 (blocks or {}).get(server, ClusterBlock()),
             )
@@ -108,6 +114,13 @@ class LabCluster:
 
     def monitor_url(self, name: str) -> str:
         return f"http://{HOST}:{self._servers[name].ports.monitor}"
+
+    def mqtt_address(self, name: str) -> tuple[str, int]:
+        """Host and port for MQTT clients. Raises `LabError` where the cluster takes none."""
+        port = self._servers[name].ports.mqtt
+        if not port:
+            raise LabError(f"cluster {self.name} takes no MQTT clients: start it with mqtt=True")
+        return HOST, port
 
     def block(self, name: str) -> ClusterBlock:
         """The server's cluster block as last written."""
@@ -337,6 +350,7 @@ class LabCluster:
             max_ha_assets=server.max_ha_assets,
             jetstream=self._jetstream,
             block=server.block,
+            tenants=self._tenants,
         )
         config.write_text(text)
         return config

@@ -25,10 +25,12 @@ from bot.model.base import (
     parts,
 )
 from bot.model.chart import Bar, Bars, Cell, Chart, Limit, Lines, Matrix, Panel, Series
+from bot.model.delivery import PairDelivery
 from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
+from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
@@ -69,6 +71,7 @@ __all__ = [
     "IncidentState",
     "Json",
     "JsonObject",
+    "KubernetesFacts",
     "Layer",
     "Limit",
     "Lines",
@@ -76,6 +79,7 @@ __all__ = [
     "Moment",
     "OperationId",
     "Outcome",
+    "PairDelivery",
     "Panel",
     "Peer",
     "Person",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from bot.model.base import JsonObject, digest, part, parts
+from bot.model.base import Json, JsonObject, digest, part, parts
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
 from bot.model.states import ConsumerKey, ConsumerState, Declared, Group, Peer, StreamState, group_of
@@ -126,12 +126,12 @@ def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]
     return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
 
 
-def meta_standing(snapshot: Snapshot) -> Standing:
-    """Judge the meta group. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
+def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
+    """Judge the meta group as last read, or as read in round `at`. Only its leader lists the replicas before 2.15 (reference/nats.md 1.A)."""
     raw = {
         name: meta
         for name in sorted(snapshot.expected | names(snapshot.servers))
-        if (meta := _meta(snapshot, name)) is not None
+        if (meta := _meta(snapshot, name, at)) is not None
     }
     size = max((_int(meta.get("cluster_size")) for meta in raw.values()), default=0)
     return standing({name: group_of(meta) for name, meta in raw.items()}, size or len(snapshot.expected) or 1)
@@ -173,9 +173,8 @@ def ha_assets(snapshot: Snapshot, server: str) -> HaAssets:
     """Return what JSZ says (`ha_assets`, `limits.max_ha_assets`; an empty `limits` is a server without a limit), VARZ where JSZ is not there."""
     if data := latest(snapshot, server, Endpoint.JSZ):
         return _ha(data.get("ha_assets"), data.get("limits"))
-    jetstream: JsonObject = (snapshot.data(server, Endpoint.VARZ) or {}).get("jetstream") or {}
-    stats: JsonObject = jetstream.get("stats") or {}
-    return _ha(stats.get("ha_assets"), jetstream.get("limits"))
+    jetstream = part(snapshot.data(server, Endpoint.VARZ) or {}, "jetstream")
+    return _ha(part(jetstream, "stats").get("ha_assets"), jetstream.get("limits"))
 
 
 def latest(snapshot: Snapshot, server: str, endpoint: Endpoint) -> JsonObject | None:
@@ -186,8 +185,8 @@ def latest(snapshot: Snapshot, server: str, endpoint: Endpoint) -> JsonObject | 
 
 def raft_node(snapshot: Snapshot, server: str, account: str, raft_group: str) -> bool | None:
     """Return whether RAFTZ of this server lists the group; None where RAFTZ is not known for this account."""
-    nodes = (latest(snapshot, server, Endpoint.RAFTZ) or {}).get(account)
-    return None if nodes is None or not raft_group else raft_group in nodes
+    nodes: Json = (latest(snapshot, server, Endpoint.RAFTZ) or {}).get(account)
+    return raft_group in nodes if isinstance(nodes, dict) and raft_group else None
 
 
 def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_group: str) -> int:
@@ -207,8 +206,7 @@ def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:
 
 def without_server_metadata(config: JsonObject) -> JsonObject:
     """Return a stream or consumer configuration without what the server itself writes into its metadata."""
-    metadata: JsonObject = config.get("metadata") or {}
-    kept = {k: v for k, v in metadata.items() if not k.startswith(_SERVER_METADATA)}
+    kept = {k: v for k, v in part(config, "metadata").items() if not k.startswith(_SERVER_METADATA)}
     rest = {k: v for k, v in config.items() if k != "metadata"}
     return rest | ({"metadata": kept} if kept else {})
 
@@ -225,10 +223,10 @@ def raft_group_of(views: Mapping[str, ConsumerState]) -> str:
     )
 
 
-def _meta(snapshot: Snapshot, server: str) -> JsonObject | None:
-    """`meta_cluster` as last read, empty outside a cluster, None where the server did not answer."""
-    data = latest(snapshot, server, Endpoint.JSZ)
-    return None if data is None else (data.get("meta_cluster") or {})
+def _meta(snapshot: Snapshot, server: str, at: int | None) -> JsonObject | None:
+    """`meta_cluster` as last read or of round `at`, empty outside a cluster, None where the server did not answer."""
+    data = latest(snapshot, server, Endpoint.JSZ) if at is None else snapshot.data(server, Endpoint.JSZ, at)
+    return None if data is None else part(data, "meta_cluster")
 
 
 def _problem(none: Standing, problem: str) -> Standing:

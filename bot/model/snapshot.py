@@ -14,6 +14,8 @@ from typing import TypeVar, cast
 
 from bot.model.assets import Consumers, Streams, by_key
 from bot.model.base import JsonObject, Record, SnapshotId
+from bot.model.delivery import PairDelivery
+from bot.model.kubernetes import KubernetesFacts
 from bot.model.sample import Endpoint, Sample, Unknown
 from bot.model.states import ConsumerKey, ConsumerState, StreamKey, StreamState
 
@@ -46,6 +48,10 @@ class Snapshot:
     """What could not be read about the whole cluster."""
     api: Mapping[str, JsonObject] = field(default_factory=dict[str, JsonObject])
     """Answers of account-level API requests by subject, e.g. `APP:$JS.API.CONSUMER.LIST.ORDERS`."""
+    deliveries: tuple[PairDelivery, ...] = ()
+    """What a delivery probe saw; empty where none was asked for."""
+    kubernetes: KubernetesFacts | None = None
+    """The Kubernetes side; None where the cluster has no `kubernetes` settings."""
 
     def sample(self, server: str, endpoint: Endpoint, round: int = 0) -> Sample | None:  # noqa: A002 - the field's word
         """Return that server's answer, or None where it was not asked."""

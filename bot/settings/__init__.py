@@ -19,10 +19,12 @@ from bot.settings.clusters import (
 )
 from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
+from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
 from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, WebhookSettings
 
 __all__ = [
     "AccountSettings",
+    "AdvisorySettings",
     "ClusterSettings",
     "Credentials",
     "DatabaseSettings",
@@ -31,7 +33,9 @@ __all__ = [
     "MappingSettings",
     "Mode",
     "NatsSettings",
+    "OpenAt",
     "PolicySettings",
+    "ScheduleSettings",
     "Settings",
     "SlackSettings",
     "SourceKind",

@@ -8,9 +8,13 @@ from typing import Annotated, Final, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from bot.settings.section import LocalPath, Secret, Section, Shape, mapping_of, problem
+from bot.settings.watching import AdvisorySettings, ScheduleSettings
 
 NATS_TIMEOUT: Final = 5.0
 """Seconds; the time-out of the `nats` command and of nats-server's own JetStream API callers."""
+
+KUBERNETES_TIMEOUT: Final = 10.0
+"""Seconds for one answer of the API server; it gives up on a list by itself after 60 (--request-timeout)."""
 
 _CREDENTIAL_KINDS: Final = (
     "user and password, creds_file, nkey_seed_file, token, context, or tls.cert_file with tls.key_file"
@@ -50,6 +54,16 @@ def _monitoring_url(value: str) -> str:
 
 
 NatsUrl = Annotated[str, AfterValidator(_nats_url)]
+ApiServerUrl = Annotated[
+    str, Shape(r"https://[^/\s@?#]+(/[^\s@?#]*)?", "an address like https://host:6443, without user or password")
+]
+LabelSelector = Annotated[
+    str,
+    Shape(
+        r"[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*(,[A-Za-z0-9_./-]+=[A-Za-z0-9_.-]*)*",
+        "labels such as app.kubernetes.io/name=nats, separated by commas",
+    ),
+]
 MonitoringUrl = Annotated[str, AfterValidator(_monitoring_url)]
 
 
@@ -128,18 +142,39 @@ class NatsSettings(Section):
 
 
 class KubernetesSettings(Section):
+    """Where the StatefulSet of the cluster is, and who the reader is there. Without a way in, the kubeconfig of the environment is used."""
+
+    in_cluster: bool = Field(default=False, description="the ServiceAccount of the pod that natsmedic runs in")
     kubeconfig: LocalPath | None = None
-    context: str | None = None
-    in_cluster: bool = False
+    context: str | None = Field(default=None, description="context of the kubeconfig; its current one where absent")
+    server: ApiServerUrl | None = Field(default=None, description="address of the API server, with token_file")
+    token_file: LocalPath | None = Field(default=None, description="read again before each look, so it may be rotated")
+    ca_file: LocalPath | None = Field(default=None, description="PEM file of the authority that signed the server")
     namespace: Namespace
-    statefulset: StatefulSetName
+    statefulset: StatefulSetName | None = None
+    selector: LabelSelector | None = Field(default=None, description="labels of the StatefulSet, instead of its name")
+    """Without name or selector, the StatefulSets of the namespace that run a nats image are taken."""
+    read_config_secret: bool = Field(
+        default=False, description="read the one Secret that holds nats.conf, where a chart keeps it there"
+    )
+    timeout_seconds: float = Field(default=KUBERNETES_TIMEOUT, gt=0, le=60)
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        if self.in_cluster and (self.kubeconfig is not None or self.context is not None):
-            raise problem(
-                "has in_cluster and a kubeconfig or context", "one of the two", "remove in_cluster or the others"
-            )
+        ways = {
+            "in_cluster": self.in_cluster,
+            "a kubeconfig or context": self.kubeconfig is not None or self.context is not None,
+            "a server": self.server is not None,
+        }
+        given = [way for way, used in ways.items() if used]
+        if len(given) > 1:
+            raise problem(f"has {' and '.join(given)}", "one of them", "keep the one the reader logs in with")
+        if (self.server is None) != (self.token_file is None):
+            raise problem("has only one of server and token_file", "both or neither", "add the missing one")
+        if self.ca_file is not None and self.server is None:
+            raise problem("has ca_file without server", "both", "add the server, or remove ca_file")
+        if self.statefulset is not None and self.selector is not None:
+            raise problem("has statefulset and selector", "one of them", "remove the one that is not needed")
         return self
 
 
@@ -152,6 +187,20 @@ class ClusterSettings(Section):
     nats: NatsSettings
     monitoring: tuple[MonitoringUrl, ...] = ()
     kubernetes: KubernetesSettings | None = None
+    advisories: AdvisorySettings = Field(default=AdvisorySettings(), json_schema_extra={"default": {}})
+    schedule: ScheduleSettings | None = None
+
+    @property
+    def hears_advisories(self) -> bool:
+        """Whether JetStream advisories of this cluster become alerts."""
+        return self.advisories.enabled and self.nats.system is not None
+
+    @model_validator(mode="after")
+    def _can_hear(self) -> Self:
+        if "advisories" in self.model_fields_set and self.advisories.enabled and self.nats.system is None:
+            seen = "has advisories, but no user of the system account to hear them with"
+            raise problem(seen, "nats.system beside them", "add nats.system, or write `advisories: {enabled: false}`")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -104,6 +104,11 @@ class Settings(Section):
             )
         return self
 
+    @property
+    def schedules(self) -> dict[str, tuple[str, ...]]:
+        """The runbooks of each cluster that has a schedule, by its name; none named means all."""
+        return {c.name: c.schedule.runbooks for c in self.clusters if c.schedule is not None}
+
     def cluster(self, name: str) -> ClusterSettings:
         """Return the cluster of this name; raises SettingsError where there is none."""
         for cluster in self.clusters:

@@ -30,7 +30,7 @@ def whole(tmp_path: Path) -> Whole:
         slack: StandInSlack | None = None,
     ) -> AsyncGenerator[WholeBot]:
         limits = {"n1": 4} if room is None else room
-        quick: JsonObject = {"thresholds": {"STUCK_CONSUMER": {"settle": 1}}}
+        quick: JsonObject = {"thresholds": {"STUCK_CONSUMER": {"settle": 1}, "READINESS": {"settle": 1}}}
         workspace = slack or lab_slack()
         async with (
             LabCluster(tmp_path / "nats", version, max_ha_assets=limits) as cluster,

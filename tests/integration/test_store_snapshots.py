@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from bot.adapters.archive import content_digest, read_archive, write_archive
+from bot.adapters.archive.content import content_of
 from bot.adapters.database import SqlStore
 from bot.errors import BadInput
 from bot.model import (
     Endpoint,
     JsonObject,
+    PairDelivery,
     Sample,
     ServerIdentity,
     Snapshot,
@@ -26,6 +28,7 @@ from bot.model import (
     StreamKey,
     Unknown,
     UnknownReason,
+    digest,
 )
 from tests.integration.store_records import NOW, FixedClock
 
@@ -80,6 +83,17 @@ def snapshot(name: str = "snp_1") -> Snapshot:
     )
 
 
+def probed() -> Snapshot:
+    why = Unknown(reason=UnknownReason.DENIED, detail=f"user nats://u:{SEED}@h may not publish")
+    return replace(
+        snapshot(),
+        deliveries=(
+            PairDelivery(account="APP", sender="n1", receiver="solo", sent=20, received=19, seconds=0.25),
+            PairDelivery(account="APP", sender="solo", receiver="n1", unknown=why),
+        ),
+    )
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncGenerator[SqlStore]:
     async with SqlStore.open(f"sqlite:///{tmp_path / 'db'}", FixedClock()) as opened:
@@ -95,6 +109,32 @@ async def test_a_snapshot_comes_back_equal(store: SqlStore) -> None:
     assert digest == content_digest(snapshot()) == content_digest(found)
     assert await store.snapshot(SnapshotId("snp_2")) is None
     assert await store.snapshot_archive(SnapshotId("snp_2")) is None
+
+
+def test_what_a_probe_saw_is_in_a_file_of_its_own_and_comes_back() -> None:
+    archive = write_archive(probed())
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        manifest = json.loads(opened.read(MANIFEST))
+        own = json.loads(opened.read(OWN))
+    assert manifest[DELIVERIES] == [{"Name": "special", "Value": "natsmedic_deliveries"}]
+    assert "deliveries" not in own, "a reader that does not know them refuses unknown fields"
+    first, second = read_archive(archive).deliveries
+    assert first == probed().deliveries[0]
+    assert second.unknown is not None
+    assert second.unknown.detail == "user nats://[redacted]@h may not publish"
+    with zipfile.ZipFile(io.BytesIO(write_archive(snapshot()))) as opened:
+        assert DELIVERIES not in opened.namelist()
+
+
+def test_the_digest_covers_what_a_probe_saw_and_only_where_one_was_asked_for() -> None:
+    one, two = probed().deliveries
+    assert content_digest(probed()) != content_digest(snapshot())
+    assert content_digest(probed()) != content_digest(
+        replace(probed(), deliveries=(one.model_copy(update={"received": 20}), two))
+    )
+    bare = content_of(snapshot()).model_dump(mode="json")
+    del bare["deliveries"]
+    assert content_digest(snapshot()) == digest(bare)
 
 
 async def test_saving_again_keeps_the_first_and_its_digest(store: SqlStore) -> None:
@@ -182,6 +222,16 @@ def rewritten(change: Callable[[dict[str, bytes]], None]) -> bytes:
 
 OWN = "capture/misc/natsmedic_snapshot.json"
 MANIFEST = "capture/misc/manifest.json"
+DELIVERIES = "capture/misc/natsmedic_deliveries.json"
+
+
+def _with_deliveries(content: bytes) -> Callable[[dict[str, bytes]], None]:
+    def change(files: dict[str, bytes]) -> None:
+        manifest = json.loads(files[MANIFEST])
+        manifest[DELIVERIES] = [{"Name": "special", "Value": "natsmedic_deliveries"}]
+        files.update({MANIFEST: json.dumps(manifest).encode(), DELIVERIES: content})
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -197,6 +247,12 @@ MANIFEST = "capture/misc/manifest.json"
         (lambda files: files.update({MANIFEST: b"[]"}), "is not a JSON object"),
         (lambda files: files.update({OWN: b'{"format": 99}'}), "has format 99"),
         (lambda files: files.update({OWN: b'{"format": 1}'}), "does not hold a snapshot"),
+        (
+            _with_deliveries(b'{"deliveries": [{"account": "A", "sender": "a", "receiver": "a", "sent": 1}]}'),
+            "does not",
+        ),
+        (_with_deliveries(b'{"deliveries": [{"account": "A", "sender": "a", "receiver": "b"}]}'), "does not hold"),
+        (_with_deliveries(b'{"deliveries": 1}'), "does not hold a snapshot"),
         (lambda files: files.update({"capture/clusters/C1/n1/variables/0001.json": b"{}"}), "holds no answer"),
     ],
 )

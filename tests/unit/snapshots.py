@@ -1,40 +1,68 @@
-"""Recorded snapshots for unit tests, and the few ways in which tests vary them. How they were recorded: tests/unit/runbooks/record.py."""
+"""Snapshots for unit tests: recorded from real servers (`python -m tests.record`), varied by hand, or made of single answers."""
 
-import json
-from collections.abc import Callable
-from datetime import datetime
+import lzma
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bot.model import Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown
+import orjson
+
+from bot.adapters.archive.content import FORMAT, Content, content_of, snapshot_of
+from bot.bootstrap import snapshot_of_archive
+from bot.model import Endpoint, Snapshot, Unknown
 
 FIXTURES = Path(__file__).parent / "runbooks" / "fixtures"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+"""When made-up answers arrived."""
+
 Raw = dict[str, Any]
+"""A whole snapshot, or a part of it, as JSON: `bot.adapters.archive.content.Content`, every server's answers untouched."""
+
+
+def recording(name: str) -> Path:
+    """Where the recording of that name is."""
+    return FIXTURES / f"{name}.zip.xz"
+
+
+def recordings(prefix: str = "") -> list[str]:
+    """The names of all recordings that begin like this."""
+    return sorted(path.name.removesuffix(".zip.xz") for path in FIXTURES.glob(f"{prefix}*.zip.xz"))
 
 
 def recorded(name: str, change: Callable[[Raw], None] | None = None) -> Snapshot:
-    """The snapshot of that file; `change` may edit the raw JSON before it is read."""
-    raw: Raw = json.loads((FIXTURES / f"{name}.json").read_text())
+    """The recorded snapshot; `change` may edit its raw JSON before it is read."""
+    raw: Raw = orjson.loads(_json_of(name))
     if change:
         change(raw)
-    samples = tuple(sample(s) for s in raw["samples"])
-    return Snapshot(
-        id=SnapshotId("snap_recorded"),
-        cluster=raw["cluster"],
-        taken_at=datetime.fromisoformat(raw["taken_at"]),
-        via="system account",
-        servers=tuple(ServerIdentity.model_validate(s) for s in raw["servers"]),
-        samples=samples,
-        expected=frozenset(raw["expected"]),
-    )
+    return snapshot_of(Content.model_validate(raw))
 
 
-def sample(raw: Raw) -> Sample:
-    """A sample of its recorded form."""
-    where = (raw["server"], Endpoint(raw["endpoint"]), datetime.fromisoformat(raw["taken_at"]))
-    if raw["data"] is None:
-        return Sample(*where, None, Unknown.model_validate(raw["unknown"]), raw["round"])
-    return Sample.of(*where, raw["data"], raw["round"])
+def answered(
+    answers: Mapping[str, Mapping[Endpoint, Raw | Unknown]],
+    *,
+    versions: Mapping[str, str] | None = None,
+    expected: frozenset[str] = frozenset(),
+    via: str = "system account",
+) -> Snapshot:
+    """The snapshot of one round with these answers by server; a version makes a server one that is known. `expected` are further servers."""
+    samples = [
+        {"server": server, "endpoint": endpoint, "taken_at": AT}
+        | ({"unknown": answer} if isinstance(answer, Unknown) else {"data": answer})
+        for server, given in answers.items()
+        for endpoint, answer in given.items()
+    ]
+    servers = [{"name": name, "id": f"ID{name}", "version": version} for name, version in (versions or {}).items()]
+    raw: Raw = {"format": FORMAT, "id": "snap_made", "cluster": "lab", "taken_at": AT, "via": via, "servers": servers}
+    raw |= {"expected": sorted(expected), "unknown": [], "api": {}, "samples": samples}
+    return snapshot_of(Content.model_validate(raw))
+
+
+@cache
+def _json_of(name: str) -> bytes:
+    snapshot = snapshot_of_archive(lzma.decompress(recording(name).read_bytes()))
+    return content_of(snapshot).model_dump_json().encode()
 
 
 def answers(raw: Raw, endpoint: str, server: str | None = None, at: int | None = None) -> list[Raw]:
@@ -47,6 +75,15 @@ def answers(raw: Raw, endpoint: str, server: str | None = None, at: int | None =
         and server in {None, s["server"]}
         and at in {None, s["round"]}
     ]
+
+
+def unasked(*endpoints: str) -> Callable[[Raw], None]:
+    """A change that leaves what was said about these endpoints out."""
+
+    def change(raw: Raw) -> None:
+        raw["samples"] = [s for s in raw["samples"] if s["endpoint"] not in endpoints]
+
+    return change
 
 
 def streams(raw: Raw, server: str | None = None, at: int | None = None) -> list[Raw]:

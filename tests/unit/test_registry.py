@@ -1,5 +1,6 @@
 """The registry finds what is there and refuses what is wrong, naming the file."""
 
+import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,25 @@ def test_modules_with_a_leading_underscore_are_not_asked_for_a_record(package: P
 def test_bad_runbooks_are_refused_with_the_reason(package: Package, runbooks: dict[str, str], problem: str) -> None:
     with pytest.raises(RegistryError, match=problem):
         load(package(runbooks), package({"b": action()}))
+
+
+def test_two_runbooks_may_have_the_very_same_check(package: Package) -> None:
+    shared = runbook("A", "A_1", "One").replace("RUNBOOK = Runbook(", "CHECK = Runbook(")
+    second = runbook("B", "B_1", "Two").replace("checks=(Check", "checks=(SHARED, Check")
+    name = package({"_shared": shared + "SHARED = CHECK.checks[0]\n", "a": "", "b": ""})
+    folder = Path(importlib.import_module(name).__path__[0])
+    take = f"from {name}._shared import SHARED\n"
+    (folder / "a.py").write_text(take + runbook("A", "A_2", "One").replace("checks=(Check", "checks=(SHARED, Check"))
+    (folder / "b.py").write_text(take + second)
+    registry = load(name, package({"c": action()}))
+    assert [[check.code for check in r.checks] for r in registry.runbooks] == [["A_1", "A_2"], ["A_1", "B_1"]]
+
+
+def test_a_runbook_that_has_one_check_twice_is_refused(package: Package) -> None:
+    twice = runbook("A", "A_1", "One").replace("RUNBOOK = Runbook(", "ONCE = Runbook(")
+    twice += "from dataclasses import replace\nRUNBOOK = replace(ONCE, checks=ONCE.checks * 2)\n"
+    with pytest.raises(RegistryError, match="runbook A has check A_1 twice"):
+        load(package({"a": twice}), package({"b": action()}))
 
 
 @pytest.mark.parametrize(

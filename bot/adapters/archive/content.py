@@ -10,7 +10,9 @@ from bot.adapters.archive.redaction import redact
 from bot.model import (
     Endpoint,
     JsonObject,
+    KubernetesFacts,
     Moment,
+    PairDelivery,
     Record,
     Sample,
     ServerIdentity,
@@ -19,6 +21,7 @@ from bot.model import (
     Unknown,
     digest,
 )
+from bot.model.kubernetes import ConfigFile, Listing
 
 
 class SampleEntry(Record):
@@ -31,6 +34,16 @@ class SampleEntry(Record):
     data: JsonObject | None = None
     unknown: Unknown | None = None
     paths: tuple[str, ...] = ()
+
+
+class KubernetesEntry(Record):
+    """The Kubernetes side; a file of its own in the archive."""
+
+    namespace: str
+    taken_at: Moment
+    version: str
+    listings: tuple[Listing, ...]
+    config_files: tuple[ConfigFile, ...]
 
 
 class Content(Record):
@@ -46,6 +59,13 @@ class Content(Record):
     unknown: tuple[Unknown, ...]
     api: dict[str, JsonObject]
     samples: tuple[SampleEntry, ...]
+    deliveries: tuple[PairDelivery, ...] = ()
+    """Written to a file of its own, and only where a probe was asked for: a reader that does not know it reads the rest."""
+    kubernetes: KubernetesEntry | None = None
+
+    def document(self) -> JsonObject:
+        """Return it as JSON. What a cluster does not have is no part of it, so older archives keep their digests."""
+        return self.model_dump(mode="json", exclude={n for n in ("deliveries", "kubernetes") if not getattr(self, n)})
 
 
 FORMAT = 1
@@ -66,6 +86,8 @@ def content_of(snapshot: Snapshot) -> Content:
         "unknown": [unknown.model_dump(mode="json") for unknown in snapshot.unknown],
         "api": _MAPPING.dump_python(dict(snapshot.api), mode="json"),
         "samples": [_sample(sample) for sample in snapshot.samples],
+        "deliveries": [delivery.model_dump(mode="json") for delivery in snapshot.deliveries],
+        "kubernetes": _kubernetes(snapshot.kubernetes) if snapshot.kubernetes else None,
     }
     return Content.model_validate(redact(raw))
 
@@ -82,12 +104,14 @@ def snapshot_of(content: Content) -> Snapshot:
         expected=frozenset(content.expected),
         unknown=content.unknown,
         api=content.api,
+        deliveries=content.deliveries,
+        kubernetes=_kubernetes_of(content.kubernetes) if content.kubernetes else None,
     )
 
 
 def content_digest(snapshot: Snapshot) -> str:
     """Return the SHA-256 over the canonical JSON of the redacted content, 64 hex digits."""
-    return digest(content_of(snapshot).model_dump(mode="json"))
+    return digest(content_of(snapshot).document())
 
 
 def _sample_of(entry: SampleEntry) -> Sample:
@@ -105,6 +129,20 @@ def _sample(sample: Sample) -> JsonObject:
         "data": sample.answer,
         "unknown": sample.unknown.model_dump(mode="json") if sample.unknown else None,
     }
+
+
+def _kubernetes(facts: KubernetesFacts) -> JsonObject:
+    return {
+        "namespace": facts.namespace,
+        "taken_at": _text(facts.taken_at),
+        "version": facts.version,
+        "listings": [listing.model_dump(mode="json") for listing in facts.listings],
+        "config_files": [file.model_dump(mode="json") for file in facts.config_files],
+    }
+
+
+def _kubernetes_of(entry: KubernetesEntry) -> KubernetesFacts:
+    return KubernetesFacts(entry.namespace, entry.taken_at, entry.listings, entry.config_files, entry.version)
 
 
 def _text(moment: datetime) -> str:

@@ -15,9 +15,9 @@ from typing import cast
 import orjson
 from pydantic import ValidationError
 
-from bot.adapters.archive.content import FORMAT, Content, SampleEntry, snapshot_of
+from bot.adapters.archive.content import FORMAT, Content, KubernetesEntry, SampleEntry, snapshot_of
 from bot.adapters.archive.gathered import moment, rebuild
-from bot.adapters.archive.writer import MANIFEST, METADATA, OWN_PATH, ROOT
+from bot.adapters.archive.writer import DELIVERIES_PATH, KUBERNETES_PATH, MANIFEST, METADATA, OWN_PATH, ROOT
 from bot.errors import BadInput
 from bot.model import JsonObject, Snapshot, SnapshotId
 
@@ -76,9 +76,15 @@ class _Reader:
         raw = self._object(OWN_PATH)
         if raw.get("format") != FORMAT:
             raise BadInput(f"The archive has format {raw.get('format')!r} and this natsmedic reads {FORMAT}.")
-        content = Content.model_validate(raw)
+        probed = self._object(DELIVERIES_PATH) if DELIVERIES_PATH in manifest else {}
+        content = Content.model_validate({**raw, "deliveries": probed.get("deliveries", [])})
         samples = tuple(self._filled(sample, manifest) for sample in content.samples)
-        return snapshot_of(content.model_copy(update={"samples": samples}))
+        return snapshot_of(content.model_copy(update={"samples": samples, "kubernetes": self._kubernetes(manifest)}))
+
+    def _kubernetes(self, manifest: JsonObject) -> KubernetesEntry | None:
+        if KUBERNETES_PATH not in manifest:
+            return None
+        return KubernetesEntry.model_validate(self._object(KUBERNETES_PATH))
 
     def _captured_at(self, manifest: JsonObject) -> datetime:
         """Return when the archive was gathered: what its metadata says, else the manifest's own time."""

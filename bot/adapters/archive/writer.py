@@ -2,7 +2,8 @@
 
 The first round of each endpoint goes where the peer looks for it, as the server's whole `$SYS` answer (`{"server": …, "data": …}`; jsm.go reads these files into
 `ServerAPI…Response`). Streams are written once more per replica, as the peer does. What the format has no place for (later rounds, unknown facts, API
-answers, names that can't be a path) is in our own special file, which also says where every sample's data lies.
+answers, names that can't be a path) is in our own special file, which also says where every sample's data lies; what a delivery probe saw is in another,
+and the Kubernetes side in a third.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ ROOT = "capture"
 MANIFEST = f"{ROOT}/misc/manifest.json"
 OWN_SPECIAL = "natsmedic_snapshot"
 OWN_PATH = f"{ROOT}/misc/{OWN_SPECIAL}.json"
+DELIVERIES_SPECIAL = "natsmedic_deliveries"
+DELIVERIES_PATH = f"{ROOT}/misc/{DELIVERIES_SPECIAL}.json"
+KUBERNETES_SPECIAL = "natsmedic_kubernetes"
+KUBERNETES_PATH = f"{ROOT}/misc/{KUBERNETES_SPECIAL}.json"
 METADATA_SPECIAL = "audit_gather_metadata"
 METADATA = f"{ROOT}/misc/{METADATA_SPECIAL}.json"
 UNCLUSTERED = "unclustered"
@@ -65,8 +70,13 @@ class _Writer:
     def write(self) -> bytes:
         with self._zip:
             samples = tuple(self._place(sample) for sample in self._content.samples)
-            own = self._content.model_copy(update={"samples": samples}).model_dump(mode="json")
+            own = self._content.model_copy(update={"samples": samples, "kubernetes": None}).document()
+            deliveries = own.pop("deliveries", None)
             self._add(OWN_PATH, [("special", OWN_SPECIAL)], own)
+            if deliveries:
+                self._add(DELIVERIES_PATH, [("special", DELIVERIES_SPECIAL)], {"deliveries": deliveries})
+            if (kubernetes := self._content.kubernetes) is not None:
+                self._add(KUBERNETES_PATH, [("special", KUBERNETES_SPECIAL)], kubernetes.model_dump(mode="json"))
             self._add(METADATA, [("special", METADATA_SPECIAL)], self._metadata())
             self._put(MANIFEST, self._manifest)
         return self._buffer.getvalue()

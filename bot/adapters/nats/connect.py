@@ -9,6 +9,7 @@ from dataclasses import replace
 from bot.adapters.nats.api import read
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.context import read_context
+from bot.adapters.nats.delivery import DeliveryProbe
 from bot.adapters.nats.login import Login, login_of, login_of_context
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.adapters.nats.readers import NatsReaders
@@ -31,10 +32,11 @@ async def connect_cluster(
     nats = settings.nats
     timeout = nats.timeout_seconds
 
-    system = Connection(nats.servers, login_of(nats.system, env), "system reader", timeout) if nats.system else None
+    system_login = login_of(nats.system, env) if nats.system else None
+    system = Connection(nats.servers, system_login, "system reader", timeout) if system_login else None
+    logins = {name: login_of(account.reader, env) for name, account in nats.accounts.items()}
     readers = {
-        name: Connection(nats.servers, login_of(account.reader, env), f"reader of account {name}", timeout)
-        for name, account in nats.accounts.items()
+        name: Connection(nats.servers, login, f"reader of account {name}", timeout) for name, login in logins.items()
     }
     writers = {
         name: Connection(nats.servers, login_of(account.writer, env), f"writer of account {name}", timeout)
@@ -44,8 +46,9 @@ async def connect_cluster(
     monitoring = (
         MonitoringCollector(settings.name, settings.monitoring, clock, timeout) if settings.monitoring else None
     )
+    probe = DeliveryProbe(logins, system_login, nats.servers, timeout)
     return (
-        NatsReaders(settings.name, clock, timeout, system, readers, monitoring),
+        NatsReaders(settings.name, clock, timeout, system, readers, monitoring, probe),
         NatsWriters(settings.name, writers) if writers else None,
     )
 
@@ -59,14 +62,16 @@ async def connect_target(target: Target, clock: Clock, environ: Mapping[str, str
         MonitoringCollector(target.name, target.monitoring, clock, target.timeout) if target.monitoring else None
     )
     if not target.servers and not target.context:
-        return NatsReaders(target.name, clock, target.timeout, None, {}, monitoring)
+        nobody = DeliveryProbe({}, None, (), target.timeout)
+        return NatsReaders(target.name, clock, target.timeout, None, {}, monitoring, nobody)
     login = _login(target, os.environ if environ is None else environ)
     servers = target.servers or login.servers
     if not servers:
         raise SettingsError(f"The nats context {target.context!r} has no url, so there is no server to ask.")
     connection = Connection(servers, login, "user", target.timeout)
     accounts = await _own_account(connection, login)
-    return NatsReaders(target.name, clock, target.timeout, connection, accounts, monitoring)
+    probe = DeliveryProbe(dict.fromkeys(accounts or {_nameless(login)}, login), None, servers, target.timeout)
+    return NatsReaders(target.name, clock, target.timeout, connection, accounts, monitoring, probe)
 
 
 def _login(target: Target, environ: Mapping[str, str]) -> Login:
@@ -102,4 +107,8 @@ async def _own_account(connection: Connection, login: Login) -> dict[str, Connec
     except Unreadable:
         answer = None
     account = part(answer or {}, "data").get("account")
-    return {account if isinstance(account, str) and account else f"account of {login}": connection}
+    return {account if isinstance(account, str) and account else _nameless(login): connection}
+
+
+def _nameless(login: Login) -> str:
+    return f"account of {login}"

@@ -236,7 +236,8 @@ class Connection:
                 )
         except BaseException as error:
             with suppress(Exception):
-                await client.close()
+                # After a failed TLS handshake nats-py's close waits for ever for a writer that never was.
+                await asyncio.wait_for(client.close(), ALIVE_TIMEOUT)
             if isinstance(error, nats.errors.NoServersError) and seen:
                 raise seen[-1] from error
             raise

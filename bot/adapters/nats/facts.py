@@ -43,7 +43,8 @@ OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
     Endpoint.ACCOUNTZ: {},
     Endpoint.GATEWAYZ: {},
     Endpoint.LEAFZ: {},
-    Endpoint.IPQUEUESZ: {"all": True},
+    # Empty queues are left out: a server with thousands of groups has as many, and an absent queue is an empty one.
+    Endpoint.IPQUEUESZ: {"all": False},
 }
 """Bodies of the `$SYS` requests; `consumer` is singular there and plural over HTTP (reference/nats.md 3.1)."""
 

@@ -52,7 +52,7 @@ QUERIES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
     Endpoint.CONNZ: {"sort": "cid", "auth": "1"},
     Endpoint.GATEWAYZ: {},
     Endpoint.LEAFZ: {},
-    Endpoint.IPQUEUESZ: {"all": "1"},
+    Endpoint.IPQUEUESZ: {},
 }
 """Parameters of the endpoints that are one request, or pages of one. STATSZ is not there over HTTP."""
 

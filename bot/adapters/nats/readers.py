@@ -11,6 +11,7 @@ from bot.adapters.nats.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, checked_
 from bot.adapters.nats.assemble import Judge
 from bot.adapters.nats.collector import SystemCollector
 from bot.adapters.nats.connection import Connection
+from bot.adapters.nats.delivery import DeliveryProbe, Tell
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.errors import ReadDenied, Unreachable, Unreadable
 from bot.model import Endpoint, JsonObject, Snapshot, Unknown, UnknownReason
@@ -21,7 +22,7 @@ _NO_CONSUMER: Final = frozenset({STREAM_NOT_FOUND, CONSUMER_NOT_FOUND})
 
 
 class NatsReaders:
-    """Implements `bot.ports.Readers`. `accounts` holds one reading connection per account."""
+    """Implements `bot.ports.ProbingReaders`. `accounts` holds one reading connection per account."""
 
     def __init__(
         self,
@@ -31,6 +32,7 @@ class NatsReaders:
         system: Connection | None,
         accounts: Mapping[str, Connection],
         monitoring: MonitoringCollector | None,
+        probe: DeliveryProbe,
     ) -> None:
         self._cluster = cluster
         self._timeout = timeout
@@ -39,6 +41,7 @@ class NatsReaders:
         self._over_system = SystemCollector(cluster, system, clock) if system else None
         self._over_http = monitoring
         self._over_accounts = AccountCollector(cluster, accounts, clock) if accounts else None
+        self._probe = probe
 
     @property
     def cluster(self) -> str:
@@ -70,6 +73,12 @@ class NatsReaders:
         raise Unreachable(
             f"Nothing is configured to read cluster {self._cluster} with: add nats.system, monitoring or a reader."
         )
+
+    async def probe_delivery(self, snapshot: Snapshot, tell: Tell) -> Snapshot:
+        """Return the snapshot with what messages between its servers came to; `tell` hears what is going to be sent. Raises `BadInput` where
+        there is no login to send with.
+        """
+        return await self._probe.run(snapshot, tell)
 
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         """Return `$JS.API.STREAM.INFO` raw; None is a definite *stream not found*."""

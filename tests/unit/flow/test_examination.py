@@ -25,7 +25,7 @@ from bot.model import (
 from bot.ports import Readers
 from bot.runbook import Check, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks.stuck_consumer import RUNBOOK
-from tests.unit.snapshots import Raw, recorded, streams
+from tests.unit.snapshots import Raw, recorded, streams, unasked
 
 NEEDS = frozenset({Endpoint.JSZ})
 RISKS = {
@@ -76,7 +76,7 @@ def test_one_runbook_may_say_two_things_about_one_subject() -> None:
 
 def test_a_check_without_an_answer_to_look_at_is_unknown_however_it_judges() -> None:
     blind = runbook("A", found(Severity.OK, "fine"), needs=frozenset({Endpoint.LEAFZ}))
-    made = reported(recorded("healthy_2.15.1"), blind)
+    made = reported(recorded("healthy_2.15.1", unasked("LEAFZ")), blind)
     assert made.verdict.severity is Severity.UNKNOWN
     assert made.findings[0].sentence.startswith("No server's LEAFZ could be read")
     assert {(u.fact, u.server) for u in made.unknown} == {("LEAFZ", n) for n in ("n0", "n1", "n2")}

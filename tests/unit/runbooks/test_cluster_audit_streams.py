@@ -54,10 +54,13 @@ def test_jetstream_002_at_its_threshold(count: int, level: Severity) -> None:
 @pytest.mark.parametrize(
     ("field", "count", "level"),
     [
+        ("messages", 899, OK),
         ("messages", 900, OK),
         ("messages", 901, WARNING),
+        ("bytes", 899_999, OK),
         ("bytes", 900_000, OK),
         ("bytes", 900_001, WARNING),
+        ("consumer_count", 8, OK),
         ("consumer_count", 9, OK),
         ("consumer_count", 10, WARNING),
     ],

@@ -1,4 +1,4 @@
-"""Archives of the real `nats audit gather` (fixtures: see record.py) become snapshots, whole, thinned out or spoiled."""
+"""Archives of the real `nats audit gather` (recorded by `python -m tests.record peer`) become snapshots, whole, thinned out or spoiled."""
 
 import io
 import json

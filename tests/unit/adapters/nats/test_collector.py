@@ -63,7 +63,7 @@ class Server:
             cids = range(1, self.clients + 1)[body["offset"] : body["offset"] + body["limit"]]
             data = {"total": self.clients, "num_connections": len(cids), "connections": [{"cid": cid} for cid in cids]}
         elif endpoint == "IPQUEUESZ":
-            assert body == {"all": True}
+            assert body == {"all": False}
             data = {"JetStream API queue": {"pending": 0, "in_progress": 0}}
         return json.dumps({"server": header, "data": data}).encode()
 

@@ -1,0 +1,101 @@
+"""Reads one cluster from both sides at once: NATS itself, and the Kubernetes it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from bot.errors import ReadDenied, Unreadable
+from bot.model import (
+    Again,
+    Endpoint,
+    JsonObject,
+    KubernetesFacts,
+    Snapshot,
+    SnapshotId,
+    Unknown,
+    UnknownReason,
+    new_id,
+)
+from bot.model.kubernetes import ONLY_KUBERNETES
+from bot.ports import Clock, KubernetesReader, ProbingReaders
+
+
+class ClusterReaders:
+    """Implements `bot.ports.ProbingReaders`: the snapshots of `nats`, with what `kubernetes` read meanwhile in them."""
+
+    def __init__(self, nats: ProbingReaders, kubernetes: KubernetesReader, clock: Clock) -> None:
+        self._nats = nats
+        self._kubernetes = kubernetes
+        self._clock = clock
+
+    @property
+    def cluster(self) -> str:
+        """Name of the cluster in the settings."""
+        return self._nats.cluster
+
+    @property
+    def api_timeout(self) -> float:
+        """Seconds that an API request waits for its answer."""
+        return self._nats.api_timeout
+
+    async def gather(
+        self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
+    ) -> Snapshot:
+        """Take both sides in one parallel pass; `again` sees them together.
+
+        Where no server answers, the snapshot holds what Kubernetes says alone: why pods do not run stands there. Raises `Unreachable`
+        where Kubernetes has no word on the cluster either.
+        """
+        loop = asyncio.get_running_loop()
+        looking = asyncio.create_task(self._kubernetes.gather())
+        judged: Snapshot | None = None
+
+        def judge(first: Snapshot) -> Again | None:
+            """Judge on the thread where the NATS side calls it, as soon as the other side is there."""
+            nonlocal judged
+            judged = _with(first, asyncio.run_coroutine_threadsafe(_result(looking), loop).result())
+            return again(judged) if again else None
+
+        try:
+            snapshot = await self._nats.gather(needs, again=judge if again else None)
+            facts = await looking
+        except Unreadable as error:
+            facts = await looking
+            if isinstance(facts.workloads, Unknown) or not facts.workloads:
+                raise
+            return self._without_servers(facts, error)
+        finally:
+            looking.cancel()
+        return judged if judged is not None and judged.id == snapshot.id else _with(snapshot, facts)
+
+    async def stream_info(self, account: str, stream: str) -> JsonObject | None:
+        return await self._nats.stream_info(account, stream)
+
+    async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
+        return await self._nats.consumer_info(account, stream, consumer)
+
+    async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
+        return await self._nats.probe_delivery(snapshot, tell)
+
+    def _without_servers(self, facts: KubernetesFacts, error: Unreadable) -> Snapshot:
+        reason = UnknownReason.DENIED if isinstance(error, ReadDenied) else UnknownReason.UNREACHABLE
+        snapshot = Snapshot(
+            id=SnapshotId(new_id("snap")),
+            cluster=self.cluster,
+            taken_at=self._clock.now(),
+            via=ONLY_KUBERNETES,
+            servers=(),
+            samples=(),
+            unknown=(Unknown(reason=reason, detail=str(error)),),
+        )
+        return _with(snapshot, facts)
+
+
+def _with(snapshot: Snapshot, facts: KubernetesFacts) -> Snapshot:
+    return replace(snapshot, kubernetes=facts, unknown=snapshot.unknown + facts.unknown)
+
+
+async def _result(looking: asyncio.Task[KubernetesFacts]) -> KubernetesFacts:
+    return await asyncio.shield(looking)

@@ -1,0 +1,99 @@
+"""What stands still while one server is away: the question before every restart of a server or pod (reference/nats.md 7, pod delete). Pure.
+
+Members that are not current count as absent too: one that still catches up can't be relied on to commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from bot.model.groups import (
+    Groups,
+    Standing,
+    consumer_replicas,
+    groups,
+    meta_standing,
+    standing,
+    stream_replicas,
+)
+from bot.model.sample import Endpoint
+from bot.model.snapshot import Snapshot, names
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """What the cluster lacks without `server`, as far as it could be read."""
+
+    server: str
+    stalled: Mapping[str, str]
+    """Raft groups that would not keep quorum, by name, and how many members each would have. A group of two never keeps it."""
+    alone: tuple[str, ...]
+    """Streams and consumers without replicas that live on this server: away as long as it is."""
+    unknown: tuple[str, ...]
+    """Servers that did not tell what they hold, and why."""
+
+    @property
+    def safe(self) -> bool:
+        """True where every Raft group is known to keep quorum."""
+        return not self.stalled and not self.unknown
+
+
+def absence(snapshot: Snapshot, server: str) -> Absence:
+    """Return what would stand still without the server. Its own silence hides nothing but assets that live there alone."""
+    stalled: dict[str, str] = {}
+    alone: list[str] = []
+    for name, views, replicas in _groups(snapshot):
+        found = standing(views, replicas)
+        if replicas <= 1:
+            if server in found.members or (found.leader is None and set(views) == {server}):
+                alone.append(name)
+        elif why := _stalls(found, views, server):
+            stalled[name] = why
+    meta = meta_standing(snapshot)
+    # Without a leader nobody says who its members are.
+    member = meta.leader is None or server in meta.members
+    if meta.replicas > 1 and (why := _stalls(meta, {}, server, member=member)):
+        stalled = {"the meta group": why} | stalled
+    return Absence(server, stalled, tuple(sorted(alone)), _silent(snapshot, server))
+
+
+def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int]]:
+    """Every stream's and consumer's name, views and replicas, as last read."""
+    at = max((n for n in range(snapshot.rounds) if snapshot.streams(n)), default=0)
+    streams = snapshot.streams(at)
+    for key, views in streams.items():
+        yield f"stream {key}", groups(views), stream_replicas(views)
+    for key, found in snapshot.consumers(at).items():
+        config = next(iter(found.values())).config
+        yield (
+            f"consumer {key}",
+            groups(found),
+            consumer_replicas(config, stream_replicas(streams.get(key.stream_key, {}))),
+        )
+
+
+def _stalls(found: Standing, views: Groups, server: str, *, member: bool = False) -> str:
+    """Why the group would have no quorum without the server; empty where it keeps it, or does not have the server as a member."""
+    seen = frozenset[str]().union(*(group.members for group in views.values() if group), views)
+    if not (member or server in found.members or server in seen):
+        return ""
+    if found.leader is None:
+        return "it has no leader now"
+    left = found.members - found.lagging.keys() - {server}
+    if len(left) >= found.majority:
+        return ""
+    sick = ", ".join(f"{name} {why}" for name, why in sorted(found.lagging.items()) if name != server)
+    return f"{len(left)} of {found.replicas} members would be left" + (f" ({sick})" if sick else "")
+
+
+def _silent(snapshot: Snapshot, server: str) -> tuple[str, ...]:
+    told = {s.server for s in snapshot.samples if s.endpoint is Endpoint.JSZ and s.data is not None}
+    silent = sorted((snapshot.expected | names(snapshot.servers)) - told - {server})
+    return tuple(f"{name}: {_why(snapshot, name)}" for name in silent)
+
+
+def _why(snapshot: Snapshot, server: str) -> str:
+    sample = snapshot.sample(server, Endpoint.JSZ)
+    unknown = sample.unknown if sample else None
+    return f"{unknown.reason.value}, {unknown.detail}" if unknown else "it was not asked"

@@ -1,0 +1,87 @@
+"""The Kubernetes side of a NATS cluster: raw objects as evidence, typed views over them. Pure."""
+
+from bot.model.kubernetes.cluster import (
+    Backend,
+    Budget,
+    Claim,
+    ConsumerResource,
+    Event,
+    Node,
+    PersistentVolume,
+    Revision,
+    Service,
+    StorageClass,
+    StreamResource,
+)
+from bot.model.kubernetes.containers import (
+    Container,
+    EnvironmentVariable,
+    Image,
+    KeyedSource,
+    Mount,
+    Probe,
+    ProbeKind,
+    Resources,
+    Volume,
+    VolumeKind,
+)
+from bot.model.kubernetes.facts import ONLY_KUBERNETES, KubernetesFacts
+from bot.model.kubernetes.listing import ConfigFile, Kind, Listing
+from bot.model.kubernetes.objects import FieldManager, Object, Reference, matches, quantity
+from bot.model.kubernetes.owners import Owner, OwnerKind, owners_of
+from bot.model.kubernetes.pods import Condition, ContainerState, ContainerStatus, Pod, PodSpec, Termination
+from bot.model.kubernetes.workload import (
+    AntiAffinity,
+    ClaimTemplate,
+    SpreadConstraint,
+    Workload,
+    known_environment,
+)
+
+__all__ = [
+    "ONLY_KUBERNETES",
+    "AntiAffinity",
+    "Backend",
+    "Budget",
+    "Claim",
+    "ClaimTemplate",
+    "Condition",
+    "ConfigFile",
+    "ConsumerResource",
+    "Container",
+    "ContainerState",
+    "ContainerStatus",
+    "EnvironmentVariable",
+    "Event",
+    "FieldManager",
+    "Image",
+    "KeyedSource",
+    "Kind",
+    "KubernetesFacts",
+    "Listing",
+    "Mount",
+    "Node",
+    "Object",
+    "Owner",
+    "OwnerKind",
+    "PersistentVolume",
+    "Pod",
+    "PodSpec",
+    "Probe",
+    "ProbeKind",
+    "Reference",
+    "Resources",
+    "Revision",
+    "Service",
+    "SpreadConstraint",
+    "StorageClass",
+    "StreamResource",
+    "Termination",
+    "Volume",
+    "VolumeKind",
+    "Workload",
+    "known_environment",
+    "matches",
+    "owners_of",
+    "quantity",
+]

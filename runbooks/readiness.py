@@ -1,0 +1,164 @@
+"""JetStream is not current with the meta leader (family A, nats-server #5976): is it a server that catches up, one that is stuck, or a probe too strict?
+
+The three look alike in one reading, so the gap is read several times: shrinking means wait, flat with a leader known means a stuck server, coming and going
+before 2.11 means that the readiness probe asks too much. Without a meta leader the probes are right (reference/nats.md 1.A).
+
+What a probe path checks is in bot.model.probes: whoever reads a StatefulSet judges its probes there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.model.absence import absence
+from bot.runbook import Check, Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks import _readiness_guidance as guidance
+from runbooks._meta_gap import GAP, followers_keep_up
+from runbooks._meta_margin import AWAY, MARGIN, meta_has_margin
+from runbooks._meta_peers import EXPECTED, PEERS, SEEN, members_are_heard
+from runbooks._meta_probes import PROBES, no_probe_fails
+from runbooks._meta_views import LAG, SETTLE, YOUNG, Trend
+
+PASSING = frozenset({Trend.CATCHING_UP, Trend.UNSETTLED})
+LOAD = frozenset({Trend.COMES_AND_GOES, Trend.LAGGING})
+
+
+def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001 - the contract's parameters
+    """Return guidance in order of risk: wait, another leader, the probe, one restart, an upgrade, resources. Without a meta leader only to bring it back."""
+    where = Subject(cluster=snapshot.cluster)
+    nobody = [f for f in findings if f.check == MARGIN.code and f.evidence.get("quorum") is False]
+    if nobody:
+        return [Proposed(where, guidance.leave_probes(nobody[0]))]
+    sick = [f for f in findings if f.severity in {Severity.WARNING, Severity.CRITICAL}]
+    stuck = {
+        f.subject.server: f
+        for f in reversed(sick)
+        if f.severity is Severity.CRITICAL and f.check in {GAP.code, PEERS.code} and f.cause
+    }
+    strict = next((f for f in sick if f.evidence.get("too strict on")), None)
+    load = next((f for f in sick if f.evidence.get("trend") in LOAD), None)
+    passing = [f for f in sick if _passes(f, stuck.keys(), too_strict=strict is not None)]
+    whole = not stuck and not any(f.check == MARGIN.code for f in sick)
+    proposed = [Proposed(where, guidance.wait(snapshot, passing, thresholds))] if passing else []
+    proposed += [Proposed(f.subject, guidance.step_down(f)) for f in stuck.values() if f.evidence.get("leads")]
+    if strict and whole:
+        proposed.append(Proposed(where, guidance.relax_probe(strict)))
+    for server, finding in sorted(stuck.items(), key=lambda item: item[0] or ""):
+        # Who answers us and not its leader lacks a route, which a restart may or may not bring back.
+        if server and finding.evidence.get("frozen") is not False:
+            proposed.append(Proposed(finding.subject, guidance.restart(finding, absence(snapshot, server))))
+    if strict:
+        proposed.append(Proposed(where, guidance.upgrade(strict, sorted({s.version for s in snapshot.servers}))))
+    if load:
+        proposed.append(Proposed(where, guidance.resources(snapshot, load)))
+    return proposed
+
+
+def _passes(finding: Finding, stuck: Collection[str | None], *, too_strict: bool) -> bool:
+    """True for what time may mend: a gap that shrinks, a server that starts or is away; not for what another proposal is about."""
+    seen = finding.evidence
+    if finding.severity is Severity.CRITICAL or finding.subject.server in stuck:
+        return False
+    match finding.check:
+        case GAP.code:
+            return seen.get("trend") in PASSING
+        case MARGIN.code:
+            return bool(set(seen.get("absent", ())) - set(stuck))
+        case PROBES.code:
+            return seen.get("depth") == "ports" or (seen.get("depth") == "meta" and not too_strict)
+        case _:
+            return finding.check == PEERS.code
+
+
+_META = frozenset({Endpoint.JSZ})
+_GAP = frozenset({Endpoint.RAFTZ, Endpoint.IPQUEUESZ})
+
+RUNBOOK = Runbook(
+    code="READINESS",
+    title="JetStream is not current with the meta leader",
+    alerts=frozenset(
+        {
+            "NatsReadinessFlapping",
+            "NatsNotReady",
+            "NatsNotCurrentWithMetaLeader",
+            "NatsMetaNotCurrent",
+            "NatsMetaLagging",
+            "NatsMetaFollowerStuck",
+            "NatsMetaPeerNotCurrent",
+            "NatsMetaNoLeader",
+        }
+    ),
+    thresholds=(
+        Threshold(
+            SETTLE,
+            5.0,
+            Unit.SECONDS,
+            "How far two readings lie apart; what does not move in three of them is called stuck.",
+        ),
+        Threshold(
+            YOUNG,
+            300.0,
+            Unit.SECONDS,
+            "How long after its start a server that does not move may still be replaying; the official chart waits 900 s.",
+        ),
+        Threshold(
+            SEEN,
+            10.0,
+            Unit.SECONDS,
+            "Since when the meta leader may not have heard from a member; Raft itself gives up after 10 s.",
+        ),
+        Threshold(
+            LAG, 200, Unit.COUNT, "How many entries a member may be behind, as in `nats server check jetstream`."
+        ),
+        Threshold(
+            AWAY,
+            900.0,
+            Unit.SECONDS,
+            "How long a member may be away before that is no restart; the official chart waits 900 s.",
+        ),
+        Threshold(EXPECTED, 0, Unit.COUNT, "How many members the meta group must have; 0 does not ask."),
+    ),
+    checks=(
+        Check(
+            MARGIN.code,
+            Layer.META,
+            "The meta group has a leader and can spare a member.",
+            _META,
+            meta_has_margin,
+            trend=_META,
+        ),
+        Check(
+            PEERS.code,
+            Layer.META,
+            "The meta leader hears every member.",
+            _META | {Endpoint.VARZ, Endpoint.ROUTEZ},
+            members_are_heard,
+            trend=_META,
+        ),
+        Check(
+            GAP.code,
+            Layer.META,
+            "Every server applies what the meta leader commits.",
+            _META | _GAP | {Endpoint.VARZ, Endpoint.HEALTHZ},
+            followers_keep_up,
+            trend=_GAP,
+        ),
+        Check(
+            PROBES.code,
+            Layer.CLIENTS,
+            "No probe of the charts fails because of the meta group.",
+            frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ}),
+            no_probe_fails,
+        ),
+    ),
+    propose=propose,
+    rounds=4,
+    interval=5.0,
+    sources=(
+        "nats-server #5976: JetStream is not current with the meta leader",
+        "nats-server #5296: from 2.11.0 on js-server-only asks for the ports only",
+        "nats-server server/monitor.go: order of the health checks",
+        "nats server check meta",
+    ),
+)
