@@ -68,7 +68,10 @@ class StreamState:
     first_seq: int
     last_seq: int
     consumer_count: int
+    """Consumers that live on this server; those with one replica elsewhere do not count."""
     raft_group: str = ""
+    first_ts: str = ""
+    """When the first message was stored, RFC 3339; replicas agree on it, so it tells two histories of one stream apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ def stream_state(server: str, raw: JsonObject, raft_group: str = "") -> StreamSt
         last_seq=_number(state.get("last_seq")),
         consumer_count=_number(state.get("consumer_count")),
         raft_group=raft_group,
+        first_ts=str(state.get("first_ts") or ""),
     )
 
 
