@@ -117,8 +117,7 @@ def _runbook_problems(found: Sequence[tuple[str, Runbook]]) -> list[str]:
     problems = [
         f"Runbook code {code} is used by {files}." for code, files in _twice((r.code, file) for file, r in found)
     ]
-    checks = ((check.code, f"{file} ({r.code})") for file, r in found for check in r.checks)
-    problems += [f"Check code {code} is used by {files}." for code, files in _twice(checks)]
+    problems += [f"Check code {code} is used by {files}." for code, files in _twice(_distinct_checks(found))]
     alerts = ((alert, file) for file, r in found for alert in r.alerts)
     problems += [
         f"Alert {alert} is answered by {files}; one runbook must answer it." for alert, files in _twice(alerts)
@@ -132,6 +131,21 @@ def _runbook_problems(found: Sequence[tuple[str, Runbook]]) -> list[str]:
         problems += [f"{file}: threshold {name} is there twice." for name, _ in _twice(named)]
         problems += [f"{file}: {why}." for t in runbook.thresholds if (why := threshold_problem(t, t.default))]
     return problems
+
+
+def _distinct_checks(found: Sequence[tuple[str, Runbook]]) -> list[tuple[str, str]]:
+    """Return code and place of every check. Runbooks may share a check: the same record counts once, however many runbooks ask it."""
+    asked: dict[int, tuple[str, str]] = {}
+    repeated: list[tuple[str, str]] = []
+    for file, runbook in found:
+        own: set[int] = set()
+        for check in runbook.checks:
+            place = (check.code, f"{file} ({runbook.code})")
+            if id(check) in own:
+                repeated.append(place)
+            own.add(id(check))
+            asked.setdefault(id(check), place)
+    return [*asked.values(), *repeated]
 
 
 def _actions(modules: Iterable[ModuleType], problems: list[str]) -> list[tuple[str, AnyAction]]:
