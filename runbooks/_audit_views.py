@@ -40,15 +40,21 @@ UNDERFLOW, TOO_LARGE = 2**63, 2**64
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One check of the audit: its code, its layer, and the check of `nats audit analyze` that says the same."""
+    """One check: its code, its layer, and the check of `nats audit analyze` that says the same."""
 
     code: str
     layer: Layer
     counterpart: str | None = None
 
-    def check(self, healthy: str, needs: frozenset[Endpoint], examine: Examine) -> Check:
+    def check(
+        self,
+        healthy: str,
+        needs: frozenset[Endpoint],
+        examine: Examine,
+        trend: frozenset[Endpoint] = frozenset(),
+    ) -> Check:
         """Return the record for the runbook."""
-        return Check(self.code, self.layer, healthy, needs, examine)
+        return Check(self.code, self.layer, healthy, needs, examine, trend)
 
     def finding(
         self,
