@@ -25,8 +25,9 @@ MOST_PROPOSALS = 10
 PREFERRED = (2, 11, 0)
 """First version whose step-down takes a preferred successor (reference/nats.md 3.3)."""
 
-STAGED_BY_SERVER = (2, 15, 0)
-"""First version that scales up in stages of its own; 2.12.8 was not seen to begin a new history either (reference/drills.md 3.2)."""
+WAITS_FOR_HOLDER = (2, 12, 8)
+"""Oldest version that was seen to wait for the holder where empty members of 2.10.26, 2.11.2 and 2.11.11 elect one of themselves, every time
+(tests/integration/test_stream_groups.py)."""
 
 SAFE_SCALE_DOWN = ((2, 12, 10), (2, 14, 2))
 """First versions of their lines that keep the leader and prefer live peers when they scale down (nats-server #8253)."""
@@ -57,7 +58,8 @@ def _rescue(snapshot: Snapshot, finding: Finding) -> Draft:
         case kind if kind in {OUTSIDE, SILENT}:
             guidance = (_copy(snapshot, finding), *_open_copy(finding), *_put_back(stream))
         case kind if kind == AHEAD:
-            guidance = (*_stop_writers(stream), _copy(snapshot, finding), *_lead(snapshot, server, stream))
+            messages = finding.evidence.get("messages")
+            guidance = (*_stop_writers(stream), _copy(snapshot, finding), *_lead(snapshot, server, stream, messages))
         case _:
             guidance = (
                 *_stop_writers(stream),
@@ -71,7 +73,7 @@ def _rescue(snapshot: Snapshot, finding: Finding) -> Draft:
         guidance=guidance,
         cautions=(
             f"Do not restart or stop anything before the copy is made: a copy outside of its group is deleted about {CLEAN_UP} s after each start.",
-            f"{command('nats', 'stream', 'backup', stream, f'{stream}-backup')} does not help: it asks the group's leader, which has the other history.",
+            f"{command('nats', 'stream', 'backup', stream, f'{stream}-backup')} does not help yet: it asks the group's leader, which has the other history.",
             "Do not delete, purge or scale the stream before its messages are safe.",
         ),
     )
@@ -136,21 +138,26 @@ def _backup_hint(stream: str) -> str:
     return f"{command('nats', 'stream', 'rm', stream)}, {command('nats', 'stream', 'restore', f'{stream}-backup')}"
 
 
-def _lead(snapshot: Snapshot, server: str, stream: str) -> tuple[str, ...]:
-    old = [s for s in snapshot.servers if version_number(s.version) < PREFERRED]
+def _lead(snapshot: Snapshot, server: str, stream: str, messages: object) -> tuple[str, ...]:
+    """What gave every message back on 2.10.26, 2.11.2 and 2.11.11, in this order."""
     step_down = ["nats", "stream", "cluster", "step-down", stream]
     how = (
         f"{command(*step_down)}   and again, until {server} leads: before 2.11 nobody can be preferred, so any member may come next."
-        if old
+        if any(version_number(s.version) < PREFERRED for s in snapshot.servers)
         else f"{command(*step_down, '--preferred', server)}   and again if another member came first."
     )
     return (
         how,
         (
-            f"Each time: {command('nats', 'stream', 'info', stream)}. Once {server} leads, the others copy its messages within seconds; "
-            "last_seq must be its own on all of them."
+            f"Now, and not before, a backup saves the right history: {command('nats', 'stream', 'backup', stream, f'{stream}-backup')} "
+            f"(it must show {messages} messages)."
         ),
-        "If the messages are gone everywhere afterwards, the copied files are what is left.",
+        (
+            f"Most times the others have copied it within seconds (diagnose again). Where they have not: {command('nats', 'stream', 'edit', stream, '--replicas', '1')}, "
+            f"wait until {server} is the only member and holds everything, then {command('nats', 'stream', 'edit', stream, '--replicas', '3')}; with all servers "
+            "up, one stream at a time."
+        ),
+        "Let publishers in again only when all members hold the same.",
     )
 
 
@@ -319,7 +326,7 @@ def _wait(finding: Finding, title: str) -> Draft:
 def _upgrade(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
     """An upgrade where a fixed defect, or a scale-up that the server itself does not stage, is behind what was found."""
     affected = [f for f in sick if f.severity is Severity.CRITICAL and (f.issue or f.check == TIMELINE.code)]
-    old = sorted({v for s in snapshot.servers if version_number(v := version(snapshot, s.name)) < STAGED_BY_SERVER})
+    old = sorted({v for s in snapshot.servers if version_number(v := version(snapshot, s.name)) < WAITS_FOR_HOLDER})
     if not affected or not old:
         return []
     draft = Draft(
@@ -328,8 +335,8 @@ def _upgrade(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
         guidance=(
             "Not before the messages are safe: an upgrade restarts every server.",
             (
-                "2.15 stages scale-ups itself; 2.12.8 was not seen to lose a stream. 2.11.3 and 2.10.29 end a second leader (#6851), 2.11.4 refuses a scale-up "
-                "while the holder is away (#6856)."
+                "2.12.8 and later wait for the holder, 2.15 stages scale-ups itself. 2.11.3 and 2.10.29 end a second leader (#6851); 2.11.4 refuses a scale-up "
+                "where the holder is known to be away (#6856), which it is only some time after its death."
             ),
             "Until then scale one stream at a time, wait until all members are current, compare last_seq before and after, and restart nothing meanwhile.",
         ),
