@@ -7,7 +7,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -277,13 +277,36 @@ async def fall_behind(cluster: LabCluster, *, stream: str = "ORDERS", operations
     return follower
 
 
-async def flood(cluster: LabCluster, stream: str, *, megabytes: int, server: str = "n0") -> None:
-    """Publishes so much in messages of 100 kB that a member which lacks it needs a while to copy it."""
-    client = await cluster.connect(name=server)
+@asynccontextmanager
+async def throttled(
+    cluster: LabCluster, server: str, *, share: float = 0.1, period: float = 0.3
+) -> AsyncGenerator[None]:
+    """Lets a frozen server run for a share of each period only, as a CPU limit does; at the end it runs freely."""
+
+    async def run() -> None:
+        while True:
+            await cluster.thaw(server)
+            await asyncio.sleep(share * period)
+            await cluster.freeze(server)
+            await asyncio.sleep((1 - share) * period)
+
+    task = asyncio.create_task(run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await cluster.thaw(server)
+
+
+async def flood(cluster: LabCluster, stream: str, *, messages: int = 3_000) -> None:
+    """Publishes so many messages of 20 kB that a member which lacks them needs a while to copy them."""
+    client = await cluster.connect(name="n0")
     try:
         jetstream = JetStreamContext(client, timeout=ANSWER_TIMEOUT)
-        for _ in range(megabytes):
-            await asyncio.gather(*(jetstream.publish(f"{stream}.bulk", bytes(100_000)) for _ in range(10)))
+        for _ in range(0, messages, 50):
+            await asyncio.gather(*(jetstream.publish(f"{stream}.bulk", bytes(20_000)) for _ in range(50)))
     finally:
         await client.close()
 
