@@ -77,4 +77,9 @@ RUNBOOK = Runbook(
     propose=propose,
     rounds=2,
     interval=5.0,
+    sources=(
+        "nats-server #6838, #6851, #6856: what a scale-up can do to a stream, and the versions that are safe",
+        "nats-server server/jetstream_cluster.go: orphaned streams are deleted 30 s after the meta log is read",
+        "nats server check jetstream, and the hidden nats server stream-check and consumer-check",
+    ),
 )

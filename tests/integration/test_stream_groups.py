@@ -13,6 +13,7 @@ from bot.model import Finding, Focus, Severity, Snapshot
 from bot.runbook import Proposed
 from runbooks.stream_groups import RUNBOOK
 from tests.integration.nats_support import VERSIONS, reading, settings_of
+from tests.rounds import always
 
 LabFactory = Callable[..., Awaitable[LabCluster]]
 SETTLE = 1.5
@@ -22,7 +23,7 @@ QUICK = RUNBOOK.values({"settle": SETTLE})
 
 async def gathered(cluster: LabCluster, *, rounds: int = 2, interval: float = SETTLE) -> Snapshot:
     async with reading(settings_of(cluster, timeout=1.5)) as readers:
-        return await readers.gather(RUNBOOK.needs, rounds=rounds, interval=interval)
+        return await readers.gather(RUNBOOK.needs, again=always(rounds, interval))
 
 
 def examined(snapshot: Snapshot, focus: Focus | None = None) -> list[Finding]:
@@ -263,7 +264,7 @@ async def test_a_follower_that_catches_up_is_told_to_wait_for(lab_cluster: LabFa
     async with reading(settings_of(cluster, timeout=6.0)) as readers, stream_drills.throttled(cluster, follower):
         async with asyncio.timeout(20):
             while not lags:
-                snapshot = await readers.gather(RUNBOOK.needs, rounds=2, interval=0.3)
+                snapshot = await readers.gather(RUNBOOK.needs, again=always(2, 0.3))
                 lags = [f for f in examined(snapshot) if f.check == "STREAM_LAG" and f.severity is not Severity.OK]
     assert {f.severity for f in lags} == {Severity.WARNING}
     assert all("wait" in f.sentence for f in lags)
