@@ -152,7 +152,7 @@ def test_runbooks_may_share_a_check(package: Package) -> None:
 
 
 def test_a_runbook_asks_a_check_once(package: Package) -> None:
-    with pytest.raises(RegistryError, match="Check code COMMON is used by"):
+    with pytest.raises(RegistryError, match="has check COMMON twice"):
         load(package(asking(2)), package({"b": action()}))
 
 
