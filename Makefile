@@ -44,4 +44,5 @@ lint: $(VENV)/.all
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.all
-	$(BIN)/python -m tests.bench.bench_nats_gather $(ARGS)
+	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)
+	$(BIN)/python -m tests.bench.bench_nats_gather
