@@ -8,7 +8,7 @@ from bot.model import Chart, Finding, Focus, Limit, Severity, Snapshot, StreamKe
 from bot.runbook import Thresholds
 from runbooks import _audit_servers as servers
 from runbooks import _audit_streams as streams
-from runbooks._queue_charts import api_queues
+from runbooks._queue_charts import api_load
 from runbooks._raft_charts import replica_lag
 
 MOST_STREAMS = 2
@@ -25,7 +25,7 @@ def audit_charts(
     bad = [f for f in findings if f.severity in {Severity.WARNING, Severity.CRITICAL}]
     found: list[Chart | None] = []
     if any(f.check == servers.API.code for f in bad):
-        found.append(api_queues(snapshot, Limit(name="accepted", value=thresholds["api_inflight"] or 1)))
+        found.append(api_load(snapshot, Limit(name="accepted", value=thresholds["api_inflight"] or 1)))
     lagging = dict.fromkeys((f.subject.account, f.subject.stream) for f in bad if f.check == streams.LAG.code)
     keys = [StreamKey(account, stream) for account, stream in lagging if account is not None and stream is not None]
     found += [replica_lag(snapshot, key) for key in keys[:MOST_STREAMS]]

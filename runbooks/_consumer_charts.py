@@ -28,7 +28,7 @@ MOST_CONSUMERS = 2
 """Consumers with a picture; a cause that is common to more of them shows in each of them."""
 
 ENOUGH_READINGS = 3
-"""From so many readings on a single line is a picture; two numbers are a sentence."""
+"""From so many readings on a line that moves is a picture; two numbers are a sentence."""
 
 
 def consumer_charts(
@@ -47,7 +47,7 @@ def consumer_charts(
 
 
 def positions(snapshot: Snapshot, key: ConsumerKey) -> Lines | None:
-    """Return what waits and where each server stands. None where a sentence says it as well: servers that agree, a few readings, nothing that waits."""
+    """Return what waits and where each server stands; None where a sentence says it as well: all servers agree and nothing moves, or not for long."""
     standing = consumer_standing(snapshot, key, snapshot.rounds - 1)
     leading = standing.ghosts | ({standing.leader} if standing.leader else set[str]())
     roles = dict.fromkeys(standing.ghosts, "second leader") | ({standing.leader: "leader"} if standing.leader else {})
@@ -75,10 +75,7 @@ def positions(snapshot: Snapshot, key: ConsumerKey) -> Lines | None:
         roles=roles,
         wrong=standing.ghosts,
     )[:MOST_LINES]
-    if not waiting or not places:
-        return None
-    moving = len(places[0].points) >= ENOUGH_READINGS and any(line.points[-1][1] for line in waiting)
-    if len(places) < 2 and not moving:
+    if not waiting or not places or not (_disagree(places) or _moves(waiting, places)):
         return None
     return Lines(
         code="CONSUMER_POSITIONS",
@@ -89,6 +86,20 @@ def positions(snapshot: Snapshot, key: ConsumerKey) -> Lines | None:
             Panel(title="Waiting to be delivered", unit="messages", series=waiting),
             Panel(title="Delivered up to, and acknowledged up to (dashed)", unit="stream sequence", series=places),
         ),
+    )
+
+
+def _disagree(places: Sequence[Series]) -> bool:
+    """True where servers end at different positions."""
+    return len({(line.points[-1][1], line.lower[-1:]) for line in places}) > 1
+
+
+def _moves(*panels: Sequence[Series]) -> bool:
+    """True where a line has readings enough to show a course, and has one."""
+    return any(
+        len(line.points) >= ENOUGH_READINGS and len({value for _, value in line.points}) > 1
+        for panel in panels
+        for line in panel
     )
 
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
-from bot.model import Endpoint, JsonObject, Lines, Panel, Severity, Snapshot, StreamKey, Subject, part
+from bot.model import Endpoint, JsonObject, Lines, Panel, Series, Severity, Snapshot, StreamKey, Subject, part
 from bot.model.groups import Groups
-from bot.model.snapshot import names
 from bot.model.states import group_of
-from runbooks._audit_views import UNDERFLOW
-from runbooks._series import MOST_LINES, Values, lines, told
+from runbooks._audit_views import UNDERFLOW, known
+from runbooks._meta_views import meta_group
+from runbooks._series import MOST_LINES, OfRound, Values, lines, told
 
-META = "_meta_"
-"""Name of the meta group's Raft node in RAFTZ, below the system account, whatever that is called (server/jetstream_cluster.go, defaultMetaGroupName)."""
+SHRINKS, STAYS, GROWS, COMES_AND_GOES = "the gap shrinks", "the gap stays", "the gap grows", "the gap comes and goes"
 
 
 def meta_lag(snapshot: Snapshot) -> Lines | None:
     """Return how far each server is behind in the meta group; None where nobody is seen behind, or where there is one reading only."""
 
     def node(accounts: JsonObject) -> JsonObject:
-        nodes = (part(part(accounts, account), META) for account in accounts)
-        return next(filter(None, nodes), JsonObject())
+        found = meta_group(accounts)
+        return found[1] if found else {}
 
     def groups(number: int) -> Groups:
-        answers = {server: snapshot.data(server, Endpoint.JSZ, number) for server in _servers(snapshot)}
+        answers = {server: snapshot.data(server, Endpoint.JSZ, number) for server in known(snapshot)}
         return {server: group_of(part(jsz, "meta_cluster")) for server, jsz in answers.items() if jsz is not None}
 
     return _group_lag(snapshot, node, groups, "META_LAG", Subject(cluster=snapshot.cluster), "Meta group")
@@ -53,7 +53,8 @@ def replica_lag(snapshot: Snapshot, key: StreamKey) -> Lines | None:
         last = {server: view.last_seq for server, view in (snapshot.streams(number).get(key) or {}).items()}
         return {server: max(last.values()) - at for server, at in last.items()}
 
-    return _lag(snapshot, views, Endpoint.JSZ, "REPLICA_LAG", subject, f"Stream {key}", "messages")
+    what = f"Stream {key}"
+    return lag_chart(snapshot, views, Endpoint.JSZ, code="REPLICA_LAG", subject=subject, what=what, unit="messages")
 
 
 def _group_lag(
@@ -67,18 +68,16 @@ def _group_lag(
     """Draw what RAFTZ says of each server's own node, or, where that was read once only, what the group's leader says of the others."""
 
     def own(number: int) -> Values:
-        return _behind({s: node(snapshot.data(s, Endpoint.RAFTZ, number) or {}) for s in _servers(snapshot)})
+        return _behind({s: node(snapshot.data(s, Endpoint.RAFTZ, number) or {}) for s in known(snapshot)})
 
     def led(number: int) -> Values:
         return _told_by_leader(groups(number))
 
-    return _lag(snapshot, own, Endpoint.RAFTZ, code, subject, what, "operations") or _lag(
-        snapshot, led, Endpoint.JSZ, code, subject, what, "operations"
-    )
-
-
-def _servers(snapshot: Snapshot) -> list[str]:
-    return sorted(snapshot.expected | names(snapshot.servers))
+    for values, endpoint in ((own, Endpoint.RAFTZ), (led, Endpoint.JSZ)):
+        chart = lag_chart(snapshot, values, endpoint, code=code, subject=subject, what=what, unit="operations")
+        if chart is not None:
+            return chart
+    return None
 
 
 def _behind(nodes: Mapping[str, JsonObject]) -> Values:
@@ -99,34 +98,54 @@ def _told_by_leader(groups: Groups) -> Values:
     return {chosen.leader: 0, **{peer.name: peer.lag for peer in chosen.peers}} if chosen else {}
 
 
-def _lag(
+def lag_chart(
     snapshot: Snapshot,
-    values: Callable[[int], Values],
+    values: OfRound,
     endpoint: Endpoint,
+    *,
     code: str,
     subject: Subject,
     what: str,
     unit: str,
+    wrong: frozenset[str] | None = None,
 ) -> Lines | None:
-    series = lines(snapshot, endpoint, values)
-    if not any(value for one in series for _, value in one.points):
+    """Return lines of how far each server was behind; None where nobody was, or where there is one reading only.
+
+    `wrong` are the servers whose gap is the trouble; where nobody knows, it is the largest one if it does not shrink.
+    """
+    series = sorted(lines(snapshot, endpoint, values, wrong=wrong or frozenset()), key=_worst)
+    if not series or not _peak(series[0]):
         return None
     worst, shown = series[0], series[:MOST_LINES]
-    first, last = worst.points[0][1], worst.points[-1][1]
-    moves = "the gap shrinks" if last < first else "the gap grows" if last > first else "the gap stays"
+    last, moves = worst.points[-1][1], _moves([value for _, value in worst.points])
+    if wrong is None and last and moves in {STAYS, GROWS}:
+        shown = [worst.model_copy(update={"severity": Severity.CRITICAL}), *shown[1:]]
     left = len(series) - len(shown)
-    wrong = last > 0 and last >= first
+    how_far = f"{last:,.0f} behind, {moves}" if last else f"was {_peak(worst):,.0f} behind, not any more"
     return Lines(
         code=code,
         subject=subject,
-        title=f"{what}: {worst.name} {last:,.0f} {unit} behind, {moves}",
+        title=f"{what}: {worst.label} {how_far}",
         alt=f"Lines of how many {unit} each server is behind over time, {what}: {told(shown)}.",
         note=f"{left} more lines, all lower, are left out." if left else "",
-        panels=(
-            Panel(
-                title="Behind the furthest one",
-                unit=unit,
-                series=(worst.model_copy(update={"severity": Severity.CRITICAL}) if wrong else worst, *shown[1:]),
-            ),
-        ),
+        panels=(Panel(title="Behind the furthest one", unit=unit, series=tuple(shown)),),
     )
+
+
+def _worst(line: Series) -> tuple[float, float, str]:
+    """Sorts the line that ends highest first, then the one that was highest."""
+    return -line.points[-1][1], -_peak(line), line.name
+
+
+def _peak(line: Series) -> float:
+    return max(value for _, value in line.points)
+
+
+def _moves(gaps: Sequence[float]) -> str:
+    """How a gap went, over all readings."""
+    steps = [after - before for before, after in pairwise(gaps)]
+    if not any(steps):
+        return STAYS
+    if any(step > 0 for step in steps) and any(step < 0 for step in steps):
+        return COMES_AND_GOES
+    return GROWS if sum(steps) > 0 else SHRINKS

@@ -13,6 +13,7 @@ from runbooks._overload_guidance import propose
 from runbooks._overload_mqtt import ASSETS, CLIENTS, mqtt_clients_are_spread, mqtt_needs_few_groups
 from runbooks._overload_queues import API, OTHERS, api_queues_are_short, other_queues_are_short
 from runbooks._overload_servers import CONNECTS, HOT, clients_connect_slowly, no_server_is_hot
+from runbooks._queue_charts import overload_charts
 
 _VARZ, _JSZ, _CONNZ = (frozenset({e}) for e in (Endpoint.VARZ, Endpoint.JSZ, Endpoint.CONNZ))
 _QUEUES = frozenset({Endpoint.IPQUEUESZ})
@@ -121,4 +122,5 @@ RUNBOOK = Runbook(
         "nats-server server/jetstream_api.go: the API queue holds 10,000 requests from 2.10.21 on, then all are dropped",
         "nats-server #6833: mqtt.js_api_timeout from 2.11.3 on",
     ),
+    charts=overload_charts,
 )

@@ -19,6 +19,7 @@ from runbooks._meta_margin import AWAY, MARGIN, meta_has_margin
 from runbooks._meta_peers import EXPECTED, PEERS, SEEN, members_are_heard
 from runbooks._meta_probes import PROBES, no_probe_fails
 from runbooks._meta_views import LAG, SETTLE, YOUNG, Trend
+from runbooks._readiness_charts import readiness_charts
 
 PASSING = frozenset({Trend.CATCHING_UP, Trend.UNSETTLED})
 LOAD = frozenset({Trend.COMES_AND_GOES, Trend.LAGGING})
@@ -161,4 +162,5 @@ RUNBOOK = Runbook(
         "nats-server server/monitor.go: order of the health checks",
         "nats server check meta",
     ),
+    charts=readiness_charts,
 )

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.flow.examination import examine
@@ -27,7 +27,7 @@ from bot.model import (
     Subject,
 )
 from runbooks import cluster_audit, stuck_consumer
-from runbooks._queue_charts import MOST_SERVERS, api_queues
+from runbooks._queue_charts import api_load
 from runbooks._raft_charts import meta_lag, replica_lag, stream_lag
 from runbooks._series import MOST_LINES
 from tests.unit.runbooks.audit_support import each, put
@@ -90,8 +90,18 @@ def test_a_server_is_behind_by_what_it_has_not_applied_of_the_highest_commit_any
 def test_a_gap_that_does_not_shrink_is_the_trouble(last: int, word: str, severity: Severity | None) -> None:
     found = meta_lag(raft({"n0": [(1_000, 1_000), (1_000, 1_000)], "n1": [(1_000, 450), (1_000, 1_000 - last)]}))
     assert found is not None
-    assert found.title == f"Meta group: n1 {last} operations behind, {word}"
+    assert found.title == f"Meta group: n1 {last} behind, {word}"
     assert found.panels[0].series[0].severity is severity
+
+
+def test_a_gap_that_comes_and_goes_is_called_so_and_one_that_is_gone_too() -> None:
+    waves = meta_lag(raft({"n0": [(9, 9)] * 4, "n1": [(9, 9), (9, 4), (9, 8), (9, 2)]}))
+    assert waves is not None
+    assert waves.title == "Meta group: n1 7 behind, the gap comes and goes"
+    assert waves.panels[0].series[0].severity is None
+    gone = meta_lag(raft({"n0": [(9, 9)] * 2, "n1": [(9, 4), (9, 9)]}))
+    assert gone is not None
+    assert gone.title == "Meta group: n1 was 5 behind, not any more"
 
 
 def test_one_operation_behind_is_drawn_and_none_is_not() -> None:
@@ -147,6 +157,7 @@ JSON = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 @given(value=JSON, other=JSON)
 def test_no_answer_of_a_server_breaks_a_chart(value: Any, other: Any) -> None:
     raws: list[Any] = [
@@ -158,9 +169,11 @@ def test_no_answer_of_a_server_breaks_a_chart(value: Any, other: Any) -> None:
     for raw in raws:
         data: JsonObject = raw if isinstance(raw, dict) else {}
         meta_lag(snapshot(*(answer(f"n{n}", Endpoint.RAFTZ, data, r) for n in range(2) for r in range(2))))
-    for raw in (value, {"pending": value}):
-        queues = answer("n0", Endpoint.IPQUEUESZ, {"JetStream API queue": raw})
-        api_queues(snapshot(queues, answer("n0", Endpoint.JSZ, {"api": {"inflight": other}})))
+    for endpoint, raw in (
+        (Endpoint.JSZ, {"api": {"inflight": other}}),
+        (Endpoint.VARZ, {"jetstream": {"stats": value}}),
+    ):
+        api_load(snapshot(answer("n0", endpoint, raw)), Limit(name="limit", value=1))
 
 
 # --- the runbooks that use them ---------------------------------------------------------------------------------------
@@ -204,7 +217,7 @@ def test_a_stream_whose_raft_nodes_were_read_once_shows_what_its_leader_says() -
 
     found = stream_lag(recorded("healthy_2.15.1", behind), StreamKey("APP", "ORDERS"))
     assert found is not None
-    assert found.title == "Raft group of stream APP > ORDERS: n2 90 operations behind, the gap grows"
+    assert found.title == "Raft group of stream APP > ORDERS: n2 90 behind, the gap grows"
 
 
 def test_a_stream_that_nobody_reports_has_no_lag() -> None:
@@ -226,7 +239,7 @@ def test_replicas_that_lag_are_drawn() -> None:
     (chart,) = audited(each(streams, {"state.last_seq": 50}, "n1", 0), each(streams, {"state.last_seq": 60}, "n1", 1))
     assert isinstance(chart, Lines)
     assert ends(chart) == {"n1": [150, 140], "n0, n2": [0, 0]}
-    assert chart.title == "Stream APP > ORDERS: n1 140 messages behind, the gap shrinks"
+    assert chart.title == "Stream APP > ORDERS: n1 140 behind, the gap shrinks"
 
 
 def test_replica_lag_of_an_unknown_stream_is_nothing() -> None:
@@ -239,75 +252,5 @@ def test_the_api_is_drawn_from_the_audits_threshold_on(inflight: int, count: int
     assert len(charts) == count
     for chart in charts:
         assert isinstance(chart, Bars)
-        assert chart.title == "JetStream API: 1,001 requests on n1 (under way)"
+        assert chart.title == "API requests on n1: 1,001"
         assert chart.limit == Limit(name="accepted", value=1_000)
-
-
-# --- queues -------------------------------------------------------------------------------------------------------------
-
-
-def busy(**pending: int) -> Snapshot:
-    return snapshot(
-        *(
-            answer(s, Endpoint.IPQUEUESZ, {"JetStream API queue": {"pending": p}, "SendQ": {"pending": 9}})
-            for s, p in pending.items()
-        )
-    )
-
-
-@pytest.mark.parametrize(
-    ("pending", "severity"),
-    [(4_999, Severity.OK), (5_000, Severity.WARNING), (9_999, Severity.WARNING), (10_000, Severity.CRITICAL)],
-)
-def test_a_queue_is_a_warning_from_half_its_limit_on_and_critical_at_it(pending: int, severity: Severity) -> None:
-    found = api_queues(busy(n0=pending))
-    assert found is not None
-    assert [(bar.group, bar.name, bar.value, bar.severity) for bar in found.bars] == [
-        ("n0", "queue", pending, severity)
-    ]
-
-
-def test_an_empty_api_is_no_picture_and_one_request_is() -> None:
-    assert api_queues(busy(n0=0, n1=0)) is None
-    assert api_queues(busy(n0=0, n1=1)) is not None
-
-
-def test_the_busiest_servers_come_first_and_the_others_are_counted() -> None:
-    found = api_queues(busy(**{f"n{n}": n + 1 for n in range(MOST_SERVERS + 2)}))
-    assert found is not None
-    assert [bar.group for bar in found.bars] == ["n6", "n5", "n4", "n3", "n2"]
-    assert "2 less busy servers are left out." in found.note
-
-
-def test_queues_of_older_and_newer_versions_and_what_is_under_way_are_told_apart() -> None:
-    old = answer("n0", Endpoint.IPQUEUESZ, {"Routed JS API Requests": {"pending": 7}})
-    new = answer("n1", Endpoint.IPQUEUESZ, {"JetStream API queue": {"pending": 5}, "JetStream API info queue": {}})
-    found = api_queues(snapshot(old, new, answer("n1", Endpoint.JSZ, {"api": {"inflight": 3}})))
-    assert found is not None
-    assert [(b.group, b.name, b.value) for b in found.bars] == [
-        ("n0", "queue", 7),
-        ("n1", "queue", 5),
-        ("n1", "info queue", 0),
-        ("n1", "under way", 3),
-    ]
-
-
-def test_what_is_under_way_is_told_by_jsz_and_by_varz_and_the_higher_number_counts() -> None:
-    varz = answer("n0", Endpoint.VARZ, {"jetstream": {"stats": {"api": {"inflight": 4}}}})
-    found = api_queues(snapshot(varz, answer("n0", Endpoint.JSZ, {"api": {"inflight": 3}})))
-    assert found is not None
-    assert [bar.value for bar in found.bars] == [4]
-    assert api_queues(snapshot(answer("n0", Endpoint.VARZ, {"jetstream": {"stats": {}}}))) is None
-
-
-def test_an_underflown_counter_is_nothing_under_way() -> None:
-    found = api_queues(snapshot(answer("n0", Endpoint.JSZ, {"api": {"inflight": 2**64 - 18}}), *busy(n1=1).samples))
-    assert found is not None
-    assert [(b.group, b.value) for b in found.bars] == [("n1", 1), ("n0", 0)]
-
-
-def test_a_server_of_which_nothing_is_known_is_said() -> None:
-    silent = Sample(server="n1", endpoint=Endpoint.IPQUEUESZ, taken_at=NOW)
-    found = api_queues(snapshot(*busy(n0=1).samples, silent))
-    assert found is not None
-    assert found.note == "Nothing is known of 1 of 2 servers."
