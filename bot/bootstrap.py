@@ -26,14 +26,16 @@ from bot.flow.approval import ApprovalDesk
 from bot.flow.diagnosis import Diagnoser
 from bot.flow.examination import Judgement, Report, report
 from bot.flow.execution import Executor
+from bot.flow.illustration import illustrate
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
-from bot.model import IncidentId, Person, SlackUser, Snapshot
+from bot.model import Focus, IncidentId, Person, SlackUser, Snapshot
 from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Readers, Steps
 from bot.registry import Registry
+from bot.runbook import Thresholds
 from bot.settings import ClusterSettings, Mode, Settings
 from bot.settings.target import Target
 
@@ -105,6 +107,14 @@ def report_on(snapshot: Snapshot, judged: Sequence[Judgement], found: Registry) 
     risks = {kind: action.risk for kind, action in found.actions.items()}
     made = report(snapshot, judged, risks)
     return Report.model_validate(redact(made.model_dump(mode="json")))
+
+
+async def pictures_of(
+    judged: Sequence[Judgement], overrides: Mapping[str, Thresholds], focus: Focus
+) -> Mapping[str, bytes]:
+    """Return what these judgements find easier to see than to read: PNGs by file name, in the order of the judgements."""
+    charts = [chart for one in judged for chart in illustrate(one, overrides.get(one.runbook.code), focus)]
+    return {f"{number}-{chart.slug}.png": await draw(chart) for number, chart in enumerate(charts, start=1)}
 
 
 class _Chat:

@@ -42,7 +42,7 @@ UNDERFLOW, TOO_LARGE = 2**63, 2**64
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One check of the audit: its code, its layer, and the check of `nats audit analyze` that says the same."""
+    """One check: its code, its layer, and the check of `nats audit analyze` that says the same."""
 
     code: str
     layer: Layer

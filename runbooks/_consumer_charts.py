@@ -21,7 +21,7 @@ from bot.model import (
 )
 from bot.runbook import Thresholds
 from runbooks._consumer_views import consumer_standing, subject
-from runbooks._raft_charts import group_lag, meta_lag
+from runbooks._raft_charts import meta_lag, stream_lag
 from runbooks._series import MOST_LINES, OfRound, lines, told
 
 MOST_CONSUMERS = 2
@@ -40,7 +40,8 @@ def consumer_charts(
     """Return the Raft groups below that are behind, then the first consumers that something is wrong with."""
     bad = [f for f in findings if f.severity in {Severity.WARNING, Severity.CRITICAL}]
     meta = [meta_lag(snapshot)] if any(f.check == "META_QUORUM" for f in bad) else []
-    streams = [_stream_lag(snapshot, f) for f in bad if f.check == "STREAM_QUORUM"][:1]
+    sick = [f.subject for f in bad if f.check == "STREAM_QUORUM"]
+    streams = [stream_lag(snapshot, StreamKey(s.account, s.stream)) for s in sick[:1] if s.account and s.stream]
     found: list[Chart] = [chart for chart in (*meta, *streams) if chart is not None]
     return [*found, *islice(_sick_consumers(snapshot, bad), MOST_CONSUMERS)]
 
@@ -102,13 +103,6 @@ def _title(key: ConsumerKey, places: Sequence[Series], waiting: Sequence[Series]
     return (
         f"{name}: {waiting[0].points[-1][1]:,.0f} messages wait, {now - before:,.0f} delivered in {ended - began:.0f} s"
     )
-
-
-def _stream_lag(snapshot: Snapshot, finding: Finding) -> Lines | None:
-    where = finding.subject
-    views = snapshot.streams(snapshot.rounds - 1).get(StreamKey(where.account or "", where.stream or "")) or {}
-    named = (view.raft_group or (view.group.raft_group if view.group else "") for view in views.values())
-    return group_lag(snapshot, where, next(filter(None, named), ""))
 
 
 def _sick_consumers(snapshot: Snapshot, bad: Sequence[Finding]) -> Iterator[Lines]:

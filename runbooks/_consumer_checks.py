@@ -12,7 +12,6 @@ from runbooks._consumer_views import (
     Missing,
     consumer_standing,
     doubtful_consumers,
-    doubtful_streams,
     how_long,
     lacks_6851,
     leader_state,
@@ -121,22 +120,6 @@ def room_for_groups(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     return or_ok(snapshot, "HA_ASSETS", Layer.STORAGE, found, "No server is known to be at its limit of Raft groups.")
 
 
-def streams_have_quorum(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
-    """A stream's group: one leader that a majority names, and quorum."""
-    found: list[Finding] = []
-    keys = scope(snapshot, focus).streams
-    for key in doubtful_streams(snapshot, focus):
-        problem, always = persistent(
-            snapshot, lambda n, key=key: _group_problem(snapshot, stream_standing(snapshot, key, n))
-        )
-        if problem:
-            level, sentence = problem
-            level = level if level is Severity.UNKNOWN else severity(snapshot, thresholds, always=always)
-            text = f"Stream {key} {sentence}; {how_long(snapshot, always=always)}."
-            found.append(_finding("STREAM_QUORUM", Layer.STREAMS, subject(snapshot, key), level, text, cause=True))
-    return or_ok(snapshot, "STREAM_QUORUM", Layer.STREAMS, found, f"{len(keys)} streams have one leader and quorum.")
-
-
 def consumer_exists(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
     """What the alert names is there at all."""
     keys = scope(snapshot, focus).consumers
@@ -238,7 +221,7 @@ def members_match(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> l
     )
 
 
-def _group_problem(snapshot: Snapshot, group: Standing) -> tuple[Severity, str] | None:
+def group_problem(snapshot: Snapshot, group: Standing) -> tuple[Severity, str] | None:
     """What is wrong with a group; unknown where the servers that could settle it may not be asked."""
     if group.leader is None:
         asked = all(speaks_against(snapshot, s) for s in silent_servers(snapshot))
@@ -251,7 +234,7 @@ def _group_problem(snapshot: Snapshot, group: Standing) -> tuple[Severity, str] 
 def _leaderless(snapshot: Snapshot, key: ConsumerKey, round: int) -> tuple[Severity, str] | None:  # noqa: A002 - the field's word
     views = snapshot.consumers(round).get(key)
     return (
-        _group_problem(snapshot, consumer_standing(snapshot, key, round))
+        group_problem(snapshot, consumer_standing(snapshot, key, round))
         if views
         else (Severity.WARNING, "is not reported by any server")
     )

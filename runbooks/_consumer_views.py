@@ -83,12 +83,6 @@ def _scope(snapshot: Snapshot, focus: Focus) -> Scope | None:
     return Scope(tuple(streams), tuple(consumers)) if streams or consumers else None
 
 
-def doubtful_streams(snapshot: Snapshot, focus: Focus) -> list[StreamKey]:
-    """Return the streams in scope whose group was not plainly whole in every round, in order: the only ones that can be sick."""
-    plain = [_plain_streams(snapshot, n) for n in range(snapshot.rounds)]
-    return sorted(key for key in scope(snapshot, focus).streams if not all(key in p for p in plain))
-
-
 def doubtful_consumers(snapshot: Snapshot, focus: Focus) -> list[ConsumerKey]:
     """Return the consumers in scope whose group was not plainly whole, on members of their stream, in every round; in order."""
 
@@ -248,12 +242,17 @@ def version(snapshot: Snapshot, server: str) -> str:
     return next((s.version for s in snapshot.servers if s.name == server), "")
 
 
+def version_number(text: str) -> tuple[int, int, int]:
+    """Return a version's numbers, zeros where it can't be read."""
+    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
+
+
 def lacks_6851(text: str) -> bool:
     """True for versions without the fix of #6838; False where the version can't be read."""
-    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
-    if not match:
+    number = version_number(text)
+    if number == (0, 0, 0):
         return False
-    number = (int(match[1]), int(match[2]), int(match[3]))
     line = next((fix for fix in FIXED_6851 if fix[:2] == number[:2]), None)
     return number < line if line else number < FIXED_6851[0]
 

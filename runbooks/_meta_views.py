@@ -173,7 +173,7 @@ def entries(count: int) -> str:
 def _readings(snapshot: Snapshot, facts: Facts, server: str) -> list[Reading]:
     """What the server's RAFTZ says in every round; none, and a complaint, where a clustered server's answer has no readable `_meta_`."""
     found: list[Reading] = []
-    for number in range(snapshot.rounds):
+    for number in range(snapshot.readings(Endpoint.RAFTZ)):
         raftz = snapshot.data(server, Endpoint.RAFTZ, number)
         if raftz is None:
             continue

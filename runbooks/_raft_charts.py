@@ -1,11 +1,13 @@
-"""How far servers are behind over the rounds of a snapshot: in the meta group, in a stream's or consumer's Raft group, in a stream's messages. Pure."""
+"""How far servers are behind over the rounds of a snapshot: in the meta group, in a stream's Raft group, in a stream's messages. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bot.model import Endpoint, JsonObject, Lines, Panel, Severity, Snapshot, StreamKey, Subject, part
+from bot.model.groups import Groups
 from bot.model.snapshot import names
+from bot.model.states import group_of
 from runbooks._audit_views import UNDERFLOW
 from runbooks._series import MOST_LINES, Values, lines, told
 
@@ -16,21 +18,31 @@ META = "_meta_"
 def meta_lag(snapshot: Snapshot) -> Lines | None:
     """Return how far each server is behind in the meta group; None where nobody is seen behind, or where there is one reading only."""
 
-    def nodes(number: int) -> Values:
-        return _behind(snapshot, number, _meta_node)
+    def node(accounts: JsonObject) -> JsonObject:
+        nodes = (part(part(accounts, account), META) for account in accounts)
+        return next(filter(None, nodes), JsonObject())
 
-    subject = Subject(cluster=snapshot.cluster)
-    return _lag(snapshot, nodes, Endpoint.RAFTZ, "META_LAG", subject, "Meta group", "operations")
+    def groups(number: int) -> Groups:
+        answers = {server: snapshot.data(server, Endpoint.JSZ, number) for server in _servers(snapshot)}
+        return {server: group_of(part(jsz, "meta_cluster")) for server, jsz in answers.items() if jsz is not None}
+
+    return _group_lag(snapshot, node, groups, "META_LAG", Subject(cluster=snapshot.cluster), "Meta group")
 
 
-def group_lag(snapshot: Snapshot, subject: Subject, raft_group: str) -> Lines | None:
-    """Return the same for the Raft group of the subject, a stream or a consumer."""
-    account = subject.account or ""
+def stream_lag(snapshot: Snapshot, key: StreamKey) -> Lines | None:
+    """Return the same for the Raft group of a stream."""
+    views = snapshot.streams(snapshot.rounds - 1).get(key) or {}
+    named = (view.raft_group or (view.group.raft_group if view.group else "") for view in views.values())
+    raft_group = next(filter(None, named), "")
 
-    def nodes(number: int) -> Values:
-        return _behind(snapshot, number, lambda accounts: part(part(accounts, account), raft_group))
+    def node(accounts: JsonObject) -> JsonObject:
+        return part(part(accounts, key.account), raft_group)
 
-    return _lag(snapshot, nodes, Endpoint.RAFTZ, "RAFT_LAG", subject, f"Raft group of {subject}", "operations")
+    def groups(number: int) -> Groups:
+        return {server: view.group for server, view in (snapshot.streams(number).get(key) or {}).items()}
+
+    subject = Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream)
+    return _group_lag(snapshot, node, groups, "STREAM_LAG", subject, f"Raft group of stream {key}")
 
 
 def replica_lag(snapshot: Snapshot, key: StreamKey) -> Lines | None:
@@ -44,16 +56,47 @@ def replica_lag(snapshot: Snapshot, key: StreamKey) -> Lines | None:
     return _lag(snapshot, views, Endpoint.JSZ, "REPLICA_LAG", subject, f"Stream {key}", "messages")
 
 
-def _behind(snapshot: Snapshot, number: int, node: Callable[[JsonObject], JsonObject]) -> Values:
+def _group_lag(
+    snapshot: Snapshot,
+    node: Callable[[JsonObject], JsonObject],
+    groups: Callable[[int], Groups],
+    code: str,
+    subject: Subject,
+    what: str,
+) -> Lines | None:
+    """Draw what RAFTZ says of each server's own node, or, where that was read once only, what the group's leader says of the others."""
+
+    def own(number: int) -> Values:
+        return _behind({s: node(snapshot.data(s, Endpoint.RAFTZ, number) or {}) for s in _servers(snapshot)})
+
+    def led(number: int) -> Values:
+        return _told_by_leader(groups(number))
+
+    return _lag(snapshot, own, Endpoint.RAFTZ, code, subject, what, "operations") or _lag(
+        snapshot, led, Endpoint.JSZ, code, subject, what, "operations"
+    )
+
+
+def _servers(snapshot: Snapshot) -> list[str]:
+    return sorted(snapshot.expected | names(snapshot.servers))
+
+
+def _behind(nodes: Mapping[str, JsonObject]) -> Values:
     """Operations between the highest commit that any server knows of and what each has applied: a follower that hears nothing knows of no gap itself."""
     found: dict[str, tuple[int, int]] = {}
-    for server in sorted(snapshot.expected | names(snapshot.servers)):
-        raw = node(snapshot.data(server, Endpoint.RAFTZ, number) or {})
-        committed, applied = raw.get("committed"), raw.get("applied")
+    for server, node in nodes.items():
+        committed, applied = node.get("committed"), node.get("applied")
         if isinstance(committed, int) and isinstance(applied, int) and max(committed, applied) < UNDERFLOW:
             found[server] = committed, applied
     highest = max((committed for committed, _ in found.values()), default=0)
     return {server: max(highest - applied, 0) for server, (_, applied) in found.items()}
+
+
+def _told_by_leader(groups: Groups) -> Values:
+    """The lag of each follower as the leader of most of them counts it; nothing where nobody leads."""
+    leading = [group for server, group in groups.items() if group and group.leader == server]
+    chosen = max(leading, key=lambda group: len(group.peers), default=None)
+    return {chosen.leader: 0, **{peer.name: peer.lag for peer in chosen.peers}} if chosen else {}
 
 
 def _lag(
@@ -81,14 +124,9 @@ def _lag(
         note=f"{left} more lines, all lower, are left out." if left else "",
         panels=(
             Panel(
-                title="Behind the furthest server",
+                title="Behind the furthest one",
                 unit=unit,
                 series=(worst.model_copy(update={"severity": Severity.CRITICAL}) if wrong else worst, *shown[1:]),
             ),
         ),
     )
-
-
-def _meta_node(accounts: JsonObject) -> JsonObject:
-    nodes = (part(part(accounts, account), META) for account in accounts)
-    return next(filter(None, nodes), JsonObject())

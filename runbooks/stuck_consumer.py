@@ -6,7 +6,6 @@ repair that loses a position comes last, and only where it would not break again
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 
 from bot.actions.consumer_step_down import ConsumerStepDown, hindrances, step_down_stage
@@ -20,15 +19,14 @@ from runbooks._consumer_checks import (
     consumer_exists,
     consumers_have_leader,
     members_match,
-    meta_agrees,
     one_leader,
     raft_nodes_exist,
     room_for_groups,
-    servers_answer,
-    streams_have_quorum,
 )
 from runbooks._consumer_delivery import WAITING, clients_work, consumers_deliver
 from runbooks._consumer_views import SETTLE, version
+from runbooks._shared_checks import META_QUORUM, SERVER_ANSWERS, STREAM_QUORUM
+from runbooks._shared_guidance import cause_guidance, command
 
 GROUP_CHECKS = frozenset({"CONSUMER_LEADER", "CONSUMER_NODE", "CONSUMER_SPLIT", "CONSUMER_MEMBERS"})
 """Checks whose findings recreation can repair."""
@@ -66,39 +64,10 @@ def _causes(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Proposed]:
 
 
 def _cause_draft(snapshot: Snapshot, finding: Finding) -> Draft | None:
-    server = finding.subject.server or ""
-    match finding.check:
-        case "SERVER_ANSWERS":
-            return Draft(
-                title=f"Bring server {server} back",
-                why=finding.sentence,
-                guidance=(
-                    f"Look whether {server} runs and why it does not answer: process, node, disk, CPU limit, network to the other servers.",
-                    "While it is away every group on it has one member less; do not take another server down.",
-                    "Consumers that stay sick once it is back are examined again then.",
-                ),
-            )
-        case "META_QUORUM":
-            return Draft(
-                title="Bring the meta group back",
-                why=finding.sentence,
-                guidance=(
-                    "Start the servers that are missing: without a meta leader no consumer can be created, deleted or moved.",
-                ),
-            )
-        case "HA_ASSETS":
-            return _limit_draft(server, ha_assets(snapshot, server), finding)
-        case "STREAM_QUORUM":
-            return Draft(
-                title=f"Repair stream {finding.subject.stream} first",
-                why=finding.sentence,
-                guidance=(
-                    f"See its members: {_command('nats', 'stream', 'info', finding.subject.stream)}",
-                    "Its consumers can only be as healthy as the stream; take a backup before anything else if a majority of its members is gone.",
-                ),
-            )
-        case _:
-            return None
+    if finding.check == "HA_ASSETS":
+        server = finding.subject.server or ""
+        return _limit_draft(server, ha_assets(snapshot, server), finding)
+    return cause_guidance(snapshot, finding)
 
 
 def _limit_draft(server: str, assets: HaAssets, finding: Finding) -> Draft:
@@ -152,7 +121,7 @@ def _restarts(snapshot: Snapshot, nodes: Sequence[Finding]) -> list[Proposed]:
             why=f"{server} lacks {lacks} when it starts; positions are kept, nothing is delivered twice.",
             guidance=(
                 f"Make sure that all other servers are healthy, and that {server} is the only one you stop.",
-                f"If it holds streams or consumers with one replica, they are away meanwhile: {_command('nats', 'server', 'report', 'jetstream')}",
+                f"If it holds streams or consumers with one replica, they are away meanwhile: {command('nats', 'server', 'report', 'jetstream')}",
                 f"Stop {server} with SIGTERM (on Kubernetes: delete its pod) and wait until it is healthy again; it takes seconds.",
             ),
         )
@@ -214,7 +183,7 @@ def _client_side(findings: Sequence[Finding]) -> list[Proposed]:
             title=f"Look at the clients of consumer {name.consumer}",
             why=finding.sentence,
             guidance=(
-                f"{_command('nats', 'consumer', 'info', name.stream, name.consumer)}: waiting pulls, outstanding acks, pause.",
+                f"{command('nats', 'consumer', 'info', name.stream, name.consumer)}: waiting pulls, outstanding acks, pause.",
                 "natsmedic changes nothing here: a new leader or a new consumer would wait for the same clients.",
             ),
         )
@@ -234,11 +203,6 @@ def _consumers(findings: Iterable[Finding]) -> list[ConsumerKey]:
 
 def _subject(snapshot: Snapshot, key: ConsumerKey) -> Subject:
     return Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream, consumer=key.consumer)
-
-
-def _command(*words: str | None) -> str:
-    """A command line whose words come from the cluster and are therefore quoted."""
-    return shlex.join(word for word in words if word)
 
 
 _JSZ = frozenset({Endpoint.JSZ})
@@ -271,10 +235,8 @@ RUNBOOK = Runbook(
         ),
     ),
     checks=(
-        Check("SERVER_ANSWERS", Layer.REACHABILITY, "Every server answers.", _VIEWS, servers_answer),
-        Check(
-            "META_QUORUM", Layer.META, "All servers name one meta leader, which has quorum.", _VIEWS, meta_agrees, _JSZ
-        ),
+        SERVER_ANSWERS,
+        META_QUORUM,
         Check(
             "HA_ASSETS",
             Layer.STORAGE,
@@ -282,9 +244,7 @@ RUNBOOK = Runbook(
             _NODES | _VIEWS,
             room_for_groups,
         ),
-        Check(
-            "STREAM_QUORUM", Layer.STREAMS, "Every stream has one leader and quorum.", _VIEWS, streams_have_quorum, _JSZ
-        ),
+        STREAM_QUORUM,
         Check("CONSUMER_EXISTS", Layer.CONSUMERS, "The consumer that the alert names exists.", _VIEWS, consumer_exists),
         Check(
             "CONSUMER_LEADER",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
-from bot.errors import Unreachable, Unreadable
+from bot.errors import Unreadable
 from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, look, unreadable
 from bot.flow.illustration import illustrate
@@ -27,7 +27,6 @@ from bot.model import (
     digest,
     new_id,
 )
-from bot.model.kubernetes import ONLY_KUBERNETES
 from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
 from bot.runbook import Proposed, Runbook, Thresholds
 from bot.settings import Mode, PolicySettings
@@ -128,17 +127,11 @@ class Diagnoser:
         cluster = incident.cluster or ""
         runbook = runbook_for(incident.title, self._runbooks)
         try:
-            snapshot, (judgement,) = await look(self._readers[cluster], (runbook,), self._thresholds, focus)
+            _, (judgement,) = await look(self._readers[cluster], (runbook,), self._thresholds, focus)
         except Unreadable as error:
             finding = unreadable(cluster, error)
             return Judgement(None, runbook, (finding,), rank([finding]), ())
-        if snapshot.via != ONLY_KUBERNETES:
-            return judgement
-        silent = unreadable(
-            cluster, Unreachable(next((unknown.detail for unknown in snapshot.unknown), "no server answered"))
-        )
-        findings = (silent, *judgement.findings)
-        return judgement._replace(findings=findings, verdict=rank(findings))
+        return judgement
 
     async def _proposal(self, incident: Incident, diagnosis: Diagnosis, proposed: Proposed) -> Proposal:
         readers = self._readers[incident.cluster or ""]

@@ -30,6 +30,7 @@ from bot.model import (
     UnknownReason,
     Verdict,
 )
+from bot.model.kubernetes import ONLY_KUBERNETES
 from bot.ports import Readers
 from bot.runbook import Check, Proposed, Runbook, Thresholds
 
@@ -146,7 +147,8 @@ def interval(runbook: Runbook, overrides: Thresholds | None) -> float:
 
 def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus: Focus) -> Judgement:
     """Judge a snapshot by one runbook. A check that breaks is an unknown fact, named as such, and never hides the others."""
-    findings: list[Finding] = []
+    silent = silence(snapshot)
+    findings = [silent] if silent else []
     for check in runbook.checks:
         try:
             findings += _as_far_as_read(snapshot, check, check.examine(snapshot, thresholds, focus))
@@ -174,6 +176,21 @@ def unreadable(cluster: str, error: NatsmedicError) -> Finding:
         severity=Severity.UNKNOWN,
         sentence=f"Nothing could be read from cluster {cluster}: {error}",
         evidence={"needs": [e.value for e in Endpoint]},
+    )
+
+
+def silence(snapshot: Snapshot) -> Finding | None:
+    """Return the finding for a cluster of which Kubernetes says something and no server of NATS does; None where a server was read."""
+    if snapshot.via != ONLY_KUBERNETES:
+        return None
+    why = next((unknown.detail for unknown in snapshot.unknown), "no server answered")
+    return Finding(
+        check="CLUSTER_READABLE",
+        layer=Layer.REACHABILITY,
+        subject=Subject(cluster=snapshot.cluster),
+        severity=Severity.UNKNOWN,
+        sentence=f"No server of {snapshot.cluster} could be read, only what Kubernetes says of it: {why}",
+        evidence={"via": snapshot.via},
     )
 
 

@@ -92,10 +92,14 @@ class _State(BaseModel):
 
 
 class StreamView(BaseModel):
+    """A stream as one server reports it in its own `/jsz`."""
+
     name: str
     state: _State = _State()
     cluster: _Cluster = _Cluster()
     consumer_detail: list[ConsumerView] = []
+    stream_raft_group: str = ""
+    """Empty for a copy outside of any Raft group (drills.md 3.2)."""
 
 
 class _Account(BaseModel):

@@ -28,6 +28,11 @@ class _Chart(Record):
     """What must be known to read it, below the picture."""
 
     @property
+    def slug(self) -> str:
+        """The code as a part of a file's name."""
+        return self.code.lower().replace("_", "-")
+
+    @property
     def digest(self) -> str:
         """Digest of everything that is drawn."""
         return digest(self.model_dump(mode="json"))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from bot.model.base import Json, JsonObject, digest, part, parts
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
-from bot.model.states import ConsumerKey, ConsumerState, Declared, Group, Peer, StreamState, group_of
+from bot.model.states import ConsumerKey, ConsumerState, Declared, Group, Peer, StreamKey, StreamState, group_of
 
 Groups = Mapping[str, Group | None]
 """One Raft group as each server sees it, by server name; None is a server outside a cluster, which leads what it has."""
@@ -197,11 +197,18 @@ def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_gro
 
 def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:
     """Return what HEALTHZ of this server says against the consumer, empty where it says nothing (or could not be read)."""
+    return health_errors(snapshot, server).get(key, "")
+
+
+def health_errors(snapshot: Snapshot, server: str) -> dict[StreamKey | ConsumerKey, str]:
+    """Return what HEALTHZ of this server says against streams and consumers; empty where it says nothing (or could not be read)."""
+    found: dict[StreamKey | ConsumerKey, str] = {}
     for error in parts(latest(snapshot, server, Endpoint.HEALTHZ) or {}, "errors"):
-        where = (error.get("account"), error.get("stream"), error.get("consumer"))
-        if where == (key.account, key.stream, key.consumer):
-            return str(error.get("error") or "not healthy")
-    return ""
+        account, stream = str(error.get("account") or ""), str(error.get("stream") or "")
+        consumer = error.get("consumer")
+        key = ConsumerKey(account, stream, str(consumer)) if consumer else StreamKey(account, stream)
+        found.setdefault(key, str(error.get("error") or "not healthy"))
+    return found
 
 
 def without_server_metadata(config: JsonObject) -> JsonObject:

@@ -114,6 +114,9 @@ class Stored(Struct, frozen=True, gc=False):
     num_subjects: Count = 0
     num_deleted: Count = 0
     consumer_count: Count = 0
+    """Consumers that live on this server; those with one replica elsewhere do not count."""
+    first_ts: str = ""
+    """When the first message was stored, RFC 3339; replicas agree on it, so it tells two histories of one stream apart."""
 
 
 class Declared(Struct, frozen=True, gc=False):
@@ -248,6 +251,10 @@ class StreamState(
     @property
     def last_seq(self) -> int:
         return self.stored.last_seq
+
+    @property
+    def first_ts(self) -> str:
+        return self.stored.first_ts
 
     @property
     def consumer_count(self) -> int:

@@ -1,11 +1,8 @@
 """The Kubernetes side of a real cluster, read as the administrator and as the ServiceAccount of deploy/kubernetes-reader.yaml."""
 
-import json
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -14,75 +11,28 @@ from bot.adapters.archive import content_digest, read_archive, write_archive
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
 from bot.model import Snapshot, SnapshotId, Unknown, UnknownReason
-from bot.model.kubernetes import Kind, KubernetesFacts, OwnerKind, Pod, Service, Workload
+from bot.model.kubernetes import ConfigFile, Kind, KubernetesFacts, OwnerKind, Pod, Service
 from bot.model.nats_conf import NatsConf, Variable
 from bot.settings.clusters import KubernetesSettings
 from tests.integration import kubernetes_objects as objects
-from tests.integration.kubernetes_support import (
-    NEWER_IMAGE,
-    Cluster,
-    Raw,
-    admin,
-    give_volumes_back,
-    new_namespace,
-    open_cluster,
-    reader_of,
-    rolled_out,
-    storage_class,
-    until,
+from tests.integration.kubernetes_scene import (
+    Scene,
+    everything,
+    gather,
+    known,
+    open_scene,
+    skip_where_a_custom_resource_ends_the_server,
+    the_workload,
 )
+from tests.integration.kubernetes_support import NEWER_IMAGE, Cluster, Raw, admin, new_namespace, reader_of, until
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.asyncio(loop_scope="module")]
-
-T = TypeVar("T")
-
-
-async def gather(settings: KubernetesSettings) -> KubernetesFacts:
-    return await KubernetesApiReader(settings, SystemClock()).gather()
-
-
-def the_workload(facts: KubernetesFacts) -> Workload:
-    assert isinstance(facts.workload, Workload), facts.workload
-    return facts.workload
-
-
-def known(found: tuple[T, ...] | Unknown | None) -> tuple[T, ...]:
-    assert isinstance(found, tuple), found
-    return found
-
-
-def everything(facts: KubernetesFacts) -> str:
-    """All that leaves the adapter, as text."""
-    parts = [record.model_dump(mode="json") for record in (*facts.listings, *facts.config_files, *facts.unknown)]
-    return json.dumps(parts)
-
-
-@dataclass
-class Scene:
-    """A healthy cluster of two servers with everything around it."""
-
-    cluster: Cluster
-    namespace: str
-    settings: KubernetesSettings
-    """Of the reader's own ServiceAccount."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scene]:
-    async with open_cluster() as cluster:
-        namespace = await new_namespace(cluster)
-        try:
-            for raw in (*objects.services(namespace), objects.config_map(namespace)):
-                await cluster.create(raw)
-            _, groups = await cluster.call("GET", "/apis/policy")
-            await cluster.create(objects.budget(namespace, groups["versions"][0]["groupVersion"]))
-            made = objects.stateful_set(namespace, image=NEWER_IMAGE, storage_class=await storage_class(cluster))
-            await cluster.create(made)
-            await rolled_out(cluster, namespace)
-            settings = await reader_of(cluster, tmp_path_factory.mktemp("reader"), namespace)
-            yield Scene(cluster, namespace, settings)
-        finally:
-            await give_volumes_back(cluster, namespace)
+    async with open_scene(tmp_path_factory.mktemp("reader")) as opened:
+        yield opened
 
 
 async def test_with_the_shipped_roles_nothing_is_unknown(scene: Scene):
@@ -337,14 +287,6 @@ async def test_nack_is_absent_until_it_is_installed_and_then_its_resources_are_r
     assert [(r.stream, r.consumer) for r in known(after.consumer_resources)] == [("ORDERS", "worker")]
 
 
-async def skip_where_a_custom_resource_ends_the_server(cluster: Cluster) -> None:
-    """Up to 1.22, Kubernetes carries reflect2 1.0.1, which reads maps of Go 1.18 and newer wrongly: the API server dies of a segmentation fault."""
-    _, version = await cluster.call("GET", "/version")
-    go = int(version["goVersion"].removeprefix("go1.").split(".")[0])
-    if int(version["minor"].rstrip("+")) < 23 and go >= 18:
-        pytest.skip(f"Kubernetes {version['gitVersion']} built with {version['goVersion']} dies of any custom resource")
-
-
 async def test_pods_in_trouble_say_why(scene: Scene):
     namespace = await new_namespace(scene.cluster)
     for raw in (*objects.services(namespace), objects.config_map(namespace)):
@@ -405,7 +347,7 @@ async def test_a_configuration_in_a_secret_is_read_only_where_it_is_allowed_and_
     off = await reader_of(scene.cluster, tmp_path, namespace)
     on = off.model_copy(update={"read_config_secret": True})
 
-    def file_of(facts: KubernetesFacts):
+    def file_of(facts: KubernetesFacts) -> ConfigFile:
         found = the_workload(facts).config_file
         assert not isinstance(found, Unknown)
         return found

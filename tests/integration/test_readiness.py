@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from bot.flow.examination import look
 from bot.flow.ranking import rank
 from bot.lab import readiness_drills as drills
 from bot.lab.servers import LabCluster
@@ -27,11 +28,11 @@ from bot.runbook import Proposed
 from runbooks._audit_versions import version_of
 from runbooks.readiness import RUNBOOK
 from tests.integration.nats_support import VERSIONS, reading, settings_of
-from tests.rounds import always
 
 LabFactory = Callable[..., Awaitable[LabCluster]]
 
-QUICK = RUNBOOK.values({"settle": 1.0, "young": 0.0})
+LAB = {"settle": 1.0, "young": 0.0}
+QUICK = RUNBOOK.values(LAB)
 """The lab's servers are seconds old, and broken for good all the same."""
 
 PATIENCE = 20.0
@@ -56,9 +57,13 @@ PATHS = (
 )
 
 
-async def gathered(cluster: LabCluster, rounds: int = 4) -> Snapshot:
+async def gathered(cluster: LabCluster, *, once: bool = False) -> Snapshot:
+    """What an incident's diagnosis reads: once, and again what the first look leaves open."""
     async with reading(settings_of(cluster, timeout=2.0)) as readers:
-        return await readers.gather(RUNBOOK.needs, again=always(rounds, QUICK["settle"]))
+        if once:
+            return await readers.gather(RUNBOOK.needs)
+        snapshot, _ = await look(readers, (RUNBOOK,), {RUNBOOK.code: LAB}, Focus())
+        return snapshot
 
 
 def examined(snapshot: Snapshot) -> list[Finding]:
@@ -84,9 +89,10 @@ def trends(findings: list[Finding]) -> set[str]:
 async def becomes_healthy(cluster: LabCluster) -> None:
     """Fails with the last findings where something is still wrong after `PATIENCE`, or anything is proposed then."""
     until = time.monotonic() + PATIENCE
-    while found := sick(examined(snapshot := await gathered(cluster, 3)), *set(Severity) - {Severity.OK}):
+    while found := sick(examined(snapshot := await gathered(cluster)), *set(Severity) - {Severity.OK}):
         assert time.monotonic() < until, found
     assert titles(snapshot) == []
+    assert snapshot.rounds == 1, "a healthy cluster was read again"
 
 
 async def seen_under_load(cluster: LabCluster, made: drills.Load, wanted: Callable[[list[Finding]], bool]) -> Snapshot:
@@ -190,7 +196,7 @@ async def test_the_same_churn_on_2_11_needs_no_other_probe(lab_cluster: LabFacto
 async def test_a_frozen_follower_is_found_by_what_the_leader_hears(lab_cluster: LabFactory) -> None:
     cluster = await lab_cluster("2.11.11")
     async with drills.frozen(cluster) as victim:
-        snapshot = await gathered(cluster, 1)
+        snapshot = await gathered(cluster, once=True)
         findings = examined(snapshot)
         root = rank(findings).root
         assert root is not None
@@ -208,7 +214,7 @@ async def test_a_follower_that_applies_nothing_is_stuck_though_its_leader_calls_
 ) -> None:
     cluster = await lab_cluster(version)
     async with drills.stuck_apply(cluster) as victim:
-        snapshot = await gathered(cluster, 3)
+        snapshot = await gathered(cluster)
         findings = examined(snapshot)
         root = rank(findings).root
         assert root is not None
@@ -218,7 +224,7 @@ async def test_a_follower_that_applies_nothing_is_stuck_though_its_leader_calls_
         assert "operation of its disk" in root.sentence
         assert titles(snapshot) == [f"Restart server {victim}"]
         # One reading alone accuses nobody.
-        once = examined(await gathered(cluster, 1))
+        once = examined(await gathered(cluster, once=True))
         assert sick(once, Severity.CRITICAL) == []
         assert trends(once) == {"unsettled"}
         await paths_mean_what_the_model_says(cluster, victim)
@@ -240,7 +246,7 @@ async def paths_mean_what_the_model_says(cluster: LabCluster, server: str) -> No
 async def test_without_a_quorum_the_probes_are_left_alone(lab_cluster: LabFactory) -> None:
     cluster = await lab_cluster("2.10.26")
     survivor = await drills.lose_quorum(cluster)
-    snapshot = await gathered(cluster, 3)
+    snapshot = await gathered(cluster)
     root = rank(examined(snapshot)).root
     assert root is not None
     assert (root.check, root.severity) == ("META_MARGIN", Severity.CRITICAL)
@@ -257,7 +263,7 @@ async def test_a_server_that_is_away_is_missed_and_waited_for(lab_cluster: LabFa
     victim = await drills.follower(cluster)
     await cluster.kill(victim)
     until = time.monotonic() + PATIENCE
-    while not (margin := only(snapshot := await gathered(cluster, 1), "META_MARGIN", Severity.WARNING)):
+    while not (margin := only(snapshot := await gathered(cluster, once=True), "META_MARGIN", Severity.WARNING)):
         assert time.monotonic() < until, f"nobody missed {victim}"
         await asyncio.sleep(0.2)
     assert (margin[0].evidence["absent"], margin[0].evidence["may fail"]) == ([victim], 0)

@@ -132,6 +132,30 @@ def test_bad_actions_are_refused_with_the_reason(package: Package, actions: dict
         load(package({"a": runbook()}), package(actions))
 
 
+ASKING = """
+from bot.runbook import Runbook
+from ._shared import CHECK
+
+RUNBOOK = Runbook("{code}", "t", frozenset({{"{code}"}}), (), (CHECK,) * {times}, lambda *_: [])
+"""
+
+
+def asking(times: int) -> dict[str, str]:
+    """Two runbooks that ask one and the same check, the second of them so many times."""
+    shared = runbook("A", "COMMON", "One").replace("RUNBOOK = ", "A = ") + "\nCHECK = A.checks[0]\n"
+    return {"_shared": shared, "one": ASKING.format(code="ONE", times=1), "two": ASKING.format(code="TWO", times=times)}
+
+
+def test_runbooks_may_share_a_check(package: Package) -> None:
+    one, two = load(package(asking(1)), package({"b": action()})).runbooks
+    assert one.checks[0] is two.checks[0]
+
+
+def test_a_runbook_asks_a_check_once(package: Package) -> None:
+    with pytest.raises(RegistryError, match="has check COMMON twice"):
+        load(package(asking(2)), package({"b": action()}))
+
+
 def test_all_problems_are_named_at_once(package: Package) -> None:
     with pytest.raises(RegistryError) as refused:
         load(package({"a": runbook(default=2), "b": "X = 1"}), package({"c": action(more="    title = ''")}))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 import matplotlib as mpl
@@ -136,6 +136,7 @@ def drawable(text: str) -> str:
     return "".join(char if ord(char) in _glyphs() else written_out(char) for char in visible(text))
 
 
+@lru_cache(maxsize=1_000)
 def width_inches(text: str, size: float, weight: str = "normal") -> float:
     """Return how wide a line of drawable text is."""
     font = _font(weight)

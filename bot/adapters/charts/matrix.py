@@ -63,19 +63,14 @@ def _field(axes: Axes, x: int, y: int, cell: Cell, width: float, *, crowded: boo
     size = canvas.SMALL_SIZE if crowded else canvas.TITLE_SIZE
     text = canvas.label(cell.text, canvas.WIDTH_INCHES / 2, size, weight)
     size *= min(1.0, width * FILLED / canvas.width_inches(text, size, weight)) if text else 1.0
-    axes.text(
-        x + 0.5,
-        y + (0.38 if noted else 0.52),
-        text,
-        ha="center",
-        va="center",
-        color=ink,
-        size=size,
-        weight=weight,
-    )
+    written = [axes.text(x + 0.5, y + (0.38 if noted else 0.52), text, color=ink, size=size, weight=weight)]
     if noted:
         words = canvas.label(cell.note, width * FILLED, canvas.SMALL_SIZE)
-        axes.text(x + 0.5, y + 0.76, words, ha="center", va="center", color=ink, size=canvas.SMALL_SIZE)
+        written.append(axes.text(x + 0.5, y + 0.76, words, color=ink, size=canvas.SMALL_SIZE))
+    for one in written:
+        one.set(
+            ha="center", va="center", in_layout=False
+        )  # inside the axes: the layout need not measure hundreds of them
 
 
 def _name_sides(axes: Axes, chart: Matrix, rows: Sequence[str], columns: Sequence[str], *, upright: bool) -> None:

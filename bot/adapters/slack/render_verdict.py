@@ -72,7 +72,7 @@ def chart_id(chart: Chart) -> ChartId:
 
 
 def _picture(diagnosis: Diagnosis, number: int, chart: Chart) -> WantedMessage:
-    name = f"{chart.code.lower().replace('_', '-')}-{number}-{diagnosis.id}.png"
+    name = f"{chart.slug}-{number}-{diagnosis.id}.png"
     title = safe(chart.title, TITLE_LIMIT)
     return WantedMessage(
         key=f"picture:{diagnosis.id}:{number}",

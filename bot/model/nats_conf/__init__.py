@@ -11,8 +11,8 @@ from bot.model.nats_conf.conf import (
     read_conf,
 )
 from bot.model.nats_conf.redaction import REDACTED, redact_conf
-from bot.model.nats_conf.scanner import ConfError
 from bot.model.nats_conf.section import Setting
+from bot.model.nats_conf.tokens import ConfError
 from bot.model.nats_conf.tree import Include, Variable
 
 __all__ = [

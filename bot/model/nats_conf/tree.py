@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from bot.model.nats_conf.scanner import ConfError, Kind, Token, scan
+from bot.model.nats_conf.scanner import scan
+from bot.model.nats_conf.tokens import ConfError, Kind, Token
 
 MOST_INCLUDES: Final = 64
 """Files one configuration may be made of; the server has no limit and would read a file that includes itself for ever."""

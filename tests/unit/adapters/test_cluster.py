@@ -61,6 +61,10 @@ class Nats:
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return {"account": account, "stream": stream, "consumer": consumer}
 
+    async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
+        tell("probing")
+        return snapshot
+
 
 class Kubernetes:
     def __init__(self, found: KubernetesFacts, meeting: asyncio.Barrier | None = None) -> None:
@@ -175,3 +179,7 @@ async def test_single_facts_are_asked_of_nats():
     assert (readers.cluster, readers.api_timeout) == ("prod", 5.0)
     assert await readers.stream_info("A", "S") == {"account": "A", "stream": "S"}
     assert await readers.consumer_info("A", "S", "C") == {"account": "A", "stream": "S", "consumer": "C"}
+    told: list[str] = []
+    probed = snapshot("first")
+    assert await readers.probe_delivery(probed, told.append) is probed
+    assert told == ["probing"]

@@ -28,7 +28,7 @@ from bot.model import (
 )
 from runbooks import cluster_audit, stuck_consumer
 from runbooks._queue_charts import MOST_SERVERS, api_queues
-from runbooks._raft_charts import group_lag, meta_lag, replica_lag
+from runbooks._raft_charts import meta_lag, replica_lag, stream_lag
 from runbooks._series import MOST_LINES
 from tests.unit.runbooks.audit_support import each, put
 from tests.unit.snapshots import both, recorded, streams
@@ -115,12 +115,29 @@ def test_the_worst_lines_are_shown_and_the_rest_is_counted() -> None:
     assert found.note == "2 more lines, all lower, are left out."
 
 
-def test_the_group_of_a_stream_is_found_below_its_account() -> None:
-    taken = raft({"n0": [(9, 9), (9, 9)], "n1": [(9, 2), (9, 2)]}, "APP", "S-R3F-x")
-    found = group_lag(taken, ORDERS, "S-R3F-x")
-    assert ends(found) == {"n1": [7, 7], "n0": [0, 0]}
-    assert group_lag(taken, ORDERS.model_copy(update={"account": "OTHER"}), "S-R3F-x") is None
-    assert group_lag(taken, ORDERS, "") is None
+def meta(*lags: Mapping[str, int], leader: str = "n0") -> Snapshot:
+    """What JSZ of the meta leader says of the others, round by round; the others name the leader alone, as before 2.15."""
+    samples: list[Sample] = []
+    for number, lag in enumerate(lags):
+        peers = [{"name": name, "current": True, "lag": value} for name, value in lag.items()]
+        samples.append(answer(leader, Endpoint.JSZ, {"meta_cluster": {"leader": leader, "replicas": peers}}, number))
+        samples += [answer(name, Endpoint.JSZ, {"meta_cluster": {"leader": leader}}, number) for name in lag]
+    return snapshot(*samples)
+
+
+def test_where_the_raft_nodes_were_read_once_the_leader_tells_who_is_behind() -> None:
+    told = meta({"n1": 40, "n2": 0}, {"n1": 15, "n2": 0})
+    assert ends(meta_lag(told)) == {"n1": [40, 15], "n0, n2": [0, 0]}
+    once = raft({"n0": [(900, 900)], "n1": [(900, 600)]})
+    assert ends(meta_lag(snapshot(*told.samples, *once.samples))) == {"n1": [40, 15], "n0, n2": [0, 0]}
+    twice = raft({"n0": [(900, 900), (900, 900)], "n1": [(900, 600), (900, 600)]})
+    assert ends(meta_lag(snapshot(*told.samples, *twice.samples))) == {"n1": [300, 300], "n0": [0, 0]}
+
+
+def test_of_two_that_claim_to_lead_the_one_with_more_followers_tells() -> None:
+    alone = answer("n3", Endpoint.JSZ, {"meta_cluster": {"leader": "n3", "replicas": []}})
+    told = meta({"n1": 40}, {"n1": 15})
+    assert ends(meta_lag(snapshot(*told.samples, alone))) == {"n1": [40, 15], "n0": [0, 0]}
 
 
 JSON = st.recursive(
@@ -175,7 +192,23 @@ def test_a_stream_without_quorum_shows_its_group_by_the_name_the_servers_give() 
 
     taken = recorded("healthy_2.15.1", behind)
     charts = stuck_consumer.RUNBOOK.charts(taken, [found_by("STREAM_QUORUM", ORDERS)], {}, Focus())
-    assert [(chart.code, "n1" in chart.title) for chart in charts] == [("RAFT_LAG", True)]
+    assert [(chart.code, "n1" in chart.title) for chart in charts] == [("STREAM_LAG", True)]
+
+
+def test_a_stream_whose_raft_nodes_were_read_once_shows_what_its_leader_says() -> None:
+    def behind(raw: dict[str, Any]) -> None:
+        for number, lag in ((0, 70), (1, 90)):
+            for stream in streams(raw, at=number):
+                for peer in stream["cluster"].get("replicas") or []:
+                    peer["lag"] = lag if peer["name"] == "n2" else 0
+
+    found = stream_lag(recorded("healthy_2.15.1", behind), StreamKey("APP", "ORDERS"))
+    assert found is not None
+    assert found.title == "Raft group of stream APP > ORDERS: n2 90 operations behind, the gap grows"
+
+
+def test_a_stream_that_nobody_reports_has_no_lag() -> None:
+    assert stream_lag(recorded("healthy_2.15.1"), StreamKey("APP", "NOBODY")) is None
 
 
 def audited(*changes: Callable[[dict[str, Any]], None]) -> list[Chart]:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 import pytest
 
 from bot.adapters.kubernetes import KubernetesApiReader, reader
-from bot.model.kubernetes import KubernetesFacts
+from bot.model.kubernetes import Kind, KubernetesFacts, Workload
 from bot.settings.clusters import KubernetesSettings
 from tests.integration.store_records import FixedClock
 
@@ -21,6 +21,23 @@ Answers = dict[str, tuple[int, Any]]
 FIXTURES = Path(__file__).parent / "fixtures"
 FORBIDDEN = (403, {"kind": "Status", "reason": "Forbidden", "message": "forbidden: User can't", "details": {}})
 NO_SUCH_API = (404, {"kind": "Status", "reason": "NotFound", "message": "the server could not find", "details": {}})
+
+PATHS = {
+    Kind.STATEFUL_SET: "/apis/apps/v1/namespaces/queues/statefulsets",
+    Kind.POD: "/api/v1/namespaces/queues/pods",
+    Kind.REVISION: "/apis/apps/v1/namespaces/queues/controllerrevisions",
+    Kind.SERVICE: "/api/v1/namespaces/queues/services",
+    Kind.ENDPOINTS: "/api/v1/namespaces/queues/endpoints",
+    Kind.ENDPOINT_SLICE: "/apis/discovery.k8s.io/v1beta1/namespaces/queues/endpointslices",
+    Kind.CLAIM: "/api/v1/namespaces/queues/persistentvolumeclaims",
+    Kind.BUDGET: "/apis/policy/v1beta1/namespaces/queues/poddisruptionbudgets",
+    Kind.EVENT: "/api/v1/namespaces/queues/events",
+    Kind.CONFIG_MAP: "/api/v1/namespaces/queues/configmaps/nats-config",
+    Kind.NODE: "/api/v1/nodes/node-1",
+    Kind.VOLUME: "/api/v1/persistentvolumes/local-8",
+    Kind.STORAGE_CLASS: "/apis/storage.k8s.io/v1/storageclasses/local",
+}
+"""Where the recorded server has each kind."""
 
 
 def recording(name: str) -> Answers:
@@ -104,3 +121,12 @@ async def gathered(
     monkeypatch.setattr(reader, "open_client", open_recorded)
     made = KubernetesSettings.model_validate({"namespace": "queues", **settings})
     return await KubernetesApiReader(made, FixedClock(), page=page).gather()
+
+
+def the_workload(facts: KubernetesFacts) -> Workload:
+    assert isinstance(facts.workload, Workload), facts.workload
+    return facts.workload
+
+
+def first(answers: Answers, kind: Kind) -> Raw:
+    return answers[PATHS[kind]][1]["items"][0]

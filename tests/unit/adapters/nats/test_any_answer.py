@@ -22,7 +22,7 @@ from tests.unit.snapshots import Raw, answers, raw_of
 
 SERVERS = ("n0", "n1")
 RECORDING = "kinds_2.15.1"
-OVER_HTTP = [*QUERIES, Endpoint.RAFTZ]
+OVER_HTTP = [*QUERIES, Endpoint.ACCOUNTZ, Endpoint.RAFTZ]
 
 CALM = settings(
     max_examples=60,
