@@ -13,7 +13,7 @@ import lzma
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from nats.js.errors import NoStreamResponseError
@@ -21,9 +21,10 @@ from nats.js.errors import NoStreamResponseError
 from bot.adapters.archive import content_digest
 from bot.adapters.archive.content import Content, content_of, snapshot_of
 from bot.bootstrap import archive_of, snapshot_of_archive
+from bot.lab.config import APP
 from bot.lab.servers import LabCluster, LabError
 from bot.model import Endpoint, Snapshot
-from tests.integration.nats_support import reading, settings_of
+from tests.integration.nats_support import credentials, reading, settings_of
 from tests.rounds import always
 from tests.scenarios import SCENARIOS, Scenario
 from tests.unit.snapshots import recording
@@ -51,9 +52,13 @@ async def record(name: str, scenario: Scenario, version: str) -> None:
 async def gather(cluster: LabCluster, scenario: Scenario) -> Snapshot:
     """Return everything that natsmedic can read of the cluster."""
     urls = [cluster.monitor_url(server) for server in cluster.names]
-    source = {"system": None, "monitoring": urls} if scenario.over_http else {}
+    source: dict[str, Any] = {"system": None, "monitoring": urls} if scenario.over_http else {}
+    if scenario.probed:
+        source["accounts"] = {APP.account: {"reader": credentials(APP)}}
     async with reading(settings_of(cluster, timeout=TIMEOUT, **source)) as readers:
         snapshot = await readers.gather(frozenset(Endpoint), again=always(scenario.rounds, scenario.interval))
+        if scenario.probed:
+            snapshot = await readers.probe_delivery(snapshot, lambda _: None)
     if scenario.trim is None:
         return snapshot
     raw = content_of(snapshot).document()

@@ -65,6 +65,8 @@ class Scenario:
     max_ha_assets: Mapping[str, int] = field(default_factory=dict[str, int])
     over_http: bool = False
     """Over the monitoring ports instead of the system account."""
+    probed: bool = False
+    """With what messages from each server to each other come to."""
     rounds: int = 2
     interval: float = SETTLE_SECONDS
     """Seconds between rounds: as long as a group must be seen sick before it is called broken."""
@@ -178,7 +180,9 @@ def _broken(drill: Callable[[LabCluster], Awaitable[object]]) -> Make:
 def _mesh(about: str, make: Make, *versions: str, size: int = 3, root: bool = False) -> Scenario:
     """A scenario of routes, which later rounds do not read again, over the monitoring ports."""
     hindrance = mesh_drills.headless_impossible if root else _nothing
-    return Scenario(about, make, versions, size, over_http=True, rounds=1, interval=0.0, hindrance=hindrance)
+    return Scenario(
+        about, make, versions, size, over_http=True, probed=True, rounds=1, interval=0.0, hindrance=hindrance
+    )
 
 
 async def _meta_orders(cluster: LabCluster) -> None:
