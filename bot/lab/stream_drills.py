@@ -279,7 +279,7 @@ async def fall_behind(cluster: LabCluster, *, stream: str = "ORDERS", operations
 
 @asynccontextmanager
 async def throttled(
-    cluster: LabCluster, server: str, *, share: float = 0.1, period: float = 0.3
+    cluster: LabCluster, server: str, *, share: float = 0.05, period: float = 0.3
 ) -> AsyncGenerator[None]:
     """Lets a frozen server run for a share of each period only, as a CPU limit does; at the end it runs freely."""
 
@@ -300,7 +300,7 @@ async def throttled(
         await cluster.thaw(server)
 
 
-async def flood(cluster: LabCluster, stream: str, *, messages: int = 3_000) -> None:
+async def flood(cluster: LabCluster, stream: str, *, messages: int = 6_000) -> None:
     """Publishes so many messages of 20 kB that a member which lacks them needs a while to copy them."""
     client = await cluster.connect(name="n0")
     try:
