@@ -300,7 +300,7 @@ async def throttled(
         await cluster.thaw(server)
 
 
-async def flood(cluster: LabCluster, stream: str, *, messages: int = 6_000) -> None:
+async def flood(cluster: LabCluster, stream: str, *, messages: int = 3_000) -> None:
     """Publishes so many messages of 20 kB that a member which lacks them needs a while to copy them."""
     client = await cluster.connect(name="n0")
     try:
