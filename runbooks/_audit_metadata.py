@@ -23,7 +23,7 @@ from bot.model import (
     Subject,
     part,
 )
-from bot.model.groups import consumer_replicas, groups, standing, stream_replicas
+from bot.model.groups import groups, replicas_of, standing, stream_replicas
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, Facts, few, of_stream, read
 
@@ -115,7 +115,7 @@ def streams_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     facts, found, watched = read(snapshot, Endpoint.JSZ).running(), list[Finding](), 0
     complete = not facts.complaints
     for key, states in facts.streams(snapshot) if snapshot.mentions(PREFIX) else ():
-        views = {server: state for server, state in states.items() if _has_keys(state)}
+        views = {server: state for server, state in states.items() if _has_keys(facts, str(key), state)}
         if not views:
             continue
         group = standing(groups(views), stream_replicas(views))
@@ -139,11 +139,11 @@ def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus)
     complete = not facts.complaints
     last = snapshot.rounds - 1
     for key, states in snapshot.consumers(last).items() if snapshot.mentions(PREFIX) else ():
-        views = {s: state for s, state in states.items() if _has_keys(state) and s in facts.answers}
+        views = {s: state for s, state in states.items() if s in facts.answers and _has_keys(facts, str(key), state)}
         if not views:
             continue
         replicas = stream_replicas(snapshot.streams(last).get(key.stream_key) or {})
-        group = standing(groups(views), consumer_replicas(next(iter(views.values())).config, replicas))
+        group = standing(groups(views), replicas_of(views, replicas))
         leader = group.leader if group.leader in views else None
         asked = _asked(facts, str(key), views[leader] if leader else next(iter(views.values())))
         if asked is None:
@@ -161,8 +161,12 @@ def consumers_as_asked(snapshot: Snapshot, thresholds: Thresholds, focus: Focus)
     )
 
 
-def _has_keys(state: StreamState | ConsumerState) -> bool:
-    return any(key.startswith(PREFIX) for key in part(state.config, "metadata"))
+def _has_keys(facts: Facts, name: str, state: StreamState | ConsumerState) -> bool:
+    """Whether the metadata has keys of ours; a complaint where the configuration or its metadata is not what it must be."""
+    config = state.config
+    if (complaint := state.declared.complaint) or not isinstance(config.get("metadata", {}), dict):
+        facts.complain(state.server, f"{complaint or 'no object metadata'} of {name}")
+    return any(key.startswith(PREFIX) for key in part(config, "metadata"))
 
 
 def _asked(facts: Facts, name: str, state: StreamState | ConsumerState) -> Watch | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.model import ConsumerKey, Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject
-from bot.model.groups import Standing, ha_assets, latest, meta_standing
+from bot.model.groups import Standing, ha_assets, latest, meta_standing, unreadable_configs
 from bot.model.snapshot import names
 from bot.runbook import Thresholds
 from runbooks._audit_views import Facts, few, known
@@ -209,16 +209,30 @@ def one_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
 def members_match(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """A consumer lives on its stream's members, as many as its configuration asks for."""
     found: list[Finding] = []
+    odd: list[str] = []
     keys = scope(snapshot, focus).consumers
     for key in doubtful_consumers(snapshot, focus):
+        odd += _unreadable(snapshot, key)
         problem, always = persistent(snapshot, lambda n, key=key: _misplaced(snapshot, key, n))
         if problem:
             level = severity(snapshot, thresholds, always=always)
             text = f"Consumer {key} {problem}; {how_long(snapshot, always=always)}."
             found.append(_finding("CONSUMER_MEMBERS", Layer.CONSUMERS, subject(snapshot, key), level, text))
+    if odd:
+        text = f"How many members there must be is not known everywhere: {few(list(dict.fromkeys(odd)))}."
+        where = Subject(cluster=snapshot.cluster)
+        found.append(_finding("CONSUMER_MEMBERS", Layer.CONSUMERS, where, Severity.UNKNOWN, text))
     return or_ok(
         snapshot, "CONSUMER_MEMBERS", Layer.CONSUMERS, found, f"{len(keys)} consumers live where their streams do."
     )
+
+
+def _unreadable(snapshot: Snapshot, key: ConsumerKey) -> list[str]:
+    """What can't be read of the configurations of a consumer and its stream."""
+    last = snapshot.rounds - 1
+    consumers, streams = snapshot.consumers(last).get(key) or {}, snapshot.streams(last).get(key.stream_key) or {}
+    told = ((key, unreadable_configs(consumers)), (key.stream_key, unreadable_configs(streams)))
+    return [f"{name} {problem}" for name, problems in told for problem in problems]
 
 
 def group_problem(snapshot: Snapshot, group: Standing) -> tuple[Severity, str] | None:

@@ -23,13 +23,13 @@ from bot.model import (
 )
 from bot.model.groups import (
     Standing,
-    consumer_replicas,
     declared_replicas,
     groups,
     health_error,
     plainly_whole,
     raft_group_of,
     raft_node,
+    replicas_of,
     standing,
     stream_replicas,
 )
@@ -97,10 +97,15 @@ def _plain_streams(snapshot: Snapshot, round: int) -> Mapping[StreamKey, int]:  
     """Return the streams whose group was plainly whole in a round, with their number of replicas."""
 
     def find() -> dict[StreamKey, int]:
-        counted = ((key, views, stream_replicas(views)) for key, views in snapshot.streams(round).items())
+        readable = ((k, views) for k, views in snapshot.streams(round).items() if not _first(views).declared.complaint)
+        counted = ((key, views, stream_replicas(views)) for key, views in readable)
         return {key: replicas for key, views, replicas in counted if plainly_whole(views, replicas)}
 
     return snapshot.once(f"plain streams {round}", find)
+
+
+def _first(views: Mapping[str, T]) -> T:
+    return next(iter(views.values()))
 
 
 def _plain_consumers(snapshot: Snapshot, round: int) -> frozenset[ConsumerKey]:  # noqa: A002
@@ -113,7 +118,7 @@ def _plain_consumers(snapshot: Snapshot, round: int) -> frozenset[ConsumerKey]: 
             for key, views in snapshot.consumers(round).items()
             if (replicas := plain.get(stream := key.stream_key)) is not None
             and views.keys() <= streams[stream].keys()
-            and plainly_whole(views, declared_replicas(next(iter(views.values())), replicas))
+            and plainly_whole(views, declared_replicas(_first(views), replicas))
         )
 
     return snapshot.once(f"plain consumers {round}", find)
@@ -134,9 +139,7 @@ def stream_standing(snapshot: Snapshot, key: StreamKey, round: int) -> Standing:
 def consumer_standing(snapshot: Snapshot, key: ConsumerKey, round: int) -> Standing:  # noqa: A002
     """Return how the consumer's group stood in a round."""
     views = snapshot.consumers(round).get(key) or {}
-    nothing: JsonObject = {}
-    config = next((v.config for v in views.values()), nothing)
-    return standing(groups(views), consumer_replicas(config, stream_standing(snapshot, key.stream_key, round).replicas))
+    return standing(groups(views), replicas_of(views, stream_standing(snapshot, key.stream_key, round).replicas))
 
 
 def leader_state(snapshot: Snapshot, key: ConsumerKey, round: int) -> ConsumerState | None:  # noqa: A002

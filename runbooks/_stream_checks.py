@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, Subject
+from bot.model.groups import unreadable_configs
 from bot.runbook import Thresholds
 from runbooks._audit_views import MOST_FINDINGS, Audit, few, of_stream, on
 from runbooks._consumer_checks import group_problem
@@ -98,11 +99,10 @@ def one_leader_each(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
 
 def members_are_heard(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """Every group has as many members as configured, and its leader hears all of them. Groups without quorum are STREAM_QUORUM's."""
-    groups, found, unknown = _Groups(), list[Finding](), list[StreamKey]()
+    groups, found, unknown = _Groups(), list[Finding](), list[str]()
     for key, looks in doubtful(snapshot, focus):
         last = looks[-1]
-        if any(not view.config for view in last.views.values()):
-            unknown.append(key)
+        unknown += [f"{key} {problem}" for problem in unreadable_configs(last.views)]
         if last.leader is None or not last.group.quorum or last.group.replicas == 1:
             continue
         for member, (why, always) in lasting(looks, lambda look: unheard(look, thresholds)).items():
@@ -113,7 +113,7 @@ def members_are_heard(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) 
     for (member, always), rows in groups.by_server():
         found.append(_not_heard(snapshot, thresholds, member, rows, always=always))
     if unknown:
-        text = f"No config of {named(unknown)} could be read, so how many members they must have is unknown."
+        text = f"How many members there must be is not known everywhere: {few(unknown)}."
         found.append(MEMBERS.finding(Subject(cluster=snapshot.cluster), Severity.UNKNOWN, text))
     return MEMBERS.result(snapshot, found, [], "Every stream has all its members, and its leader hears them.")
 

@@ -179,11 +179,4 @@ def _plain(views: Views) -> bool:
 def _look(views: Views, *, raft_names: bool) -> Look:
     orphans = {s: v for s, v in views.items() if raft_names and v.group is not None and not v.raft_group}
     members = {s: v for s, v in views.items() if s not in orphans}
-    return Look(members, orphans, standing(groups(members), _replicas(members)))
-
-
-def _replicas(views: Views) -> int:
-    """What the configuration asks for; without one, as many members as the largest view shows."""
-    if any(view.config for view in views.values()):
-        return stream_replicas(views)
-    return max((len(view.group.members) for view in views.values() if view.group), default=1)
+    return Look(members, orphans, standing(groups(members), stream_replicas(members)))

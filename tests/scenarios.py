@@ -8,9 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
+from nats.aio.client import Client
+
 from bot.lab import drills, mesh_drills, overload_drills, readiness_drills, stream_drills
+from bot.lab.config import SYS
+from bot.lab.jetstream import request, section
 from bot.lab.servers import LabCluster
 from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
@@ -28,6 +33,9 @@ LEADERLESS_SECONDS: Final = 20.0
 
 FROZEN_SECONDS: Final = 12.0
 """Until the others count a frozen server out: Raft's lost-quorum interval of 10 s, and a moment (reference/nats.md 1.0)."""
+
+ELECTION_SECONDS: Final = 1.0
+"""Until a leader that stepped down has a successor, which takes a few heartbeats."""
 
 OLD_SECONDS: Final = 61.0
 """Until no server counts as young any more (threshold `young` of ROUTE_MESH)."""
@@ -98,16 +106,38 @@ async def _audit(cluster: LabCluster, keep: Keep) -> None:
 
 
 async def _work(cluster: LabCluster) -> None:
-    """One R3 stream of 200 messages; of 60 delivered 53 are acknowledged, above the floor of 50 with gaps."""
-    client = await cluster.connect()
+    """One R3 stream of 200 messages; of 60 delivered 53 are acknowledged, above the floor of 50 with gaps. n0 leads everything."""
+    client, system = await cluster.connect(), await cluster.connect(SYS)
     await drills.create_stream(client, "ORDERS", 3)
     await drills.create_consumer(client, "ORDERS", "worker")
+    await _led_by_n0(system, "META.LEADER.STEPDOWN", cluster.wait_ready)
+    await _led_by_n0(client, "STREAM.LEADER.STEPDOWN.ORDERS", partial(_leader, client, "STREAM.INFO.ORDERS"))
+    worker = partial(_leader, client, "CONSUMER.INFO.ORDERS.worker")
+    await _led_by_n0(client, "CONSUMER.LEADER.STEPDOWN.ORDERS.worker", worker)
     await drills.publish(client, "ORDERS", 200)
     messages = await drills.fetch(client, "ORDERS", "worker", 60)
     for seq in (*range(1, 51), 53, 56, 59):
         await messages[seq].ack_sync(timeout=drills.ANSWER_TIMEOUT)
     await client.close()
+    await system.close()
     await asyncio.sleep(1)
+
+
+async def _led_by_n0(client: Client, step_down: str, leader: Callable[[], Awaitable[str]]) -> None:
+    """Ask for elections until n0 wins one."""
+
+    async def led() -> bool:
+        if await leader() == "n0":
+            return True
+        await request(client, step_down)
+        await asyncio.sleep(ELECTION_SECONDS)
+        return False
+
+    await drills.until(led, f"n0 was not elected by {step_down}")
+
+
+async def _leader(client: Client, info: str) -> str:
+    return str(section(await request(client, info), "cluster").get("leader"))
 
 
 async def _healthy(cluster: LabCluster, keep: Keep) -> None:

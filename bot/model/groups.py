@@ -138,8 +138,13 @@ def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
 
 
 def stream_replicas(views: Mapping[str, StreamState]) -> int:
-    """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger."""
-    seen = [max(view.declared.num_replicas, 1) for view in views.values()]
+    """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger. As many as the largest
+    view shows where no configuration can be read.
+    """
+    declared = [view.declared for view in views.values()]
+    seen = [max(one.num_replicas, 1) for one in declared if not one.complaint]
+    if not seen:
+        return _shown(views)
     return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n), default=1)
 
 
@@ -148,9 +153,25 @@ def declared_replicas(state: ConsumerState, of_stream: int) -> int:
     return _members(state.declared, of_stream)
 
 
+def replicas_of(views: Mapping[str, ConsumerState], of_stream: int) -> int:
+    """Return how many members a consumer must have, by the first configuration that can be read; as many as the largest view shows where none can."""
+    declared = next((one for view in views.values() if not (one := view.declared).complaint), None)
+    return _shown(views) if declared is None else _members(declared, of_stream)
+
+
+def unreadable_configs(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]) -> list[str]:
+    """Return what is wrong with the configuration in each view, empty where nothing is."""
+    told = ((server, view.declared.complaint) for server, view in views.items())
+    return [f"on {server}: {complaint}" for server, complaint in told if complaint]
+
+
 def consumer_replicas(config: JsonObject, of_stream: int) -> int:
     """Return how many members a consumer must have: its own number, or the stream's; an ephemeral has one (reference/nats.md 1.E)."""
     return _members(Declared(_int(config.get("num_replicas")), str(config.get("durable_name") or "")), of_stream)
+
+
+def _shown(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]) -> int:
+    return max((len(view.group.members) for view in views.values() if view.group), default=1)
 
 
 def _members(declared: Declared, of_stream: int) -> int:

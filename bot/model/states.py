@@ -278,7 +278,7 @@ class AccountState(Struct, frozen=True, gc=False, rename={"streams_or_none": "st
 
 def _declared(raw: Raw) -> Declared:
     try:
-        return _DECLARED.decode(raw) if raw else Declared()
+        return _DECLARED.decode(raw) if raw else Declared(complaint="no config")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Declared(complaint=f"config: {error}")
 

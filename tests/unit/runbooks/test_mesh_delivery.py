@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from bot.flow.examination import examine, judge, report
-from bot.model import Finding, Focus, PairDelivery, Severity, Snapshot, Unknown, UnknownReason
+from bot.model import Finding, Focus, PairDelivery, Severity, Unknown, UnknownReason
 from runbooks.route_mesh import RUNBOOK
 from tests.unit.runbooks.test_route_mesh import HEALTHY, Change, answers, cut, silence, varz, without
 from tests.unit.snapshots import Raw, both, recorded
