@@ -108,15 +108,13 @@ def _plain_consumers(snapshot: Snapshot, round: int) -> frozenset[ConsumerKey]: 
 
     def find() -> frozenset[ConsumerKey]:
         streams, plain = snapshot.streams(round), _plain_streams(snapshot, round)
-        found: list[ConsumerKey] = []
-        for key, views in snapshot.consumers(round).items():
-            stream = key.stream_key
-            replicas = plain.get(stream)
-            if replicas is None or not views.keys() <= streams[stream].keys():
-                continue
-            if plainly_whole(views, declared_replicas(next(iter(views.values())), replicas)):
-                found.append(key)
-        return frozenset(found)
+        return frozenset(
+            key
+            for key, views in snapshot.consumers(round).items()
+            if (replicas := plain.get(stream := key.stream_key)) is not None
+            and views.keys() <= streams[stream].keys()
+            and plainly_whole(views, declared_replicas(next(iter(views.values())), replicas))
+        )
 
     return snapshot.once(f"plain consumers {round}", find)
 

@@ -46,7 +46,7 @@ def streams_have_quorum(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
         text = f"Stream {key} {problem}; {how_long(snapshot, always=always)}."
         evidence = {"counterpart": f"{_CHECK}: replicas_no_leader", "views": told(looks[-1])}
         found.append(QUORUM.finding(of_stream(snapshot, key), level, text, evidence, cause=True))
-    return QUORUM.result(snapshot, found, [], f"{count(snapshot, focus)} streams have one leader and quorum.")
+    return QUORUM.result(snapshot, found, [], f"None of {count(snapshot, focus)} streams lacks a leader or quorum.")
 
 
 def members_have_nodes(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
@@ -93,7 +93,7 @@ def one_leader_each(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
         one = SPLIT.finding(of_stream(snapshot, key), level, text, evidence)
         old = any(lacks_6851(version(snapshot, server)) for server in ghosts)
         found.append(one.model_copy(update={"issue": ISSUE_6838}) if old else one)
-    return SPLIT.result(snapshot, found, [], f"{count(snapshot, focus)} streams have no second leader.")
+    return SPLIT.result(snapshot, found, [], f"None of {count(snapshot, focus)} streams has a second leader.")
 
 
 def members_are_heard(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
@@ -223,7 +223,9 @@ def _lacking(
     for member in sorted((look.group.members - {leader.server}) & read):
         groups = nodes.get(member, {}).get(key.account)
         if member in look.orphans:
-            found[member] = "holds a copy of {} outside of the Raft group that it is a member of"
+            # One that holds messages is STREAM_TIMELINE's, and what is done about a missing copy would destroy it.
+            if not look.orphans[member].messages:
+                found[member] = "is a member of {} and holds an empty copy outside of its Raft group"
         elif member not in look.views:
             found[member] = "is a member of {} and has no copy"
         elif (leader.raft_group and groups is not None and leader.raft_group not in groups) or (

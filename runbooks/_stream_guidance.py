@@ -7,6 +7,7 @@ member that is ahead gives its messages to the others again once it leads, as lo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
@@ -17,7 +18,7 @@ from runbooks._consumer_views import version, version_number
 from runbooks._shared_guidance import cause_guidance, command
 from runbooks._stream_checks import LAG, MEMBERS, NODE, SPLIT
 from runbooks._stream_sync import CONSUMER_SYNC, STREAM_SYNC
-from runbooks._stream_timeline import AHEAD, CLEAN_UP, GONE, HOLDER, LEFTOVER, OUTSIDE, SILENT, TIMELINE
+from runbooks._stream_timeline import AHEAD, CLEAN_UP, HOLDER, LEFTOVER, OUTSIDE, SILENT, TIMELINE
 
 MOST_PROPOSALS = 10
 """Things of one kind for which one diagnosis makes proposals."""
@@ -38,45 +39,51 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     sick = [f for f in findings if f.severity in {Severity.CRITICAL, Severity.WARNING}]
     histories = [f for f in sick if f.check == TIMELINE.code and f.evidence.get("kind") != LEFTOVER]
     proposed = [Proposed(f.subject, _rescue(snapshot, f)) for f in histories[:MOST_PROPOSALS] if f.subject.stream]
-    # A silent server that may hold the only copy is not simply started again.
-    keep_down = {f.evidence.get("holder") for f in histories if f.evidence.get("kind") == SILENT}
+    # Neither is a server that may hold the only copy simply restarted, nor a silent one simply started.
+    holders = {f.evidence.get("holder") for f in histories}
     causes = [f for f in findings if f.cause and f.severity in {Severity.CRITICAL, Severity.UNKNOWN}]
     proposed += [
         Proposed(f.subject, draft)
         for f in causes
-        if f.subject.server not in keep_down and (draft := cause_guidance(snapshot, f))
+        if f.subject.server not in holders and (draft := cause_guidance(snapshot, f))
     ]
     for code, make in _MAKERS.items():
-        kind = [f for f in sick if f.check == code]
+        kind = [f for f in sick if f.check == code and not (f.check in _ENDANGERS and f.subject.server in holders)]
         proposed += [Proposed(f.subject, draft) for f in kind[:MOST_PROPOSALS] if (draft := make(snapshot, f))]
     return proposed + _upgrade(snapshot, sick)
 
 
 def _rescue(snapshot: Snapshot, finding: Finding) -> Draft:
-    server, stream = finding.subject.server or "", finding.subject.stream or ""
-    match finding.evidence.get("kind"):
-        case kind if kind in {OUTSIDE, SILENT}:
-            guidance = (_copy(snapshot, finding), *_open_copy(finding), *_put_back(stream))
-        case kind if kind == AHEAD:
-            messages = finding.evidence.get("messages")
-            guidance = (*_stop_writers(stream), _copy(snapshot, finding), *_lead(snapshot, server, stream, messages))
-        case _:
-            guidance = (
-                *_stop_writers(stream),
-                f"If a backup exists, restore it beside the stream and compare; what was published since has the same sequences. {_backup_hint(stream)}",
-                "Look at every server that held it for files that are not deleted yet, also at snapshots of its volumes.",
-            )
-    title = {AHEAD: f"Let {server} lead stream {stream}", GONE: f"Save what is left of stream {stream}"}
-    return Draft(
-        title=title.get(str(finding.evidence.get("kind")), f"Copy the files of stream {stream} on {server} now"),
-        why=finding.sentence,
-        guidance=guidance,
-        cautions=(
-            f"Do not restart or stop anything before the copy is made: a copy outside of its group is deleted about {CLEAN_UP} s after each start.",
-            f"{command('nats', 'stream', 'backup', stream, f'{stream}-backup')} does not help yet: it asks the group's leader, which has the other history.",
-            "Do not delete, purge or scale the stream before its messages are safe.",
-        ),
-    )
+    server, stream, kind = finding.subject.server or "", finding.subject.stream or "", finding.evidence.get("kind")
+    messages = finding.evidence.get("messages") or "all"
+    title = f"Copy the files of stream {stream} on {server} now"
+    guidance = _stop_writers(stream)
+    if kind == OUTSIDE:
+        guidance = (_copy(snapshot, finding, "while it runs"), *_open_copy(finding), *_put_back(stream))
+    elif kind == AHEAD:
+        title = f"Let {server} lead stream {stream}"
+        guidance += (_copy(snapshot, finding, "while it runs"), *_lead(snapshot, server, stream, messages))
+    elif kind == SILENT:
+        title = f"Copy the files of stream {stream} on {server} before it starts"
+        guidance += (
+            _copy(snapshot, finding, "before it starts (on Kubernetes: from its volume, in another pod)"),
+            f"Then start {server}. It follows the empty leader and keeps its messages until the next one is published; diagnose again at once.",
+            *_lead(snapshot, server, stream, messages),
+        )
+    else:
+        title = f"Save what is left of stream {stream}"
+        guidance += (
+            f"If a backup exists, restore it beside the stream and compare; what was published since has the same sequences. {_backup_hint(stream)}",
+            "Look at every server that held it for files that are not deleted yet, also at snapshots of its volumes.",
+        )
+    return Draft(title=title, why=finding.sentence, guidance=guidance, cautions=_RESCUE_CAUTIONS)
+
+
+_RESCUE_CAUTIONS = (
+    f"Do not restart or stop anything before the copy is made: a copy outside of its group is deleted about {CLEAN_UP} s after each start.",
+    "A backup over the API does not help yet: it asks the group's leader, which has the other history.",
+    "Do not delete, purge or scale the stream before its messages are safe.",
+)
 
 
 def _stop_writers(stream: str) -> tuple[str, ...]:
@@ -85,17 +92,17 @@ def _stop_writers(stream: str) -> tuple[str, ...]:
     )
 
 
-def _copy(snapshot: Snapshot, finding: Finding) -> str:
+def _copy(snapshot: Snapshot, finding: Finding, when: str) -> str:
     """The command that copies the stream's directory, on the server's machine or out of its pod."""
     server, stream = finding.subject.server or "", finding.subject.stream or ""
     config = part(latest(snapshot, server, Endpoint.JSZ) or {}, "config")
     store = str(config.get("store_dir") or "<store_dir>/jetstream")
     parent = str(PurePosixPath(store) / (finding.subject.account or "<account>") / "streams")
     here = command("cp", "-a", f"{parent}/{stream}", f"{stream}-rescue")
-    pod = f"{command('kubectl', 'exec', server, '-c', 'nats', '--', 'tar', '-C', parent, '-cf', '-', stream)} > {command(f'{stream}-rescue.tar')}"
+    pod = command("kubectl", "exec", server, "-c", "nats", "--", "tar", "-C", parent, "-cf", "-", stream)
     return (
-        f"On {server}, while it runs: {here}   (Kubernetes: {pod}). With JWT accounts the directory above `streams` is the account's public key; "
-        "a stream in memory has no files."
+        f"On {server}, {when}: {here}   (out of a running pod: {pod} > {command(f'{stream}-rescue.tar')}). With JWT accounts the directory above `streams` "
+        "is the account's public key; a stream in memory has no files."
     )
 
 
@@ -116,7 +123,7 @@ def _open_copy(finding: Finding) -> tuple[str, ...]:
         f"Anywhere, with the same nats-server version: {place} && {moved}",
         (
             "Write rescue.conf: "
-            f'port: 4333, jetstream {{ store_dir: "rescue" }}, accounts {{ "{account}" {{ jetstream: enabled, users: [{{ user: rescue, password: rescue }}] }} }}'
+            f'port: 4333, jetstream {{ store_dir: "rescue" }}, accounts {{ {json.dumps(account)} {{ jetstream: enabled, users: [{{ user: rescue, password: rescue }}] }} }}'
             "  and start it without any cluster block: nats-server -c rescue.conf"
         ),
         f"It must show {finding.evidence.get('messages')} messages: {command(*server, 'stream', 'info', stream)}",
@@ -359,3 +366,6 @@ _MAKERS: dict[str, Callable[[Snapshot, Finding], Draft | None]] = {
     CONSUMER_SYNC.code: _consumer,
 }
 """Kinds of damage in the order in which they are offered."""
+
+_ENDANGERS = frozenset({NODE.code, SPLIT.code, MEMBERS.code, LAG.code})
+"""Kinds whose remedy may restart the server that they name, or start it."""

@@ -169,16 +169,20 @@ def _config(
 
 def _settled(views: Mapping[str, ConsumerState], streams: Views) -> bool:
     """True for a consumer whose views agree and which is not ahead of its stream: nearly all, so this glance is kept short."""
-    first = next(iter(views.values()))
+    delivered = floor = None
     for server, view in views.items():
         stream = streams.get(server)
-        if (
-            view.delivered_stream_seq != first.delivered_stream_seq
-            or view.floor_stream_seq != first.floor_stream_seq
-            or view.delivered_consumer_seq != first.delivered_consumer_seq
-            or stream is None
-            or view.delivered_stream_seq > stream.last_seq
-            or view.floor_stream_seq > stream.last_seq
+        if stream is None:
+            return False
+        last = stream.stored.last_seq
+        if view.delivered.stream_seq > last or view.floor.stream_seq > last:
+            return False
+        if delivered is None or floor is None:
+            delivered, floor = view.delivered, view.floor
+        elif (
+            view.delivered.stream_seq != delivered.stream_seq
+            or view.floor.stream_seq != floor.stream_seq
+            or view.delivered.consumer_seq != delivered.consumer_seq
         ):
             return False
     return True

@@ -78,12 +78,14 @@ def holders_answer(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> 
         found.append(_unreported(snapshot, focus))
     elif focus.stream is None and silent:
         text = (
-            f"{listed(silent)} did not tell what it holds: streams and consumers whose only replica is there are away with it, and no other server "
-            "knows them by name. What they are is unknown; `missing` in the answer to $JS.API.STREAM.LIST names the streams of an account."
+            f"What was on {listed(silent)} alone is unknown: no other server knows the streams and consumers by name whose only replica is there, and "
+            "these are away. `missing` in the answer to $JS.API.STREAM.LIST names the streams of an account."
         )
         where = on(snapshot, silent[0]) if len(silent) == 1 else Subject(cluster=snapshot.cluster)
         found.append(HOLDER.finding(where, Severity.UNKNOWN, text, {"silent": silent}))
-    return HOLDER.result(snapshot, found, [], f"{count(snapshot, focus)} streams have a server that holds them.")
+    return HOLDER.result(
+        snapshot, found, [], f"None of {count(snapshot, focus)} streams is known to have lost the server that holds it."
+    )
 
 
 def started(snapshot: Snapshot, server: str) -> str:

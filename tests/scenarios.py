@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from bot.lab import drills, mesh_drills, overload_drills, readiness_drills
-from bot.lab.servers import LabCluster
+from bot.lab import drills, mesh_drills, overload_drills, readiness_drills, stream_drills
+from bot.lab.servers import LabCluster, LabError
 from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
 from tests.peer import peer, peer_is_missing
@@ -246,6 +246,34 @@ async def _idle(cluster: LabCluster, keep: Keep) -> None:
     await keep()
 
 
+async def _history(cluster: LabCluster, keep: Keep) -> None:
+    await stream_drills.new_history(cluster, streams=1)
+    await keep("_away")
+    await cluster.restart("n2")
+    await asyncio.sleep(2)
+    await keep("_ahead")
+
+
+async def _history_outside(cluster: LabCluster, keep: Keep) -> None:
+    forks = await stream_drills.race(cluster, streams=6)
+    if not any(fork.outside for fork in forks):
+        raise LabError("no copy is outside of its group")
+    await keep()
+    still = [f for f in forks if f.outside and await stream_drills.forked(cluster, f.stream, f.messages)]
+    if not still:
+        raise LabError("it healed while it was recorded")
+
+
+async def _members(cluster: LabCluster, keep: Keep) -> None:
+    follower = await stream_drills.fall_behind(cluster, operations=20)
+    client = await cluster.connect(name="n0")
+    await drills.create_consumer(client, "ORDERS", "worker")
+    await client.close()
+    await asyncio.sleep(FROZEN_SECONDS)
+    await keep()
+    await cluster.thaw(follower)
+
+
 SCENARIOS: Final[Mapping[str, Scenario]] = {
     "kinds": Scenario("healthy: streams and consumers of every kind, clients at work", _kinds, rounds=3, interval=7.5),
     "audit": Scenario("healthy: one stream and two consumers with limits and monitoring keys", _audit, interval=1.0),
@@ -302,6 +330,20 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         mqtt=True,
         trim=_of_a_flood,
     ),
+    "history": Scenario(
+        "drill new_history: `history_away` before n2 is back, `history_ahead` after: it follows an empty leader and holds the messages",
+        _history,
+        ("2.11.11",),
+    ),
+    "history_outside": Scenario(
+        "drill race: a stream's only full copy is outside of its Raft group", _history_outside, ("2.10.26",)
+    ),
+    "standalone": Scenario(
+        "drill from_standalone: n0 holds a stream that the cluster does not know",
+        _whole(stream_drills.from_standalone),
+        ("2.15.1",),
+    ),
+    "members": Scenario("two R3 streams and an R3 consumer, one member frozen for 12 s", _members, ("2.12.8",)),
     "peer": Scenario("what `nats audit gather` writes", peer, ("2.11.11",), hindrance=peer_is_missing),
 }
 """By the name that its recordings begin with."""

@@ -279,7 +279,7 @@ async def fall_behind(cluster: LabCluster, *, stream: str = "ORDERS", operations
 
 @asynccontextmanager
 async def throttled(
-    cluster: LabCluster, server: str, *, share: float = 0.1, period: float = 0.3
+    cluster: LabCluster, server: str, *, share: float = 0.05, period: float = 0.3
 ) -> AsyncGenerator[None]:
     """Lets a frozen server run for a share of each period only, as a CPU limit does; at the end it runs freely."""
 

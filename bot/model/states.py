@@ -124,6 +124,8 @@ class Declared(Struct, frozen=True, gc=False):
 
     num_replicas: int = 0
     durable_name: str = ""
+    complaint: str = field(default="", name="-complaint")
+    """Why this is not what the configuration says; empty where it is."""
 
 
 _DECLARED = msgspec.json.Decoder(Declared)
@@ -172,7 +174,7 @@ class ConsumerState(
 
     @property
     def declared(self) -> Declared:
-        """The part of the configuration that is asked for most, decoded anew each time; its defaults where it is not what it must be."""
+        """The part of the configuration that is asked for most, decoded anew each time; defaults and a complaint where it is not what it must be."""
         return _declared(self.raw_config)
 
     @property
@@ -228,7 +230,7 @@ class StreamState(
 
     @property
     def declared(self) -> Declared:
-        """The part of the configuration that is asked for most, decoded anew each time; its defaults where it is not what it must be."""
+        """The part of the configuration that is asked for most, decoded anew each time; defaults and a complaint where it is not what it must be."""
         return _declared(self.raw_config)
 
     @property
@@ -277,8 +279,8 @@ class AccountState(Struct, frozen=True, gc=False, rename={"streams_or_none": "st
 def _declared(raw: Raw) -> Declared:
     try:
         return _DECLARED.decode(raw) if raw else Declared()
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return Declared()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Declared(complaint=f"config: {error}")
 
 
 def _object(raw: Raw) -> JsonObject:

@@ -254,14 +254,14 @@ async def test_a_frozen_follower_is_a_member_that_is_away_while_the_quorum_holds
     await becomes_well(cluster)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+# A 2.10 leader answers JSZ seconds late while it feeds a member, so there two readings of that time are a matter of luck.
+@pytest.mark.parametrize("version", ["2.11.11", "2.12.8", "2.15.1"])
 async def test_a_follower_that_catches_up_is_told_to_wait_for(lab_cluster: LabFactory, version: str) -> None:
     cluster = await lab_cluster(version)
     follower = await stream_drills.fall_behind(cluster, operations=300)
     await stream_drills.flood(cluster, "ORDERS")
     lags: list[Finding] = []
-    # A 2.10 leader answers late while it feeds a member.
-    async with reading(settings_of(cluster, timeout=6.0)) as readers, stream_drills.throttled(cluster, follower):
+    async with reading(settings_of(cluster, timeout=2.0)) as readers, stream_drills.throttled(cluster, follower):
         async with asyncio.timeout(20):
             while not lags:
                 snapshot = await readers.gather(RUNBOOK.needs, again=always(2, 0.3))

@@ -118,14 +118,10 @@ def named_in_jsz(jsz: JsonObject, assets: Assets | None) -> frozenset[str]:
     for account in assets.accounts if assets else ():
         for stream in account.streams:
             groups.append(stream.group)
-            groups.extend(consumer.group for consumer in stream.consumers)
-    names: set[str] = set()
-    for group in groups:
-        if group is not None:
-            names.add(group.leader)
-            if group.replicas_or_none:
-                names.update(peer.name for peer in group.peers)
-    return frozenset(name for name in names if name and not name.startswith(_UNNAMED_PEER))
+            groups += [consumer.group for consumer in stream.consumers]
+    led = {group.leader_or_none for group in groups if group is not None}
+    peers = {peer.name for group in groups if group is not None and group.replicas_or_none for peer in group.peers}
+    return frozenset(name for name in led | peers if name and not name.startswith(_UNNAMED_PEER))
 
 
 def named_in_routez(routez: JsonObject) -> frozenset[str]:

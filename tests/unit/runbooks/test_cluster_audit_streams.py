@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from bot.model import Severity, canonical_json
 from runbooks._audit_metadata import duration
 from tests.unit.runbooks.audit_support import NEWEST, VERSIONS, Change, each, examined, once, proposed, severity, worst
+from tests.unit.runbooks.junk import JUNK, spoil
 from tests.unit.snapshots import Raw, answers, both, consumers, recorded, streams
 
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
@@ -206,40 +207,10 @@ def test_what_is_no_duration_is_none(text: str) -> None:
     assert duration(text) is None
 
 
-JUNK = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.sampled_from([-1, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**400])
-    | st.floats()
-    | st.text(max_size=8)
-    | st.sampled_from(["0001-01-01T00:00:00Z", "2026-11-21T10:00:00Z", "2026-11-21T10:00:00", "true", "2.11.0", "n1"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Every (container, key) below a JSON value."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    return [place for key in keys for place in ((value, key), *places(value[key]))]
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(version=st.sampled_from(VERSIONS), data=st.data())
 def test_no_answer_of_a_server_breaks_a_check(version: str, data: st.DataObject) -> None:
-    def spoil(raw: Raw) -> None:
-        for _ in range(data.draw(st.integers(1, 5))):
-            found = [place for sample in raw["samples"] for place in places(sample["data"])]
-            if not found:
-                return
-            container, key = found[data.draw(st.integers(0, len(found) - 1))]
-            if data.draw(st.booleans()):
-                del container[key]
-            else:
-                container[key] = data.draw(JUNK)
-
-    snapshot = recorded(f"audit_{version}", spoil)
+    snapshot = recorded(f"audit_{version}", lambda raw: spoil(raw, data))
     for findings in examined(snapshot).values():
         assert findings
         for finding in findings:
