@@ -177,6 +177,8 @@ def _readings(snapshot: Snapshot, facts: Facts, server: str) -> list[Reading]:
         raftz = snapshot.data(server, Endpoint.RAFTZ, number)
         if raftz is None:
             continue
+        for account in raftz:
+            facts.part(server, raftz, account)
         group = meta_group(raftz)
         if group is None:
             if _clustered(latest(snapshot, server, Endpoint.JSZ)):

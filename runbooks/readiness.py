@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
 from bot.model.absence import absence
-from bot.runbook import Check, Proposed, Runbook, Threshold, Thresholds, Unit
+from bot.runbook import Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks import _readiness_guidance as guidance
 from runbooks._meta_gap import GAP, followers_keep_up
 from runbooks._meta_margin import AWAY, MARGIN, meta_has_margin
@@ -121,34 +121,18 @@ RUNBOOK = Runbook(
         Threshold(EXPECTED, 0, Unit.COUNT, "How many members the meta group must have; 0 does not ask."),
     ),
     checks=(
-        Check(
-            MARGIN.code,
-            Layer.META,
-            "The meta group has a leader and can spare a member.",
-            _META,
-            meta_has_margin,
-            trend=_META,
+        MARGIN.check("The meta group has a leader and can spare a member.", _META, meta_has_margin, _META),
+        PEERS.check(
+            "The meta leader hears every member.", _META | {Endpoint.VARZ, Endpoint.ROUTEZ}, members_are_heard, _META
         ),
-        Check(
-            PEERS.code,
-            Layer.META,
-            "The meta leader hears every member.",
-            _META | {Endpoint.VARZ, Endpoint.ROUTEZ},
-            members_are_heard,
-            trend=_META,
-        ),
-        Check(
-            GAP.code,
-            Layer.META,
+        GAP.check(
             "Every server applies what the meta leader commits.",
             _META | _GAP | {Endpoint.VARZ, Endpoint.HEALTHZ},
             followers_keep_up,
-            trend=_GAP,
+            _GAP,
         ),
-        Check(
-            PROBES.code,
-            Layer.CLIENTS,
-            "No probe of the charts fails because of the meta group.",
+        PROBES.check(
+            "No readiness or liveness probe of the official chart fails.",
             frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ}),
             no_probe_fails,
         ),

@@ -38,8 +38,8 @@ def led(found: Callable[[Raw], list[Raw]]) -> str:
 
 
 def others(found: Callable[[Raw], list[Raw]]) -> tuple[str, str]:
-    """The two that do not lead it; the first one leads nothing else either, where there is such a server."""
-    first, second = sorted({"n0", "n1", "n2"} - {led(found)}, key=[led(f) for f in (streams, consumers, metas)].count)
+    """The two that do not lead it."""
+    first, second = sorted({"n0", "n1", "n2"} - {led(found)})
     return first, second
 
 
@@ -119,9 +119,14 @@ def test_another_servers_silence_is_unknown_and_not_safe() -> None:
 
 
 def test_a_silent_server_itself_can_be_judged_by_the_others() -> None:
+    """As far as it leads nothing: what it led has another leader by the time it counts as silent."""
+
+    def only_meta(raw: Raw) -> None:
+        for jsz in answers(raw, "JSZ"):
+            jsz["account_details"] = []
+
     silent = others(metas)[0]
-    frozen = both(silence(silent), replica(metas, silent, current=False, active=12_000_000_000))
-    assert silent not in (led(streams), led(consumers))
+    frozen = both(only_meta, silence(silent), replica(metas, silent, current=False, active=12_000_000_000))
     assert absence(recorded(HEALTHY, frozen), silent).safe
 
 
