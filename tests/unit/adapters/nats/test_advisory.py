@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.adapters.nats.advisory import (
@@ -199,6 +199,7 @@ def test_a_name_of_255_characters_and_a_payload_at_the_limit_are_taken() -> None
 WORDS = st.text(alphabet="aB*>. {}'\"\0é😀\u202e", max_size=300)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["type", "account", "stream", "consumer", "server", "domain", "x"]),
