@@ -31,6 +31,7 @@ from bot.model import (
     Subject,
     Verdict,
 )
+from tests.unit.charts import bars, lines, matrix
 
 NOW = datetime(2026, 11, 21, 8, 0, 0, 123456, tzinfo=UTC)
 
@@ -101,6 +102,7 @@ def diagnosis(name: str = "1") -> Diagnosis:
         ended_at=NOW,
         verdict=verdict,
         findings=(),
+        charts=(matrix(), lines(), bars()),
     )
 
 
