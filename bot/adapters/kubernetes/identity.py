@@ -52,7 +52,7 @@ async def _configuration(settings: KubernetesSettings) -> Configuration:
             await _log_in(settings, configuration)
     except TimeoutError as error:
         raise Unreachable(f"Logging in to Kubernetes took longer than {LOGIN_TIMEOUT:.0f} s.") from error
-    except (ConfigException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ConfigException, OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise Unreachable(f"The Kubernetes reader can't log in: {error or type(error).__name__}.") from error
     _insist_on_tls(configuration)
     return configuration

@@ -160,7 +160,7 @@ class Look:
         if listing.items is None:
             return listing
         related = Related(KubernetesFacts(self._settings.namespace, self._taken_at, around))
-        return listing.model_copy(update={"items": related.of(Kind.CLAIM, listing.items)})
+        return _with(listing, related.of(Kind.CLAIM, listing.items))
 
     async def _get_all(self, question: Question, names: Iterable[str]) -> Items:
         asked = (self._api.get(replace(question, name=name)) for name in names)
@@ -195,9 +195,8 @@ class Look:
         found = [answer for (of_kind, _), answer in self._fetched.items() if of_kind is kind]
         error = next((answer for answer in found if isinstance(answer, Unreadable)), None)
         listing = Listing(kind=kind, verb="get", api="v1", namespace=self._settings.namespace)
-        if error is not None:
-            return listing.model_copy(update={"unknown": unknown_of(error)})
-        return listing.model_copy(update={"items": tuple(answer for answer in found if isinstance(answer, dict))})
+        known = tuple(answer for answer in found if isinstance(answer, dict))
+        return _with(listing, unknown_of(error) if error else known)
 
     def _at_the_door(self, listings: list[Listing]) -> tuple[Listing, ...]:
         """Leave out what has nothing to do with NATS, and every secret."""
@@ -209,13 +208,16 @@ def _clean(listing: Listing, related: Related) -> Listing:
     if listing.items is None:
         return listing
     try:
-        kept = tuple(clean(listing.kind, raw) for raw in related.of(listing.kind, listing.items))
+        kept = related.of(listing.kind, listing.items)
+        return _with(listing, kept if isinstance(kept, Unknown) else tuple(clean(listing.kind, raw) for raw in kept))
     except RecursionError:
-        deep = Unknown(
-            reason=UnknownReason.UNREADABLE, detail=f"One of the {listing.kind} is nested too deeply to be looked at."
-        )
-        return listing.model_copy(update={"items": None, "unknown": deep})
-    return listing.model_copy(update={"items": kept})
+        detail = f"One of the {listing.kind} is nested too deeply to be looked at."
+        return _with(listing, Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
+
+
+def _with(listing: Listing, found: Items | Unknown) -> Listing:
+    items, unknown = (None, found) if isinstance(found, Unknown) else (found, None)
+    return listing.model_copy(update={"items": items, "unknown": unknown})
 
 
 def _unread(kind: Kind, unknown: Unknown | None) -> Listing:

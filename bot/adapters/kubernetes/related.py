@@ -43,7 +43,10 @@ class Related:
     """Knows the workloads and their pods, and tells what belongs to them."""
 
     def __init__(self, facts: KubernetesFacts) -> None:
+        self._unknown = facts.workloads if isinstance(facts.workloads, Unknown) else None
         self._workloads = () if isinstance(facts.workloads, Unknown) else facts.workloads
+        self._blind = isinstance(facts.of(Kind.SERVICE), Unknown)
+        """Without the services nobody knows whose endpoints are whose, so all of them are kept."""
         self._uids = {workload.uid for workload in self._workloads}
         self._services = {
             service.name
@@ -55,17 +58,21 @@ class Related:
         specs += [Pod(raw).pod_spec for raw in _known(facts, Kind.POD)]
         self._mounted = {volume.claim for spec in specs for volume in spec.volumes.values() if volume.claim}
 
-    def of(self, kind: Kind, items: Iterable[JsonObject]) -> tuple[JsonObject, ...]:
-        """Return those of a kind that belong to the workloads; all of the kinds that there are few of."""
+    def of(self, kind: Kind, items: Iterable[JsonObject]) -> tuple[JsonObject, ...] | Unknown:
+        """Return those of a kind that belong to the workloads, and all of the kinds that there are few of. Where the workloads are not known, nobody
+        knows what belongs to them.
+        """
         tests: dict[Kind, Callable[[JsonObject], bool]] = {
             Kind.POD: lambda raw: self._owned(Object(raw)),
             Kind.REVISION: lambda raw: self._owned(Object(raw)),
             Kind.CLAIM: lambda raw: self.claims(Claim(raw)),
-            Kind.ENDPOINTS: lambda raw: Object(raw).name in self._services,
-            Kind.ENDPOINT_SLICE: lambda raw: Object(raw).labels.get(SERVICE_LABEL) in self._services,
+            Kind.ENDPOINTS: lambda raw: self._blind or Object(raw).name in self._services,
+            Kind.ENDPOINT_SLICE: lambda raw: self._blind or Object(raw).labels.get(SERVICE_LABEL) in self._services,
             Kind.EVENT: lambda raw: self._happened_here(Event(raw)),
         }
-        return tuple(filter(tests.get(kind), items)) if kind in tests else tuple(items)
+        if kind not in tests:
+            return tuple(items)
+        return self._unknown or tuple(filter(tests[kind], items))
 
     def claims(self, claim: Claim) -> bool:
         """Tell whether a claim was made of a workload's template, or is mounted by it."""

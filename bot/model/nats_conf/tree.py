@@ -61,7 +61,9 @@ Include = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A scalar, or a variable without value, at the keys that lead to it, in the order of the text. A key that is set twice has two."""
+    """What is written as a value at the keys that lead to it, in the order of the text: a scalar, a variable that nobody defines, or a size that the
+    server drops. A key that is set twice has two.
+    """
 
     keys: tuple[str, ...]
     node: Node
@@ -69,7 +71,7 @@ class Assignment:
 
 @dataclass
 class Tree:
-    """What a text says. `root` is what the server keeps, `assignments` every scalar in it."""
+    """What a text says. `root` is what the server keeps, `assignments` everything that is written in it."""
 
     root: dict[str, Node] = field(default_factory=dict[str, Node])
     assignments: list[Assignment] = field(default_factory=list[Assignment])
@@ -150,12 +152,17 @@ class _Grower:
                 self._read(token)
             case _:
                 scalar = self._scalar(token)
-                if scalar is not None:
+                if scalar is None:
+                    self._note(Node(token.text, token.start, token.end, self._file))
+                else:
                     self._assign(Node(scalar, token.start, token.end, self._file))
 
     def _assign(self, node: Node) -> None:
-        self._tree.assignments.append(Assignment(tuple(self._keys), node))
+        self._note(node)
         self._set(node)
+
+    def _note(self, node: Node) -> None:
+        self._tree.assignments.append(Assignment(tuple(self._keys), node))
 
     def _set(self, node: Node) -> None:
         context = self._contexts[-1]
@@ -212,9 +219,7 @@ class _Grower:
         else:
             value = self._outside(name, token)
             if isinstance(value, Variable):
-                self._tree.assignments.append(
-                    Assignment(tuple(self._keys), Node(value, token.start, token.end, self._file, name))
-                )
+                self._note(Node(value, token.start, token.end, self._file, name))
         self._set(Node(value, token.start, token.end, self._file, name))
 
     def _outside(self, name: str, token: Token) -> Value:

@@ -39,6 +39,7 @@ SECRETS = [
     "authorization { password: (\n%s\n)\n }",
     r'authorization { password: "\x41%s\"" }',
     "port: 1\ninclude_token: %s",
+    "authorization { password: %skbb\n }",
 ]
 
 

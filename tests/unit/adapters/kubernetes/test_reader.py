@@ -96,6 +96,27 @@ async def test_what_depends_on_an_unknown_kind_is_unknown_for_the_same_reason(
     assert len(facts.unknown) == 2
 
 
+async def test_without_the_stateful_set_nobody_knows_what_belongs_to_it(
+    monkeypatch: pytest.MonkeyPatch, healthy: Answers
+):
+    healthy[PATHS[Kind.STATEFUL_SET]] = FORBIDDEN
+    facts = await gathered(monkeypatch, healthy)
+    for kind in (Kind.POD, Kind.REVISION, Kind.CLAIM, Kind.ENDPOINTS, Kind.ENDPOINT_SLICE, Kind.EVENT):
+        assert facts.of(kind) == facts.workload, kind
+    assert isinstance(facts.of(Kind.BUDGET), tuple)
+
+
+async def test_without_the_services_the_pods_behind_them_are_still_known(
+    monkeypatch: pytest.MonkeyPatch, healthy: Answers
+):
+    healthy[PATHS[Kind.SERVICE]] = FORBIDDEN
+    workload = the_workload(await gathered(monkeypatch, healthy))
+    backends = workload.backends("nats")
+    assert isinstance(backends, tuple)
+    assert {backend.pod for backend in backends} == {"nats-0", "nats-1", "nats-2"}
+    assert isinstance(workload.headless, Unknown)
+
+
 def served(answers: Answers, group: str, *versions: str) -> None:
     groups = [g for g in answers["/apis"][1]["groups"] if g["name"] != group]
     if versions:
