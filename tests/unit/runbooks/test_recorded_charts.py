@@ -1,5 +1,7 @@
 """The charts of all recordings: real clusters that are sick have the picture of what is sick, and the others have none."""
 
+import re
+
 import pytest
 
 from bot.bootstrap import registry
@@ -11,6 +13,7 @@ from tests.unit.snapshots import recorded, recordings
 MATRIX, POSITIONS, GAP, LOAD = "ROUTE_MATRIX", "CONSUMER_POSITIONS", "META_LAG", "API_LOAD"
 SHOWN = {
     ("history_ahead", "CLUSTER_AUDIT"): ["REPLICA_LAG"],
+    ("history_outside", "CLUSTER_AUDIT"): ["REPLICA_LAG"],
     ("mesh_cut", "ROUTE_MESH"): [MATRIX],
     ("mesh_headless", "ROUTE_MESH"): [MATRIX],
     ("mesh_islands", "ROUTE_MESH"): [MATRIX],
@@ -73,4 +76,5 @@ def test_a_meta_group_under_load_shows_the_gaps_that_the_finding_names(version: 
 def test_a_mesh_behind_one_name_marks_slots_and_pinned_accounts() -> None:
     (chart,) = charts("mesh_headless_2.11.11", "ROUTE_MESH")
     assert isinstance(chart, Matrix)
-    assert {cell.note for row in chart.cells for cell in row} >= {"−1 slot", "−2 slots, −SYS"}
+    # Which connections are missing is chance: a name dials a random server each time.
+    assert any(re.fullmatch(r"−\d slots?(, −SYS)?", cell.note) for row in chart.cells for cell in row)
