@@ -23,7 +23,7 @@ from bot.adapters.archive.content import Content, content_of, snapshot_of
 from bot.bootstrap import archive_of, snapshot_of_archive
 from bot.lab.config import APP
 from bot.lab.servers import LabCluster, LabError
-from bot.model import Endpoint, Snapshot
+from bot.model import Snapshot
 from tests.integration.nats_support import credentials, reading, settings_of
 from tests.rounds import always
 from tests.scenarios import SCENARIOS, Scenario
@@ -56,7 +56,7 @@ async def gather(cluster: LabCluster, scenario: Scenario) -> Snapshot:
     if scenario.probed:
         source["accounts"] = {APP.account: {"reader": credentials(APP)}}
     async with reading(settings_of(cluster, timeout=TIMEOUT, **source)) as readers:
-        snapshot = await readers.gather(frozenset(Endpoint), again=always(scenario.rounds, scenario.interval))
+        snapshot = await readers.gather(scenario.endpoints, again=always(scenario.rounds, scenario.interval))
         if scenario.probed:
             snapshot = await readers.probe_delivery(snapshot, lambda _: None)
     if scenario.trim is None:

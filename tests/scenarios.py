@@ -17,6 +17,9 @@ from bot.lab import drills, mesh_drills, overload_drills, readiness_drills, stre
 from bot.lab.config import SYS
 from bot.lab.jetstream import request, section
 from bot.lab.servers import LabCluster, LabError
+from bot.model import Endpoint
+from runbooks.overload import RUNBOOK as OVERLOAD
+from runbooks.stream_groups import RUNBOOK as STREAM_GROUPS
 from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
 from tests.peer import peer, peer_is_missing
@@ -78,6 +81,8 @@ class Scenario:
     rounds: int = 2
     interval: float = SETTLE_SECONDS
     """Seconds between rounds: as long as a group must be seen sick before it is called broken."""
+    endpoints: frozenset[Endpoint] = frozenset(Endpoint)
+    """What is read; a server that is flooded can't be asked for everything."""
     mqtt: bool = False
     trim: Callable[[Raw], None] | None = None
     """Takes out of the snapshot's JSON what is large and shows nothing."""
@@ -355,6 +360,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "overload_flood": Scenario(
         "drill api_flood: a listing loop outruns the meta leader, four MQTT devices on n0",
         _flood,
+        endpoints=OVERLOAD.needs,
         rounds=3,
         interval=0.7,
         mqtt=True,
@@ -369,6 +375,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "drill race, tried until a stream's only full copy is outside of its Raft group",
         _history_outside,
         ("2.10.26",),
+        endpoints=STREAM_GROUPS.needs,
     ),
     "standalone": Scenario(
         "drill from_standalone: n0 holds a stream that the cluster does not know",

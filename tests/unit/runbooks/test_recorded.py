@@ -9,8 +9,7 @@ from bot.adapters.archive import content_digest
 from bot.bootstrap import archive_of, report_on, snapshot_of_archive
 from bot.flow.examination import judge
 from bot.flow.ranking import rank
-from bot.model import TRENDS, Endpoint, Finding, Focus, Severity, Snapshot
-from runbooks.stream_groups import RUNBOOK as STREAM_GROUPS
+from bot.model import Endpoint, Finding, Focus, Severity, Snapshot
 from tests.scenarios import SCENARIOS
 from tests.unit.runbooks.every_check import CHECKS, OPT_IN, REGISTRY, examine
 from tests.unit.snapshots import recorded, recordings
@@ -58,8 +57,6 @@ SPECIAL: Mapping[str, Mapping[str, str]] = {
     "split_2.10.26": {"STUCK_CONSUMER": "CONSUMER_NODE n1"},
 }
 
-PARTIAL: Mapping[str, frozenset[Endpoint]] = {"history_outside": STREAM_GROUPS.needs}
-"""Recordings of one runbook's needs only: a race that is won once in many runs is not run again for the other endpoints."""
 CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "split": frozenset({"CONSUMER_NODE", "CONSUMER_SPLIT"}),
     "split_room": frozenset({"CONSUMER_SPLIT"}),
@@ -129,12 +126,12 @@ def test_every_recording_is_judged_here() -> None:
 
 @pytest.mark.parametrize("name", recordings())
 def test_a_recording_holds_every_endpoint_and_every_round_and_survives_its_archive(name: str) -> None:
-    snapshot = snapshot_of(name)
+    snapshot, wanted = snapshot_of(name), SCENARIOS[made_by(name)]
     for server in snapshot.expected:
-        for endpoint in PARTIAL.get(scenario(name), Endpoint):
-            rounds = range(snapshot.rounds if endpoint in TRENDS else 1)
+        for endpoint in wanted.endpoints:
+            rounds = range(max(1, snapshot.readings(endpoint)))
             assert all(snapshot.sample(server, endpoint, n) is not None for n in rounds), (server, endpoint)
-    assert snapshot.rounds == SCENARIOS[made_by(name)].rounds
+    assert max(snapshot.readings(endpoint) for endpoint in wanted.endpoints) == wanted.rounds
     assert content_digest(snapshot_of_archive(archive_of(snapshot))) == content_digest(snapshot)
 
 
