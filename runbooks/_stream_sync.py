@@ -9,6 +9,7 @@ followers keep the old position, and a consumer that has delivered nothing yet s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from bot.model import (
@@ -88,17 +89,19 @@ def consumer_replicas_agree(snapshot: Snapshot, thresholds: Thresholds, focus: F
     consumers = snapshot.consumers(last)
     found: list[Finding] = []
     moving: list[ConsumerKey] = []
+    asked = frozenset(wanted(snapshot, focus, snapshot.streams(last)))
     for key, views in consumers.items():
-        streams = snapshot.streams(last).get(key.stream_key, NOTHING)
-        if _settled(views, streams) or not _in_focus(snapshot, focus, key):
+        stream = key.stream_key
+        streams = snapshot.streams(last).get(stream, NOTHING)
+        if _settled(views, streams) or stream not in asked or focus.consumer not in {None, key.consumer}:
+            continue
+        if any(_moved(snapshot.consumers(n).get(key), views) for n in range(last)):
             continue
         positions = _positions(views, streams)
         statuses = _statuses(positions, streams)
-        if not statuses:
-            continue
-        if snapshot.rounds == 1:
+        if statuses and snapshot.rounds == 1:
             moving.append(key)
-        elif all(_positions_in(snapshot, key, n) == positions for n in range(last)):
+        elif statuses:
             found.append(_position(snapshot, thresholds, key, positions, statuses, streams))
     if moving:
         found.append(
@@ -139,6 +142,8 @@ def _differ(
 
 def _configured_apart(views: Views) -> dict[str, dict[str, str]]:
     """Return the fields of the configuration in which servers differ. Servers of different versions know different fields, so only common ones count."""
+    if all(one.config == other.config for one, other in pairwise(views.values())):
+        return {}
     configs = {server: without_server_metadata(view.config) for server, view in views.items() if view.config}
     common = set[str]().union(*configs.values()).intersection(*configs.values()) if configs else set[str]()
     return {
@@ -206,9 +211,15 @@ def _positions(views: Mapping[str, ConsumerState], streams: Views) -> dict[str, 
     }
 
 
-def _positions_in(snapshot: Snapshot, key: ConsumerKey, round: int) -> dict[str, Position]:  # noqa: A002 - the field's word
-    views = snapshot.consumers(round).get(key)
-    return _positions(views, snapshot.streams(round).get(key.stream_key, NOTHING)) if views else {}
+def _moved(before: Mapping[str, ConsumerState] | None, now: Mapping[str, ConsumerState]) -> bool:
+    """True where a replica stood elsewhere in an earlier reading, or was not there."""
+    if before is None or before.keys() != now.keys():
+        return True
+    return any(
+        (was.delivered_consumer_seq, was.delivered_stream_seq, was.floor_stream_seq)
+        != (view.delivered_consumer_seq, view.delivered_stream_seq, view.floor_stream_seq)
+        for was, view in ((before[server], view) for server, view in now.items())
+    )
 
 
 def _statuses(positions: Mapping[str, Position], streams: Views) -> list[str]:
@@ -254,7 +265,3 @@ def _only_once(snapshot: Snapshot, audit: Audit, what: str, keys: Sequence[str])
     """Everything that differs in the one reading there is: busy ones do, so nobody knows."""
     text = f"The replicas of {what} differ in the one reading there is, which busy ones do for moments: whether they agree is unknown ({few(keys)})."
     return audit.finding(Subject(cluster=snapshot.cluster), Severity.UNKNOWN, text, {"count": len(keys)})
-
-
-def _in_focus(snapshot: Snapshot, focus: Focus, key: ConsumerKey) -> bool:
-    return focus.consumer in {None, key.consumer} and bool(wanted(snapshot, focus, [key.stream_key]))

@@ -230,11 +230,8 @@ def _vanished(snapshot: Snapshot, focus: Focus, silent: frozenset[str]) -> list[
             if k not in snapshot.consumers(last) and k.stream_key not in streams and silent.issuperset(v)
         }
         found += [_away(snapshot, key, listed(streams[key])) for key in wanted(snapshot, focus, sorted(streams))]
-        found += [
-            _away(snapshot, key, listed(consumers[key]))
-            for key in sorted(consumers)
-            if wanted(snapshot, focus, [key.stream_key])
-        ]
+        asked = frozenset(wanted(snapshot, focus, (key.stream_key for key in consumers)))
+        found += [_away(snapshot, key, listed(consumers[key])) for key in sorted(consumers) if key.stream_key in asked]
     return list({(f.subject, f.sentence): f for f in found}.values())
 
 
@@ -254,15 +251,13 @@ def _listed_missing(snapshot: Snapshot, focus: Focus) -> list[Finding]:
         stream = subject.removeprefix(CONSUMER_LIST) if subject.startswith(CONSUMER_LIST) else None
         if stream is None and subject != STREAM_LIST:
             continue
-        keys = [StreamKey(account, stream or name) for name in missing]
-        for name, key in zip(missing, keys, strict=True):
-            if key not in wanted(snapshot, focus, [key]):
-                continue
-            asset = ConsumerKey(account, key.stream, name) if stream else key
-            text = (
-                f"{'Consumer' if stream else 'Stream'} {asset} is listed as missing: its leader did not answer $JS.API."
-            )
-            found.append(HOLDER.finding(_subject(snapshot, asset), Severity.CRITICAL, text))
+        asked = frozenset(wanted(snapshot, focus, (StreamKey(account, stream or name) for name in missing)))
+        for name in missing:
+            key = StreamKey(account, stream or name)
+            if key in asked:
+                asset = ConsumerKey(account, key.stream, name) if stream else key
+                text = f"{'Consumer' if stream else 'Stream'} {asset} is listed as missing: its leader did not answer $JS.API."
+                found.append(HOLDER.finding(_subject(snapshot, asset), Severity.CRITICAL, text))
     return found
 
 

@@ -89,8 +89,8 @@ def count(snapshot: Snapshot, focus: Focus) -> int:
 
 def wanted(snapshot: Snapshot, focus: Focus, keys: Iterable[StreamKey]) -> list[StreamKey]:
     """Return the streams an alert points at. An account label may hold an id where servers report a name, so it only narrows."""
-    named = [k for k in keys if focus.stream in {None, k.stream}]
-    known = any(k.account == focus.account for k in scan(snapshot).keys)
+    named = [k for k in keys if focus.stream is None or focus.stream == k.stream]
+    known = focus.account is not None and any(k.account == focus.account for k in scan(snapshot).keys)
     return [k for k in named if k.account == focus.account] if known else named
 
 

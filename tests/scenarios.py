@@ -16,7 +16,7 @@ from nats.aio.client import Client
 from bot.lab import drills, mesh_drills, overload_drills, readiness_drills, stream_drills
 from bot.lab.config import SYS
 from bot.lab.jetstream import request, section
-from bot.lab.servers import LabCluster
+from bot.lab.servers import LabCluster, LabError
 from runbooks.stuck_consumer import SETTLE_SECONDS
 from tests.every_kind import every_kind
 from tests.peer import peer, peer_is_missing
@@ -284,6 +284,16 @@ async def _history(cluster: LabCluster, keep: Keep) -> None:
     await keep("_ahead")
 
 
+async def _history_outside(cluster: LabCluster, keep: Keep) -> None:
+    forks = await stream_drills.race(cluster, streams=6)
+    if not any(fork.outside for fork in forks):
+        raise LabError("no copy is outside of its group")
+    await keep()
+    still = [f for f in forks if f.outside and await stream_drills.forked(cluster, f.stream, f.messages)]
+    if not still:
+        raise LabError("it healed while it was recorded")
+
+
 async def _members(cluster: LabCluster, keep: Keep) -> None:
     follower = await stream_drills.fall_behind(cluster, operations=20)
     client = await cluster.connect(name="n0")
@@ -329,7 +339,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         interval=1.0,
     ),
     "meta_frozen": Scenario(
-        "drill frozen: SIGSTOP of one follower, 10.5 s before",
+        "drill frozen: SIGSTOP of one follower, which its leader has not heard for 10 s",
         _meta(readiness_drills.frozen),
         ("2.11.11",),
         rounds=4,
@@ -354,6 +364,11 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         "drill new_history: `history_away` before n2 is back, `history_ahead` after: it follows an empty leader and holds the messages",
         _history,
         ("2.11.11",),
+    ),
+    "history_outside": Scenario(
+        "drill race, tried until a stream's only full copy is outside of its Raft group",
+        _history_outside,
+        ("2.10.26",),
     ),
     "standalone": Scenario(
         "drill from_standalone: n0 holds a stream that the cluster does not know",

@@ -99,7 +99,9 @@ def unasked(*endpoints: str) -> Callable[[Raw], None]:
 def streams(raw: Raw, server: str | None = None, at: int | None = None) -> list[Raw]:
     """Every server's raw view of ORDERS, by round."""
     details = [a for jsz in answers(raw, "JSZ", server, at) for a in jsz.get("account_details") or []]
-    return [stream for account in details for stream in account["stream_detail"] if stream["name"] == "ORDERS"]
+    return [
+        stream for account in details for stream in account.get("stream_detail") or [] if stream["name"] == "ORDERS"
+    ]
 
 
 def consumers(raw: Raw, server: str | None = None, at: int | None = None) -> list[Raw]:

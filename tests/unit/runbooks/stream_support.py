@@ -1,8 +1,11 @@
 """How the tests of stream groups vary recorded snapshots, and what they ask them.
 
-In `audit_2.11.11` n0 leads ORDERS (R3, 200 messages) and its consumer `plain`, n1 leads its consumer `worker`; two rounds, 1 s apart.
+Servers play roles here, whatever they were called when it was recorded: n0 leads ORDERS (R3, 200 messages; its Raft group is `GROUP`), n1 leads its
+consumer `worker`. Two rounds, 1 s apart.
 """
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,12 +14,35 @@ from bot.model import Finding, Focus, Severity, Snapshot
 from bot.runbook import Proposed
 from runbooks.stream_groups import RUNBOOK
 from tests.unit.runbooks.audit_support import Change
-from tests.unit.snapshots import Raw, both, recorded, streams
+from tests.unit.snapshots import Raw, both, consumers, recorded, streams
 
 BASE = "audit_2.11.11"
+GROUP = "S-R3F-5de3KVbQ"
 OK, WARNING, CRITICAL, UNKNOWN = Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN
 SETTLED = {"settle": 0.5}
 """So short that the two rounds of the fixtures count as lasting."""
+
+
+def based(name: str = BASE, *changes: Change) -> Snapshot:
+    """The recording with its roles played, varied."""
+    return recorded(name, both(play, *changes))
+
+
+def play(raw: Raw) -> None:
+    """Give the servers and the Raft group of ORDERS the names of their roles; a recording without its consumers is left as it is."""
+    first = next((s for s in streams(raw) if s.get("cluster")), None)
+    workers = [c["cluster"]["leader"] for c in consumers(raw) if c.get("cluster")]
+    if first is None or not workers:
+        return
+    leader, worker = first["cluster"]["leader"], workers[0]
+    others = [name for name in ("n0", "n1", "n2") if name != leader]
+    second = worker if worker != leader else others[0]
+    (third,) = set(others) - {second}
+    names = {leader: "n0", second: "n1", third: "n2"}
+    text = json.dumps(raw).replace(first["stream_raft_group"], GROUP)
+    changed = json.loads(re.sub(r"\bn[012]\b", lambda found: names[found.group()], text))
+    raw.clear()
+    raw.update(changed)
 
 
 def found(
@@ -25,7 +51,7 @@ def found(
     """The findings of one check on a varied snapshot."""
     record = next(c for c in RUNBOOK.checks if c.code == check)
     values = RUNBOOK.values({"settle": settle})
-    return list(record.examine(recorded(name, both(*changes)), values, focus or Focus()))
+    return list(record.examine(based(name, *changes), values, focus or Focus()))
 
 
 def worst(check: str, *changes: Change, name: str = BASE, focus: Focus | None = None, settle: float = 0.5) -> Finding:

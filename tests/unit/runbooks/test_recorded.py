@@ -10,6 +10,7 @@ from bot.bootstrap import archive_of, report_on, snapshot_of_archive
 from bot.flow.examination import judge
 from bot.flow.ranking import rank
 from bot.model import TRENDS, Endpoint, Finding, Focus, Severity, Snapshot
+from runbooks.stream_groups import RUNBOOK as STREAM_GROUPS
 from tests.scenarios import SCENARIOS
 from tests.unit.runbooks.every_check import CHECKS, OPT_IN, REGISTRY, examine
 from tests.unit.snapshots import recorded, recordings
@@ -45,6 +46,7 @@ SICK: Mapping[str, Mapping[str, str]] = {
     "mesh_cut": {"ROUTE_MESH": "MESH_LISTS"},
     "overload_flood": {"OVERLOAD": "OVERLOAD_API_QUEUE"},
     "history_ahead": {"STREAM_GROUPS": "STREAM_TIMELINE n2", "CLUSTER_AUDIT": "AUDIT_REPLICA_LAG"},
+    "history_outside": {"STREAM_GROUPS": "STREAM_TIMELINE n2", "CLUSTER_AUDIT": "AUDIT_REPLICA_LAG"},
     "history_away": {"STREAM_GROUPS": "SERVER_ANSWERS n2", "CLUSTER_AUDIT": "AUDIT_SERVERS n2"},
     "standalone": {"STREAM_GROUPS": "STREAM_TIMELINE n0"},
     "members": {"STREAM_GROUPS": "SERVER_ANSWERS n1", "CLUSTER_AUDIT": "AUDIT_SERVERS n1"},
@@ -56,6 +58,8 @@ SPECIAL: Mapping[str, Mapping[str, str]] = {
     "split_2.10.26": {"STUCK_CONSUMER": "CONSUMER_NODE n1"},
 }
 
+PARTIAL: Mapping[str, frozenset[Endpoint]] = {"history_outside": STREAM_GROUPS.needs}
+"""Recordings of one runbook's needs only: a race that is won once in many runs is not run again for the other endpoints."""
 CONSEQUENCES: Mapping[str, frozenset[str]] = {
     "split": frozenset({"CONSUMER_NODE", "CONSUMER_SPLIT"}),
     "split_room": frozenset({"CONSUMER_SPLIT"}),
@@ -127,7 +131,7 @@ def test_every_recording_is_judged_here() -> None:
 def test_a_recording_holds_every_endpoint_and_every_round_and_survives_its_archive(name: str) -> None:
     snapshot = snapshot_of(name)
     for server in snapshot.expected:
-        for endpoint in Endpoint:
+        for endpoint in PARTIAL.get(scenario(name), Endpoint):
             rounds = range(snapshot.rounds if endpoint in TRENDS else 1)
             assert all(snapshot.sample(server, endpoint, n) is not None for n in rounds), (server, endpoint)
     assert snapshot.rounds == SCENARIOS[made_by(name)].rounds

@@ -13,6 +13,7 @@ from tests.unit.snapshots import recorded, recordings
 MATRIX, POSITIONS, GAP, LOAD = "ROUTE_MATRIX", "CONSUMER_POSITIONS", "META_LAG", "API_LOAD"
 SHOWN = {
     ("history_ahead", "CLUSTER_AUDIT"): ["REPLICA_LAG"],
+    ("history_outside", "CLUSTER_AUDIT"): ["REPLICA_LAG"],
     ("mesh_cut", "ROUTE_MESH"): [MATRIX],
     ("mesh_headless", "ROUTE_MESH"): [MATRIX],
     ("mesh_islands", "ROUTE_MESH"): [MATRIX],

@@ -14,11 +14,13 @@ from bot.model import Severity, Snapshot, canonical_json
 from tests.unit.runbooks.audit_support import Change, each, once
 from tests.unit.runbooks.junk import spoil
 from tests.unit.runbooks.stream_support import (
+    BASE,
     CRITICAL,
     OK,
     UNKNOWN,
     WARNING,
     apart,
+    based,
     examined,
     found,
     gone,
@@ -333,7 +335,7 @@ def test_a_scale_up_without_the_holder_is_warned_of_where_it_loses_data(version:
 
 
 def test_what_may_pass_is_answered_with_wait_and_no_command() -> None:
-    (offer,) = proposed(recorded("audit_2.11.11", gone("n2", at=1)))
+    (offer,) = proposed(based(BASE, gone("n2", at=1)))
     assert (offer.draft.title, offer.draft.guidance) == (
         "Wait for n2",
         ("Change and restart nothing; diagnose again in a minute.",),
