@@ -10,6 +10,7 @@ from bot.model import Endpoint
 from bot.runbook import Runbook, Threshold, Unit
 from runbooks._consumer_views import SETTLE
 from runbooks._shared_checks import META_QUORUM, SERVER_ANSWERS, STREAM_QUORUM
+from runbooks._stream_charts import stream_charts
 from runbooks._stream_checks import (
     BEHIND,
     LAG,
@@ -82,4 +83,5 @@ RUNBOOK = Runbook(
         "nats-server server/jetstream_cluster.go: orphaned streams are deleted 30 s after the meta log is read",
         "nats server check jetstream, and the hidden nats server stream-check and consumer-check",
     ),
+    charts=stream_charts,
 )

@@ -26,7 +26,7 @@ from bot.model import (
     StreamKey,
     Subject,
 )
-from runbooks import cluster_audit, stuck_consumer
+from runbooks import cluster_audit, stream_groups, stuck_consumer
 from runbooks._queue_charts import api_load
 from runbooks._raft_charts import meta_lag, replica_lag, stream_lag
 from runbooks._series import MOST_LINES
@@ -218,6 +218,21 @@ def test_a_stream_whose_raft_nodes_were_read_once_shows_what_its_leader_says() -
     found = stream_lag(recorded("healthy_2.15.1", behind), StreamKey("APP", "ORDERS"))
     assert found is not None
     assert found.title == "Raft group of stream APP > ORDERS: n2 90 behind, the gap grows"
+
+
+@pytest.mark.parametrize(("severity", "shown"), [(Severity.CRITICAL, ["STREAM_LAG"]), (Severity.OK, [])])
+def test_a_stream_whose_member_lags_shows_it_and_a_finding_about_many_streams_shows_none(
+    severity: Severity, shown: list[str]
+) -> None:
+    def behind(raw: dict[str, Any]) -> None:
+        for stream in streams(raw):
+            for peer in stream["cluster"].get("replicas") or []:
+                peer["lag"] = 300 if peer["name"] == "n2" else 0
+
+    taken, draw = recorded("healthy_2.15.1", behind), stream_groups.RUNBOOK.charts
+    assert [c.code for c in draw(taken, [found_by("STREAM_LAG", ORDERS, severity)], {}, Focus())] == shown
+    many = found_by("STREAM_LAG", Subject(cluster="prod", server="n2"))
+    assert list(draw(taken, [many], {}, Focus())) == []
 
 
 def test_a_stream_that_nobody_reports_has_no_lag() -> None:
