@@ -12,7 +12,7 @@ from bot.adapters.nats import connect_target
 from bot.model import Endpoint, Focus, Severity, Snapshot
 from bot.settings.target import Target
 from runbooks.cluster_audit import RUNBOOK
-from tests.integration.operator import Trusting, User, clients, trusting_server
+from tests.integration.signed_operator import Trusting, User, clients, trusting_server
 
 VERSIONS = ["2.10.26", "2.15.1"]
 
