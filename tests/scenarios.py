@@ -309,7 +309,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         interval=1.0,
     ),
     "meta_frozen": Scenario(
-        "drill frozen: SIGSTOP of one follower, 10.5 s before",
+        "drill frozen: SIGSTOP of one follower, which its leader has not heard for 10 s",
         _meta(readiness_drills.frozen),
         ("2.11.11",),
         rounds=4,

@@ -8,6 +8,8 @@ class Replica(BaseModel):
     name: str
     current: bool = False
     offline: bool = False
+    active: int = 0
+    """Nanoseconds since the leader heard from it; 0 where it never did."""
 
 
 class MetaView(BaseModel):

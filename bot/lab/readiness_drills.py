@@ -29,8 +29,8 @@ PUBLISH_EVERY: Final = 0.02
 PAUSE_AFTER_REFUSAL: Final = 0.2
 """Seconds until a client that got no answer tries again; leaders move while a server is down."""
 
-FROZEN_FOR: Final = 10.5
-"""Seconds after which the meta leader's list shows that it does not hear a member: Raft's lost-quorum interval is 10 s (reference/nats.md 1.0)."""
+SILENT_FOR: Final = 10_000_000_000
+"""Nanoseconds without a word from a member after which it counts as lost: Raft's lost-quorum interval (reference/nats.md 1.0)."""
 
 TRAP: Final = "TRAP"
 """The stream whose creation never ends in `stuck_apply`."""
@@ -93,8 +93,15 @@ async def frozen(cluster: LabCluster) -> AsyncGenerator[str]:
     """SIGSTOP a follower until the meta leader's list shows its silence: it answers nobody, and its connections stay open. Gives its name."""
     victim = await follower(cluster)
     await cluster.freeze(victim)
+
+    async def missed() -> bool:
+        views = await asyncio.gather(*(meta_view(http, cluster.monitor_url(name)) for name in cluster.answering))
+        leading = [view for name, view in zip(cluster.answering, views, strict=True) if view and view.leader == name]
+        return any(r.name == victim and r.active > SILENT_FOR for view in leading for r in view.replicas)
+
     try:
-        await asyncio.sleep(FROZEN_FOR)
+        async with httpx.AsyncClient(timeout=2.0) as http:
+            await until(missed, f"the meta leader goes on hearing {victim}")
         yield victim
     finally:
         await cluster.thaw(victim)
