@@ -6,6 +6,8 @@ at all: without a leader every probe that asks for one fails rightly, and must b
 
 from __future__ import annotations
 
+from collections import Counter
+
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject, part
 from bot.model.groups import Standing, latest, meta_standing
 from bot.model.states import group_of
@@ -33,6 +35,9 @@ def meta_has_margin(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
     clusters = [facts.part(server, jsz, "meta_cluster") for server, jsz in facts.answers.items()]
     if not any(clusters):
         return MARGIN.result(snapshot, [], [facts], "No server is in a meta group.")
+    if group.leader is None and (named := _named(snapshot, group.majority)):
+        text = f"A majority names {named} as meta leader, and {named} could not be read, so nobody knows which members it hears."
+        return [MARGIN.finding(where, Severity.UNKNOWN, text, {"leader": named})]
     if group.leader is None:
         finding = MARGIN.finding(where, *_leaderless(snapshot, group), {"quorum": False}, cause=True)
         return [finding.model_copy(update={"counterpart": META_002})]
@@ -54,6 +59,13 @@ def meta_has_margin(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
         found.append(MARGIN.finding(where, Severity.WARNING, text, evidence))
     healthy = f"{group.leader} leads the meta group, {group.counted}; {_may_fail(margin)}."
     return MARGIN.result(snapshot, found, [facts], healthy)
+
+
+def _named(snapshot: Snapshot, majority: int) -> str:
+    """The server that so many name as meta leader in the last reading; empty where there is none."""
+    told = (part(latest(snapshot, s, Endpoint.JSZ) or {}, "meta_cluster").get("leader") for s in known(snapshot))
+    votes = Counter(leader for leader in told if isinstance(leader, str) and leader)
+    return next((leader for leader, count in votes.most_common(1) if count >= majority), "")
 
 
 def _leaderless(snapshot: Snapshot, group: Standing) -> tuple[Severity, str]:

@@ -44,9 +44,9 @@ def members_are_heard(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) 
     clusters = [facts.part(server, jsz, "meta_cluster") for server, jsz in facts.answers.items()]
     if not any(clusters):
         return PEERS.result(snapshot, [], [facts], "No server is in a meta group.")
-    leader = meta_standing(snapshot).leader
-    if leader is None:
-        facts.complain("the meta leader", "there is none that a majority names")
+    group = meta_standing(snapshot)
+    if (leader := group.leader) is None:
+        facts.complain("the meta leader", group.problem)
         return PEERS.result(snapshot, [], [facts], "")
     if leader not in facts.answers:
         facts.complain(leader, "it leads the meta group and says that its JetStream is off")

@@ -95,6 +95,15 @@ def test_an_election_is_no_loss_of_quorum(change: Change, severity: Severity) ->
     assert titles(snapshot) == ["Bring the meta leader back and leave the probes alone"]
 
 
+@pytest.mark.parametrize("reason", ["timed_out", "denied"])
+def test_a_leader_that_the_others_name_and_we_could_not_read_is_unknown_and_no_loss_of_quorum(reason: str) -> None:
+    snapshot = recorded(QUIET, silence(leader(QUIET), reason))
+    found = worst(snapshot, "META_MARGIN")
+    assert (found.severity, found.evidence["leader"]) == (Severity.UNKNOWN, leader(QUIET))
+    assert worst(snapshot, "META_PEERS").severity is Severity.UNKNOWN
+    assert titles(snapshot) == []
+
+
 def test_a_leader_whom_only_a_server_we_may_not_ask_could_name_is_unknown() -> None:
     one, two = followers(QUIET)
     found = worst(
