@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from bot.lab.config import APP
 from bot.lab.demo import VERIFIED_BOARD, break_consumer
 from bot.lab.drills import create_consumer, create_stream, request
@@ -13,6 +15,10 @@ from bot.lab.whole import ADA, BO, CHANNEL, WholeBot
 from bot.model import JsonObject, parts
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting
+
+
+pytestmark = pytest.mark.timeout(600)
+"""They wait for what takes time by its nature: a lost quorum, a minute of silence, passes of a schedule, restarts of the bot."""
 
 
 def without_webhooks(bot: WholeBot, **cluster: JsonObject) -> None:
@@ -83,18 +89,18 @@ async def test_a_scheduled_diagnosis_opens_a_thread_that_is_repaired_verified_an
         await bot.kill()
         await break_consumer(bot.cluster)
         await bot.start()
-        await bot.see("STUCK_CONSUMER", 60)
-        await bot.see_button("approve")
+        await bot.see("STUCK_CONSUMER", 90)
+        await bot.see_button("approve", 90)
         await bot.kill()
         await bot.start()
-        await bot.see("alert received", 60)
+        await bot.see("alert received", 90)
         assert titles(bot) == ["STUCK_CONSUMER"]
         async with counting(bot.cluster) as target:
             assert (await bot.decide(ADA)).ok
             await bot.see("1 of 2")
             assert (await bot.decide(BO)).ok
             await bot.see(VERIFIED_BOARD, 120)
-            await bot.see("Closed", 60)
+            await bot.see("Closed", 120)
         assert target.deleted["worker"] == 1
         assert titles(bot) == ["STUCK_CONSUMER"]
         assert len(await bot.audit("alert.resolved")) == 1
