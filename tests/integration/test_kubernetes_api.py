@@ -21,6 +21,8 @@ from bot.settings.clusters import KubernetesSettings
 from tests.unit.adapters.kubernetes.recorded import recording
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TIMEOUT = 6.0
+"""Seconds; short for a test, and long for an answer on loopback even where the machine is busy."""
 PODS = "/api/v1/namespaces/queues/pods"
 
 
@@ -66,7 +68,7 @@ def kubeconfig(folder: Path, server: str, **cluster: object) -> KubernetesSettin
     }
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(raw))
-    return KubernetesSettings(kubeconfig=path, namespace="queues", timeout_seconds=1.0)
+    return KubernetesSettings(kubeconfig=path, namespace="queues", timeout_seconds=TIMEOUT)
 
 
 async def gather(settings: KubernetesSettings) -> KubernetesFacts:
@@ -94,8 +96,8 @@ async def test_a_server_that_hangs_costs_one_time_out_and_the_facts_behind_it(tm
     assert isinstance(pods, Unknown)
     assert isinstance(events, Unknown)
     assert (pods.reason, events.reason) == (UnknownReason.TIMED_OUT, UnknownReason.TIMED_OUT)
-    assert "did not answer `list pods in namespace queues` within 1 s" in pods.detail
-    assert took < 5
+    assert "did not answer `list pods in namespace queues` within 6 s" in pods.detail
+    assert took < 3 * TIMEOUT
     assert not isinstance(facts.of(Kind.SERVICE), Unknown)
 
 
@@ -118,18 +120,20 @@ async def test_a_server_that_trickles_without_end_is_given_up_in_time(tmp_path: 
     assert found.reason is UnknownReason.TIMED_OUT
 
 
-async def test_a_list_of_slow_pages_is_given_up_as_a_whole(tmp_path: Path):
+async def test_a_list_of_slow_pages_is_given_up_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api, "WHOLE_LIST", 1)
+
     async def drag(request: web.Request) -> web.StreamResponse:
         if request.path != PODS:
             return await recorded(request)
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.5)
         return web.json_response({"items": [], "metadata": {"continue": "more"}})
 
     async with serving(drag) as server:
         found = (await gather(kubeconfig(tmp_path, server))).of(Kind.POD)
     assert isinstance(found, Unknown)
     assert found.reason is UnknownReason.TIMED_OUT
-    assert "Not all pages of `list pods in namespace queues` came within 3 s" in found.detail
+    assert "Not all pages of `list pods in namespace queues` came within 6 s" in found.detail
 
 
 async def test_an_answer_without_end_is_cut_off_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
