@@ -16,7 +16,6 @@ from bot.model import JsonObject, parts
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting
 
-
 pytestmark = pytest.mark.timeout(600)
 """They wait for what takes time by its nature: a lost quorum, a minute of silence, passes of a schedule, restarts of the bot."""
 
