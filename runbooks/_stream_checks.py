@@ -252,10 +252,11 @@ def _not_heard(
     level = severity(snapshot, thresholds, always=always)
     keys = [key for key, _ in rows]
     leaders = "its leader does" if len(keys) == 1 else "their leaders do"
+    silent = member not in read_in(snapshot, snapshot.rounds - 1)
     text = (
         f"Member {member} of {named(keys)} is away: {leaders} not hear it ({rows[0][1]}). A majority is there, so writes go on, and the loss of one "
         f"more member may stop them; {_since(snapshot, level, always=always)}."
-    )
+    ) + (" The server does not answer either: if it is being restarted, wait until it is back." if silent else "")
     evidence: JsonObject = {
         "counterpart": f"{_CHECK}: replicas_not_seen, replicas_fail",
         "streams": {str(key): why for key, why in rows[:MOST_FINDINGS]},

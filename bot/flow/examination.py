@@ -133,11 +133,10 @@ def unsettled(judged: Sequence[Judgement], overrides: Mapping[str, Thresholds]) 
             doubtful.append(judgement.runbook)
     if not doubtful:
         return None
-    return Again(
-        frozenset(endpoints),
-        max(r.rounds for r in doubtful),
-        max(interval(r, overrides.get(r.code)) for r in doubtful),
-    )
+    # What a runbook judges is the time from its first look to its last: the longest holds for all, and the rounds share it.
+    rounds = max(r.rounds for r in doubtful)
+    longest = max((r.rounds - 1) * interval(r, overrides.get(r.code)) for r in doubtful)
+    return Again(frozenset(endpoints), rounds, longest / (rounds - 1))
 
 
 def interval(runbook: Runbook, overrides: Thresholds | None) -> float:

@@ -152,11 +152,12 @@ def test_a_finding_that_time_does_not_change_asks_for_no_second_look() -> None:
     assert judged(comparing("A", Severity.CRITICAL, frozenset(), 3, 2.0)) is None
 
 
-def test_several_doubts_are_settled_together_and_wait_as_long_as_the_slowest() -> None:
+def test_several_doubts_are_settled_together_within_the_time_of_the_slowest() -> None:
     settle = Threshold("settle", 5.0, Unit.SECONDS, "m")
     one = replace(comparing("A", Severity.WARNING, JSZ, 2, 2.0), thresholds=(settle,))
-    two = comparing("B", Severity.WARNING, VARZ, 3, 1.0)
-    assert judged(one, two) == Again(JSZ | VARZ, 3, 1.5)
+    two = comparing("B", Severity.WARNING, VARZ, 3, 0.5)
+    assert judged(one, two) == Again(JSZ | VARZ, 3, 0.75)
+    assert judged(one, replace(two, interval=2.0)) == Again(JSZ | VARZ, 3, 2.0)
     assert needs_of((one, replace(two, checks=(replace(two.checks[0], needs=VARZ),)))) == JSZ | VARZ
 
 
