@@ -14,10 +14,9 @@ from bot import registry as registries
 from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
-from bot.adapters.cluster import ClusterReaders
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster, connect_target
+from bot.adapters.nats import NatsReaders, NatsWriters, advisory_listeners, connect_cluster, connect_target
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.errors import SettingsError, StoreError
@@ -33,7 +32,7 @@ from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
 from bot.model import Focus, IncidentId, Person, SlackUser, Snapshot
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Readers, Steps
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Readers, Steps, Writers
 from bot.registry import Registry
 from bot.runbook import Thresholds
 from bot.settings import ClusterSettings, Mode, Settings
@@ -82,14 +81,28 @@ async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Probin
         await readers.aclose()
 
 
-def _both_sides(nats: ProbingReaders, cluster: ClusterSettings, clock: Clock) -> ProbingReaders:
+def _both_sides(nats: NatsReaders, cluster: ClusterSettings, clock: Clock) -> ProbingReaders:
     """Return readers that look at Kubernetes, too, where the settings say how."""
     if cluster.kubernetes is None:
         return nats
     # The client library takes a second to import, and most clusters on the command line have no Kubernetes.
-    from bot.adapters.kubernetes import KubernetesApiReader  # noqa: PLC0415
+    from bot.adapters.cluster import ClusterReaders  # noqa: PLC0415
+    from bot.adapters.kubernetes import KubernetesApiReader, KubernetesApiWriter  # noqa: PLC0415
 
-    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock)
+    applier = cluster.kubernetes.as_applier
+    rehearser = KubernetesApiWriter(applier) if applier is not None else None
+    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock, rehearser)
+
+
+def _writers(nats: NatsWriters | None, cluster: ClusterSettings) -> Writers | None:
+    """Return what may change the cluster, on either side; None where nothing may."""
+    applier = cluster.kubernetes.as_applier if cluster.kubernetes is not None else None
+    if applier is None:
+        return nats
+    from bot.adapters.cluster import ClusterWriters  # noqa: PLC0415
+    from bot.adapters.kubernetes import KubernetesApiWriter  # noqa: PLC0415
+
+    return ClusterWriters(nats or NatsWriters(cluster.name, {}), KubernetesApiWriter(applier))
 
 
 def snapshot_of_archive(archive: bytes) -> Snapshot:
@@ -186,7 +199,7 @@ def wire(
     chat: Chat,
     directory: Directory,
     readers: Mapping[str, Readers],
-    writers: Mapping[str, NatsWriters],
+    writers: Mapping[str, Writers],
     found: Registry,
 ) -> Bot:
     """Put the phases together. Only the executor gets writers, and only in mode approve."""
@@ -370,16 +383,17 @@ async def _not_ready(store: SqlStore) -> Sequence[str]:
 
 async def _connect(
     settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[dict[str, Readers], dict[str, NatsWriters]]:
+) -> tuple[dict[str, Readers], dict[str, Writers]]:
     readers: dict[str, Readers] = {}
-    writers: dict[str, NatsWriters] = {}
+    writers: dict[str, Writers] = {}
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
         stack.push_async_callback(reading.aclose)
         readers[cluster.name] = _both_sides(reading, cluster, clock)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
-            writers[cluster.name] = writing
+        if (able := _writers(writing, cluster)) is not None:
+            writers[cluster.name] = able
     return readers, writers
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import cast
 
 import pytest
 
@@ -78,12 +78,13 @@ class Target:
 class SetValue:
     """An action on the target."""
 
-    kind: ClassVar[str] = "test.set"
-    title: ClassVar[str] = "Set"
-    risk: ClassVar[RiskClass] = RiskClass.DESTRUCTIVE
-    params: ClassVar[type[Record]] = Params
-    settle: ClassVar[float] = 2.0
-    patience: ClassVar[float] = 10.0
+    kind: str = "test.set"
+    title: str = "Set"
+    risk: RiskClass = RiskClass.DESTRUCTIVE
+    params: type[Record] = Params
+    settle: float = 2.0
+    patience: float = 10.0
+    half_way: float = 60.0
 
     def __init__(self, target: Target) -> None:
         self.target = target

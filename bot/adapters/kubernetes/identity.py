@@ -61,14 +61,18 @@ async def _configuration(settings: KubernetesSettings) -> Configuration:
 async def _log_in(settings: KubernetesSettings, configuration: Configuration) -> None:
     if settings.in_cluster:
         load_incluster_config(configuration)
-    elif settings.server is not None and settings.token_file is not None:
-        token = (await asyncio.to_thread(settings.token_file.read_text, "utf-8")).strip()
+    elif settings.server is not None:
         configuration.host = settings.server.rstrip("/")
-        configuration.api_key["BearerToken"] = f"Bearer {token}"
         configuration.ssl_ca_cert = str(settings.ca_file) if settings.ca_file else None
     else:
         file = str(settings.kubeconfig) if settings.kubeconfig else None
         await load_kube_config(file, settings.context, configuration, persist_config=False)
+    if settings.token_file is not None:
+        # Whoever the way in belongs to: only the token's owner asks.
+        token = (await asyncio.to_thread(settings.token_file.read_text, "utf-8")).strip()
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        configuration.refresh_api_key_hook = None
+        configuration.cert_file = configuration.key_file = None
 
 
 def _insist_on_tls(configuration: Configuration) -> None:
