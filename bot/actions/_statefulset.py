@@ -22,6 +22,8 @@ PROBES: Final = ("startupProbe", "readinessProbe", "livenessProbe")
 _HANDLERS: Final = ("httpGet", "tcpSocket", "exec", "grpc")
 _PLAIN_VARIABLES: Final = frozenset({"GOMEMLIMIT", "GOMAXPROCS", "GOGC"})
 """Go's own (package runtime): numbers, never secrets."""
+_HISTORY: Final = 10
+"""Former revisions that a StatefulSet keeps by default (apps/v1 revisionHistoryLimit)."""
 _LONGEST: Final = 120
 """Characters of a value in a sentence; what is longer is told by its digest."""
 
@@ -170,9 +172,12 @@ def resting(raw: JsonObject, pods: tuple[Pod, ...], replicas: int) -> list[str]:
     name = str(part(raw, "metadata").get("name"))
     if not observed(raw):
         return [f"The controller has not seen the last change of {name} yet."]
-    reasons: list[str] = []
-    if (count := _int(part(raw, "spec").get("replicas"), 1)) != replicas:
-        reasons.append(f"{name} has {count} replicas, not {replicas}.")
+    spec = part(raw, "spec")
+    reasons = resized(raw, replicas)
+    if start := _int(part(spec, "ordinals").get("start"), 0):
+        reasons.append(f"The ordinals of {name} start at {start}; natsmedic knows only those that start at 0.")
+    if _int(spec.get("revisionHistoryLimit"), _HISTORY) < 1:
+        reasons.append(f"{name} has revisionHistoryLimit 0: the former template would be gone when it is needed.")
     if partition := partition_of(raw):
         reasons.append(f"Somebody holds a canary: {name} has partition {partition}.")
     revision = revision_of(raw)
@@ -181,6 +186,12 @@ def resting(raw: JsonObject, pods: tuple[Pod, ...], replicas: int) -> list[str]:
         for pod in pods
         if pod.revision != revision
     ]
+
+
+def resized(raw: JsonObject, replicas: int) -> list[str]:
+    """Say that somebody scales the StatefulSet; empty where nobody does."""
+    count = _int(part(raw, "spec").get("replicas"), 1)
+    return [f"{part(raw, 'metadata').get('name')} has {count} replicas, not {replicas}."] if count != replicas else []
 
 
 def workload_in(snapshot: Snapshot, target: Target) -> Workload:

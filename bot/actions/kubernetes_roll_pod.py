@@ -23,6 +23,7 @@ from bot.actions._statefulset import (
     partition_of,
     pod_in,
     read_target,
+    resized,
     revision_of,
     strategy_of,
     template_of,
@@ -152,7 +153,7 @@ class RollPod:
 
 def _disturbed(raw: JsonObject, former: JsonObject, params: RollParams) -> list[str]:
     """Reasons why the edit does not stand any more as it was written."""
-    reasons = foreign(raw, former, params.edited)
+    reasons = foreign(raw, former, params.edited) + resized(raw, params.target.replicas)
     if (now := strategy_of(raw)) != (params.target.strategy.get("type") or now):
         reasons.append(f"Somebody else changed updateStrategy: it is {now} now.")
     if params.target.rolling and (partition := partition_of(raw)) < params.ordinal:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ from bot.model import (
     new_id,
 )
 from bot.model.groups import meta_standing
-from bot.model.kubernetes import Pod, Workload
+from bot.model.kubernetes import ONLY_KUBERNETES, Pod, Workload
 from bot.ports import Readers, Writers
 from bot.registry import load
 from bot.settings import ClusterSettings, GroupSettings, PolicySettings
@@ -63,7 +64,7 @@ from tests.integration.kubernetes_support import (
 from tests.integration.test_execution import ADA, People, Quiet
 
 APPLIER_FILE = Path(__file__).parents[2] / "deploy" / "kubernetes-applier.yaml"
-SETTLE = 1.0
+SETTLE = 2.0
 """Seconds: a test needs not wait as long as an operator wants to."""
 NEEDS = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
 RULES = PolicySettings(
@@ -176,6 +177,13 @@ class Scene:
 
     async def raw(self) -> Raw:
         return await self.cluster.get("StatefulSet", "nats", self.namespace)
+
+    async def patch(self, spec: Raw) -> None:
+        """What somebody else does to the StatefulSet."""
+        await self.cluster.patch("StatefulSet", "nats", self.namespace, {"spec": spec})
+
+    async def ready(self) -> None:
+        await rolled_out(self.cluster, self.namespace)
 
     async def whole(self) -> None:
         """Waits until every server is in full health and every group current: what a composition starts from."""
@@ -343,6 +351,7 @@ class Load:
             while True:
                 batch = await consumer.fetch(500, timeout=2.0)
                 got |= {message.data.decode() for message in batch}
+        await consumer.unsubscribe()
         return got
 
 
@@ -365,7 +374,8 @@ class Watch:
         led = loop.time()
         while True:
             snapshot = await scene.readers.gather(frozenset({Endpoint.JSZ}))
-            self.fewest = min(self.fewest, len(snapshot.servers))
+            if snapshot.via != ONLY_KUBERNETES:  # else the server that was asked through has just gone
+                self.fewest = min(self.fewest, len(snapshot.servers))
             if meta_standing(snapshot).quorum:
                 led = loop.time()
             self.leaderless = max(self.leaderless, loop.time() - led)
@@ -380,17 +390,17 @@ class Watch:
 
 
 @asynccontextmanager
-async def under_load(scene: Scene, stream: str = "ORDERS") -> AsyncGenerator[tuple[Load, Watch]]:
+async def under_load(scene: Scene) -> AsyncGenerator[Watch]:
     """A stream of three replicas that is published to all the time, and somebody who watches; afterwards every acknowledged message must be there."""
     client = await nats.connect(
         scene.url, user="app", password="app", max_reconnect_attempts=-1, reconnect_time_wait=0.2, error_cb=_ignore
     )
-    load, watch = Load(stream), Watch()
+    load, watch = Load(f"ORDERS_{secrets.token_hex(3)}"), Watch()
     try:
-        await client.jetstream(timeout=10.0).add_stream(name=stream, subjects=[f"{stream}.>"], num_replicas=3)
+        await client.jetstream(timeout=10.0).add_stream(name=load.stream, subjects=[f"{load.stream}.>"], num_replicas=3)
         tasks = [asyncio.create_task(load.publish(client)), asyncio.create_task(watch.look(scene))]
         try:
-            yield load, watch
+            yield watch
         finally:
             for task in tasks:
                 task.cancel()
@@ -399,6 +409,7 @@ async def under_load(scene: Scene, stream: str = "ORDERS") -> AsyncGenerator[tup
         assert load.acked
         missing = load.acked - await load.stored(client)
         assert missing == set(), f"{len(missing)} of {len(load.acked)} acknowledged messages are lost"
+        await client.jetstream(timeout=10.0).delete_stream(load.stream)
     finally:
         await client.close()
 
