@@ -281,7 +281,16 @@ async def open_scene(folder: Path, image: str) -> AsyncGenerator[Scene]:
                 await scene.whole()
                 yield scene
         finally:
+            await end_pods(cluster, namespace)
             await give_volumes_back(cluster, namespace)
+
+
+async def end_pods(cluster: Cluster, namespace: str) -> None:
+    """Take the pods away at once: their kubelet may need a minute to forget each, and the namespace would wait for it."""
+    await cluster.delete("StatefulSet", "nats", namespace)
+    now = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+    for ordinal in range(3):
+        await cluster.call("DELETE", f"/api/v1/namespaces/{namespace}/pods/nats-{ordinal}", now)
 
 
 @asynccontextmanager
