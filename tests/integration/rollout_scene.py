@@ -23,7 +23,7 @@ from bot.actions.rollout import Rollout
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.nats import connect_cluster
-from bot.bootstrap import _both_sides, _writers
+from bot.bootstrap import _both_sides, _writers, end
 from bot.flow.approval import queued
 from bot.flow.execution import Executor
 from bot.flow.stages import Plan, Stages
@@ -411,8 +411,7 @@ async def under_load(scene: Scene) -> AsyncGenerator[Watch]:
         try:
             yield watch
         finally:
-            for task in tasks:
-                task.cancel()
+            await end(tasks)
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
         assert load.acked
