@@ -139,7 +139,7 @@ async def test_a_rehearsal_shows_what_would_be_stored_and_stores_nothing(scene: 
     assert await scene.read(Kind.STATEFUL_SET, "nats") == before
     immutable = before | {"spec": before["spec"] | {"serviceName": "other"}}
     with pytest.raises(
-        Refused, match="would refuse to patch statefulsets nats: .*Forbidden: updates to statefulset spec"
+        Refused, match=r"would refuse to patch statefulsets nats: .*Forbidden: updates to statefulset spec"
     ):
         await scene.writer.rehearse(patch(Kind.STATEFUL_SET, before, immutable))
 
