@@ -82,13 +82,13 @@ class AccountCollector:
 async def _all_pages(connection: Connection, subject: str, key: str) -> JsonObject:
     """Return the list as one answer: the last page with the items, and what is `missing`, of all. Raises `Unreadable`."""
     items: list[JsonObject] = []
-    missing: dict[Json, None] = {}
+    missing: dict[str, None] = {}
     for _ in range(MAX_PAGES):
         page = await read(connection, subject, {"offset": len(items)}) or {}
         found: list[JsonObject] = page.get(key) or []
         items.extend(found)
         named = page.get("missing")
-        missing |= dict.fromkeys(cast("list[Json]", named)) if isinstance(named, list) else {}
+        missing |= dict.fromkeys(map(str, cast("list[Json]", named))) if isinstance(named, list) else {}
         total = page.get("total")
         if not found or not isinstance(total, int) or len(items) >= total:
             return {**page, key: items} | ({"missing": list(missing)} if missing else {})
