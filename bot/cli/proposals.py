@@ -80,6 +80,8 @@ def _told(offer: Offer) -> Iterator[tuple[str, str]]:
         yield "by hand", sentence
     for sentence in proposal.cautions:
         yield "caution", sentence
+    for patch in proposal.patches:
+        yield patch.name, patch.text
     for approval in offer.approvals:
         yield (
             f"{approval.choice} {draw.when(approval.at)}",
