@@ -117,8 +117,9 @@ async def look(
 def judge(
     snapshot: Snapshot, runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds], focus: Focus
 ) -> tuple[Judgement, ...]:
-    """Judge a snapshot by each of these runbooks."""
-    return tuple(examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in runbooks)
+    """Judge a snapshot by each of these runbooks. One that looks at nothing this cluster has is left out of several, and alone it is unknown."""
+    asked = [r for r in runbooks if r.applies(snapshot)] or runbooks
+    return tuple(examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in asked)
 
 
 def unsettled(judged: Sequence[Judgement], overrides: Mapping[str, Thresholds]) -> Again | None:
@@ -148,7 +149,9 @@ def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus:
     """Judge a snapshot by one runbook. A check that breaks is an unknown fact, named as such, and never hides the others."""
     silent = silence(snapshot)
     findings = [silent] if silent else []
-    for check in runbook.checks:
+    if not runbook.applies(snapshot):
+        findings.append(without_kubernetes(snapshot, runbook))
+    for check in (c for c in runbook.checks if c.applies(snapshot)):
         try:
             findings += _as_far_as_read(snapshot, check, check.examine(snapshot, thresholds, focus))
         except Exception as error:  # a broken check must not hide what the others found; it is reported as unknown
@@ -189,6 +192,21 @@ def silence(snapshot: Snapshot) -> Finding | None:
         subject=Subject(cluster=snapshot.cluster),
         severity=Severity.UNKNOWN,
         sentence=f"No server of {snapshot.cluster} could be read, only what Kubernetes says of it: {why}",
+        evidence={"via": snapshot.via},
+    )
+
+
+def without_kubernetes(snapshot: Snapshot, runbook: Runbook) -> Finding:
+    """Return the finding of a runbook that judges nothing but Kubernetes, for a cluster of which that side was not read."""
+    return Finding(
+        check="KUBERNETES_READABLE",
+        layer=Layer.REACHABILITY,
+        subject=Subject(cluster=snapshot.cluster),
+        severity=Severity.UNKNOWN,
+        sentence=(
+            f"{runbook.code} judges what Kubernetes says of a cluster, and for {snapshot.cluster} that was not read: "
+            "the cluster has no `kubernetes` settings, or the archive was gathered without them."
+        ),
         evidence={"via": snapshot.via},
     )
 
