@@ -89,7 +89,7 @@ def changes_arrive(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> 
         elif workload.pod_spec.raw.get("shareProcessNamespace") is not True:
             look.warn(
                 f"Container {workload.reloader.name} can't signal nats-server: the pods of {look.name} do not share one process namespace.",
-                look.seen(workload, "spec.template.spec.shareProcessNamespace", False, True),
+                look.seen(workload, "spec.template.spec.shareProcessNamespace", value=False, expected=True),
             )
 
     return RELOAD.judge(snapshot, judge, "A changed nats.conf reaches the servers.")

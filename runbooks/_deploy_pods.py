@@ -148,7 +148,7 @@ def _not_running(look: Look, pod: Pod) -> Iterator[Trouble]:
         yield Trouble(
             Severity.WARNING,
             f"Pod {pod.name} is being deleted: its server is leaving, and a new pod follows once it is gone.",
-            look.seen(pod, "metadata.deletionTimestamp", pod.metadata.get("deletionTimestamp")),
+            look.seen(pod, "metadata.deletionTimestamp", str(pod.metadata.get("deletionTimestamp"))),
         )
 
 

@@ -12,7 +12,6 @@ from bot.model.probes import ENABLED_ONLY
 from bot.runbook import Draft
 from runbooks._deploy_target import AGAIN, HEALTHY, ROLLS, Target
 
-
 TIMES: Mapping[str, JsonObject] = {
     "startup": {"failureThreshold": 90, "periodSeconds": 10, "timeoutSeconds": 5},
     "readiness": {"failureThreshold": 3, "periodSeconds": 10, "timeoutSeconds": 5},

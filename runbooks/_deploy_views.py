@@ -6,10 +6,11 @@ nats.conf, which both charts take from the pod's name.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from bot.model import (
     Endpoint,
@@ -22,6 +23,7 @@ from bot.model import (
     Snapshot,
     Subject,
     Unknown,
+    part,
 )
 from bot.model.groups import latest
 from bot.model.kubernetes import Container, Object, Pod, Workload
@@ -152,8 +154,7 @@ class Look:
     @property
     def members(self) -> tuple[str, ...]:
         """Names of the pods that there must be. `spec.ordinals.start` counts from another number than 0 (Kubernetes 1.26)."""
-        ordinals: Json = self.workload.spec.get("ordinals")
-        start: Json = ordinals.get("start") if isinstance(ordinals, dict) else 0  # pyright: ignore[reportUnknownMemberType,reportUnknownVariableType]
+        start: Json = part(self.workload.spec, "ordinals").get("start")
         first = start if isinstance(start, int) else 0
         return tuple(f"{self.name}-{first + number}" for number in range(min(self.workload.replicas, MOST_PODS)))
 
@@ -199,7 +200,8 @@ class Look:
     def seen(self, found: Object, place: str, value: Json, expected: Json = None) -> JsonObject:
         """Return the evidence of one field: which object, which field of it, what stands there and what should."""
         kind = found.kind or type(found).__name__
-        evidence: JsonObject = {"object": f"{kind} {self.facts.namespace}/{found.name}", "field": place, "value": value}
+        where = f"{kind} {self.facts.namespace}/{found.name}"
+        evidence: JsonObject = {"object": where, "field": place, "value": shown(value)}
         return evidence | ({} if expected is None else {"expected": expected})
 
     def in_container(self, place: str, value: Json, expected: Json = None) -> JsonObject:
@@ -217,6 +219,20 @@ class Look:
 
 MOST_PODS = 1_000
 """No NATS cluster has more; a spec that asks for a billion must not make as many names."""
+
+
+def shown(value: Json, levels: int = 4) -> Json:
+    """Return a value as evidence shows it: no deeper than a few levels, and as JSON, which has no infinite numbers."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict | list) and not levels:
+        return "…"
+    if isinstance(value, dict):
+        fields = cast("JsonObject", value)
+        return {key: shown(inner, levels - 1) for key, inner in fields.items()}
+    if isinstance(value, list):
+        return [shown(inner, levels - 1) for inner in cast("list[Json]", value)]
+    return value
 
 
 def said(text: str) -> str:
