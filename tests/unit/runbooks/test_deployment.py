@@ -152,7 +152,7 @@ def test_what_the_owner_would_revert_is_told_first():
     assert only.draft.guidance[0].startswith("The StatefulSet belongs to helm queue")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_no_spoiled_object_or_answer_breaks_a_check(data: st.DataObject):
     world = healthy()
