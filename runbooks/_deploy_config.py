@@ -10,7 +10,7 @@ from datetime import datetime
 
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Snapshot, Unknown, part
 from bot.model.base import Json
-from bot.model.kubernetes import ConfigFile, Kind, Object, Pod
+from bot.model.kubernetes import ConfigFile, Kind, Object, Pod, Workload
 from bot.model.kubernetes.objects import moment
 from bot.runbook import Thresholds
 from runbooks._audit_views import few
@@ -23,8 +23,8 @@ RELOAD = Topic("DEPLOY_RELOAD", Layer.CLIENTS)
 ARRIVAL = "arrival"
 """Threshold: seconds until a changed ConfigMap is loaded."""
 
-CHECKSUMS = ("checksum/", "reloader.stakater.com/")
-"""Beginnings of pod annotations by which a changed configuration rolls the pods: of charts, and of Stakater's Reloader."""
+CHECKSUM, STAKATER = "checksum/", "reloader.stakater.com/"
+"""Beginnings of annotations by which a changed configuration rolls the pods: of the pod template, by charts, and of the StatefulSet, for Stakater's Reloader."""
 
 
 def configuration_is_loaded(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
@@ -39,6 +39,7 @@ def configuration_is_loaded(snapshot: Snapshot, thresholds: Thresholds, focus: F
             return
         changed = _changed_at(look, file)
         age = look.age(changed)
+        look.miss("the configuration that runs in the pods", look.answers(Endpoint.VARZ))
         old = {pod.name: why for pod in look.pods() if (why := _not_loaded(look, file, pod, changed))}
         if not old:
             return
@@ -68,8 +69,7 @@ def changes_arrive(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> 
         if isinstance(file, Unknown):
             # A configuration that is part of the image changes with the image; there is nothing to load.
             return
-        rolls = [key for key in (*workload.pod_annotations, *workload.annotations) if key.startswith(CHECKSUMS)]
-        if rolls:
+        if _rolls(workload):
             return
         if not file.live:
             evidence = look.in_container("volumeMounts.subPath", file.path, "a mount of the whole volume")
@@ -95,12 +95,16 @@ def changes_arrive(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> 
     return RELOAD.judge(snapshot, judge, "A changed nats.conf reaches the servers.")
 
 
+def _rolls(workload: Workload) -> bool:
+    return any(key.startswith((CHECKSUM, STAKATER)) for key in workload.pod_annotations) or any(
+        key.startswith(STAKATER) for key in workload.annotations
+    )
+
+
 def _not_loaded(look: Look, file: ConfigFile, pod: Pod, changed: datetime | None) -> str:
     """Why the server in a pod runs with another configuration; empty where it does not, or can't be asked."""
     varz = look.answer(pod, Endpoint.VARZ)
     if varz is None:
-        if pod.ready:
-            look.complain(f"what the server of {pod.name} runs with")
         return ""
     digest: Json = varz.get("config_digest")
     wanted = file.digests.get(pod.name, ())

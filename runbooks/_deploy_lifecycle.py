@@ -74,6 +74,7 @@ def image_is_pinned(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
                 f"Image {image.reference or '(none)'} of container {look.nats.name} has {what}: pods that start on different days run different versions.",
                 look.in_container("image", image.reference, "a tag with the whole version, or a digest"),
             )
+        look.miss("the version that runs in the pods", look.answers(Endpoint.VARZ))
         other = dict(_unlike(look))
         if other:
             told = few([f"{name} {why}" for name, why in sorted(other.items())])
@@ -91,8 +92,6 @@ def _unlike(look: Look) -> Iterator[tuple[str, str]]:
     for pod in () if isinstance(found, Unknown) else found:
         varz, image = look.answer(pod, Endpoint.VARZ), _image(look, pod)
         running = str(varz.get("version", "")) if varz else ""
-        if varz is None and pod.ready:
-            look.complain(f"the version that {pod.name} runs")
         tagged = version_of(image.tag) if image else None
         if image and tagged and running and version_of(running) != tagged:
             yield pod.name, f"runs {running} and its image is {image.reference}"

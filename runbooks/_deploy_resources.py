@@ -174,6 +174,8 @@ def _judge_memory_store(look: Look, limit: int, soft: int | None) -> None:
         conf = look.workload.conf
         written = None if isinstance(conf, Unknown) or conf.jetstream is None else conf.jetstream.max_memory
         allowed, source = (written, "max_memory_store of nats.conf") if isinstance(written, int) else (None, "")
+        if allowed is None and not _without_jetstream(look):
+            look.complain(f"what JetStream of {look.name} may keep in memory")
     bound, named = (soft, "GOMEMLIMIT") if soft is not None and soft < limit else (limit, "the memory limit")
     if allowed is not None and allowed > bound:
         look.warn(
@@ -182,6 +184,11 @@ def _judge_memory_store(look: Look, limit: int, soft: int | None) -> None:
             look.in_conf("jetstream.max_memory_store", allowed, f"less than {bound}")
             | {"from": source, "limit": limit, "gomemlimit": soft},
         )
+
+
+def _without_jetstream(look: Look) -> bool:
+    conf = look.workload.conf
+    return not isinstance(conf, Unknown) and (conf.jetstream is None or conf.jetstream.enabled is False)
 
 
 def _whole(value: Json) -> int | None:

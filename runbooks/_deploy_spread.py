@@ -143,7 +143,7 @@ def _judge_places(look: Look, what: str, places: Mapping[str, list[Pod]]) -> Non
         stalled = _stalled(look, servers)
         if not meta and not stalled:
             continue
-        if look.server_answers() < look.workload.replicas:
+        if not look.all_told():
             look.complain("the streams of every server, so it is not known which have several members in one place")
         lost = ([f"the meta group ({left} of {look.workload.replicas} servers would be left)"] if meta else []) + (
             [f"{len(stalled)} streams ({few(stalled)})"] if stalled else []

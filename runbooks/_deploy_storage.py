@@ -154,11 +154,13 @@ def _passing(look: Look, directory: str, what: str, evidence: JsonObject, life: 
             else "Streams are lost with it."
         )
         look.warn(f"{begin} {again}", evidence)
-    if look.server_answers() < look.workload.replicas:
+    if not look.all_told():
         look.complain("the streams of every server, so it is not known which live on one of them alone")
 
 
 def _judge_claims(look: Look, claims: tuple[Claim, ...]) -> None:
+    if not claims and not isinstance(look.workload.pods, Unknown):
+        look.complain(f"the volumes of {look.name}, which has no claim yet")
     slow: list[str] = []
     evidence: JsonObject = {}
     for claim in claims:

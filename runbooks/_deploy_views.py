@@ -26,11 +26,11 @@ from bot.model import (
     part,
 )
 from bot.model.groups import latest
-from bot.model.kubernetes import Container, Object, Pod, Workload
+from bot.model.kubernetes import Container, ContainerState, Object, Pod, Workload
 from bot.model.nats_conf import NatsConf
 from bot.runbook import Check, Examine
 from runbooks._audit_versions import Version, version_of
-from runbooks._audit_views import MOST_FINDINGS, few
+from runbooks._audit_views import MOST_FINDINGS, few, known
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Topic:
     layer: Layer
 
     def check(self, healthy: str, needs: frozenset[Endpoint], examine: Examine) -> Check:
-        """Return the record for the runbooks. `needs` are the endpoints without which nothing can be said to be right."""
+        """Return the record for the runbooks. `needs` are the endpoints that it looks at beside Kubernetes; what of them is missing it says itself."""
         return Check(self.code, self.layer, healthy, needs, examine, of_kubernetes=True)
 
     def judge(self, snapshot: Snapshot, judge: Callable[[Look], None], healthy: str) -> list[Finding]:
@@ -168,10 +168,13 @@ class Look:
 
     def server_of(self, pod: Pod) -> str | None:
         """Return the name of the server in a pod; None where no server of such a name is known."""
+        return self.snapshot.once(f"server of pod {self.workload.uid} {pod.name}", lambda: self._server_of(pod))
+
+    def _server_of(self, pod: Pod) -> str | None:
         conf = self.workload.conf_of(pod)
         own = None if isinstance(conf, Unknown) else conf.server_name
-        known = {s.name for s in self.snapshot.servers} | self.snapshot.expected
-        return next((name for name in (own, pod.name) if isinstance(name, str) and name in known), None)
+        names = known(self.snapshot)
+        return next((name for name in (own, pod.name) if isinstance(name, str) and name in names), None)
 
     def answer(self, pod: Pod, endpoint: Endpoint) -> JsonObject | None:
         """Return what the server in the pod last answered; None where it did not."""
@@ -181,12 +184,23 @@ class Look:
     def answers(self, endpoint: Endpoint) -> Mapping[str, JsonObject]:
         """Return what the servers in the pods last answered, by pod name. Pods that can't be read have none."""
         pods = self.workload.pods
-        known = () if isinstance(pods, Unknown) else pods
-        return {pod.name: found for pod in known if (found := self.answer(pod, endpoint)) is not None}
+        seen = () if isinstance(pods, Unknown) else pods
+        return {pod.name: found for pod in seen if (found := self.answer(pod, endpoint)) is not None}
 
-    def server_answers(self) -> int:
-        """Return how many of the pods' servers told what JetStream holds."""
-        return len(self.answers(Endpoint.JSZ))
+    def all_told(self) -> bool:
+        """Tell whether every server said what JetStream holds on it."""
+        return len(self.answers(Endpoint.JSZ)) >= self.workload.replicas
+
+    def miss(self, what: str, told: Mapping[str, JsonObject]) -> None:
+        """Complain of every pod whose server runs and is not among those that `told`; of all where none did."""
+        silent = [pod.name for pod in self.pods() if pod.name not in told and (self.runs(pod) or not told)]
+        if silent:
+            self.complain(f"{what} of {few(silent)}")
+
+    def runs(self, pod: Pod) -> bool:
+        """Tell whether the container of the server is up."""
+        status = pod.statuses.get(self.nats.name)
+        return status is not None and status.state is ContainerState.RUNNING
 
     def version(self) -> Version | None:
         """Return the oldest version that runs, the image's where no server tells."""

@@ -30,10 +30,6 @@ RUNBOOK = Runbook(
             "KubePersistentVolumeErrors",
             "KubePersistentVolumeInodesFillingUp",
             "KubePdbNotEnoughHealthyPods",
-            "KubeNodeNotReady",
-            "KubeNodePressure",
-            "KubeNodeEviction",
-            "KubeNodeUnreachable",
             "CPUThrottlingHigh",
             # Of others in wide use.
             "KubernetesPodCrashLooping",

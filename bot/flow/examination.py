@@ -260,11 +260,13 @@ def unknown_facts(snapshot: Snapshot, needs: frozenset[Endpoint]) -> tuple[Unkno
 
 
 def _as_far_as_read(snapshot: Snapshot, check: Check, findings: Sequence[Finding]) -> list[Finding]:
-    """A check that had not one answer to look at, or one with fields that are not what they must be, has seen nothing wrong, and nothing right either."""
+    """A check that had not one answer to look at, or one with fields that are not what they must be, has seen nothing wrong, and nothing right either.
+
+    Checks of the Kubernetes side have that to look at where no server answers, and name themselves what they miss of the servers.
+    """
     complaints = _complaints(snapshot) if Endpoint.JSZ in check.needs else []
-    if check.needs and not any(
-        sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples
-    ):
+    asked = check.needs and not check.of_kubernetes
+    if asked and not any(sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples):
         why = f"No server's {', '.join(sorted(check.needs))} could be read"
     elif complaints:
         server, complaint = complaints[0]

@@ -8,6 +8,7 @@ from typing import Any
 import nats
 import pytest
 from nats.aio.client import Client
+from nats.errors import NoServersError
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.cluster import ClusterReaders
@@ -132,7 +133,7 @@ class Scene:
             client = await nats.connect(
                 await self.servers(), user="app", password="app", connect_timeout=REACHABLE, allow_reconnect=False
             )
-        except (OSError, TimeoutError, nats.errors.NoServersError) as error:
+        except (OSError, TimeoutError, NoServersError) as error:
             pytest.skip(f"pods can't be reached from here: {error!r}")
         try:
             yield client

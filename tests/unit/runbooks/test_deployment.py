@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from bot.flow.examination import judge, report
 from bot.model import Focus, Severity, canonical_json
 from bot.model.kubernetes import Kind
+from bot.runbook import Runbook
 from runbooks.deployment import RUNBOOK
 from runbooks.overload import RUNBOOK as OVERLOAD
 from runbooks.readiness import RUNBOOK as READINESS
@@ -54,7 +55,7 @@ def test_asked_alone_about_a_cluster_elsewhere_it_says_that_it_can_not_tell():
 
 
 @pytest.mark.parametrize("runbook", [READINESS, ROUTE_MESH, OVERLOAD], ids=lambda r: r.code)
-def test_shared_checks_are_asked_with_thresholds_of_their_own(runbook):
+def test_shared_checks_are_asked_with_thresholds_of_their_own(runbook: Runbook):
     shared = [check for check in runbook.checks if check in RUNBOOK.checks]
     assert shared
     (judged,) = judge(healthy().snapshot(), (runbook,), {}, Focus())
@@ -88,7 +89,15 @@ def test_a_namespace_without_nats_makes_every_check_unknown(code: str):
 NEEDS = [
     (
         Kind.POD,
-        {"DEPLOY_PODS", "DEPLOY_ROLLOUT", "DEPLOY_NODES", "DEPLOY_PROBE_KILLS", "DEPLOY_CONFIG", "DEPLOY_PLACEMENT"},
+        {
+            "DEPLOY_PODS",
+            "DEPLOY_ROLLOUT",
+            "DEPLOY_NODES",
+            "DEPLOY_PROBE_KILLS",
+            "DEPLOY_CONFIG",
+            "DEPLOY_PLACEMENT",
+            "DEPLOY_IMAGE",
+        },
     ),
     (Kind.NODE, {"DEPLOY_NODES", "DEPLOY_PLACEMENT"}),
     (Kind.SERVICE, {"DEPLOY_SERVICE"}),
@@ -118,14 +127,24 @@ def test_a_configuration_that_is_not_read_is_unknown_where_it_is_needed():
     assert unknown == {"DEPLOY_ROUTES", "DEPLOY_CONFIG", "DEPLOY_STORAGE", "DEPLOY_VOLUMES", "DEPLOY_SHUTDOWN"}
 
 
-def test_servers_that_do_not_answer_leave_what_only_they_know_unknown():
+def test_servers_that_do_not_answer_leave_unknown_what_only_they_know():
     world = healthy()
     for answers in world.answers.values():
         answers.clear()
     findings = told(world.snapshot())
-    unknown = {code for code, same in findings.items() if any(f.severity is Severity.UNKNOWN for f in same)}
-    assert {"DEPLOY_CONFIG", "DEPLOY_IMAGE", "DEPLOY_VOLUMES", "DEPLOY_PLACEMENT"} <= unknown
-    assert {"DEPLOY_PODS", "DEPLOY_BUDGET", "DEPLOY_SPREAD", "DEPLOY_ROUTES", "DEPLOY_SERVICE"}.isdisjoint(unknown)
+    unknown = {code: same[0].sentence for code, same in findings.items() if same[0].severity is Severity.UNKNOWN}
+    assert unknown.keys() == {"DEPLOY_CONFIG", "DEPLOY_IMAGE"}
+    assert "the version that runs in the pods of nats-0, nats-1, nats-2" in unknown["DEPLOY_IMAGE"]
+    assert {f.severity for same in findings.values() for f in same} == {Severity.OK, Severity.UNKNOWN}
+
+
+def test_a_pod_whose_server_can_not_run_is_no_fact_that_is_missing():
+    world = healthy()
+    world.answers["nats-0"].clear()
+    world.status().update(state={"waiting": {"reason": "CrashLoopBackOff"}}, started=False)
+    world.unready()
+    findings = told(world.snapshot())
+    assert {code for code, same in findings.items() if same[0].severity is not Severity.OK} == {"DEPLOY_PODS"}
 
 
 def test_every_proposal_is_guidance_that_names_the_object_safely():
