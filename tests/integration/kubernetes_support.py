@@ -204,7 +204,7 @@ async def reader_of(
         if change:
             change(made)
         await cluster.create(made)
-    token, authority = await _token(cluster, namespace)
+    token, authority = await token_of(cluster, namespace, "natsmedic-reader")
     (folder / "token").write_text(token)
     (folder / "ca.pem").write_bytes(authority)
     configuration = Configuration()
@@ -218,10 +218,10 @@ async def reader_of(
     )
 
 
-async def _token(cluster: Cluster, namespace: str) -> tuple[str, bytes]:
-    """A token of the reader's ServiceAccount: asked for, as every version since 1.22 allows and 1.20 does too with a signing key."""
+async def token_of(cluster: Cluster, namespace: str, account: str) -> tuple[str, bytes]:
+    """A token of a ServiceAccount, and the authority of the server's certificate: asked for, as every version since 1.22 allows and 1.20 does too with a signing key."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/natsmedic-reader/token"
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
     status, made = await cluster.call("POST", path, body)
     assert status < REFUSED, made
     configuration = Configuration()
