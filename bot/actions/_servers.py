@@ -128,7 +128,7 @@ def mesh_among(snapshot: Snapshot, servers: Sequence[str]) -> Verification:
         unseen = [pair for pair in pairs if pair.whole is None]
         text = f"{due - whole} of {due} pairs of servers could not be judged: {_named(unseen) or 'no server answered'}."
         return Verification(outcome=Outcome.CANNOT_TELL, sentence=text, numbers=numbers)
-    text = f"All {due} pairs of {', '.join(servers)} have every connection."
+    text = f"All {due} pairs of {', '.join(servers)} have every connection." if due else f"{servers[0]} answers."
     return Verification(outcome=Outcome.VERIFIED, sentence=text, numbers=numbers)
 
 

@@ -127,7 +127,9 @@ class Reload:
         if _loaded(snapshot, params) is False:
             text = f"{params.server} does not run with the list of {len(params.routes)} routes."
             return Verification(outcome=Outcome.FAILED, sentence=text)
-        return mesh_among(snapshot, (*params.with_servers, params.server))
+        found = mesh_among(snapshot, (*params.with_servers, params.server))
+        text = f"{params.server} runs with the list of {len(params.routes)} routes. {found.sentence}"
+        return found.model_copy(update={"sentence": text})
 
     async def rollback(self, readers: Readers, writers: Writers, params: ReloadParams, operation: OperationId) -> str:  # noqa: ARG002
         """The file decides what a server runs with, so it is the stage that edited it which makes servers load the former one."""

@@ -25,7 +25,6 @@ from tests.integration.kubernetes_support import (
     READER_FILE,
     Cluster,
     Raw,
-    give_volumes_back,
     new_namespace,
     open_cluster,
     reader_of,
@@ -193,16 +192,13 @@ async def open_nats(
     """A cluster of that many servers in a namespace of its own."""
     async with open_cluster() as cluster:
         namespace = await new_namespace(cluster, "natsmedic-routes")
-        try:
-            for raw in (*objects(namespace, image, replicas, conf), *more(namespace)):
-                await cluster.create(raw)
-            await rolled_out(cluster, namespace)
-            reader = await reader_of(cluster, folder, namespace)
-            settings = await applier_of(cluster, folder, namespace, reader)
-            async with connected(cluster, namespace, settings, folder) as desk:
-                yield Nats(cluster, namespace, desk)
-        finally:
-            await give_volumes_back(cluster, namespace)
+        for raw in (*objects(namespace, image, replicas, conf), *more(namespace)):
+            await cluster.create(raw)
+        await rolled_out(cluster, namespace)
+        reader = await reader_of(cluster, folder, namespace)
+        settings = await applier_of(cluster, folder, namespace, reader)
+        async with connected(cluster, namespace, settings, folder) as desk:
+            yield Nats(cluster, namespace, desk)
 
 
 async def applier_of(cluster: Cluster, folder: Path, namespace: str, reader: KubernetesSettings) -> KubernetesSettings:

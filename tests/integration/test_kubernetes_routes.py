@@ -27,8 +27,12 @@ async def uneven(nats: Nats) -> None:
     for _ in range(6):
         await asyncio.sleep(SETTLED)
         snapshot, _ = await nats.look()
-        if mesh_among(snapshot, SERVERS).outcome is Outcome.FAILED:
+        seen = mesh_among(snapshot, SERVERS)
+        print(seen.sentence)
+        if seen.outcome is Outcome.FAILED and len(snapshot.servers) == len(SERVERS):
             return
+        if seen.outcome is Outcome.CANNOT_TELL:
+            continue
         old = await nats.lives()
         for name in SERVERS[1:]:
             await nats.cluster.delete("Pod", name, nats.namespace)
@@ -57,7 +61,8 @@ async def test_an_uneven_mesh_is_completed_by_reloads_and_no_pod_restarts(tmp_pa
         assert {seen.numbers[f"routes of {name}"] for name in SERVERS} == {12}
         with pytest.raises(Refused, match="the mesh is complete"):
             compose_routes(snapshot, workload)
+        proposal = (await nats.desk.proposal_of(ended)).model_dump_json()
+        assert "nats-3.nats-headless:6222" in proposal
         written = json.dumps([entry.model_dump(mode="json") for entry in await nats.desk.audit()])
-        proposal = await nats.desk.proposal_of(ended)
-        assert "nats-3.nats-headless:6222" in written
-        assert PASSWORD not in written + proposal.model_dump_json() + ended.model_dump_json()
+        assert PASSWORD not in written + proposal + ended.model_dump_json()
+        print([(run.sentence, run.ended_at) for run in ended.stages])
