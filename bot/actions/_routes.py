@@ -35,8 +35,13 @@ def addresses_of(conf: NatsConf) -> tuple[str, ...] | None:
 def wanted_addresses(conf: NatsConf, workload: Workload, replicas: int) -> tuple[str, ...]:
     """Return one address for each of `replicas` pods: by its name in the headless service, as long as the present ones are. Raises `Refused`."""
     cluster, _, routes = _editable(conf)
+    reasons: list[str] = []
+    if conf.missing_includes:
+        reasons.append(f"What the included {', '.join(conf.missing_includes)} says is not known.")
     if not workload.service_name:
-        raise Refused(f"StatefulSet {workload.name} has no serviceName, so its pods have no names in DNS.")
+        reasons.append(f"StatefulSet {workload.name} has no serviceName, so its pods have no names in DNS.")
+    if reasons:
+        raise Refused(*reasons)
     tail = _tail([route.host for route in routes], workload.namespace)
     port = cluster.port if isinstance(cluster.port, int) else next((r.port for r in routes if r.port), ROUTE_PORT)
     return tuple(f"{workload.name}-{i}.{workload.service_name}{tail}:{port}" for i in range(replicas))
@@ -45,7 +50,7 @@ def wanted_addresses(conf: NatsConf, workload: Workload, replicas: int) -> tuple
 def with_addresses(text: str, addresses: Sequence[str]) -> tuple[str, str]:
     """Return the file with exactly these routes, and what stood at their place. Scheme and login are those of the routes that are there.
 
-    Raises `Refused`, without a word of the text.
+    Included files are not looked at: `wanted_addresses` has seen that they say nothing about routes. Raises `Refused`, without a word of the text.
     """
     _, place, routes = _editable(parsed(text))
     logins = {route.credentials for route in routes}
@@ -107,8 +112,6 @@ def _editable(conf: NatsConf) -> tuple[ClusterConf, Place, Sequence[Route]]:
         )
     place, routes = cluster.routes_place, cluster.routes
     reasons = [f"The configuration has a mistake that a server would refuse to load: {one}." for one in conf.problems]
-    if conf.missing_includes:
-        reasons.append(f"What the included {', '.join(conf.missing_includes)} says is not known.")
     if place is None:
         reasons.append("nats.conf has no `routes` in its block `cluster`: where they come from is not known.")
     elif place.file:

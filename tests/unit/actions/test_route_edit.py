@@ -6,6 +6,7 @@ from bot.actions._routes import addresses_of, fingerprint, parsed, redacted, res
 from bot.errors import Refused
 from bot.model import Unknown
 from bot.model.kubernetes import Workload
+from bot.model.nats_conf import read_conf
 from tests.unit.actions.kubernetes_scene import CANARY, facts, stateful_set
 
 LIST = ("nats-0.nats-headless:6222", "nats-1.nats-headless:6222")
@@ -63,6 +64,23 @@ def test_the_port_is_the_one_that_servers_listen_on():
     assert wanted("cluster { port: 6333, routes: [ nats://a:6222 ] }")[0] == "nats-0.nats-headless:6333"
     assert wanted("cluster { listen: 0.0.0.0:6334, routes: [ nats://a:6222 ] }")[0] == "nats-0.nats-headless:6334"
     assert wanted("cluster { port: $PORT, routes: [ nats://a:6335 ] }")[0] == "nats-0.nats-headless:6335"
+
+
+def test_an_included_file_that_is_not_known_may_say_anything():
+    with pytest.raises(Refused, match=r"included extra.conf says is not known"):
+        wanted("include extra.conf\ncluster { port: 6222, routes: [ nats://h:6222 ] }")
+
+
+def test_routes_in_an_included_file_are_not_edited():
+    conf = read_conf("cluster { port: 6222, include r.conf }", {}, lambda _: "routes: [ nats://h:6222 ]")
+    with pytest.raises(Refused, match=r"written in the included file r.conf"):
+        wanted_addresses(conf, workload(), 2)
+
+
+def test_an_included_file_beside_the_routes_is_left_alone():
+    before = "cluster { port: 6222, routes: [ nats://h:6222 ], authorization { include auth.conf } }"
+    after, former = with_addresses(before, LIST)
+    assert restored(after, LIST, former) == before
 
 
 def test_there_is_one_address_for_each_pod():
@@ -126,10 +144,6 @@ def test_routes_that_somebody_edited_since_are_not_overwritten():
         ("cluster { port: 6222, routes: $ROUTES }", r"written with a variable \$ROUTES"),
         ("cluster { port: 6222, routes: [ $ONE ] }", "written with a variable"),
         ("mine: [ nats://h:6222 ]\ncluster { port: 6222, routes: $mine }", r"written with a variable \$mine"),
-        (
-            "include extra.conf\ncluster { port: 6222, routes: [ nats://h:6222 ] }",
-            "included extra.conf says is not known",
-        ),
         ("cluster { port: 6222, routes: [ not-a-url ] }", "has a mistake"),
         ("cluster { port: many, routes: [ nats://h:6222 ] }", "has a mistake"),
         ("cluster { port: 6222, routes: [ nats://a:b@h:6222, nats://c:d@g:6222 ] }", "log in as different users"),
