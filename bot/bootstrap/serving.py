@@ -55,7 +55,7 @@ async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGen
         yield store
 
 
-def _writers(nats: NatsWriters | None, cluster: ClusterSettings) -> Writers | None:
+def writers_of(nats: NatsWriters | None, cluster: ClusterSettings) -> Writers | None:
     """Return what may change the cluster, on either side; None where nothing may."""
     applier = cluster.kubernetes.as_applier if cluster.kubernetes is not None else None
     if applier is None:
@@ -328,7 +328,7 @@ async def _connect(
         readers[cluster.name] = both_sides(reading, cluster, clock)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
-        if (able := _writers(writing, cluster)) is not None:
+        if (able := writers_of(writing, cluster)) is not None:
             writers[cluster.name] = able
     return readers, writers
 

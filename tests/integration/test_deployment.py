@@ -131,7 +131,7 @@ def on_three_nodes(snapshot: Snapshot) -> Snapshot:
                 raw | {"spec": raw["spec"] | {"nodeName": f"machine-{raw['metadata']['name'][-1]}"}} for raw in items
             )
         if listing.kind is Kind.NODE:
-            node = items[0]
+            node = next(iter(items))
             items = tuple(node | {"metadata": node["metadata"] | {"name": f"machine-{n}"}} for n in range(3))
         changed.append(listing.model_copy(update={"items": items}) if listing.items is not None else listing)
     moved = KubernetesFacts(facts.namespace, facts.taken_at, tuple(changed), facts.config_files, facts.version)
