@@ -11,9 +11,19 @@ from bot.lab.kubernetes.objects import Raw
 _service_numbers: Final = count(10)
 
 
+_OMITTED: Final = ("labels", "annotations", "finalizers", "ownerReferences")
+"""Metadata that is not there when it is empty (`omitempty` in Go)."""
+
+
+def without_empty(raw: Raw) -> Raw:
+    """A copy without the empty maps and lists that a server does not keep."""
+    meta = {key: value for key, value in raw["metadata"].items() if value or key not in _OMITTED}
+    return {key: value for key, value in raw.items() if value or key not in ("data", "binaryData")} | {"metadata": meta}
+
+
 def defaulted(raw: Raw) -> Raw:
     """A copy with the defaults of its kind."""
-    made = copy.deepcopy(raw)
+    made = copy.deepcopy(without_empty(raw))
     if (add := _OF_KIND.get(str(made.get("kind")))) is not None:
         add(made)
     return made

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from bot.lab.kubernetes.defaults import defaulted
+from bot.lab.kubernetes.defaults import defaulted, without_empty
 from bot.lab.kubernetes.kinds import NAMESPACE, POD, SERVICE, Kind
 from bot.lab.kubernetes.managed import applied, updated
 from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, stamp, terminating
@@ -267,7 +267,7 @@ def _addressed(kind: Kind, namespace: str, body: Raw) -> Raw:
         if raw["metadata"].get("namespace", namespace) != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         raw["metadata"]["namespace"] = namespace
-    return raw
+    return without_empty(raw)
 
 
 def _decode(kind: Kind, raw: Raw) -> None:

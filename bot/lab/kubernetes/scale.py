@@ -18,7 +18,7 @@ def scale_of(raw: Raw) -> Raw:
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": {key: raw["metadata"][key] for key in _KEPT if key in raw["metadata"]},
-        "spec": {"replicas": raw["spec"]["replicas"]},
+        "spec": {"replicas": replicas} if (replicas := raw["spec"]["replicas"]) else {},
         "status": {
             "replicas": raw["status"].get("replicas", 0),
             "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
