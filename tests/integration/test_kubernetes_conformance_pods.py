@@ -41,6 +41,8 @@ from tests.integration.kubernetes_support import PULL_POLICY, Raw
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 
 EVICTION = {"apiVersion": "policy/v1beta1", "kind": "Eviction"}
+PULL_TIMEOUT = 120.0
+"""Seconds that a real kubelet may need to find out that there is no such image."""
 BUDGET_WORDS = "Cannot evict pod as it would violate the pod's disruption budget."
 
 
@@ -85,7 +87,7 @@ async def waiting_for(world: World, name: str, *reasons: str) -> Raw:
     async def so() -> bool:
         return status_of(await world.pod(name)).get("state", {}).get("waiting", {}).get("reason") in reasons
 
-    await until(f"{name} in {reasons}", so)
+    await until(f"{name} in {reasons}", so, PULL_TIMEOUT)
     found = await world.pod(name)
     assert found is not None
     return found

@@ -250,16 +250,16 @@ class ContainerRunner:
     async def _back_off(self, lived: float) -> None:
         """Waits before the next start: not at all after a first crash."""
         self._last, self._terminated = self._terminated, None
-        self._restarts += 1
         self._crashes = 0 if lived > FORGIVEN_AFTER else self._crashes + 1
-        if self._crashes < 2:
-            return
-        delay = min(self._around.first_back_off * 2 ** (self._crashes - 2), LONGEST_BACK_OFF)
-        self._around.tell("Warning", "BackOff", "Back-off restarting failed container", self.name)
-        pod = self._around.pod()["metadata"]
-        where = f"{pod['name']}_{pod['namespace']}({pod['uid']})"
-        self._wait_for("CrashLoopBackOff", f"back-off {delay:.0f}s restarting failed container={self.name} pod={where}")
-        await self._pause(delay)
+        if self._crashes > 1:
+            delay = min(self._around.first_back_off * 2 ** (self._crashes - 2), LONGEST_BACK_OFF)
+            self._around.tell("Warning", "BackOff", "Back-off restarting failed container", self.name)
+            pod = self._around.pod()["metadata"]
+            where = f"{pod['name']}_{pod['namespace']}({pod['uid']})"
+            words = f"back-off {delay:.0f}s restarting failed container={self.name} pod={where}"
+            self._wait_for("CrashLoopBackOff", words)
+            await self._pause(delay)
+        self._restarts += 1
 
     # Probes.
 

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+from bot.lab.kubernetes.defaults import without_empty
 from bot.lab.kubernetes.events import Recorder, Source
 from bot.lab.kubernetes.eviction import budget_status
 from bot.lab.kubernetes.faults import Faults
@@ -158,7 +159,7 @@ class Controllers:
         finalizers = owner["metadata"].get("finalizers") or [] if owner and terminating(owner) else []
         if "orphan" in finalizers:
             left = [one for one in raw["metadata"]["ownerReferences"] if one["uid"] != reference["uid"]]
-            self._store.replace(kind, raw | {"metadata": raw["metadata"] | {"ownerReferences": left}})
+            self._store.replace(kind, without_empty(raw | {"metadata": raw["metadata"] | {"ownerReferences": left}}))
         elif (owner is None or "foregroundDeletion" in finalizers) and not terminating(raw):
             self._registry.delete(kind, namespace_of(raw), name_of(raw), Deletion({}))
 

@@ -2,11 +2,21 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bot.lab.kubernetes.kinds import POD, REVISION
-from bot.lab.kubernetes.objects import Raw, controller_of, labels_of, name_of, namespace_of, uid_of
+from bot.lab.kubernetes.kinds import POD, REVISION, Kind
+from bot.lab.kubernetes.objects import (
+    Raw,
+    controller_of,
+    labels_of,
+    matches,
+    name_of,
+    namespace_of,
+    terminating,
+    uid_of,
+)
 from bot.lab.kubernetes.registry import Registry, Write
 
 CONTROLLER: Final = "kube-controller-manager"
@@ -40,11 +50,28 @@ def owned_by(raw: Raw, owner: Raw) -> bool:
     return reference is not None and reference["uid"] == uid_of(owner)
 
 
+def adopt(registry: Registry, kind: Kind, workload: Raw) -> list[Raw]:
+    """The objects of a kind that belong to a workload. One that nobody owns and its selector selects becomes its own (controller_ref_manager.go)."""
+    found: list[Raw] = []
+    for raw in registry.store.list(kind, namespace_of(workload)):
+        if owned_by(raw, workload):
+            found.append(raw)
+        elif controller_of(raw) is None and not terminating(raw) and _selected(kind, raw, workload):
+            references = [*(raw["metadata"].get("ownerReferences") or []), owner_reference(workload)]
+            meta = raw["metadata"] | {"ownerReferences": references}
+            found.append(registry.store.replace(kind, raw | {"metadata": meta}))
+    return found
+
+
+def _selected(kind: Kind, raw: Raw, workload: Raw) -> bool:
+    named = kind is not POD or re.fullmatch(rf"{re.escape(name_of(workload))}-\d+", name_of(raw)) is not None
+    return named and not terminating(workload) and matches(workload["spec"]["selector"], labels_of(raw))
+
+
 def revisions_of(registry: Registry, workload: Raw) -> Revisions:
     """Finds or makes the revision of the present template. A template that was there before keeps its revision, with a new number."""
     namespace = namespace_of(workload)
-    found = [raw for raw in registry.store.list(REVISION, namespace) if owned_by(raw, workload)]
-    found.sort(key=lambda raw: raw["revision"])
+    found = sorted(adopt(registry, REVISION, workload), key=lambda raw: raw["revision"])
     data = {"spec": {"template": {**workload["spec"]["template"], "$patch": "replace"}}}
     number = found[-1]["revision"] + 1 if found else 1
     update = next((raw for raw in reversed(found) if raw["data"] == data), None)

@@ -216,7 +216,7 @@ class StandInKubernetes:
         return self._registry.patch(kind, namespace, name, PatchType.STRATEGIC, raw, Write(manager))
 
     def recreate(self, api_version: str, kind: str, name: str, namespace: str = "") -> Raw:
-        """Deletes an object, leaving what it owns, and makes it again: the same name and content with another uid."""
+        """Deletes an object and makes it again: the same name and content with another uid. What it owned goes, as after a real deletion."""
         found = kind_named(api_version, kind)
         if found is None:
             raise LabError(f"the stand-in has no {api_version} {kind}")

@@ -5,6 +5,7 @@ never becomes ready is not replaced by going back to the old template; somebody 
 """
 
 import copy
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,13 +18,16 @@ from bot.lab.kubernetes.revisions import (
     CONTROLLER,
     REVISION_LABEL,
     Revisions,
-    owned_by,
+    adopt,
     owner_reference,
     revisions_of,
 )
 
 POD_NAME_LABEL: Final = "statefulset.kubernetes.io/pod-name"
 _SOURCE: Final = Source("statefulset-controller")
+FIRST_RETRY: Final = 0.1
+LONGEST_RETRY: Final = 10.0
+"""Seconds until a refused write is tried again, doubling; a real controller goes from 0.005 to 1,000."""
 
 
 @dataclass(slots=True)
@@ -44,11 +48,25 @@ class StatefulSets:
     def __init__(self, registry: Registry, recorder: Recorder) -> None:
         self._registry = registry
         self._recorder = recorder
+        self._refused: dict[str, tuple[float, float]] = {}
+        """By uid: when a workload that was refused something is looked at again, and how long it waited."""
 
     def sync(self) -> None:
         """One pass over all of them."""
         for workload in self._registry.store.list(STATEFUL_SET):
-            _Pass(self._registry, self._recorder, workload).run()
+            uid, now = workload["metadata"]["uid"], time.monotonic()
+            again_at, waited = self._refused.get(uid, (now, 0.0))
+            if now < again_at:
+                continue
+            try:
+                fine = _Pass(self._registry, self._recorder, workload).run()
+            except Refused:
+                fine = False  # something of its predecessor is not cleared away yet
+            if fine:
+                self._refused.pop(uid, None)
+            else:
+                wait = min(max(2 * waited, FIRST_RETRY), LONGEST_RETRY)
+                self._refused[uid] = now + wait, wait
 
 
 class _Pass:
@@ -62,9 +80,11 @@ class _Pass:
         self._counts = _Counts()
         self._ordered = self._spec["podManagementPolicy"] == "OrderedReady"
         self._revisions: Revisions = revisions_of(registry, workload)
+        self._refused = False
 
-    def run(self) -> None:
-        pods = [pod for pod in self._registry.store.list(POD, namespace_of(self._workload)) if self._ours(pod)]
+    def run(self) -> bool:
+        """Tells whether every write was accepted."""
+        pods = adopt(self._registry, POD, self._workload)
         by_ordinal = {self._ordinal(pod): pod for pod in pods}
         replicas = [by_ordinal.get(ordinal) for ordinal in range(self._spec["replicas"])]
         condemned = [by_ordinal[ordinal] for ordinal in sorted(by_ordinal) if ordinal >= self._spec["replicas"]]
@@ -73,9 +93,7 @@ class _Pass:
         if not terminating(self._workload) and self._fill(replicas) and self._shrink(replicas, condemned):
             self._roll(replicas)
         self._report()
-
-    def _ours(self, pod: Raw) -> bool:
-        return owned_by(pod, self._workload)
+        return not self._refused
 
     def _ordinal(self, pod: Raw) -> int:
         return int(name_of(pod).rpartition("-")[2])
@@ -151,6 +169,7 @@ class _Pass:
         except Refused as refused:
             words = f"create Pod {name_of(raw)} in StatefulSet {workload} failed error: {refused.message}"
             self._tell("Warning", "FailedCreate", words)
+            self._refused = True
             return None
         self._tell("Normal", "SuccessfulCreate", f"create Pod {name_of(raw)} in StatefulSet {workload} successful")
         self._counts.replicas += 1
