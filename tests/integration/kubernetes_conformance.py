@@ -1,8 +1,8 @@
 """What the conformance suite needs: the same questions to the stand-in and to a real cluster."""
 
 import asyncio
-import contextlib
 import json
+import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from kubernetes.aio.client import ApiClient, Configuration
 
 from bot.lab.kubernetes import StandInKubernetes
-from tests.integration.kubernetes_support import IMAGE, KUBECONFIG, NEWER_IMAGE, PULL_POLICY, Cluster, Raw, open_cluster
+from tests.integration.kubernetes_support import IMAGE, KUBECONFIG, PULL_POLICY, Cluster, Raw, open_cluster
 
 STAND_IN = "stand-in"
 REAL = "real"
@@ -29,6 +29,7 @@ PODS = "/api/v1/namespaces/{}/pods"
 MAPS = "/api/v1/namespaces/{}/configmaps"
 OTHER_UID = "00000000-0000-0000-0000-000000000000"
 BAD_IMAGE = "nats:no-such-tag"
+MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,20 @@ class Answer:
 class World:
     """One cluster, in a namespace of one test. `{}` in a path is the namespace."""
 
-    def __init__(self, kind: str, cluster: Cluster, client: ApiClient, namespace: str, kube: StandInKubernetes | None):
-        self.kind = kind
+    def __init__(self, cluster: Cluster, client: ApiClient, kubeconfig: Path, namespace: str = "") -> None:
         self.cluster = cluster
+        self.kubeconfig = kubeconfig
         self.namespace = namespace
-        self.kubeconfig = kube.kubeconfig() if kube else Path(KUBECONFIG)
         self._client = client
+
+    @asynccontextmanager
+    async def new_namespace(self) -> AsyncGenerator["World"]:
+        inside = World(self.cluster, self._client, self.kubeconfig, f"standin-{secrets.token_hex(3)}")
+        await self.make("/api/v1/namespaces", {"metadata": {"name": inside.namespace}})
+        try:
+            yield inside
+        finally:
+            await self.delete(f"/api/v1/namespaces/{inside.namespace}")
 
     async def ask(
         self,
@@ -93,6 +102,12 @@ class World:
 
     async def merge(self, path: str, change: Raw, **query: Any) -> Raw:
         return (await self.ask("PATCH", path, change, MERGE, **query)).fine
+
+    async def strategic(self, path: str, change: Raw) -> Raw:
+        return (await self.ask("PATCH", path, change, STRATEGIC)).fine
+
+    async def delete(self, path: str, options: Raw | None = None) -> Raw:
+        return (await self.ask("DELETE", path, options)).fine
 
     async def pod(self, name: str) -> Raw | None:
         answer = await self.ask("GET", f"{PODS}/{name}")
@@ -163,25 +178,18 @@ async def until(what: str, holds: Callable[[], Awaitable[bool]], seconds: float 
 
 
 @asynccontextmanager
-async def stand_in(folder: Path) -> AsyncGenerator[tuple[Cluster, ApiClient, StandInKubernetes]]:
+async def stand_in(folder: Path) -> AsyncGenerator[World]:
     async with StandInKubernetes(folder, config_delay=0.2) as kube:
         configuration = Configuration(host=kube.url)
         configuration.api_key["BearerToken"] = f"Bearer {kube.token}"
         async with ApiClient(configuration) as client:
-            yield Cluster(client), client, kube
+            yield World(Cluster(client), client, kube.kubeconfig())
 
 
 @asynccontextmanager
-async def real() -> AsyncGenerator[tuple[Cluster, ApiClient, None]]:
+async def real() -> AsyncGenerator[World]:
     async with open_cluster() as cluster:
-        yield cluster, cluster._client, None
-
-
-@asynccontextmanager
-async def closing(client: ApiClient) -> AsyncGenerator[ApiClient]:
-    with contextlib.suppress(asyncio.CancelledError):
-        yield client
-    await client.close()
+        yield World(cluster, cluster._client, Path(KUBECONFIG))
 
 
 def config_map(name: str, data: dict[str, str] | None = None, **labels: str) -> Raw:
@@ -234,37 +242,3 @@ def status_of(pod: Raw | None) -> Raw:
     """The first container's status; empty before there is one."""
     statuses = ((pod or {}).get("status") or {}).get("containerStatuses") or [{}]
     return statuses[0]
-
-
-__all__ = [
-    *(
-        "APPLY",
-        "BAD_IMAGE",
-        "BUDGETS",
-        "IMAGE",
-        "JSON_PATCH",
-        "MAPS",
-        "MERGE",
-        "NEWER_IMAGE",
-        "OTHER_UID",
-        "PODS",
-        "REAL",
-        "REVISIONS",
-        "SETS",
-    ),
-    *(
-        "STAND_IN",
-        "STRATEGIC",
-        "Answer",
-        "World",
-        "closing",
-        "config_map",
-        "container",
-        "image",
-        "real",
-        "revision",
-        "stand_in",
-        "status_of",
-    ),
-    *("until", "workload"),
-]

@@ -1,13 +1,9 @@
 """The stand-in's pods live, roll and break as those of a real cluster: every test runs against both, and the real cluster is right."""
 
 import asyncio
-import secrets
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
@@ -21,17 +17,13 @@ from tests.integration.kubernetes_conformance import (
     NEWER_IMAGE,
     OTHER_UID,
     PODS,
-    REAL,
     REVISIONS,
     SETS,
-    STAND_IN,
     STRATEGIC,
     World,
     container,
     image,
-    real,
     revision,
-    stand_in,
     status_of,
     until,
     workload,
@@ -44,24 +36,6 @@ EVICTION = {"apiVersion": "policy/v1beta1", "kind": "Eviction"}
 PULL_TIMEOUT = 120.0
 """Seconds that a real kubelet may need to find out that there is no such image."""
 BUDGET_WORDS = "Cannot evict pod as it would violate the pod's disruption budget."
-
-
-@pytest_asyncio.fixture(
-    scope="module", loop_scope="module", params=[STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]
-)
-async def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World]:
-    async with AsyncExitStack() as stack:
-        way = real() if request.param == REAL else stand_in(tmp_path_factory.mktemp("kube"))
-        cluster, client, kube = await stack.enter_async_context(way)
-        yield World(request.param, cluster, client, "", kube)
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(opened: World) -> AsyncGenerator[World]:
-    opened.namespace = f"standin-{secrets.token_hex(3)}"
-    await opened.make("/api/v1/namespaces", {"metadata": {"name": opened.namespace}})
-    yield opened
-    await opened.ask("DELETE", f"/api/v1/namespaces/{opened.namespace}")
 
 
 async def pod_uid(world: World, name: str) -> str:
@@ -162,7 +136,7 @@ async def test_a_partition_holds_back_the_lower_pods(world: World):
     await world.make(SETS, workload(2, updateStrategy=strategy))
     old = (await world.ready())["status"]["currentRevision"]
     kept, uid = await pod_uid(world, "nats-0"), await pod_uid(world, "nats-1")
-    (await world.ask("PATCH", f"{SETS}/nats", image(NEWER_IMAGE), STRATEGIC)).fine
+    await world.strategic(f"{SETS}/nats", image(NEWER_IMAGE))
     assert revision(await replaced(world, "nats-1", uid)) != old
     status = (await world.ready())["status"]
     assert (status["currentRevision"], status["currentReplicas"], status["updatedReplicas"]) == (old, 1, 1)
@@ -170,11 +144,7 @@ async def test_a_partition_holds_back_the_lower_pods(world: World):
     held = await replaced_after_deletion(world, "nats-0")
     assert revision(held) == old, "a pod below the partition comes back as it was"
     await world.ready()
-    (
-        await world.ask(
-            "PATCH", f"{SETS}/nats", {"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}}, STRATEGIC
-        )
-    ).fine
+    await world.strategic(f"{SETS}/nats", {"spec": {"updateStrategy": {"rollingUpdate": {"partition": 0}}}})
     await replaced(world, "nats-0", held["metadata"]["uid"])
 
     async def complete() -> bool:
@@ -186,7 +156,7 @@ async def test_a_partition_holds_back_the_lower_pods(world: World):
 
 async def replaced_after_deletion(world: World, name: str) -> Raw:
     uid = await pod_uid(world, name)
-    (await world.ask("DELETE", f"{PODS}/{name}")).fine
+    await world.delete(f"{PODS}/{name}")
     return await replaced(world, name, uid)
 
 
@@ -194,7 +164,7 @@ async def test_on_delete_waits_for_somebody_to_delete(world: World):
     await world.make(SETS, workload(1, updateStrategy={"type": "OnDelete"}))
     old = (await world.ready())["status"]["currentRevision"]
     uid = await pod_uid(world, "nats-0")
-    (await world.ask("PATCH", f"{SETS}/nats", image(NEWER_IMAGE), STRATEGIC)).fine
+    await world.strategic(f"{SETS}/nats", image(NEWER_IMAGE))
     status = (await world.ready())["status"]
     assert status["updateRevision"] != old
     assert "updatedReplicas" not in status
@@ -228,11 +198,11 @@ async def test_a_broken_pod_outlives_the_rollback_until_somebody_deletes_it(worl
     await world.make(SETS, workload(2, "OrderedReady"))
     old = (await world.ready())["status"]["currentRevision"]
     uid = await pod_uid(world, "nats-1")
-    (await world.ask("PATCH", f"{SETS}/nats", image(BAD_IMAGE), STRATEGIC)).fine
+    await world.strategic(f"{SETS}/nats", image(BAD_IMAGE))
     await replaced(world, "nats-1", uid)
     broken = await waiting_for(world, "nats-1", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
     assert broken["status"]["phase"] == "Pending"
-    (await world.ask("PATCH", f"{SETS}/nats", image(container()["image"]), STRATEGIC)).fine
+    await world.strategic(f"{SETS}/nats", image(container()["image"]))
 
     async def observed() -> bool:
         raw = await world.read(f"{SETS}/nats")
@@ -254,10 +224,10 @@ async def test_under_parallel_the_rollback_replaces_the_broken_pod_itself(world:
     await world.make(SETS, workload(1))
     old = (await world.ready())["status"]["currentRevision"]
     uid = await pod_uid(world, "nats-0")
-    (await world.ask("PATCH", f"{SETS}/nats", image(BAD_IMAGE), STRATEGIC)).fine
+    await world.strategic(f"{SETS}/nats", image(BAD_IMAGE))
     broken = await replaced(world, "nats-0", uid)
     await waiting_for(world, "nats-0", "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull")
-    (await world.ask("PATCH", f"{SETS}/nats", image(container()["image"]), STRATEGIC)).fine
+    await world.strategic(f"{SETS}/nats", image(container()["image"]))
     assert revision(await replaced(world, "nats-0", broken["metadata"]["uid"])) == old
     await world.ready()
 
@@ -334,13 +304,13 @@ async def test_a_deleted_pod_has_its_grace_and_another_comes(world: World):
     uid = await pod_uid(world, "nats-0")
     answer = await world.ask("DELETE", f"{PODS}/nats-0", {"preconditions": {"uid": OTHER_UID}})
     assert answer.refusal[:2] == (409, "Conflict")
-    going = (await world.ask("DELETE", f"{PODS}/nats-0", {"preconditions": {"uid": uid}})).fine
+    going = await world.delete(f"{PODS}/nats-0", {"preconditions": {"uid": uid}})
     assert (going["kind"], going["metadata"]["deletionGracePeriodSeconds"]) == ("Pod", 3)
     assert going["metadata"]["deletionTimestamp"] > going["metadata"]["creationTimestamp"]
     assert (await world.told("Pod", "nats-0", "Killing"))["message"] == "Stopping container nats"
     await replaced(world, "nats-0", uid)
     await world.ready()
-    gone = (await world.ask("DELETE", f"{PODS}/nats-0", {"gracePeriodSeconds": 0})).fine
+    gone = await world.delete(f"{PODS}/nats-0", {"gracePeriodSeconds": 0})
     assert gone["kind"] == "Pod"
 
 
@@ -405,7 +375,7 @@ async def test_a_deleted_workload_takes_its_pods_along_unless_they_are_orphaned(
     answer = await world.ask("DELETE", f"{SETS}/nats", {"preconditions": {"uid": OTHER_UID}})
     assert answer.refusal[:2] == (409, "Conflict")
     assert 'Operation cannot be fulfilled on StatefulSet.apps "nats"' in answer.refusal[2]
-    (await world.ask("DELETE", f"{SETS}/nats", {"propagationPolicy": "Orphan"})).fine
+    await world.delete(f"{SETS}/nats", {"propagationPolicy": "Orphan"})
 
     async def orphaned() -> bool:
         pod = await world.pod("nats-0")
@@ -420,7 +390,7 @@ async def test_a_deleted_workload_takes_its_pods_along_unless_they_are_orphaned(
 
     await until("the adoption", adopted)
     assert await pod_uid(world, "nats-0") == uid, "the next workload of that name adopts it"
-    gone = (await world.ask("DELETE", f"{SETS}/nats")).fine
+    gone = await world.delete(f"{SETS}/nats")
     assert (gone["kind"], gone["status"]) == ("Status", "Success")
 
     async def without_pods() -> bool:
@@ -471,7 +441,7 @@ async def test_our_reader_sees_the_same_cluster(world: World):
     path = ("spec", "template", "spec", "containers", {"name": "nats"}, "readinessProbe", "httpGet", "path")
     assert [manager.name for manager in found.managers(*path)] == ["helm"]
     file = found.config_file
-    assert not isinstance(file, type(None))
+    assert file is not None
     async with httpx.AsyncClient() as client:
         for pod in found.pods:
             varz = (await client.get(f"http://{pod.ip}:8222/varz")).json()

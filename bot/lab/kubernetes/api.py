@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Final, Protocol
 
 import aiohttp
 import yaml
@@ -14,7 +14,7 @@ from bot.lab.kubernetes.answers import page, shown, watch
 from bot.lab.kubernetes.eviction import evict
 from bot.lab.kubernetes.faults import WRITES, Fault, FaultKind, Faults
 from bot.lab.kubernetes.kinds import POD, REVIEWS, SERVICE_ACCOUNT, STATEFUL_SET, VERSION, Kind, discovery, kind_at
-from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, stamp
+from bot.lab.kubernetes.objects import Raw, Value, is_object, name_of, namespace_of, part, stamp
 from bot.lab.kubernetes.patches import PatchType
 from bot.lab.kubernetes.rbac import Access, Attempt, User
 from bot.lab.kubernetes.refusals import (
@@ -46,7 +46,7 @@ class ArrivedWrite:
     manager: str
     dry_run: bool
     status: int
-    body: Any
+    body: Value
 
 
 class Pods(Protocol):
@@ -104,24 +104,21 @@ class Api:
         body = await request.read()
         fault = self._faults.take(request.method, request.path)
         user = "?"
-        answer: web.StreamResponse | None = None
+        cut_at_once = fault is not None and fault.kind is FaultKind.CUT
         try:
             user = self._access.who(request.headers.get("Authorization", "")).name
-            answer = await self._answer(request, body, fault)
+            answer = web.Response() if cut_at_once else await self._answer(request, body, fault)
         except Refused as refused:
             answer = _status_answer(refused)
-        cut = fault is not None and fault.kind in (FaultKind.CUT, FaultKind.COMMIT_THEN_CUT)
+        cut = cut_at_once or (fault is not None and fault.kind is FaultKind.COMMIT_THEN_CUT)
         self._record(request, body, user, 0 if cut else answer.status)
         if fault is not None and fault.kind is FaultKind.SLOW:
             await asyncio.sleep(fault.seconds)
         return drop(request) if cut else answer
 
     async def _answer(self, request: web.Request, body: bytes, fault: Fault | None) -> web.StreamResponse:
-        if fault is not None:
-            if fault.kind is FaultKind.CUT:
-                return web.Response()
-            if (refusal := fault.refusal()) is not None:
-                raise refusal
+        if (refusal := fault.refusal() if fault else None) is not None:
+            raise refusal
         user = self._access.who(request.headers.get("Authorization", ""))
         target = target_of(request.path)
         if target is None or (target.namespace == "" and discovery(request.path) is not None):
@@ -223,7 +220,7 @@ class Api:
 
     def _review(self, user: User, body: Raw) -> web.Response:
         """SelfSubjectAccessReview: anybody may ask what they may."""
-        asked: Raw = (body.get("spec") or {}).get("resourceAttributes") or {}
+        asked: Raw = part(body, "spec", "resourceAttributes")
         keys = ("verb", "group", "resource", "namespace", "name", "subresource")
         reason = self._access.allows(user, Attempt(**{key: asked.get(key, "") for key in keys}))
         status: Raw = {"allowed": reason is not None} | ({"reason": reason} if reason else {})
@@ -247,7 +244,7 @@ class Api:
             return self._log(self._registry.get(POD, target.namespace, target.name), query)
         name, _, port = target.name.partition(":")
         pod = self._registry.get(POD, target.namespace, name)
-        address = (pod.get("status") or {}).get("podIP")
+        address = part(pod, "status").get("podIP")
         timeout = aiohttp.ClientTimeout(total=PROXY_TIMEOUT)
         try:
             async with aiohttp.ClientSession(timeout=timeout) as client:
@@ -278,12 +275,12 @@ class Api:
         if request.method not in WRITES or request.path.startswith(f"/apis/{REVIEWS}/"):
             return
         try:
-            content: Any = yaml.safe_load(body) if body else None
+            content: Value = yaml.safe_load(body) if body else None
         except yaml.YAMLError:
             content = body.decode(errors="replace")
         dry_run = request.query.get("dryRun") == "All"
-        if isinstance(content, dict):
-            dry_run = dry_run or cast("Raw", content).get("dryRun") == ["All"]
+        if is_object(content):
+            dry_run = dry_run or content.get("dryRun") == ["All"]
         self.writes.append(
             ArrivedWrite(request.method, request.path, user, _manager(request), dry_run, status, content)
         )
@@ -318,16 +315,16 @@ def _chosen(request: web.Request, target: Target) -> Selected:
 
 def _json(body: bytes, kind: Kind = STATEFUL_SET) -> Raw:
     try:
-        found = yaml.safe_load(body) if body else {}
+        found: Value = yaml.safe_load(body) if body else {}
     except yaml.YAMLError as error:
         words = f"couldn't get version/kind; json parse error: {str(error).splitlines()[0]}"
         raise bad_request(f"the object provided is unrecognized (must be of type {kind.kind}): {words}") from error
-    if not isinstance(found, dict):
+    if not is_object(found):
         raise bad_request(f"the object provided is unrecognized (must be of type {kind.kind})")
-    return cast("Raw", found)
+    return found
 
 
-def _patch(body: bytes, how: PatchType) -> Any:
+def _patch(body: bytes, how: PatchType) -> Value:
     try:
         return yaml.safe_load(body) if how is PatchType.APPLY else json.loads(body)
     except yaml.YAMLError as error:
@@ -369,4 +366,4 @@ def _deletion(request: web.Request, body: bytes) -> Deletion:
         grace = int(query["gracePeriodSeconds"])
     policy = options.get("propagationPolicy") or query.get("propagationPolicy") or ""
     dry_run = options.get("dryRun") == ["All"] or query.get("dryRun") == "All"
-    return Deletion(options.get("preconditions") or {}, grace, policy, dry_run)
+    return Deletion(part(options, "preconditions"), grace, policy, dry_run)

@@ -14,7 +14,7 @@ from typing import Final
 
 from bot.lab.binaries import SUPPORTED_VERSIONS, BinaryUnavailable, nats_server_binary
 from bot.lab.kubernetes.environment import NoSuchValue, environment, expanded
-from bot.lab.kubernetes.objects import Raw, stamp
+from bot.lab.kubernetes.objects import Raw, parts, stamp
 from bot.lab.kubernetes.probes import ProbeKind, Prober
 from bot.lab.kubernetes.sandbox import CANNOT_ENTER, enter, reap
 from bot.lab.kubernetes.store import Store
@@ -195,7 +195,7 @@ class ContainerRunner:
         around = self._around
         values = environment(around.store, around.pod(), self._raw, around.address)
         # All pods share the machine's ports, so each server has to be told its own address.
-        arguments = ["--addr", around.address, *(expanded(str(a), values) for a in self._raw.get("args") or [])]
+        arguments = ["--addr", around.address, *(expanded(str(a), values) for a in parts(self._raw, "args"))]
         root = around.folder / self.name
         log = around.folder / f"{self.name}-{self._restarts}.log"
         self._logs.append(log)

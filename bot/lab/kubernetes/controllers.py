@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from bot.lab.kubernetes.defaults import without_empty
 from bot.lab.kubernetes.events import Recorder, Source
@@ -32,6 +32,8 @@ from bot.lab.kubernetes.objects import (
     matches,
     name_of,
     namespace_of,
+    part,
+    parts,
     quantity,
     running_and_ready,
     stamp,
@@ -101,8 +103,8 @@ class Controllers:
     def _node_for(self, pod: Raw) -> tuple[str | None, str]:
         """The emptiest node that it may run on, or why there is none."""
         nodes = self._store.list(NODE)
-        for volume in pod["spec"].get("volumes") or []:
-            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+        for volume in parts(pod, "spec", "volumes"):
+            claim = part(volume, "persistentVolumeClaim").get("claimName")
             found = self._store.get(CLAIM, namespace_of(pod), claim) if claim else None
             if claim and (found is None or found["status"].get("phase") != "Bound"):
                 return (
@@ -111,7 +113,7 @@ class Controllers:
                 )
         others = [p for p in self._store.list(POD) if p["spec"].get("nodeName")]
         free = [n for n in nodes if condition(n, "Ready") and not n["spec"].get("unschedulable")]
-        wanted = pod["spec"].get("nodeSelector") or {}
+        wanted = part(pod, "spec", "nodeSelector")
         free = [node for node in free if matches({"matchLabels": wanted}, labels_of(node))]
         fitting = [node for node in free if not _repelled(pod, node, others, nodes)]
         if not fitting:
@@ -124,7 +126,7 @@ class Controllers:
         return min(load, key=lambda name: (load[name], name)), ""
 
     def _cannot_schedule(self, pod: Raw, why: str) -> None:
-        known = (pod.get("status") or {}).get("conditions") or []
+        known = parts(pod, "status", "conditions")
         if any(one["type"] == "PodScheduled" and one["message"] == why for one in known):
             return
         time = stamp(self._store.clock())
@@ -156,7 +158,7 @@ class Controllers:
                     yield kind, raw
 
     def _collect_one(self, kind: Kind, raw: Raw, owner: Raw | None, reference: Raw) -> None:
-        finalizers = owner["metadata"].get("finalizers") or [] if owner and terminating(owner) else []
+        finalizers = parts(owner, "metadata", "finalizers") if owner and terminating(owner) else []
         if "orphan" in finalizers:
             left = [one for one in raw["metadata"]["ownerReferences"] if one["uid"] != reference["uid"]]
             self._store.replace(kind, without_empty(raw | {"metadata": raw["metadata"] | {"ownerReferences": left}}))
@@ -165,7 +167,7 @@ class Controllers:
 
     def _let_go(self, kind: Kind, raw: Raw) -> None:
         """Takes the collector's finalizers away once nothing depends on it."""
-        finalizers: list[str] = raw["metadata"].get("finalizers") or []
+        finalizers: list[str] = parts(raw, "metadata", "finalizers")
         ours = {"orphan", "foregroundDeletion"} & set(finalizers)
         if not ours or not terminating(raw):
             return
@@ -198,9 +200,9 @@ class Controllers:
 
 def _repelled(pod: Raw, node: Raw, others: list[Raw], nodes: list[Raw]) -> bool:
     """Tells whether a required anti-affinity or a hard spread over hosts keeps a pod away from a node."""
-    affinity: Raw = (pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}
+    affinity: Raw = part(pod, "spec", "affinity", "podAntiAffinity")
     by_name = {name_of(one): one for one in nodes}
-    for term in affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or []:
+    for term in parts(affinity, "requiredDuringSchedulingIgnoredDuringExecution"):
         key = term["topologyKey"]
         place = labels_of(node).get(key)
         for other in others:
@@ -218,7 +220,7 @@ def bind_claims(registry: Registry) -> None:
     """Gives each claim a volume: one that lies ready, or a new one of its class; and lets volumes grow."""
     store = registry.store
     for volume in store.list(VOLUME):
-        reference: Raw = volume["spec"].get("claimRef") or {}
+        reference: Raw = part(volume, "spec", "claimRef")
         claim = store.get(CLAIM, reference.get("namespace", ""), reference.get("name", "")) if reference else None
         if reference and (claim is None or uid_of(claim) != reference.get("uid")):
             _release(registry, volume)
@@ -235,9 +237,7 @@ def _class_of(registry: Registry, claim: Raw) -> str:
     if named is not None:
         return str(named)
     classes = registry.store.list(STORAGE_CLASS)
-    return next(
-        (name_of(c) for c in classes if (c["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"), ""
-    )
+    return next((name_of(c) for c in classes if part(c, "metadata", "annotations").get(DEFAULT_CLASS) == "true"), "")
 
 
 def _bind(registry: Registry, claim: Raw, kind: Raw | None) -> None:
@@ -300,16 +300,14 @@ def write_endpoints(registry: Registry) -> None:
         if not selector:
             continue
         pods = [p for p in store.list(POD, namespace_of(service)) if matches({"matchLabels": selector}, labels_of(p))]
-        pods = [p for p in pods if (p.get("status") or {}).get("podIP") and not terminating(p)]
+        pods = [p for p in pods if part(p, "status").get("podIP") and not terminating(p)]
         _ensure(registry, ENDPOINTS, service, name_of(service), {"subsets": _subsets(service, pods)}, {})
         labels = {"kubernetes.io/service-name": name_of(service), "endpointslice.kubernetes.io/managed-by": "lab"}
         suffix = hashlib.sha256(uid_of(service).encode()).hexdigest()[:5]
         _ensure(registry, SLICE, service, f"{name_of(service)}-{suffix}", _slice(service, pods), labels)
 
 
-def _ensure(
-    registry: Registry, kind: Kind, service: Raw, name: str, content: dict[str, Any], labels: dict[str, str]
-) -> None:
+def _ensure(registry: Registry, kind: Kind, service: Raw, name: str, content: Raw, labels: dict[str, str]) -> None:
     namespace = namespace_of(service)
     meta: Raw = {"name": name, "labels": labels_of(service) | labels}
     old = registry.store.get(kind, namespace, name)
@@ -359,5 +357,5 @@ def _reference(pod: Raw) -> Raw:
 def _ports(service: Raw) -> list[Raw]:
     return [
         {"name": port.get("name", ""), "port": port["port"], "protocol": port["protocol"]}
-        for port in service["spec"].get("ports") or []
+        for port in parts(service, "spec", "ports")
     ]

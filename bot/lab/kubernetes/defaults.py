@@ -4,9 +4,9 @@ import base64
 import copy
 from collections.abc import Callable
 from itertools import count
-from typing import Any, Final
+from typing import Final
 
-from bot.lab.kubernetes.objects import Raw
+from bot.lab.kubernetes.objects import Raw, Value, part, parts
 
 _service_numbers: Final = count(10)
 
@@ -29,7 +29,7 @@ def defaulted(raw: Raw) -> Raw:
     return made
 
 
-def _fill(raw: Raw, **defaults: Any) -> None:
+def _fill(raw: Raw, **defaults: Value) -> None:
     for key, value in defaults.items():
         raw.setdefault(key, value)
 
@@ -44,7 +44,7 @@ def _stateful_set(raw: Raw) -> None:
     template: Raw = spec.setdefault("template", {})
     template.setdefault("metadata", {}).setdefault("creationTimestamp", None)
     pod_spec(template.setdefault("spec", {}))
-    for claim in spec.get("volumeClaimTemplates") or []:
+    for claim in parts(spec, "volumeClaimTemplates"):
         _fill(claim, apiVersion="v1", kind="PersistentVolumeClaim")
         _claim(claim)
     raw.setdefault("status", {"replicas": 0})
@@ -56,7 +56,7 @@ def _pod(raw: Raw) -> None:
     _fill(spec, enableServiceLinks=True, priority=0, preemptionPolicy="PreemptLowerPriority")
     _fill(spec, serviceAccountName="default")
     _fill(spec, serviceAccount=spec["serviceAccountName"])
-    for container in (*spec.get("initContainers", []), *spec.get("containers", [])):
+    for container in (*parts(spec, "initContainers"), *parts(spec, "containers")):
         resources: Raw = container["resources"]
         if limits := resources.get("limits"):
             resources["requests"] = limits | resources.get("requests", {})
@@ -65,8 +65,8 @@ def _pod(raw: Raw) -> None:
 
 def quality(spec: Raw) -> str:
     """The QoS class (pkg/apis/core/v1/helper/qos)."""
-    containers: list[Raw] = spec.get("containers", [])
-    named = [container.get("resources") or {} for container in containers]
+    containers: list[Raw] = parts(spec, "containers")
+    named = [part(container, "resources") for container in containers]
     if not any(resources.get("requests") or resources.get("limits") for resources in named):
         return "BestEffort"
     whole = all(
@@ -80,9 +80,9 @@ def quality(spec: Raw) -> str:
 def pod_spec(spec: Raw) -> None:
     _fill(spec, dnsPolicy="ClusterFirst", restartPolicy="Always", schedulerName="default-scheduler", securityContext={})
     _fill(spec, terminationGracePeriodSeconds=30)
-    for container in (*spec.get("initContainers", []), *spec.get("containers", [])):
+    for container in (*parts(spec, "initContainers"), *parts(spec, "containers")):
         _container(container)
-    for volume in spec.get("volumes") or []:
+    for volume in parts(spec, "volumes"):
         for source in ("configMap", "secret", "projected"):
             if source in volume:
                 _fill(volume[source], defaultMode=420)
@@ -93,10 +93,10 @@ def _container(raw: Raw) -> None:
     policy = "Always" if tag in ("", "latest") else "IfNotPresent"
     _fill(raw, imagePullPolicy=policy, resources={}, terminationMessagePath="/dev/termination-log")
     _fill(raw, terminationMessagePolicy="File")
-    for port in raw.get("ports") or []:
+    for port in parts(raw, "ports"):
         _fill(port, protocol="TCP")
-    for variable in raw.get("env") or []:
-        if reference := (variable.get("valueFrom") or {}).get("fieldRef"):
+    for variable in parts(raw, "env"):
+        if reference := part(variable, "valueFrom").get("fieldRef"):
             _fill(reference, apiVersion="v1")
     for name in ("startupProbe", "readinessProbe", "livenessProbe"):
         if probe := raw.get(name):
@@ -116,7 +116,7 @@ def _service(raw: Raw) -> None:
     _fill(spec, type="ClusterIP", sessionAffinity="None")
     _fill(spec, clusterIP=f"10.96.{next(_service_numbers) // 250}.{next(_service_numbers) % 250 + 1}")
     _fill(spec, clusterIPs=[spec["clusterIP"]])
-    for port in spec.get("ports") or []:
+    for port in parts(spec, "ports"):
         _fill(port, protocol="TCP")
         _fill(port, targetPort=port.get("port"))
     raw.setdefault("status", {"loadBalancer": {}})
@@ -134,7 +134,9 @@ def _volume(raw: Raw) -> None:
 
 def _secret(raw: Raw) -> None:
     _fill(raw, type="Opaque")
-    for key, value in (raw.pop("stringData", None) or {}).items():
+    plain = part(raw, "stringData")
+    raw.pop("stringData", None)
+    for key, value in plain.items():
         raw.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
 
 
@@ -153,7 +155,7 @@ def _storage_class(raw: Raw) -> None:
 
 
 def _binding(raw: Raw) -> None:
-    for subject in raw.get("subjects") or []:
+    for subject in parts(raw, "subjects"):
         if subject.get("kind") in ("User", "Group"):
             _fill(subject, apiGroup="rbac.authorization.k8s.io")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bot.lab.kubernetes.kinds import CONFIG_MAP, SECRET
-from bot.lab.kubernetes.objects import Raw, namespace_of, quantity
+from bot.lab.kubernetes.objects import Raw, namespace_of, part, parts, quantity
 from bot.lab.kubernetes.store import Store
 from bot.lab.kubernetes.volumes import content_of
 
@@ -20,12 +20,12 @@ class NoSuchValue(Exception):
 def environment(store: Store, pod: Raw, container: Raw, address: str) -> dict[str, str]:
     """Raises `NoSuchValue`."""
     made: dict[str, str] = {"HOSTNAME": str(pod["spec"].get("hostname") or pod["metadata"]["name"])}
-    for source in container.get("envFrom") or []:
+    for source in parts(container, "envFrom"):
         for field, kind in (("configMapRef", CONFIG_MAP), ("secretRef", SECRET)):
             if (reference := source.get(field)) and (raw := store.get(kind, namespace_of(pod), reference["name"])):
                 prefix = source.get("prefix", "")
                 made |= {prefix + key: value.decode() for key, value in content_of(kind, raw).items()}
-    for variable in container.get("env") or []:
+    for variable in parts(container, "env"):
         value = _value(store, pod, container, variable, address)
         if value is not None:
             made[variable["name"]] = expanded(value, made)
@@ -59,7 +59,7 @@ def _value(store: Store, pod: Raw, container: Raw, variable: Raw, address: str) 
 
 def _field(pod: Raw, path: str, address: str) -> str:
     if found := _KEYED.fullmatch(path):
-        return str((pod["metadata"].get(found[1]) or {}).get(found[2], ""))
+        return str(part(pod, "metadata", found[1]).get(found[2], ""))
     values = {
         "metadata.name": pod["metadata"]["name"],
         "metadata.namespace": namespace_of(pod),
@@ -67,7 +67,7 @@ def _field(pod: Raw, path: str, address: str) -> str:
         "spec.nodeName": pod["spec"].get("nodeName", ""),
         "spec.serviceAccountName": pod["spec"].get("serviceAccountName", ""),
         "status.podIP": address,
-        "status.hostIP": str((pod.get("status") or {}).get("hostIP", "")),
+        "status.hostIP": str(part(pod, "status").get("hostIP", "")),
     }
     if path not in values:
         raise NoSuchValue(f"unsupported fieldPath: {path}")
@@ -76,5 +76,5 @@ def _field(pod: Raw, path: str, address: str) -> str:
 
 def _resource(container: Raw, reference: Raw) -> str:
     kind, _, name = reference["resource"].partition(".")
-    value = (container.get("resources") or {}).get(kind, {}).get(name, "0")
+    value = part(container, "resources").get(kind, {}).get(name, "0")
     return str(-(-int(quantity(value)) // max(int(quantity(reference.get("divisor") or "1")), 1)))

@@ -1,7 +1,7 @@
 """Evicting a pod, which its disruption budget must allow (pkg/registry/core/pod/storage/eviction.go)."""
 
 from bot.lab.kubernetes.kinds import BUDGET, POD
-from bot.lab.kubernetes.objects import Raw, labels_of, matches, name_of, running_and_ready, stamp, terminating
+from bot.lab.kubernetes.objects import Raw, labels_of, matches, name_of, part, running_and_ready, stamp, terminating
 from bot.lab.kubernetes.refusals import Refused, budget_exceeded
 from bot.lab.kubernetes.registry import Deletion, Registry
 
@@ -11,12 +11,12 @@ API_SERVER = "kube-apiserver"
 def evict(registry: Registry, namespace: str, name: str, body: Raw, *, dry_run: bool) -> Raw:
     """Deletes the pod if its budget allows it, and returns a Status. Raises `Refused`: 429 where it does not."""
     pod = registry.get(POD, namespace, name)
-    options: Raw = body.get("deleteOptions") or {}
+    options: Raw = part(body, "deleteOptions")
     dry_run = dry_run or options.get("dryRun") == ["All"]
     # A pod that does not run, or goes anyway, costs nothing.
-    if (pod.get("status") or {}).get("phase") == "Running" and not terminating(pod):
+    if part(pod, "status").get("phase") == "Running" and not terminating(pod):
         _spend(registry, pod, namespace, dry_run=dry_run)
-    how = Deletion(options.get("preconditions") or {}, options.get("gracePeriodSeconds"), dry_run=dry_run)
+    how = Deletion(part(options, "preconditions"), options.get("gracePeriodSeconds"), dry_run=dry_run)
     registry.delete(POD, namespace, name, how)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
@@ -38,7 +38,7 @@ def _spend(registry: Registry, pod: Raw, namespace: str, *, dry_run: bool) -> No
             raise budget_exceeded(why)
         if dry_run:
             return
-        gone = (status.get("disruptedPods") or {}) | {name_of(pod): stamp(registry.store.clock())}
+        gone = part(status, "disruptedPods") | {name_of(pod): stamp(registry.store.clock())}
         spent = status | {"disruptionsAllowed": status["disruptionsAllowed"] - 1, "disruptedPods": gone}
         registry.write_status(BUDGET, budget, spent, API_SERVER)
 
@@ -47,7 +47,7 @@ def budget_status(budget: Raw, pods: list[Raw]) -> Raw:
     """What the disruption controller reports: its budget against the pods that are there (pkg/controller/disruption)."""
     spec: Raw = budget["spec"]
     expected = len(pods)
-    disrupted: Raw = (budget.get("status") or {}).get("disruptedPods") or {}
+    disrupted: Raw = part(budget, "status", "disruptedPods")
     waiting = {
         name: at for name, at in disrupted.items() if any(name_of(p) == name and not terminating(p) for p in pods)
     }

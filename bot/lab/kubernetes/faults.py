@@ -36,7 +36,7 @@ class Fault:
     status: int = 500
 
     def hits(self, method: str, path: str) -> bool:
-        meant = self.method == ANY or self.method == method or (self.method == "write" and method in WRITES)
+        meant = self.method in (ANY, method) or (self.method == "write" and method in WRITES)
         return self.count > 0 and meant and re.search(self.path, path) is not None
 
     def refusal(self) -> Refused | None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,18 @@ from bot.lab.kubernetes.containers import FIRST_BACK_OFF, ContainerRunner, Surro
 from bot.lab.kubernetes.defaults import quality
 from bot.lab.kubernetes.events import Recorder, Source
 from bot.lab.kubernetes.kinds import ENDPOINTS, POD, SERVICE
-from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, stamp, terminating, uid_of
+from bot.lab.kubernetes.objects import (
+    Raw,
+    labels_of,
+    matches,
+    name_of,
+    namespace_of,
+    part,
+    parts,
+    stamp,
+    terminating,
+    uid_of,
+)
 from bot.lab.kubernetes.registry import Registry
 from bot.lab.kubernetes.sandbox import Addresses
 from bot.lab.kubernetes.volumes import NotMounted, Volumes
@@ -76,7 +87,7 @@ class PodRunner:
     def publish(self) -> None:
         """Reports its state to the API server."""
         pod = self.latest()
-        status = self._status((pod.get("status") or {}).get("conditions") or [])
+        status = self._status(parts(pod, "status", "conditions"))
         self._kubelet.registry.write_status(POD, pod, status, KUBELET)
 
     async def close(self) -> None:
@@ -143,10 +154,10 @@ class PodRunner:
             else {"reason": "ContainersNotReady", "message": f"containers with unready status: [{' '.join(unready)}]"}
         )
         conditions = [
-            self._condition(old, "Initialized", True, {}),
-            self._condition(old, "Ready", ready, why),
-            self._condition(old, "ContainersReady", ready, why),
-            self._condition(old, "PodScheduled", True, {}),
+            self._condition(old, "Initialized", "True", {}),
+            self._condition(old, "Ready", str(ready), why),
+            self._condition(old, "ContainersReady", str(ready), why),
+            self._condition(old, "PodScheduled", "True", {}),
         ]
         return {
             "phase": "Running" if ran else "Pending",
@@ -158,8 +169,7 @@ class PodRunner:
             "qosClass": quality(self._pod["spec"]),
         }
 
-    def _condition(self, old: list[Raw], kind: str, holds: bool, why: Raw) -> Raw:  # noqa: FBT001
-        status = str(holds)
+    def _condition(self, old: list[Raw], kind: str, status: str, why: Raw) -> Raw:
         before = next((c for c in old if c["type"] == kind and c["status"] == status), None)
         since = before["lastTransitionTime"] if before else stamp(self._kubelet.registry.store.clock())
         return {"type": kind, "status": status, "lastProbeTime": None, "lastTransitionTime": since, **why}
@@ -233,6 +243,16 @@ class Kubelet:
         if found is not None and uid_of(found) == runner.uid and terminating(found):
             self.registry.store.remove(POD, namespace_of(pod), name_of(pod))
 
+    def _all_behind(self, service: Raw, qualify: Callable[[str], str]) -> Iterator[str]:
+        """A pod has a name as soon as it has an address. It is there before its neighbours start, who look at their file once in 5 seconds."""
+        selector = {"matchLabels": part(service, "spec", "selector")}
+        for runner in self._pods.values():
+            pod = runner.latest()
+            if namespace_of(pod) != namespace_of(service) or terminating(pod) or not matches(selector, labels_of(pod)):
+                continue
+            for name in filter(None, (name_of(service), _hostname(pod, name_of(service)))):
+                yield f"{runner.address} {qualify(name)}"
+
     async def close(self) -> None:
         """Kills every pod."""
         await asyncio.gather(*(runner.close() for runner in tuple(self._pods.values())))
@@ -247,11 +267,19 @@ class Kubelet:
         namespace, name = namespace_of(service), name_of(service)
         endpoints = self.registry.store.get(ENDPOINTS, namespace, name)
         qualify = partial(_spellings, namespace=namespace, seen_from=seen_from)
-        for subset in (endpoints or {}).get("subsets") or []:
-            for address in subset.get("addresses") or []:
+        if service["spec"].get("publishNotReadyAddresses"):
+            yield from self._all_behind(service, qualify)
+            return
+        for subset in parts(endpoints or {}, "subsets"):
+            for address in parts(subset, "addresses"):
                 yield f"{address['ip']} {qualify(name)}"
                 if address.get("hostname"):
                     yield f"{address['ip']} {qualify(address['hostname'] + '.' + name)}"
+
+
+def _hostname(pod: Raw, service: str) -> str:
+    """`nats-0.nats-headless` for a pod that has a name below this service."""
+    return f"{pod['spec'].get('hostname')}.{service}" if pod["spec"].get("subdomain") == service else ""
 
 
 def _spellings(name: str, namespace: str, seen_from: str) -> str:
@@ -259,6 +287,3 @@ def _spellings(name: str, namespace: str, seen_from: str) -> str:
     full = f"{name}.{namespace}"
     short = f"{name} " if namespace == seen_from else ""
     return f"{short}{full} {full}.svc {full}.svc.cluster.local"
-
-
-__all__ = ["Kubelet", "LabError", "PodRunner"]

@@ -7,9 +7,9 @@ A field is a path of the elements of FieldsV1: `f:spec`, `k:{"name":"nats"}`, `v
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
-from bot.lab.kubernetes.objects import Raw
+from bot.lab.kubernetes.objects import Raw, Value, is_list, is_object, part, parts
 from bot.lab.kubernetes.patches import SETS, identity, list_keys
 from bot.lab.kubernetes.refusals import Refused
 
@@ -31,16 +31,16 @@ _ATOMIC: Final = frozenset({"selector", "labelSelector", "fieldRef", "configMapK
 """Objects that are owned as a whole (`+structType=atomic`); roleRef is not, but nothing can change it."""
 
 
-def leaves(raw: Any, path: Path = (), field: str = "") -> Iterator[tuple[Path, Any]]:
+def leaves(raw: Value, path: Path = (), field: str = "") -> Iterator[tuple[Path, Value]]:
     """Yields every owned field below a value with what it holds; a container yields its `.` with None."""
-    if isinstance(raw, dict) and raw and field not in _ATOMIC:
+    if is_object(raw) and raw and field not in _ATOMIC:
         if path and field not in _STRUCTURES:
             yield (*path, EXISTS), None
         for key, value in raw.items():
             if (not path and key in ("apiVersion", "kind")) or (path == ("f:metadata",) and key in _UNOWNED):
                 continue
             yield from leaves(value, (*path, f"f:{key}"), key)
-    elif isinstance(raw, list) and raw and (field in SETS or list_keys(field, raw)):
+    elif is_list(raw) and raw and (field in SETS or list_keys(field, raw)):
         if field not in _STRUCTURES:
             yield (*path, EXISTS), None
         keys = list_keys(field, raw)
@@ -52,7 +52,7 @@ def leaves(raw: Any, path: Path = (), field: str = "") -> Iterator[tuple[Path, A
         yield path, raw
 
 
-def _element(item: Any, keys: tuple[str, ...]) -> str:
+def _element(item: Value, keys: tuple[str, ...]) -> str:
     if not keys:
         return f"v:{json.dumps(item)}"
     named = dict(zip(keys, identity(item, keys), strict=True))
@@ -61,10 +61,10 @@ def _element(item: Any, keys: tuple[str, ...]) -> str:
 
 def fields_of(entry: Raw) -> Fields:
     """The fields of one entry of managedFields."""
-    return frozenset(_unfold(entry.get("fieldsV1") or {}, ()))
+    return frozenset(_unfold(part(entry, "fieldsV1"), ()))
 
 
-def _unfold(tree: Mapping[str, Any], path: Path) -> Iterator[Path]:
+def _unfold(tree: Mapping[str, Value], path: Path) -> Iterator[Path]:
     for element, below in tree.items():
         if element == EXISTS:
             yield (*path, EXISTS)
@@ -116,13 +116,13 @@ def updated(old: Raw | None, new: Raw, manager: str, api: str, time: str) -> lis
     entries: list[Raw] = []
     own: set[Path] = set(changed)
     previous: Raw | None = None
-    for entry in (old or {}).get("metadata", {}).get("managedFields") or []:
+    for entry in parts(old or {}, "metadata", "managedFields"):
         if (entry["manager"], entry["operation"], entry["apiVersion"]) == (manager, "Update", api):
             previous = entry
             own |= fields_of(entry) - lost
         elif (left := _less(entry, lost)) is not None:
             entries.append(left)
-    if previous is not None and fields_of(previous) == own:
+    if previous is not None and fields_of(previous) == frozenset(own):
         entries.append(previous)
     elif own:
         entries.append(_entry(manager, "Update", api, time, own))
@@ -138,7 +138,7 @@ def applied(live: Raw, config: Raw, manager: str, time: str, *, force: bool) -> 
     wanted = dict(leaves(config))
     own = frozenset(p for p in wanted if p[-1] != EXISTS or p[-2].startswith("k:"))
     present = dict(leaves(live))
-    entries: list[Raw] = live["metadata"].get("managedFields") or []
+    entries: list[Raw] = parts(live, "metadata", "managedFields")
     mine = next((e for e in entries if (e["manager"], e["operation"]) == (manager, "Apply")), None)
     others = [entry for entry in entries if entry is not mine]
     differing = {p for p in own if p in present and present[p] != wanted[p]}
@@ -147,7 +147,7 @@ def applied(live: Raw, config: Raw, manager: str, time: str, *, force: bool) -> 
         raise _conflict(conflicts)
     left = [less for entry in others if (less := _less(entry, differing)) is not None]
     made = _overlaid(live, config, "")
-    abandoned = (fields_of(mine) if mine else frozenset()) - own
+    abandoned = (fields_of(mine) if mine else Fields()) - own
     kept = own.union(*(fields_of(entry) for entry in left))
     made = _without(made, abandoned, kept, (), "")
     if mine is not None and fields_of(mine) == own:
@@ -158,15 +158,15 @@ def applied(live: Raw, config: Raw, manager: str, time: str, *, force: bool) -> 
     return made
 
 
-def _overlaid(live: Any, config: Any, field: str) -> Any:
-    if isinstance(config, dict) and isinstance(live, dict) and field not in _ATOMIC:
+def _overlaid(live: Value, config: Value, field: str) -> Value:
+    if is_object(config) and is_object(live) and field not in _ATOMIC:
         made: Raw = dict(live)
         for key, value in config.items():
             made[key] = _overlaid(live.get(key), value, key)
         return made
-    keys = list_keys(field, config) if isinstance(config, list) else ()
-    if isinstance(live, list) and keys:
-        items = list(live)
+    keys = list_keys(field, config) if is_list(config) else ()
+    if is_list(live) and is_list(config) and keys:
+        items: list[Value] = list(live)
         for item in config:
             known = next((i for i, one in enumerate(items) if identity(one, keys) == identity(item, keys)), None)
             if known is None:
@@ -174,14 +174,14 @@ def _overlaid(live: Any, config: Any, field: str) -> Any:
             else:
                 items[known] = _overlaid(items[known], item, "")
         return items
-    if isinstance(live, list) and field in SETS:
+    if is_list(live) and is_list(config) and field in SETS:
         return [*live, *(item for item in config if item not in live)]
     return copy.deepcopy(config)
 
 
-def _without(raw: Any, abandoned: Fields, kept: Fields, path: Path, field: str) -> Any:
+def _without(raw: Value, abandoned: Fields, kept: Fields, path: Path, field: str) -> Value:
     """Removes the fields that were applied before, are not any more, and belong to nobody else."""
-    if isinstance(raw, dict) and field not in _ATOMIC:
+    if is_object(raw) and field not in _ATOMIC:
         made: Raw = {}
         for key, value in raw.items():
             below = (*path, f"f:{key}")
@@ -191,9 +191,9 @@ def _without(raw: Any, abandoned: Fields, kept: Fields, path: Path, field: str) 
             if left or not value:  # an object that has become empty goes with its last field
                 made[key] = left
         return made
-    keys = list_keys(field, raw) if isinstance(raw, list) else ()
-    if isinstance(raw, list) and (keys or field in SETS):
-        items: list[Any] = []
+    keys = list_keys(field, raw) if is_list(raw) else ()
+    if is_list(raw) and (keys or field in SETS):
+        items: list[Value] = []
         for item in raw:
             below = (*path, _element(item, keys))
             gone = {below, (*below, EXISTS)} & abandoned

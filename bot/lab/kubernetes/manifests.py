@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from bot.lab.kubernetes.objects import Raw
+from bot.lab.kubernetes.objects import Raw, Value
 
 STRICT_READINESS: Final = "/healthz"
 """Fails while one stream of the server catches up: incident family A on 2.10."""
@@ -178,7 +178,7 @@ lame_duck_duration: 30s
         http = {"path": path, "port": "monitor"}
         return {"httpGet": http, "periodSeconds": self.period, "failureThreshold": threshold, "timeoutSeconds": 2}
 
-    def _object(self, api: str, kind: str, name: str, **content: Any) -> Raw:
+    def _object(self, api: str, kind: str, name: str, **content: Value) -> Raw:
         meta: Raw = {"name": name, "namespace": self.namespace, "labels": self.labels}
         if self.helm:
             meta["labels"] = self.labels | {"app.kubernetes.io/managed-by": "Helm", "helm.sh/chart": "nats-1.3.0"}

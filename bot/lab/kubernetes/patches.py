@@ -7,9 +7,9 @@ JSON patch follows evanphx/json-patch 4.9, which the API server uses, not the le
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from bot.lab.kubernetes.objects import Raw
+from bot.lab.kubernetes.objects import Raw, Value, is_list, is_object, parts
 from bot.lab.kubernetes.refusals import bad_request, patch_rejected
 
 
@@ -41,23 +41,23 @@ DEFAULT_KEYS: Final[Mapping[str, str]] = {"protocol": "TCP"}
 """What an item's key is where it is left out."""
 
 
-def list_keys(field: str, items: Sequence[Any]) -> tuple[str, ...]:
+def list_keys(field: str, items: Sequence[Value]) -> tuple[str, ...]:
     """The keys that identify the items of a list; none for one that is replaced as a whole."""
-    objects = all(isinstance(item, dict) for item in items)
+    objects = all(is_object(item) for item in items)
     if field == "ports" and items and objects:
         return ("containerPort", "protocol") if "containerPort" in items[0] else ("port", "protocol")
     return MERGE_KEYS.get(field, ()) if objects else ()
 
 
-def identity(item: Raw, keys: Sequence[str]) -> tuple[Any, ...]:
+def identity(item: Raw, keys: Sequence[str]) -> tuple[Value, ...]:
     return tuple(item.get(key, DEFAULT_KEYS.get(key)) for key in keys)
 
 
-def merge(target: Any, patch: Any) -> Any:
+def merge(target: Value, patch: Value) -> Value:
     """RFC 7386."""
-    if not isinstance(patch, dict):
+    if not is_object(patch):
         return copy.deepcopy(patch)
-    made: Raw = dict(target) if isinstance(target, dict) else {}
+    made: Raw = dict(target) if is_object(target) else {}
     for key, value in patch.items():
         if value is None:
             made.pop(key, None)
@@ -69,9 +69,9 @@ def merge(target: Any, patch: Any) -> Any:
 # JSON patch.
 
 
-def json_patch(target: Raw, operations: Any) -> Raw:
+def json_patch(target: Raw, operations: Value) -> Raw:
     """Raises `Refused` where an operation does not apply; nothing is changed then."""
-    if not isinstance(operations, list):
+    if not is_list(operations):
         raise bad_request("json: cannot unmarshal object into Go value of type jsonpatch.Patch")
     made = copy.deepcopy(target)
     for operation in operations:
@@ -82,26 +82,26 @@ def json_patch(target: Raw, operations: Any) -> Raw:
     return made
 
 
-def _parent(document: Any, pointer: str) -> tuple[Any, str]:
+def _parent(document: Value, pointer: str) -> tuple[Value, str]:
     if not pointer.startswith("/"):
         raise ValueError(pointer)
-    *way, last = (part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/"))
-    for part in way:
-        document = document[int(part)] if isinstance(document, list) else document[part]
-    if not isinstance(document, dict | list):
+    *way, last = (key.replace("~1", "/").replace("~0", "~") for key in pointer[1:].split("/"))
+    for key in way:
+        document = document[int(key)] if is_list(document) else document[key]
+    if not is_object(document) and not is_list(document):
         raise TypeError(pointer)
     return document, last
 
 
-def _at(document: Any, pointer: str) -> Any:
+def _at(document: Value, pointer: str) -> Value:
     parent, last = _parent(document, pointer)
-    return parent[int(last)] if isinstance(parent, list) else parent[last]
+    return parent[int(last)] if is_list(parent) else parent[last]
 
 
-def _add(document: Any, operation: Raw) -> None:
+def _add(document: Value, operation: Raw) -> None:
     parent, last = _parent(document, operation["path"])
     value = copy.deepcopy(operation["value"])
-    if isinstance(parent, dict):
+    if is_object(parent):
         parent[last] = value
         return
     index = len(parent) if last == "-" else int(last)
@@ -110,17 +110,17 @@ def _add(document: Any, operation: Raw) -> None:
     parent.insert(index, value)
 
 
-def _remove(document: Any, operation: Raw) -> None:
+def _remove(document: Value, operation: Raw) -> None:
     parent, last = _parent(document, operation["path"])
-    del parent[int(last) if isinstance(parent, list) else last]
+    del parent[int(last) if is_list(parent) else last]
 
 
-def _replace(document: Any, operation: Raw) -> None:
+def _replace(document: Value, operation: Raw) -> None:
     parent, last = _parent(document, operation["path"])
-    parent[int(last) if isinstance(parent, list) else last] = copy.deepcopy(operation["value"])
+    parent[int(last) if is_list(parent) else last] = copy.deepcopy(operation["value"])
 
 
-def _test(document: Any, operation: Raw) -> None:
+def _test(document: Value, operation: Raw) -> None:
     try:
         found = _at(document, operation["path"])
     except (KeyError, IndexError):
@@ -129,17 +129,17 @@ def _test(document: Any, operation: Raw) -> None:
         raise ValueError(operation["path"])
 
 
-def _copy(document: Any, operation: Raw) -> None:
+def _copy(document: Value, operation: Raw) -> None:
     _add(document, {"path": operation["path"], "value": _at(document, operation["from"])})
 
 
-def _move(document: Any, operation: Raw) -> None:
+def _move(document: Value, operation: Raw) -> None:
     value = _at(document, operation["from"])
     _remove(document, {"path": operation["from"]})
     _add(document, {"path": operation["path"], "value": value})
 
 
-_OPERATIONS: Final[dict[str, Callable[[Any, Raw], None]]] = {
+_OPERATIONS: Final[dict[str, Callable[[Value, Raw], None]]] = {
     "add": _add,
     "remove": _remove,
     "replace": _replace,
@@ -165,22 +165,22 @@ def strategic(target: Raw, patch: Raw) -> Raw:
     for key, value in patch.items():
         if key.startswith(_DELETE_PRIMITIVES):
             field = key.removeprefix(_DELETE_PRIMITIVES)
-            made[field] = [item for item in made.get(field) or [] if item not in value]
+            made[field] = [item for item in parts(made, field) if item not in value]
         elif key.startswith("$"):
             continue
         elif value is None:
             made.pop(key, None)
-        elif isinstance(value, dict):
+        elif is_object(value):
             old = made.get(key)
-            made[key] = strategic(old if isinstance(old, dict) else {}, value)
-        elif isinstance(value, list):
-            made[key] = _merged_list(key, made.get(key) or [], value, patch.get(_ORDER + key))
+            made[key] = strategic(old if is_object(old) else {}, value)
+        elif is_list(value):
+            made[key] = _merged_list(key, parts(made, key), value, patch.get(_ORDER + key))
         else:
             made[key] = value
     return made
 
 
-def _merged_list(field: str, old: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
+def _merged_list(field: str, old: list[Value], patch: list[Value], order: list[Value] | None) -> list[Value]:
     if field in SETS:
         return [*old, *(item for item in patch if item not in old)]
     keys = list_keys(field, [item for item in patch if "$patch" not in item or len(item) > 1] or old)

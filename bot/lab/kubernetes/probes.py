@@ -8,7 +8,7 @@ from typing import Final
 
 import aiohttp
 
-from bot.lab.kubernetes.objects import Raw
+from bot.lab.kubernetes.objects import Raw, parts
 
 _GOOD: Final = range(200, 400)
 
@@ -41,7 +41,7 @@ class Prober:
     def __init__(self, probe: Raw, container: Raw, address: str) -> None:
         self._probe = probe
         self._address = address
-        self._ports = {port.get("name"): port["containerPort"] for port in container.get("ports") or []}
+        self._ports = {port.get("name"): port["containerPort"] for port in parts(container, "ports")}
 
     async def watch(self, failed: Callable[[str], None], verdict: Verdict) -> None:
         """Probes until `verdict` has enough. `failed` hears every failure."""
@@ -70,7 +70,7 @@ class Prober:
     async def _get(self, http: Raw) -> Outcome:
         host, port = http.get("host") or self._address, self._port(http["port"])
         url = f"{http['scheme'].lower()}://{host}:{port}{http['path']}"
-        headers = {h["name"]: h["value"] for h in http.get("httpHeaders") or []}
+        headers = {h["name"]: h["value"] for h in parts(http, "httpHeaders")}
         timeout = aiohttp.ClientTimeout(total=self._probe["timeoutSeconds"])
         try:
             async with (

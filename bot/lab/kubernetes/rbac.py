@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.lab.kubernetes.kinds import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, Kind
-from bot.lab.kubernetes.objects import Raw, name_of, namespace_of
+from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, parts
 from bot.lab.kubernetes.refusals import forbidden, path_forbidden, unauthorized
 from bot.lab.kubernetes.store import Store
 
@@ -97,9 +97,9 @@ class Access:
         if MASTERS in user.groups:
             return ""
         for binding, namespace in self._bindings(attempt.namespace):
-            subject = next((s for s in binding.get("subjects") or [] if _is(user, s, namespace)), None)
+            subject = next((s for s in parts(binding, "subjects") if _is(user, s, namespace)), None)
             role = self._role(binding) if subject else None
-            if subject and role and any(_covers(rule, attempt) for rule in role.get("rules") or []):
+            if subject and role and any(_covers(rule, attempt) for rule in parts(role, "rules")):
                 return _reason(binding, subject)
         return None
 
@@ -129,9 +129,9 @@ def _is(user: User, subject: Raw, namespace: str) -> bool:
 
 def _covers(rule: Raw, attempt: Attempt) -> bool:
     def has(field: str, *values: str) -> bool:
-        return not {"*", *values}.isdisjoint(rule.get(field) or [])
+        return not {"*", *values}.isdisjoint(parts(rule, field))
 
-    names = rule.get("resourceNames") or []
+    names = parts(rule, "resourceNames")
     return (
         has("verbs", attempt.verb)
         and has("apiGroups", attempt.group)

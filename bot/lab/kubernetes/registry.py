@@ -8,12 +8,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from bot.lab.kubernetes.defaults import defaulted, without_empty
 from bot.lab.kubernetes.kinds import NAMESPACE, POD, SERVICE, Kind
 from bot.lab.kubernetes.managed import applied, updated
-from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, stamp, terminating
+from bot.lab.kubernetes.objects import Raw, Value, is_object, name_of, namespace_of, part, parts, stamp, terminating
 from bot.lab.kubernetes.patches import PatchType, json_patch, merge, strategic
 from bot.lab.kubernetes.refusals import (
     Cause,
@@ -91,8 +91,8 @@ class Registry:
             raw["metadata"]["managedFields"] = entries
         return self.store.born(kind, raw) if write.dry_run else self.store.create(kind, raw)
 
-    def update(self, kind: Kind, namespace: str, name: str, body: Raw, write: Write, part: str = "") -> Raw:
-        """Replaces an object, or with `part="status"` its status alone."""
+    def update(self, kind: Kind, namespace: str, name: str, body: Raw, write: Write, subresource: str = "") -> Raw:
+        """Replaces an object, or with `subresource="status"` its status alone."""
         raw = _addressed(kind, namespace, body)
         if raw["metadata"].get("name", name) != name:
             told = raw["metadata"]["name"]
@@ -103,19 +103,19 @@ class Registry:
         uid = raw["metadata"].get("uid") or old["metadata"]["uid"]
         if uid != old["metadata"]["uid"]:
             raise other_uid_written(kind, old, uid)
-        return self._commit(kind, old, raw, write, part)
+        return self._commit(kind, old, raw, write, subresource)
 
     def patch(
-        self, kind: Kind, namespace: str, name: str, how: PatchType, change: Any, write: Write, part: str = ""
+        self, kind: Kind, namespace: str, name: str, how: PatchType, change: Value, write: Write, subresource: str = ""
     ) -> Raw:
         """Changes an object; an apply creates it where there is none."""
         _check_options(how, write)
         old = self.store.get(kind, namespace, name)
         if how is PatchType.APPLY:
-            return self._apply(kind, namespace, name, old, change, write, part)
+            return self._apply(kind, namespace, name, old, change, write, subresource)
         if old is None:
             raise not_found(kind, name)
-        if how is not PatchType.JSON and not isinstance(change, dict):
+        if how is not PatchType.JSON and not is_object(change):
             raise bad_request("json: cannot unmarshal into Go value of type map[string]interface {}")
         patched = {PatchType.JSON: json_patch, PatchType.MERGE: merge, PatchType.STRATEGIC: strategic}[how](old, change)
         try:
@@ -123,13 +123,14 @@ class Registry:
         except Undecodable as error:
             why = QUANTITY_WORDS if QUANTITY_WORDS in str(error) else str(error)
             raise invalid_patch(str(change), why) from error
-        return self._commit(kind, old, patched, write, part)
+        return self._commit(kind, old, patched, write, subresource)
 
     def _apply(
-        self, kind: Kind, namespace: str, name: str, old: Raw | None, config: Any, write: Write, part: str
+        self, kind: Kind, namespace: str, name: str, old: Raw | None, config: Value, write: Write, subresource: str
     ) -> Raw:
-        if not isinstance(config, dict) or config.get("apiVersion") not in (kind.api(v) for v in kind.versions):
-            given = config.get("apiVersion", "") if isinstance(config, dict) else ""
+        config = config if is_object(config) else {}
+        given = str(config.get("apiVersion") or "")
+        if given not in [kind.api(version) for version in kind.versions]:
             words = "Incorrect version specified in apply patch."
             raise bad_request(f"{words} Specified patch version: {given}, expected: {kind.api()}")
         raw = _addressed(kind, namespace, config)
@@ -147,9 +148,9 @@ class Registry:
         if version and version != old["metadata"]["resourceVersion"]:
             raise modified(kind, name)
         made = applied(old, raw, write.manager, time, force=write.force)
-        return self._commit(kind, old, made, write, part, managed=True)
+        return self._commit(kind, old, made, write, subresource, managed=True)
 
-    def _commit(self, kind: Kind, old: Raw, new: Raw, write: Write, part: str, *, managed: bool = False) -> Raw:
+    def _commit(self, kind: Kind, old: Raw, new: Raw, write: Write, subresource: str, *, managed: bool = False) -> Raw:
         """Writes the successor of an object. `managed` says that its owners are known already."""
         meta = dict(new["metadata"])
         version = meta.get("resourceVersion")
@@ -161,7 +162,7 @@ class Registry:
                 meta[key] = old["metadata"][key]
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         meta["uid"] = meta.get("uid") or old["metadata"]["uid"]
-        new = _with_part(old, new | {"metadata": meta}, part)
+        new = _with_half(old, new | {"metadata": meta}, subresource)
         if kind is SERVICE and (address := old["spec"].get("clusterIP")):
             new = new | {"spec": {"clusterIP": address} | new["spec"]}
         new = defaulted(new)
@@ -185,7 +186,7 @@ class Registry:
         if entries:
             new["metadata"]["managedFields"] = entries
 
-    def write_status(self, kind: Kind, raw: Raw, status: Mapping[str, Any], manager: str) -> Raw | None:
+    def write_status(self, kind: Kind, raw: Raw, status: Mapping[str, Value], manager: str) -> Raw | None:
         """Replaces the status of an object as it is now; None where it is gone or another one has its name."""
         old = self.store.get(kind, namespace_of(raw), name_of(raw))
         if old is None or old["metadata"]["uid"] != raw["metadata"]["uid"]:
@@ -205,7 +206,7 @@ class Registry:
         if kind is NAMESPACE:
             return self._end_namespace(raw, how)
         grace = self._grace(kind, raw, how)
-        finalizers = [*(raw["metadata"].get("finalizers") or []), *([finalizer] if finalizer else [])]
+        finalizers = [*(parts(raw, "metadata", "finalizers")), *([finalizer] if finalizer else [])]
         if not finalizers and not grace:
             gone = raw if how.dry_run else self.store.remove(kind, namespace, name)
             return gone if kind is POD else None
@@ -262,7 +263,7 @@ def _addressed(kind: Kind, namespace: str, body: Raw) -> Raw:
         raise bad_request(f'{body["kind"]} in version "{version}" cannot be handled as a {kind.kind}: {words}')
     raw = copy.deepcopy(body)
     raw["apiVersion"], raw["kind"] = kind.api(), kind.kind
-    raw["metadata"] = dict(raw.get("metadata") or {})
+    raw["metadata"] = part(raw, "metadata")
     if kind.namespaced:
         if raw["metadata"].get("namespace", namespace) != namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
@@ -277,10 +278,10 @@ def _decode(kind: Kind, raw: Raw) -> None:
         undecodable(kind, raw["apiVersion"], str(error))
 
 
-def _with_part(old: Raw, new: Raw, part: str) -> Raw:
+def _with_half(old: Raw, new: Raw, subresource: str) -> Raw:
     """Status and spec are written by different people: each keeps the other's half."""
     kept = {key: value for key, value in old.items() if key != "metadata"}
-    if part == "status":
+    if subresource == "status":
         return kept | {"status": new.get("status", {}), "metadata": new["metadata"]}
     if "status" in old:
         return new | {"status": old["status"]}
@@ -292,6 +293,6 @@ def _owned(raw: Raw) -> Raw:
     return {key: value for key, value in raw.items() if key != "status"}
 
 
-def _spec(raw: Raw) -> Any:
+def _spec(raw: Raw) -> Value:
     """What counts for the generation."""
     return raw["spec"] if "spec" in raw else {k: v for k, v in raw.items() if k not in ("metadata", "status")}

@@ -4,16 +4,19 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from bot.lab.kubernetes.kinds import POD, REVISION, Kind
 from bot.lab.kubernetes.objects import (
     Raw,
+    Value,
     controller_of,
     labels_of,
     matches,
     name_of,
     namespace_of,
+    part,
+    parts,
     terminating,
     uid_of,
 )
@@ -57,7 +60,7 @@ def adopt(registry: Registry, kind: Kind, workload: Raw) -> list[Raw]:
         if owned_by(raw, workload):
             found.append(raw)
         elif controller_of(raw) is None and not terminating(raw) and _selected(kind, raw, workload):
-            references = [*(raw["metadata"].get("ownerReferences") or []), owner_reference(workload)]
+            references = [*(parts(raw, "metadata", "ownerReferences")), owner_reference(workload)]
             meta = raw["metadata"] | {"ownerReferences": references}
             found.append(registry.store.replace(kind, raw | {"metadata": meta}))
     return found
@@ -79,7 +82,7 @@ def revisions_of(registry: Registry, workload: Raw) -> Revisions:
         update = registry.create(REVISION, namespace, _new(workload, data, number), Write(CONTROLLER))
     elif update is not found[-1]:
         update = registry.update(REVISION, namespace, name_of(update), update | {"revision": number}, Write(CONTROLLER))
-    named = (workload.get("status") or {}).get("currentRevision")
+    named = part(workload, "status").get("currentRevision")
     current = next((raw for raw in found if name_of(raw) == named), update)
     if name_of(current) == name_of(update):
         current = update
@@ -87,8 +90,8 @@ def revisions_of(registry: Registry, workload: Raw) -> Revisions:
     return Revisions(current, update)
 
 
-def _new(workload: Raw, data: Any, number: int) -> Raw:
-    labels = workload["spec"]["template"]["metadata"].get("labels") or {}
+def _new(workload: Raw, data: Value, number: int) -> Raw:
+    labels = part(workload, "spec", "template", "metadata", "labels")
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).digest()
     code = "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:10])
     return {

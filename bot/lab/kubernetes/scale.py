@@ -1,9 +1,9 @@
 """The `scale` subresource of a StatefulSet: its replicas, without the rest (autoscaling/v1)."""
 
-from typing import Any, Final
+from typing import Final
 
 from bot.lab.kubernetes.kinds import STATEFUL_SET, Kind
-from bot.lab.kubernetes.objects import Raw
+from bot.lab.kubernetes.objects import Raw, Value, part
 from bot.lab.kubernetes.patches import PatchType, json_patch, merge, strategic
 from bot.lab.kubernetes.refusals import Cause, Refused, invalid
 from bot.lab.kubernetes.registry import Registry, Write
@@ -13,7 +13,7 @@ _KEPT: Final = ("name", "namespace", "uid", "resourceVersion", "creationTimestam
 
 
 def scale_of(raw: Raw) -> Raw:
-    labels: dict[str, str] = raw["spec"]["selector"].get("matchLabels") or {}
+    labels: dict[str, str] = part(raw, "spec", "selector", "matchLabels")
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -26,7 +26,9 @@ def scale_of(raw: Raw) -> Raw:
     }
 
 
-def write_scale(registry: Registry, namespace: str, name: str, change: Any, write: Write, how: PatchType | None) -> Raw:
+def write_scale(
+    registry: Registry, namespace: str, name: str, change: Value, write: Write, how: PatchType | None
+) -> Raw:
     """Sets the replicas from a whole Scale (`how` None) or a patch of it. Raises `Refused`."""
     old = registry.get(STATEFUL_SET, namespace, name)
     scale = change
@@ -35,13 +37,13 @@ def write_scale(registry: Registry, namespace: str, name: str, change: Any, writ
     if how is not None:
         patched = {PatchType.JSON: json_patch, PatchType.MERGE: merge, PatchType.STRATEGIC: strategic}
         scale = patched[how](scale_of(old), change)
-    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    replicas = part(scale, "spec").get("replicas", 0)
     if replicas < 0:
         cause = Cause(
             "FieldValueInvalid", f"Invalid value: {replicas}: must be greater than or equal to 0", "spec.replicas"
         )
         raise invalid(_SCALE, name, [cause])
-    sent: Raw = scale.get("metadata") or {}
+    sent: Raw = part(scale, "metadata")
     meta = old["metadata"] | {key: sent[key] for key in ("uid", "resourceVersion") if sent.get(key)}
     new = old | {"metadata": meta, "spec": old["spec"] | {"replicas": replicas}}
     return scale_of(registry.update(STATEFUL_SET, namespace, name, new, write))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from bot.lab.kubernetes.kinds import Kind
-from bot.lab.kubernetes.objects import Raw, labels_of
+from bot.lab.kubernetes.objects import Raw, labels_of, part
 from bot.lab.kubernetes.refusals import bad_request
 
 Selected = Callable[[Raw], bool]
@@ -68,10 +68,10 @@ def _term(text: str) -> tuple[Callable[[Mapping[str, str]], bool], str]:
 def _by_field(kind: Kind, text: str) -> Selected:
     known = _EVERY_KIND | _FIELDS.get(kind.kind, {})
     terms: list[tuple[str, bool, str]] = []
-    for part in filter(None, text.split(",")):
-        found = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", part)
+    for term in filter(None, text.split(",")):
+        found = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", term)
         if found is None:
-            raise bad_request(f"invalid selector: '{part}'; can't understand '{part}'")
+            raise bad_request(f"invalid selector: '{term}'; can't understand '{term}'")
         field, operator, value = found.groups()
         if field not in known:
             listed = ", ".join(f'"{name}"' for name in _EVERY_KIND)
@@ -81,11 +81,8 @@ def _by_field(kind: Kind, text: str) -> Selected:
 
 
 def _field(raw: Raw, path: str, absent: str) -> str:
-    value: object = raw
-    if path == "source":
-        return str((raw.get("source") or {}).get("component") or "")
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    way = ["source", "component"] if path == "source" else path.split(".")
+    value = part(raw, *way[:-1]).get(way[-1])
     if isinstance(value, bool):
         return str(value).lower()
-    return absent if value is None else str(value)  # pyright: ignore[reportUnknownArgumentType]
+    return absent if value is None else str(value)

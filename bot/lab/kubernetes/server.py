@@ -30,7 +30,7 @@ from bot.lab.kubernetes.kinds import (
     kind_named,
 )
 from bot.lab.kubernetes.kubelet import Kubelet
-from bot.lab.kubernetes.objects import Clock, Raw, name_of, namespace_of, now, running_and_ready, stamp
+from bot.lab.kubernetes.objects import Clock, Raw, name_of, namespace_of, now, part, running_and_ready, stamp
 from bot.lab.kubernetes.patches import PatchType
 from bot.lab.kubernetes.rbac import Access, User
 from bot.lab.kubernetes.registry import Registry, Write
@@ -262,7 +262,7 @@ class StandInKubernetes:
     def pod_address(self, name: str, namespace: str = "") -> str:
         """The loopback address of a pod, whose ports 4222, 6222 and 8222 are real. Raises `LabError` while it has none."""
         pod = self._store.get(POD, namespace or self.namespace, name)
-        address = (pod.get("status") or {}).get("podIP") if pod else None
+        address = part(pod, "status").get("podIP") if pod else None
         if not address:
             raise LabError(f"pod {name} has no address")
         return str(address)

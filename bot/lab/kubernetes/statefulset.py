@@ -11,7 +11,16 @@ from typing import Final
 
 from bot.lab.kubernetes.events import Recorder, Source
 from bot.lab.kubernetes.kinds import CLAIM, POD, STATEFUL_SET
-from bot.lab.kubernetes.objects import Raw, labels_of, name_of, namespace_of, running_and_ready, terminating
+from bot.lab.kubernetes.objects import (
+    Raw,
+    labels_of,
+    name_of,
+    namespace_of,
+    part,
+    parts,
+    running_and_ready,
+    terminating,
+)
 from bot.lab.kubernetes.refusals import Refused
 from bot.lab.kubernetes.registry import Deletion, Registry, Write
 from bot.lab.kubernetes.revisions import (
@@ -107,7 +116,7 @@ class _Pass:
     def _fill(self, replicas: list[Raw | None]) -> bool:
         """Creates what is missing. Tells whether there is nothing to wait for."""
         for ordinal, pod in enumerate(replicas):
-            if pod is not None and (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded"):
+            if pod is not None and part(pod, "status").get("phase") in ("Failed", "Succeeded"):
                 self._delete(pod)
                 return False
             if pod is None:
@@ -150,7 +159,7 @@ class _Pass:
 
     @property
     def _partition(self) -> int:
-        return (self._spec["updateStrategy"].get("rollingUpdate") or {}).get("partition") or 0
+        return part(self._spec["updateStrategy"], "rollingUpdate").get("partition") or 0
 
     def _create(self, ordinal: int) -> Raw | None:
         """Makes a pod and the claims that it needs; None where the API server refuses it."""
@@ -179,24 +188,24 @@ class _Pass:
     def _pod(self, ordinal: int, revision: Raw) -> Raw:
         template = copy.deepcopy(revision["data"]["spec"]["template"])
         name = f"{name_of(self._workload)}-{ordinal}"
-        labels = (template["metadata"].get("labels") or {}) | {REVISION_LABEL: name_of(revision), POD_NAME_LABEL: name}
+        labels = part(template, "metadata", "labels") | {REVISION_LABEL: name_of(revision), POD_NAME_LABEL: name}
         meta = {"name": name, "generateName": f"{name_of(self._workload)}-", "labels": labels}
         if annotations := template["metadata"].get("annotations"):
             meta["annotations"] = annotations
         spec: Raw = template["spec"] | {"hostname": name, "subdomain": self._spec.get("serviceName") or ""}
-        claimed = {claim["metadata"]["name"] for claim in self._spec.get("volumeClaimTemplates") or []}
-        volumes = [volume for volume in spec.get("volumes") or [] if volume["name"] not in claimed]
+        claimed = {claim["metadata"]["name"] for claim in parts(self._spec, "volumeClaimTemplates")}
+        volumes = [volume for volume in parts(spec, "volumes") if volume["name"] not in claimed]
         volumes += [{"name": c, "persistentVolumeClaim": {"claimName": f"{c}-{name}"}} for c in sorted(claimed)]
         if volumes:
             spec["volumes"] = volumes
         return {"metadata": meta | {"ownerReferences": [owner_reference(self._workload)]}, "spec": spec}
 
     def _claims(self, ordinal: int) -> list[Raw]:
-        labels = self._spec["selector"].get("matchLabels") or {}
+        labels = part(self._spec["selector"], "matchLabels")
         made: list[Raw] = []
-        for template in self._spec.get("volumeClaimTemplates") or []:
+        for template in parts(self._spec, "volumeClaimTemplates"):
             name = f"{template['metadata']['name']}-{name_of(self._workload)}-{ordinal}"
-            meta = template["metadata"] | {"name": name, "labels": (template["metadata"].get("labels") or {}) | labels}
+            meta = template["metadata"] | {"name": name, "labels": part(template, "metadata", "labels") | labels}
             made.append({"metadata": meta, "spec": copy.deepcopy(template["spec"])})
         return made
 

@@ -6,10 +6,10 @@ Kubernetes 1.20 does not validate the pod template of a StatefulSet: a wrong one
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from bot.lab.kubernetes.kinds import CLAIM, CONFIG_MAP, POD, ROLE_BINDING, STATEFUL_SET, Kind
-from bot.lab.kubernetes.objects import QUANTITY, Raw, matches, quantity
+from bot.lab.kubernetes.objects import QUANTITY, Raw, Value, is_list, is_object, matches, part, parts, quantity
 from bot.lab.kubernetes.refusals import Cause
 
 QUANTITY_WORDS: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -40,13 +40,13 @@ def decode(raw: Raw) -> None:
         if path[-2:-1] in (("requests",), ("limits",), ("capacity",)) and not QUANTITY.fullmatch(str(value)):
             raise Undecodable(f"{where}: {QUANTITY_WORDS}")
     for field in ("data", "stringData"):
-        for key, value in (raw.get(field) or {}).items() if raw.get("kind") in ("ConfigMap", "Secret") else ():
+        for key, value in part(raw, field).items() if raw.get("kind") in ("ConfigMap", "Secret") else ():
             if not isinstance(value, str):
                 raise Undecodable(f'Data: ReadString: expects " or n, but found {json.dumps(value)[:1]} ({key})')
 
 
-def _values(raw: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    if isinstance(raw, dict):
+def _values(raw: Value, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, Value]]:
+    if is_object(raw):
         for key, value in raw.items():
             if key in ("labels", "annotations", "data", "stringData", "managedFields", "matchLabels"):
                 continue
@@ -54,7 +54,7 @@ def _values(raw: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], 
                 yield from _values(value, (*path, key))
             elif value is not None:
                 yield (*path, key), key, value
-    elif isinstance(raw, list):
+    elif is_list(raw):
         for item in raw:
             yield from _values(item, path)
 
@@ -113,14 +113,14 @@ def _set_itself(spec: Raw) -> Iterator[Cause]:
     elif strategy["type"] == "OnDelete" and strategy.get("rollingUpdate") is not None:
         field = "spec.updateStrategy.rollingUpdate"
         yield _value(field, "RollingUpdateStatefulSetStrategy", "only allowed for updateStrategy 'RollingUpdate'")
-    partition = (strategy.get("rollingUpdate") or {}).get("partition") or 0
+    partition = part(strategy, "rollingUpdate").get("partition") or 0
     if partition < 0:
         yield _value("spec.updateStrategy.rollingUpdate.partition", partition, _NOT_NEGATIVE)
     if spec["replicas"] < 0:
         yield _value("spec.replicas", spec["replicas"], _NOT_NEGATIVE)
     if spec.get("selector") is None:
         yield Cause("FieldValueRequired", "Required value", "spec.selector")
-    labels: Raw = spec["template"]["metadata"].get("labels") or {}
+    labels: Raw = part(spec, "template", "metadata", "labels")
     if not matches(spec.get("selector"), labels):
         shown = "map[string]string{" + ", ".join(f'"{k}":"{v}"' for k, v in sorted(labels.items())) + "}"
         message = f"Invalid value: {shown}: `selector` does not match template `labels`"
@@ -129,10 +129,10 @@ def _set_itself(spec: Raw) -> Iterator[Cause]:
 
 def _pod(new: Raw, old: Raw | None) -> Iterator[Cause]:
     spec: Raw = new["spec"]
-    volumes = {volume["name"] for volume in spec.get("volumes") or []}
+    volumes = {volume["name"] for volume in parts(spec, "volumes")}
     if not spec.get("containers"):
         yield Cause("FieldValueRequired", "Required value", "spec.containers")
-    for index, container in enumerate(spec.get("containers") or []):
+    for index, container in enumerate(parts(spec, "containers")):
         yield from _container(container, volumes, f"spec.containers[{index}]")
     if old is not None and _frozen(spec) != _frozen(old["spec"]):
         words = (
@@ -146,18 +146,18 @@ def _frozen(spec: Raw) -> Raw:
     """The part of a pod's spec that cannot be changed."""
     left = {key: value for key, value in spec.items() if key not in ("activeDeadlineSeconds", "tolerations")}
     for field in ("containers", "initContainers"):
-        left[field] = [{k: v for k, v in container.items() if k != "image"} for container in spec.get(field) or []]
+        left[field] = [{k: v for k, v in container.items() if k != "image"} for container in parts(spec, field)]
     return left
 
 
 def _container(raw: Raw, volumes: set[str], where: str) -> Iterator[Cause]:
-    for index, mount in enumerate(raw.get("volumeMounts") or []):
+    for index, mount in enumerate(parts(raw, "volumeMounts")):
         if mount["name"] not in volumes:
             message = f'Not found: "{mount["name"]}"'
             yield Cause("FieldValueNotFound", message, f"{where}.volumeMounts[{index}].name")
-    resources: Raw = raw.get("resources") or {}
-    for name, wanted in (resources.get("requests") or {}).items():
-        limit = (resources.get("limits") or {}).get(name)
+    resources: Raw = part(raw, "resources")
+    for name, wanted in part(resources, "requests").items():
+        limit = part(resources, "limits").get(name)
         if limit is not None and quantity(wanted) > quantity(limit):
             why = f"must be less than or equal to {name} limit"
             yield _value(f"{where}.resources.requests", str(wanted), why)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.lab.kubernetes.kinds import CLAIM, CONFIG_MAP, SECRET, Kind
-from bot.lab.kubernetes.objects import Raw, namespace_of, uid_of
+from bot.lab.kubernetes.objects import Raw, namespace_of, part, parts, uid_of
 from bot.lab.kubernetes.sandbox import Mount
 from bot.lab.kubernetes.store import Store
 
@@ -50,7 +50,7 @@ class Volumes:
     def make(self) -> None:
         """Raises `NotMounted`."""
         self._files.clear()
-        for volume in self.pod["spec"].get("volumes") or []:
+        for volume in parts(self.pod["spec"], "volumes"):
             name = volume["name"]
             self._places[name] = self._place(name, volume)
         for files in self._files:
@@ -59,7 +59,7 @@ class Volumes:
     def mounts(self, container: Raw) -> list[Mount]:
         """What a container sees, outer paths first."""
         found: list[Mount] = []
-        for mount in container.get("volumeMounts") or []:
+        for mount in parts(container, "volumeMounts"):
             source = self._places[mount["name"]]
             if below := mount.get("subPath"):
                 source /= below
@@ -91,12 +91,12 @@ class Volumes:
         for source, kind, key in (("configMap", CONFIG_MAP, "name"), ("secret", SECRET, "secretName")):
             if found := volume.get(source):
                 optional = bool(found.get("optional"))
-                self._files.append(_Files(kind, found[key], found.get("items") or [], folder, optional))
-        for part in (volume.get("projected") or {}).get("sources") or []:
+                self._files.append(_Files(kind, found[key], parts(found, "items"), folder, optional))
+        for projected in parts(volume, "projected", "sources"):
             for source, kind in (("configMap", CONFIG_MAP), ("secret", SECRET)):
-                if found := part.get(source):
+                if found := projected.get(source):
                     self._files.append(
-                        _Files(kind, found["name"], found.get("items") or [], folder, bool(found.get("optional")))
+                        _Files(kind, found["name"], parts(found, "items"), folder, bool(found.get("optional")))
                     )
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -147,8 +147,8 @@ class Volumes:
 
 def content_of(kind: Kind, raw: Raw) -> dict[str, bytes]:
     """The keys of a ConfigMap or Secret."""
-    packed = raw.get("data") if kind is SECRET else raw.get("binaryData")
-    found = {key: base64.b64decode(value) for key, value in (packed or {}).items()}
+    packed = part(raw, "data" if kind is SECRET else "binaryData")
+    found = {key: base64.b64decode(value) for key, value in packed.items()}
     if kind is CONFIG_MAP:
-        found |= {key: value.encode() for key, value in (raw.get("data") or {}).items()}
+        found |= {key: value.encode() for key, value in part(raw, "data").items()}
     return found
