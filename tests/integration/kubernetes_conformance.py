@@ -28,6 +28,8 @@ REVISIONS = "/apis/apps/v1/namespaces/{}/controllerrevisions"
 PODS = "/api/v1/namespaces/{}/pods"
 MAPS = "/api/v1/namespaces/{}/configmaps"
 OTHER_UID = "00000000-0000-0000-0000-000000000000"
+PULL_TIMEOUT = 120.0
+"""Seconds that a real kubelet may need to find out that there is no such image."""
 BAD_IMAGE = "nats:no-such-tag"
 MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
@@ -112,6 +114,38 @@ class World:
     async def pod(self, name: str) -> Raw | None:
         answer = await self.ask("GET", f"{PODS}/{name}")
         return answer.body if answer.status == 200 else None
+
+    async def uid(self, name: str) -> str:
+        """Of a pod; empty where there is none."""
+        pod = await self.pod(name)
+        return pod["metadata"]["uid"] if pod else ""
+
+    async def replaced(self, name: str, uid: str) -> Raw:
+        """Waits until another pod has that name."""
+
+        async def other() -> bool:
+            return await self.uid(name) not in ("", uid)
+
+        await until(f"another {name}", other)
+        found = await self.pod(name)
+        assert found is not None
+        return found
+
+    async def replaced_after_deletion(self, name: str) -> Raw:
+        uid = await self.uid(name)
+        await self.delete(f"{PODS}/{name}")
+        return await self.replaced(name, uid)
+
+    async def waiting_for(self, name: str, *reasons: str) -> Raw:
+        """Waits until a pod's container waits for one of these reasons."""
+        found: Raw = {}
+
+        async def so() -> bool:
+            found.update(await self.pod(name) or {})
+            return status_of(found).get("state", {}).get("waiting", {}).get("reason") in reasons
+
+        await until(f"{name} in {reasons}", so, PULL_TIMEOUT)
+        return found
 
     async def ready(self, name: str = "nats", replicas: int | None = None) -> Raw:
         """Waits until a StatefulSet is as its spec says."""

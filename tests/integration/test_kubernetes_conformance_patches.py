@@ -170,7 +170,7 @@ async def test_an_update_takes_a_field_from_whoever_applied_it(world: World):
 async def test_an_apply_to_a_workload_names_the_field_in_conflict(world: World):
     await world.make(SETS, workload(0), fieldManager="me")
     change = {"name": "nats", "env": [{"name": "A", "value": "other"}], "resources": {"limits": {"memory": "128Mi"}}}
-    raw = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "nats"}}
+    raw: Raw = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "nats"}}
     raw["spec"] = {"template": {"spec": {"containers": [change]}}}
     answer = await world.ask("PATCH", f"{SETS}/nats", raw, APPLY, fieldManager="natsmedic")
     field = '.spec.template.spec.containers[name="nats"].env[name="A"].value'

@@ -108,7 +108,8 @@ async def watch(
                 for told, raw in _seen(change, kind, namespace, chosen):
                     await tell(told, shown(kind, version, raw))
             try:
-                await asyncio.wait_for(store.after(position), min(left, LOOK_AT_CLIENT))
+                async with asyncio.timeout(min(left, LOOK_AT_CLIENT)):
+                    await store.after(position)
             except TimeoutError:
                 continue
         if not _gone(request):

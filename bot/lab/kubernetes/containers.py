@@ -299,7 +299,8 @@ class ContainerRunner:
         with contextlib.suppress(ProcessLookupError):
             run.process.terminate()
         try:
-            await asyncio.wait_for(run.process.wait(), grace)
+            async with asyncio.timeout(grace):
+                await run.process.wait()
         except TimeoutError:
             with contextlib.suppress(ProcessLookupError):
                 run.process.kill()
@@ -307,7 +308,8 @@ class ContainerRunner:
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     def _wait_for(self, reason: str, message: str) -> None:
         self._waiting = {"reason": reason, "message": message}

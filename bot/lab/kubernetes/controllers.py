@@ -72,7 +72,9 @@ class Controllers:
                 self.sync()
             await asyncio.sleep(PASS_INTERVAL)
             try:
-                await asyncio.wait_for(self._store.after(seen), IDLE_INTERVAL)
+                # Before Python 3.12, wait_for may swallow the cancellation that ends this loop.
+                async with asyncio.timeout(IDLE_INTERVAL):
+                    await self._store.after(seen)
             except TimeoutError:
                 continue
 

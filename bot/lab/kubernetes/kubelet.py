@@ -93,6 +93,9 @@ class PodRunner:
     async def close(self) -> None:
         """Kills it; the API server hears nothing."""
         self._begin_end(0)
+        for container in self.containers.values():
+            if container.pid is not None:
+                container.kill()
         if self._ending is not None:
             await self._ending
 
