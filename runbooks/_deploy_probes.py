@@ -51,7 +51,7 @@ KILLERS: Final = (ProbeKind.LIVENESS, ProbeKind.STARTUP)
 
 READINESS_ISSUE: Final = "nats-server #5976; #5296 is in 2.11.0 and in no 2.10 release"
 STARTUP_ISSUE: Final = "nats-io/k8s #1140"
-LIVENESS_ISSUE: Final = "reference 4.4: Bitnami chart 8.2.2 and later"
+LIVENESS_ISSUE: Final = "the liveness probe of bitnami/charts nats 8.2.2 and later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def probes_fit(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
         for kind in (ProbeKind.READINESS, ProbeKind.LIVENESS):
             if kind not in probes:
                 evidence = look.in_container(f"{kind.value}Probe", None, ENABLED_ONLY) | {"probe": kind.value}
+                evidence |= {"absent": True}
                 look.warn(_absent(look, kind), evidence)
         for probe in probes.values():
             _judge_path(look, probe)
@@ -228,7 +229,7 @@ def _judge_times(look: Look, probes: Mapping[ProbeKind, Asked], thresholds: Thre
                 f"kills it, which begins anew; less than {recovery:g} s is little for large streams."
             )
             evidence = look.in_container(first.place, _numbers(first.declared), {"seconds": recovery})
-            look.warn(sentence, evidence | {"probe": first.kind.value, "seconds": given})
+            look.warn(sentence, evidence | {"probe": "startup", "absent": startup is None, "seconds": given})
     if liveness is not None and liveness.declared.patience < patience:
         sentence = (
             f"The liveness probe kills a server that does not answer for {liveness.declared.patience} s ({_times(liveness.declared)}); "
