@@ -20,47 +20,49 @@ _NOTHING: Final = frozenset[Endpoint]()
 _VARZ, _JSZ = frozenset({Endpoint.VARZ}), frozenset({Endpoint.JSZ})
 _HEALTH: Final = frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ, Endpoint.VARZ})
 
-PODS = pods.PODS.check("Every pod runs and is ready, and none was killed lately.", _NOTHING, pods.pods_run)
-NODES = pods.NODES.check("The nodes of all pods are well.", _NOTHING, pods.nodes_are_well)
-KILLS = probes.KILLS.check(
+PODS = pods.PODS.of_kubernetes("Every pod runs and is ready, and none was killed lately.", _NOTHING, pods.pods_run)
+NODES = pods.NODES.of_kubernetes("The nodes of all pods are well.", _NOTHING, pods.nodes_are_well)
+KILLS = probes.KILLS.of_kubernetes(
     "No liveness or startup probe kills a server that only catches up.", _HEALTH, probes.probes_kill_nobody
 )
-ROLLOUT = pods.ROLLOUT.check("All pods are made of the present template.", _NOTHING, pods.rollout_ends)
-SERVICE = routes.SERVICE.check(
+ROLLOUT = pods.ROLLOUT.of_kubernetes("All pods are made of the present template.", _NOTHING, pods.rollout_ends)
+SERVICE = routes.SERVICE.of_kubernetes(
     "Every pod has a name of its own before it is ready.", _NOTHING, routes.headless_service_is_right
 )
-ROUTES = routes.ROUTES.check("nats.conf has one route for each pod.", _NOTHING, routes.routes_name_every_pod)
-CONFIG = config.CONFIG.check(
+ROUTES = routes.ROUTES.of_kubernetes("nats.conf has one route for each pod.", _NOTHING, routes.routes_name_every_pod)
+CONFIG = config.CONFIG.of_kubernetes(
     "Every server runs with the nats.conf that Kubernetes holds.", _VARZ, config.configuration_is_loaded
 )
-STORAGE = storage.STORAGE.check(
+STORAGE = storage.STORAGE.of_kubernetes(
     "JetStream stores on disks that outlive the pod, and not on a network file system.", _JSZ, storage.store_is_durable
 )
-VOLUMES = storage.VOLUMES.check(
+VOLUMES = storage.VOLUMES.of_kubernetes(
     "The volumes are bound and hold what JetStream may write.", _JSZ, storage.volumes_suffice
 )
-PLACEMENT = spread.PLACEMENT.check(
+PLACEMENT = spread.PLACEMENT.of_kubernetes(
     "Without any one node or zone every Raft group keeps its quorum.", _JSZ, spread.no_place_holds_a_majority
 )
-SPREAD = spread.SPREAD.check("The pods must run on different nodes.", _NOTHING, spread.pods_are_kept_apart)
-BUDGET = spread.BUDGET.check("One pod at a time may be evicted.", _NOTHING, spread.budget_protects_quorum)
-PROBES = probes.PROBES.check(
+SPREAD = spread.SPREAD.of_kubernetes("The pods must run on different nodes.", _NOTHING, spread.pods_are_kept_apart)
+BUDGET = spread.BUDGET.of_kubernetes("One pod at a time may be evicted.", _NOTHING, spread.budget_protects_quorum)
+PROBES = probes.PROBES.of_kubernetes(
     "No probe asks more than its kind must, or gives too little time.", _HEALTH, probes.probes_fit
 )
-ORDER = probes.ORDER.check("Pods start without waiting for each other.", _VARZ, probes.pods_start_together)
-RESOURCES = resources.RESOURCES.check(
+ORDER = probes.ORDER.of_kubernetes("Pods start without waiting for each other.", _VARZ, probes.pods_start_together)
+RESOURCES = resources.RESOURCES.of_kubernetes(
     "The NATS container has certain and sufficient CPU and memory.", _NOTHING, resources.resources_are_certain
 )
-MEMORY = resources.MEMORY.check(
+MEMORY = resources.MEMORY.of_kubernetes(
     "Go knows the container's memory limit, and streams in memory fit below it.",
     _VARZ | _JSZ,
     resources.memory_fits,
 )
-SHUTDOWN = lifecycle.SHUTDOWN.check(
+SHUTDOWN = lifecycle.SHUTDOWN.of_kubernetes(
     "A deleted pod's server leaves in lame duck mode, with time for it.", _NOTHING, lifecycle.servers_leave_in_peace
 )
-RELOAD = config.RELOAD.check("A changed nats.conf reaches the servers.", _NOTHING, config.changes_arrive)
-IMAGE = lifecycle.IMAGE.check("The image names its version, and the servers run it.", _VARZ, lifecycle.image_is_pinned)
+RELOAD = config.RELOAD.of_kubernetes("A changed nats.conf reaches the servers.", _NOTHING, config.changes_arrive)
+IMAGE = lifecycle.IMAGE.of_kubernetes(
+    "The image names its version, and the servers run it.", _VARZ, lifecycle.image_is_pinned
+)
 
 RECENT: Final = Threshold(
     pods.RECENT,

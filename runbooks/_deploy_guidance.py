@@ -42,13 +42,13 @@ def guidance(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Proposed]:
 
 
 GUIDES: tuple[tuple[frozenset[str], Guide], ...] = (
+    (frozenset({KILLS.code}), repairs.kills),
     (frozenset({PODS.code}), repairs.pods),
     (frozenset({NODES.code}), repairs.nodes),
     (frozenset({CONFIG.code}), repairs.config),
     (frozenset({ROUTES.code}), repairs.routes),
     (frozenset({SERVICE.code}), repairs.service),
     (frozenset({BUDGET.code}), settings.budget),
-    (frozenset({KILLS.code}), repairs.kills),
     (frozenset({ROLLOUT.code}), repairs.rollout),
     (frozenset({PROBES.code}), settings.probes),
     (frozenset({RESOURCES.code, MEMORY.code}), settings.resources),
@@ -60,4 +60,4 @@ GUIDES: tuple[tuple[frozenset[str], Guide], ...] = (
     (frozenset({VOLUMES.code}), repairs.volumes),
     (frozenset({STORAGE.code}), repairs.storage),
 )
-"""Which guide is for which checks, by rising risk."""
+"""Which guide is for which checks: a probe that kills first, since it is a cause, then by rising risk."""

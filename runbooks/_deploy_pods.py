@@ -13,7 +13,7 @@ from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Unk
 from bot.model.kubernetes import ContainerState, ContainerStatus, Event, Node, Pod
 from bot.runbook import Thresholds
 from runbooks._audit_views import few
-from runbooks._deploy_views import Look, Topic, lasting, pods, said
+from runbooks._deploy_views import Look, Topic, counted, lasting, said
 
 PODS = Topic("DEPLOY_PODS", Layer.REACHABILITY)
 ROLLOUT = Topic("DEPLOY_ROLLOUT", Layer.REACHABILITY)
@@ -114,7 +114,7 @@ def _tell_missing(look: Look, missing: list[str], there: tuple[Pod, ...]) -> Non
     verb = "does" if len(missing) == 1 else "do"
     look.tell(
         Severity.CRITICAL,
-        f"{pods(len(missing)).capitalize()} of {look.workload.replicas} {verb} not exist: {few(missing)}.{why}",
+        f"{counted(len(missing), 'pod').capitalize()} of {look.workload.replicas} {verb} not exist: {few(missing)}.{why}",
         evidence,
     )
 
@@ -240,7 +240,9 @@ def _tell_rollout(look: Look, old: list[Pod], thresholds: Thresholds) -> None:
     evidence = look.seen(workload, "status.updateRevision", workload.update_revision)
     evidence |= {"old pods": names, "partition": workload.partition, "strategy": workload.update_strategy}
     have = "has" if len(old) == 1 else "have"
-    begin = f"{pods(len(old)).capitalize()} of {workload.replicas} still {have} an older template ({few(names)})"
+    begin = (
+        f"{counted(len(old), 'pod').capitalize()} of {workload.replicas} still {have} an older template ({few(names)})"
+    )
     if workload.update_strategy == "OnDelete":
         look.warn(f"{begin}: with OnDelete each gets the new one when it is deleted.", evidence)
         return

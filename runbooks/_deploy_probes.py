@@ -51,7 +51,7 @@ KILLERS: Final = (ProbeKind.LIVENESS, ProbeKind.STARTUP)
 
 READINESS_ISSUE: Final = "nats-server #5976; #5296 is in 2.11.0 and in no 2.10 release"
 STARTUP_ISSUE: Final = "nats-io/k8s #1140"
-LIVENESS_ISSUE: Final = "reference 4.4: Bitnami chart 8.2.2 and later"
+LIVENESS_ISSUE: Final = "the liveness probe of bitnami/charts nats 8.2.2 and later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def probes_fit(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
         for kind in (ProbeKind.READINESS, ProbeKind.LIVENESS):
             if kind not in probes:
                 evidence = look.in_container(f"{kind.value}Probe", None, ENABLED_ONLY) | {"probe": kind.value}
+                evidence |= {"absent": True}
                 look.warn(_absent(look, kind), evidence)
         for probe in probes.values():
             _judge_path(look, probe)
@@ -228,7 +229,7 @@ def _judge_times(look: Look, probes: Mapping[ProbeKind, Asked], thresholds: Thre
                 f"kills it, which begins anew; less than {recovery:g} s is little for large streams."
             )
             evidence = look.in_container(first.place, _numbers(first.declared), {"seconds": recovery})
-            look.warn(sentence, evidence | {"probe": first.kind.value, "seconds": given})
+            look.warn(sentence, evidence | {"probe": "startup", "absent": startup is None, "seconds": given})
     if liveness is not None and liveness.declared.patience < patience:
         sentence = (
             f"The liveness probe kills a server that does not answer for {liveness.declared.patience} s ({_times(liveness.declared)}); "
@@ -264,7 +265,8 @@ def _judge_killer(look: Look, pod: Pod, kind: ProbeKind, thresholds: Thresholds)
     active = status.state is ContainerState.RUNNING and starting is (kind is ProbeKind.STARTUP)
     last = status.last_termination
     age = look.age(last.finished_at) if last and not last.oom_killed else None
-    killing = look.known(_killing(look, pod, kind)) if age is not None and age <= thresholds[RECENT] else None
+    ended = age is not None and age <= thresholds[RECENT]
+    killing = look.known(_killing(look, pod, kind)) if ended else None
     now = health_of(look, pod)
     answer = probe_outcome(probe.asks, now) if active else ProbeOutcome.PASSES
     if answer is ProbeOutcome.UNKNOWN:
@@ -272,7 +274,7 @@ def _judge_killer(look: Look, pod: Pod, kind: ProbeKind, thresholds: Thresholds)
     if killing:
         _tell_killed(look, pod, probe, killing[-1], now.said if answer is ProbeOutcome.FAILS else "")
     elif answer is ProbeOutcome.FAILS:
-        _tell_failing(look, pod, probe, now)
+        _tell_failing(look, pod, probe, now, again=ended)
 
 
 def _killing(look: Look, pod: Pod, kind: ProbeKind) -> tuple[Event, ...] | Unknown:
@@ -293,7 +295,8 @@ def _tell_killed(look: Look, pod: Pod, probe: Asked, event: Event, server_says: 
     look.tell(Severity.CRITICAL, sentence, evidence, pod, cause=True, issue=_issue(probe))
 
 
-def _tell_failing(look: Look, pod: Pod, probe: Asked, now: Health) -> None:
+def _tell_failing(look: Look, pod: Pod, probe: Asked, now: Health, *, again: bool) -> None:
+    """One reading is no kill: after a scale-up a group is not healthy for seconds. A server that ended before and fails `again` is one that is killed."""
     restarts = pod.statuses[look.nats.name].restarts
     evidence = _killer(look, pod, probe) | {"said": now.said, "restarts": restarts}
     evidence |= {"depth": now.failed.name.lower() if now.failed is not None else None}
@@ -310,12 +313,12 @@ def _tell_failing(look: Look, pod: Pod, probe: Asked, now: Health) -> None:
         )
         return
     look.tell(
-        Severity.CRITICAL,
+        Severity.CRITICAL if again else Severity.WARNING,
         f"The liveness probe {probe.words} fails on pod {pod.name}: {now.said}. When it fails for {lasting(declared.patience)} the server is killed "
         f"({restarts} restarts so far). {_why(probe)}",
         evidence,
         pod,
-        cause=True,
+        cause=again,
         issue=_issue(probe),
     )
 

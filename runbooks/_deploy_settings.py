@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from bot.model import Finding, JsonObject, canonical_json
 from bot.model.probes import ENABLED_ONLY
 from bot.runbook import Draft
-from runbooks._deploy_target import AGAIN, HEALTHY, ROLLS, Target
+from runbooks._deploy_target import Target
 
 TIMES: Mapping[str, JsonObject] = {
     "startup": {"failureThreshold": 90, "periodSeconds": 10, "timeoutSeconds": 5},
@@ -20,19 +20,18 @@ TIMES: Mapping[str, JsonObject] = {
 """Those of the official chart (reference/nats.md 4.1)."""
 
 
-def probe_lines(target: Target, kind: str, *, path: bool = True, times: bool = False) -> list[str]:
-    """Return how to change a probe: its path, its times, or both. Values are JSON, which is YAML."""
+def probe_lines(
+    target: Target, kind: str, *, path: bool = True, times: bool = False, absent: bool = False
+) -> list[str]:
+    """Return how to change a probe, its path or its times, or how to add one that is `absent`. Values are JSON, which is YAML."""
     name = f"{kind}Probe"
+    whole: JsonObject = {"httpGet": {"path": ENABLED_ONLY, "port": target.port}} | TIMES[kind]
     asks: JsonObject = {"httpGet": {"path": ENABLED_ONLY}}
-    fields = (asks if path else {}) | (TIMES[kind] if times else {})
-    # Bitnami's replaces the whole probe, so it needs a port, a path and all times.
-    whole: JsonObject = {"httpGet": {"path": ENABLED_ONLY, "port": "monitoring"}} | TIMES[kind]
-    custom: JsonObject = {f"custom{name[0].upper()}{name[1:]}": whole}
-    official: JsonObject = {"container": {"merge": {name: fields}}}
+    fields = whole if absent else (asks if path else {}) | (TIMES[kind] if times else {})
+    bitnami: JsonObject = {"httpGet": {"path": ENABLED_ONLY, "port": "monitoring"}} | TIMES[kind]
     lines = [
-        *target.owner(),
-        f"Official chart: {canonical_json(official)}",
-        f"Bitnami chart: {canonical_json(custom)}",
+        f"Official chart: {canonical_json({'container': {'merge': {name: fields}}})}",
+        f"Bitnami chart: {canonical_json({f'custom{name[0].upper()}{name[1:]}': bitnami})}",
         f"Without a chart: {target.patch({'name': target.container, name: fields})}",
     ]
     return (
@@ -42,138 +41,104 @@ def probe_lines(target: Target, kind: str, *, path: bool = True, times: bool = F
     )
 
 
-def budget(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Let one pod go at a time",
-        why=found[0].sentence,
-        guidance=(
-            *target.owner(),
-            "Official chart: podDisruptionBudget: {enabled: true, merge: {spec: {maxUnavailable: 1}}}",
-            "Bitnami chart: pdb: {create: true, maxUnavailable: 1}",
-            f"Without a chart: a PodDisruptionBudget with maxUnavailable 1 and this selector: kubectl get {target.object} {target.where} -o jsonpath='{{.spec.selector}}'",
-            "There must be exactly one that selects the pods.",
-            AGAIN,
-        ),
-    )
-
-
 def probes(target: Target, found: Sequence[Finding]) -> Draft:
     lines: list[str] = []
     for kind in TIMES:
-        mine = [f for f in found if f.evidence.get("probe") == kind]
-        slow = any("seconds" in f.evidence for f in mine)
-        strict = any("seconds" not in f.evidence for f in mine)
-        lines += (
-            probe_lines(target, kind, path=strict, times=slow or any(f.evidence.get("value") is None for f in mine))
-            if mine
-            else []
-        )
-    return Draft(
-        title="Set the probes right",
-        why=found[0].sentence,
-        guidance=(
-            *dict.fromkeys(lines),
-            "A startup probe with periodSeconds 10 and failureThreshold 90 gives a server 15 minutes to recover, as the official chart does.",
-            HEALTHY,
-            AGAIN,
-        ),
-        cautions=(ROLLS,),
+        mine = [f.evidence for f in found if f.evidence.get("probe") == kind]
+        absent = any(seen.get("absent") for seen in mine)
+        strict = absent or any("seconds" not in seen for seen in mine)
+        if mine:
+            slow = any("seconds" in seen for seen in mine)
+            lines += probe_lines(target, kind, path=strict, times=slow, absent=absent)
+    return target.roll(found, "Set the probes right", *dict.fromkeys(lines))
+
+
+def budget(target: Target, found: Sequence[Finding]) -> Draft:
+    selector = f"kubectl get {target.object} {target.where} -o jsonpath='{{.spec.selector}}'"
+    return target.change(
+        found,
+        "Let one pod go at a time",
+        "Official chart: podDisruptionBudget: {enabled: true, merge: {spec: {maxUnavailable: 1}}}",
+        "Bitnami chart: pdb: {create: true, maxUnavailable: 1}",
+        f"Without a chart: a PodDisruptionBudget with maxUnavailable 1 and this selector: {selector}",
+        "There must be exactly one that selects the pods.",
     )
 
 
 def order(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Let the pods start at once",
-        why=found[0].sentence,
-        guidance=(
-            "podManagementPolicy can't be changed in place: the StatefulSet is deleted without its pods, and created anew with Parallel.",
-            f"kubectl delete {target.object} {target.where} --cascade=orphan   # the pods and their volumes stay and go on running",
-            "Then create it anew at once: helm upgrade with podManagementPolicy: Parallel (Bitnami), or kubectl apply of the changed manifest.",
-            "Until then a pod that ends is not replaced. Do it while every server is current: nats server report health",
-            AGAIN,
-        ),
+    return target.change(
+        found,
+        "Let the pods start at once",
+        "podManagementPolicy can't be changed in place: the StatefulSet is deleted without its pods, and created anew with Parallel.",
+        "Keep its manifest: " + manifest(target),
+        f"kubectl delete {target.object} {target.where} --cascade=orphan   # the pods and their volumes stay and go on running",
+        "Then create it anew at once: helm upgrade with podManagementPolicy: Parallel (Bitnami), or kubectl apply of the changed manifest.",
+        "Until then a pod that ends is not replaced. Do it while every server is current: nats server report health",
         cautions=("Without --cascade=orphan all servers are stopped at once.",),
     )
 
 
+def manifest(target: Target) -> str:
+    """Return the command that keeps the StatefulSet as it is."""
+    return f"kubectl get {target.object} {target.where} -o yaml > before.yaml"
+
+
 def spread(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Spread the pods over nodes",
-        why=found[0].sentence,
-        guidance=(
-            *target.owner(),
-            "Official chart: podTemplate: {topologySpreadConstraints: {kubernetes.io/hostname: {maxSkew: 1, whenUnsatisfiable: DoNotSchedule}}}",
-            "Bitnami chart: podAntiAffinityPreset: hard",
-            "Without a chart: spec.template.spec.topologySpreadConstraints: [{maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: <the pods' labels>}}]",
-            f"See where they are: kubectl get pods {target.where} -o wide",
-            "A pod moves only when it is made anew, and a volume that belongs to a node or zone keeps it there.",
-            HEALTHY,
-            AGAIN,
+    constraint = "maxSkew: 1, topologyKey: kubernetes.io/hostname, whenUnsatisfiable: DoNotSchedule"
+    return target.roll(
+        found,
+        "Spread the pods over nodes",
+        "Official chart: podTemplate: {topologySpreadConstraints: {kubernetes.io/hostname: {maxSkew: 1, whenUnsatisfiable: DoNotSchedule}}}",
+        "Bitnami chart: podAntiAffinityPreset: hard",
+        f"Without a chart: in the pod template topologySpreadConstraints: [{{{constraint}, labelSelector: {{matchLabels: <the pods' labels>}}}}]",
+        f"See where they are: kubectl get pods {target.where} -o wide",
+        "A pod moves only when it is made anew, and a volume that belongs to a node or zone keeps it there.",
+        cautions=(
+            "With fewer nodes than pods a required anti-affinity leaves pods pending; a spread constraint does not.",
         ),
-        cautions=(ROLLS, "With fewer nodes than pods a required rule leaves pods pending."),
     )
 
 
 def resources(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Give the server certain CPU and memory, and tell Go its limit",
-        why=found[0].sentence,
-        guidance=(
-            *target.owner(),
-            "Official chart: container: {env: {GOMEMLIMIT: 6GiB}, merge: {resources: {requests: {cpu: 2, memory: 8Gi}, limits: {cpu: 2, memory: 8Gi}}}}",
-            "Sidecars of the official chart: reloader: {merge: {resources: …}}, promExporter: {merge: {resources: …}}",
-            "Bitnami chart: resourcesPreset: none, resources: {requests: …, limits: …}, extraEnvVars: [{name: GOMEMLIMIT, value: 6GiB}]",
-            "GOMEMLIMIT is 80 % of the memory limit, in GiB or MiB; max_memory_store must be below it.",
-            f"See the nodes' room first: kubectl describe nodes; kubectl top pods {target.where} --containers",
-            HEALTHY,
-            AGAIN,
-        ),
-        cautions=(ROLLS,),
+    return target.roll(
+        found,
+        "Give the server certain CPU and memory, and tell Go its limit",
+        "Official chart: container: {env: {GOMEMLIMIT: 6GiB}, merge: {resources: {requests: {cpu: 2, memory: 8Gi}, limits: {cpu: 2, memory: 8Gi}}}}",
+        "Sidecars of the official chart: reloader: {merge: {resources: …}}, promExporter: {merge: {resources: …}}",
+        "Bitnami chart: resourcesPreset: none, resources: {requests: …, limits: …}, extraEnvVars: [{name: GOMEMLIMIT, value: 6GiB}]",
+        "GOMEMLIMIT is about 80 % of the memory limit, in GiB or MiB; max_memory_store must be below it.",
+        f"See the nodes' room first: kubectl describe nodes; kubectl top pods {target.where} --containers",
     )
 
 
 def shutdown(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Let servers leave in lame duck mode",
-        why=found[0].sentence,
-        guidance=(
-            *target.owner(),
-            "In nats.conf: pid_file: /var/run/nats/nats.pid, lame_duck_grace_period: 10s, lame_duck_duration: 30s; /var/run/nats is an emptyDir.",
-            "In the container: lifecycle: {preStop: {exec: {command: [nats-server, -sl=ldm=/var/run/nats/nats.pid]}}}",
-            "In the pod: terminationGracePeriodSeconds: 60, which is lame_duck_duration and 20 s or more.",
-            "The official chart does all of this by itself: remove what overrides it.",
-            AGAIN,
-        ),
-        cautions=(ROLLS,),
+    return target.roll(
+        found,
+        "Let servers leave in lame duck mode",
+        "In nats.conf: pid_file: /var/run/nats/nats.pid, lame_duck_grace_period: 10s, lame_duck_duration: 30s; /var/run/nats is an emptyDir.",
+        "In the container: lifecycle: {preStop: {exec: {command: [nats-server, -sl=ldm=/var/run/nats/nats.pid]}}}",
+        "In the pod: terminationGracePeriodSeconds: 60, which is lame_duck_duration and 20 s or more.",
+        "The official chart does all of this by itself: remove what overrides it.",
     )
 
 
 def reload(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Let changes of nats.conf reach the servers",
-        why=found[0].sentence,
-        guidance=(
-            *target.owner(),
-            "Official chart: reloader: {enabled: true}",
-            "Elsewhere: mount the whole ConfigMap without subPath, add a container of natsio/nats-server-config-reloader, and set shareProcessNamespace: true.",
-            "Until then, after each change: nats server config reload <id> for every server, or a rollout where the file is mounted by subPath.",
-            AGAIN,
-        ),
-        cautions=(ROLLS,),
+    return target.roll(
+        found,
+        "Let changes of nats.conf reach the servers",
+        "Official chart: reloader: {enabled: true}",
+        "Elsewhere: mount the whole ConfigMap without subPath, add a container of natsio/nats-server-config-reloader, and set shareProcessNamespace: true.",
+        "Until then, after each change: nats server config reload <id> for every server, or a rollout where the file is mounted by subPath.",
     )
 
 
 def image(target: Target, found: Sequence[Finding]) -> Draft:
-    return Draft(
-        title="Pin the image to one version",
-        why=found[0].sentence,
-        guidance=(
-            *target.owner(),
-            "Official chart: container: {image: {tag: <major.minor.patch>-alpine}}",
-            "Bitnami chart: image: {tag: <tag>, digest: sha256:<digest>}",
-            f"See what runs: kubectl get pods {target.where} -o jsonpath='{{range .items[*]}}{{.metadata.name}} {{.status.containerStatuses[*].imageID}}{{\"\\n\"}}{{end}}'",
-            "Pin the version that runs now first, and upgrade in a second change.",
-            AGAIN,
-        ),
-        cautions=(ROLLS,),
+    shown = '{range .items[*]}{.metadata.name} {.status.containerStatuses[*].imageID}{"\\n"}{end}'
+    return target.roll(
+        found,
+        "Pin the image to one version",
+        "Official chart: container: {image: {tag: <major.minor.patch>-alpine}}",
+        "Bitnami chart: image: {tag: <tag>, digest: sha256:<digest>}",
+        f"See what runs: kubectl get pods {target.where} -o jsonpath='{shown}'",
+        "Pin the version that runs now first, and upgrade in a second change.",
     )

@@ -15,7 +15,7 @@ from bot.model.groups import stream_replicas
 from bot.model.kubernetes import Budget, Pod, matches
 from bot.runbook import Thresholds
 from runbooks._audit_views import few
-from runbooks._deploy_views import Look, Topic
+from runbooks._deploy_views import Look, Topic, counted
 
 SPREAD = Topic("DEPLOY_SPREAD", Layer.CLIENTS)
 PLACEMENT = Topic("DEPLOY_PLACEMENT", Layer.CLIENTS)
@@ -146,7 +146,7 @@ def _judge_places(look: Look, what: str, places: Mapping[str, list[Pod]]) -> Non
         if not look.all_told():
             look.complain("the streams of every server, so it is not known which have several members in one place")
         lost = ([f"the meta group ({left} of {look.workload.replicas} servers would be left)"] if meta else []) + (
-            [f"{len(stalled)} streams ({few(stalled)})"] if stalled else []
+            [f"{counted(len(stalled), 'stream')} ({few(stalled)})"] if stalled else []
         )
         names = [pod.name for pod in there]
         evidence = look.seen(there[0], "spec.nodeName" if what == "node" else "topology.kubernetes.io/zone", place)

@@ -16,7 +16,7 @@ from bot.model.groups import stream_replicas
 from bot.model.kubernetes import Claim, PersistentVolume, Pod, StorageClass, Volume, VolumeKind
 from bot.runbook import Thresholds
 from runbooks._audit_views import few, size
-from runbooks._deploy_views import Look, Topic, said
+from runbooks._deploy_views import Look, Topic, counted, said
 
 STORAGE = Topic("DEPLOY_STORAGE", Layer.STORAGE)
 VOLUMES = Topic("DEPLOY_VOLUMES", Layer.STORAGE)
@@ -141,10 +141,9 @@ def _passing(look: Look, directory: str, what: str, evidence: JsonObject, life: 
     begin = f"JetStream of {look.name} stores in {directory} {what}: it ends with the {life}."
     evidence = evidence | {"streams with one replica": alone[:50], "count": len(alone)}
     if alone:
-        named = f"{len(alone)} streams" if len(alone) > 1 else "1 stream"
         look.tell(
             Severity.CRITICAL,
-            f"{begin} {named} with one replica would be lost with the next {life}: {few(alone)}.",
+            f"{begin} {counted(len(alone), 'stream')} with one replica would be lost with the next {life}: {few(alone)}.",
             evidence,
         )
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar, cast
 
@@ -18,7 +18,6 @@ from bot.model import (
     Json,
     JsonObject,
     KubernetesFacts,
-    Layer,
     Severity,
     Snapshot,
     Subject,
@@ -30,7 +29,7 @@ from bot.model.kubernetes import Container, ContainerState, Object, Pod, Workloa
 from bot.model.nats_conf import NatsConf
 from bot.runbook import Check, Examine
 from runbooks._audit_versions import Version, version_of
-from runbooks._audit_views import MOST_FINDINGS, few, known
+from runbooks._audit_views import Audit, few, known
 
 T = TypeVar("T")
 
@@ -39,15 +38,12 @@ MOST_SAID = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class Topic(Audit):
     """One check of the Kubernetes side."""
 
-    code: str
-    layer: Layer
-
-    def check(self, healthy: str, needs: frozenset[Endpoint], examine: Examine) -> Check:
+    def of_kubernetes(self, healthy: str, needs: frozenset[Endpoint], examine: Examine) -> Check:
         """Return the record for the runbooks. `needs` are the endpoints that it looks at beside Kubernetes; what of them is missing it says itself."""
-        return Check(self.code, self.layer, healthy, needs, examine, of_kubernetes=True)
+        return replace(self.check(healthy, needs, examine), of_kubernetes=True)
 
     def judge(self, snapshot: Snapshot, judge: Callable[[Look], None], healthy: str) -> list[Finding]:
         """Return what `judge` finds in each StatefulSet, and one UNKNOWN for what could not be read; else one that says what was seen to be right."""
@@ -57,39 +53,9 @@ class Topic:
         looks = [Look(self, snapshot, facts, workload) for workload in _workloads(facts)]
         for look in looks:
             judge(look)
-        found = sorted((f for look in looks for f in look.found), key=lambda f: -f.severity.rank)
-        told, rest = found[:MOST_FINDINGS], found[MOST_FINDINGS:]
-        cluster = Subject(cluster=snapshot.cluster)
-        if rest:
-            told.append(self.finding(cluster, rest[0].severity, f"{len(rest)} further findings of this check."))
-        complaints = [] if looks else [_nobody(facts)]
-        complaints = list(dict.fromkeys(complaints + [c for look in looks for c in look.complaints]))
-        if complaints:
-            evidence: JsonObject = {"unreadable": complaints[:MOST_FINDINGS], "count": len(complaints)}
-            told.append(self.finding(cluster, Severity.UNKNOWN, f"Could not be read: {few(complaints)}.", evidence))
-        remarks = "".join(f" {remark}" for look in looks for remark in look.remarks)
-        return told or [self.finding(cluster, Severity.OK, healthy + remarks)]
-
-    def finding(
-        self,
-        where: Subject,
-        severity: Severity,
-        sentence: str,
-        evidence: JsonObject | None = None,
-        *,
-        cause: bool = False,
-        issue: str | None = None,
-    ) -> Finding:
-        return Finding(
-            check=self.code,
-            layer=self.layer,
-            subject=where,
-            severity=severity,
-            sentence=sentence,
-            evidence=evidence or {},
-            cause=cause,
-            issue=issue,
-        )
+        found = [f for look in looks for f in look.found]
+        missing = [c for look in looks for c in look.complaints] if looks else [_nobody(facts)]
+        return self.told(snapshot, found, missing, " ".join([healthy, *(r for look in looks for r in look.remarks)]))
 
 
 @dataclass(slots=True)
@@ -120,7 +86,8 @@ class Look:
         """Note a finding about the StatefulSet, or about one of its pods."""
         server = (self.server_of(pod) or pod.name) if pod else None
         where = Subject(cluster=self.snapshot.cluster, server=server)
-        self.found.append(self.topic.finding(where, severity, sentence, evidence, cause=cause, issue=issue))
+        seen = evidence | ({"pod": pod.name} if pod else {})
+        self.found.append(self.topic.finding(where, severity, sentence, seen, cause=cause, issue=issue))
 
     def warn(self, sentence: str, evidence: JsonObject, pod: Pod | None = None, *, issue: str | None = None) -> None:
         """Note what does not break now."""
@@ -255,9 +222,9 @@ def said(text: str) -> str:
     return line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]}…"
 
 
-def pods(count: int) -> str:
+def counted(count: int, what: str) -> str:
     """Return `1 pod` or `n pods`."""
-    return "1 pod" if count == 1 else f"{count} pods"
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def lasting(seconds: float) -> str:

@@ -131,8 +131,9 @@ def on_three_nodes(snapshot: Snapshot) -> Snapshot:
                 raw | {"spec": raw["spec"] | {"nodeName": f"machine-{raw['metadata']['name'][-1]}"}} for raw in items
             )
         if listing.kind is Kind.NODE:
-            node = next(iter(items))
-            items = tuple(node | {"metadata": node["metadata"] | {"name": f"machine-{n}"}} for n in range(3))
+            items = tuple(
+                raw | {"metadata": raw["metadata"] | {"name": f"machine-{n}"}} for raw in items for n in range(3)
+            )
         changed.append(listing.model_copy(update={"items": items}) if listing.items is not None else listing)
     moved = KubernetesFacts(facts.namespace, facts.taken_at, tuple(changed), facts.config_files, facts.version)
     return replace(snapshot, kubernetes=moved)
@@ -152,7 +153,7 @@ async def test_a_well_deployed_cluster_is_clean_but_for_its_one_node_and_a_chang
         told = [f"{f.check} {f.severity}: {f.sentence}" for f in judged.findings]
         assert sick(judged) == {"DEPLOY_PLACEMENT"}, told
         (placement,) = by_check(judged)["DEPLOY_PLACEMENT"]
-        assert "the meta group (0 of 3 servers would be left) and 1 streams (APP > ORDERS)" in placement.sentence
+        assert "the meta group (0 of 3 servers would be left) and 1 stream (APP > ORDERS)" in placement.sentence
         apart = examine(on_three_nodes(snapshot), RUNBOOK, RUNBOOK.values(OVERRIDES), Focus())
         assert {f.severity for f in apart.findings} == {Severity.OK}
         assert (apart.verdict.severity, apart.proposed) == (Severity.OK, ())
@@ -272,9 +273,9 @@ async def test_a_liveness_probe_that_kills_a_server_for_one_sick_stream_is_the_r
         await rolled_out(scene.cluster, scene.namespace)
         async with scene.client() as client:
             await one_consumer_too_many(client)
-        failing = await seen(scene, "fails on pod nats-1")
-        assert (failing.severity, failing.subject.server) == (CRITICAL, "nats-1")
-        assert "group node missing" in failing.sentence
+        failing = await seen(scene, "group node missing")
+        assert failing.subject.server == "nats-1"
+        assert failing.severity in {WARNING, CRITICAL}
         killing = await seen(scene, "kills the server of pod nats-1", 120)
         assert killing.cause
         assert killing.evidence["event"].startswith("Container nats failed liveness probe")

@@ -126,12 +126,21 @@ def test_a_probe_that_is_no_http_probe_is_not_accused():
 # What they do.
 
 
-def test_a_full_liveness_check_kills_a_server_with_one_sick_stream():
+def test_a_full_liveness_check_fails_on_a_server_with_one_sick_stream():
     world = sick_on(bitnami())
     finding = only(world, "DEPLOY_PROBE_KILLS")
-    assert (finding.severity, finding.subject.server, finding.cause) == (CRITICAL, "nats-1", True)
+    assert (finding.severity, finding.subject.server, finding.cause) == (WARNING, "nats-1", False)
     assert SICK in finding.sentence
     assert "When it fails for 60 s the server is killed" in finding.sentence
+
+
+@pytest.mark.parametrize(("seconds", "severity"), [(86_400, CRITICAL), (86_401, WARNING)])
+def test_where_the_server_ended_before_and_the_check_fails_again_it_is_what_kills(seconds: float, severity: Severity):
+    world = sick_on(bitnami())
+    last = {"terminated": {"reason": "Error", "exitCode": 1, "finishedAt": before(seconds)}}
+    world.status(1).update(restartCount=1, lastState=last)
+    finding = only(world, "DEPLOY_PROBE_KILLS")
+    assert (finding.severity, finding.cause) == (severity, severity is CRITICAL)
 
 
 def test_the_official_liveness_check_does_not():

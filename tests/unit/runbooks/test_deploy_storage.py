@@ -203,7 +203,7 @@ def test_two_of_three_members_on_one_node_end_the_quorum_with_it():
     findings = found(world, "DEPLOY_PLACEMENT")
     assert [f.severity for f in findings] == [WARNING, WARNING]
     assert "Node node-0 carries nats-0, nats-1" in findings[0].sentence
-    assert "the meta group (1 of 3 servers would be left) and 1 streams (APP > ORDERS)" in findings[0].sentence
+    assert "the meta group (1 of 3 servers would be left) and 1 stream (APP > ORDERS)" in findings[0].sentence
     assert "Zone zone-0 carries" in findings[1].sentence
 
 

@@ -205,3 +205,4 @@ def test_a_servers_name_is_found_by_its_configuration():
     world.pods[0]["status"]["phase"] = "Failed"
     findings = told(world.snapshot())
     assert findings["DEPLOY_PODS"][0].subject.server == "east-nats-0"
+    assert any("kubectl describe pod nats-0 -n queues" in line for line in proposed(world)[0].draft.guidance)
