@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from bot.actions._facts import NEEDS
 from bot.actions._statefulset import Target, pod_in, pods_in
 from bot.errors import Refused
-from bot.model import Endpoint, Outcome, Snapshot, UnknownReason, Verification
+from bot.model import Endpoint, Outcome, Snapshot, UnknownReason, Verification, parts
 from bot.model.absence import absence, raft_groups
 from bot.model.groups import latest
-from bot.model.kubernetes import ContainerState, Pod
+from bot.model.kubernetes import ContainerState, ContainerStatus, Pod
 from bot.model.probes import Depth, health
 from bot.model.snapshot import names
+from bot.ports import Readers
 
 FATAL: Final = frozenset(
     {
@@ -40,6 +42,9 @@ class Strictness:
 
 ANY: Final = Strictness(full=False)
 
+NOTHING: Final = frozenset[Endpoint]()
+"""What is asked of servers where Kubernetes alone can tell."""
+
 
 def server_of(snapshot: Snapshot, pod: str) -> str:
     """Return the name of the server in a pod: the pod's own, or one that ends in it (`server_name` of the charts). Raises `Refused` where it can't be told."""
@@ -55,32 +60,48 @@ def server_of(snapshot: Snapshot, pod: str) -> str:
 
 def hindrances(snapshot: Snapshot, target: Target, ordinal: int, strict: Strictness) -> list[str]:
     """Reasons why this pod must not be replaced now; none where it may. Raises `Refused` where the StatefulSet is gone, and `Unreadable`."""
-    pods = {pod.ordinal: pod for pod in pods_in(snapshot, target)}
-    reasons: list[str] = []
+    others = [target.pod(other) for other in range(target.replicas) if other != ordinal]
+    reasons = absent(snapshot, target, ordinal)
     try:
         server = server_of(snapshot, target.pod(ordinal))
-        for other in range(target.replicas):
-            if other != ordinal:
-                reasons += _unfit(snapshot, target.pod(other), pods.get(other), strict)
+        reasons += [said for pod in others for said in _sick(snapshot, server_of(snapshot, pod), strict)]
     except Refused as refused:
         return [*reasons, *refused.reasons]
-    found = absence(snapshot, server)
-    reasons += [f"Without {server} {group} would stand still: {why}." for group, why in found.stalled.items()]
-    reasons += [f"What a server holds is unknown: {silent}." for silent in found.unknown]
+    reasons += standstill(snapshot, server)
     for group in raft_groups(snapshot):
         if not strict.full and server not in group.servers:
             continue
         if group.standing.leader is None:
             reasons.append(f"{group.name} has {group.standing.problem}.")
-        others = {name: why for name, why in group.standing.lagging.items() if name != server}
-        reasons += [f"{name} is not current in {group.name}: {why}." for name, why in sorted(others.items())]
+        behind = {name: why for name, why in group.standing.lagging.items() if name != server}
+        reasons += [f"{name} is not current in {group.name}: {why}." for name, why in sorted(behind.items())]
     return list(dict.fromkeys(reasons))
 
 
-def returned(
-    snapshot: Snapshot, target: Target, ordinal: int, revisions: Sequence[str], strict: Strictness
-) -> Verification:
-    """Say whether the pod runs one of these revisions and its server is whole again. Raises `Refused` and `Unreadable`."""
+def absent(snapshot: Snapshot, target: Target, ordinal: int) -> list[str]:
+    """Say which pods other than this one are not there, as far as Kubernetes alone knows."""
+    pods = {pod.ordinal: pod for pod in pods_in(snapshot, target)}
+    reasons: list[str] = []
+    for other in (one for one in range(target.replicas) if one != ordinal):
+        name, pod = target.pod(other), pods.get(other)
+        if pod is None:
+            reasons.append(f"Pod {name} is not there.")
+        elif pod.deleting:
+            reasons.append(f"Pod {name} is being replaced.")
+        elif not pod.ready:
+            reasons.append(f"Pod {name} is not ready: {_unready(pod)}.")
+    return reasons
+
+
+def standstill(snapshot: Snapshot, server: str) -> list[str]:
+    """Say what would stand still without a server, and what nobody knows of it."""
+    found = absence(snapshot, server)
+    reasons = [f"Without {server} {group} would stand still: {why}." for group, why in found.stalled.items()]
+    return reasons + [f"What a server holds is unknown: {silent}." for silent in found.unknown]
+
+
+def placed(snapshot: Snapshot, target: Target, ordinal: int, revisions: Sequence[str]) -> Verification | None:
+    """Say why the pod is not ready, or not of one of these revisions, as far as Kubernetes alone knows; None where it is."""
     name = target.pod(ordinal)
     pod = pod_in(snapshot, target, ordinal)
     if pod is None or pod.deleting:
@@ -89,9 +110,21 @@ def returned(
         return _failed(f"{name} still runs revision {pod.revision}.")
     if why := fatal(pod):
         return _failed(f"{name} can't run: {why}.", final=True)
-    if not pod.ready:
-        return _failed(f"{name} is not ready: {_unready(pod)}.")
-    return _whole(snapshot, name, strict)
+    return None if pod.ready else _failed(f"{name} is not ready: {_unready(pod)}.")
+
+
+async def returned(
+    readers: Readers, target: Target, ordinal: int, revisions: Sequence[str], strict: Strictness
+) -> Verification:
+    """Say whether the pod runs one of these revisions and its server is whole again. Raises `Refused` and `Unreadable`.
+
+    Servers are asked what they hold only once the pod is ready: that is a large answer, and a pod may take minutes.
+    """
+    early = placed(await readers.gather(NOTHING), target, ordinal, revisions)
+    if early is not None:
+        return early
+    snapshot = await readers.gather(NEEDS)
+    return placed(snapshot, target, ordinal, revisions) or _whole(snapshot, target.pod(ordinal), strict)
 
 
 def _whole(snapshot: Snapshot, pod: str, strict: Strictness) -> Verification:
@@ -120,7 +153,8 @@ def stuck(pod: Pod, container: str) -> bool:
 
 def fatal(pod: Pod) -> str:
     """Return why a pod will never run as it is; empty where it may."""
-    waiting = [s for s in pod.statuses.values() if s.waiting_reason in FATAL]
+    begun = [ContainerStatus(raw) for raw in parts(pod.status, "initContainerStatuses")]
+    waiting = [s for s in (*begun, *pod.statuses.values()) if s.waiting_reason in FATAL]
     return ", ".join(f"container {s.name} waits with {s.waiting_reason}" for s in waiting)
 
 
@@ -132,17 +166,6 @@ def leaderships(snapshot: Snapshot, server: str) -> list[str]:
 def alone(snapshot: Snapshot, server: str) -> tuple[str, ...]:
     """Return the streams and consumers without replicas that are away while the server is."""
     return absence(snapshot, server).alone
-
-
-def _unfit(snapshot: Snapshot, name: str, pod: Pod | None, strict: Strictness) -> list[str]:
-    """Reasons why another pod can't carry the load alone."""
-    if pod is None:
-        return [f"Pod {name} is not there."]
-    if pod.deleting:
-        return [f"Pod {name} is being replaced."]
-    if not pod.ready:
-        return [f"Pod {name} is not ready: {_unready(pod)}."]
-    return _sick(snapshot, server_of(snapshot, name), strict)
 
 
 def _sick(snapshot: Snapshot, server: str, strict: Strictness) -> list[str]:
@@ -170,6 +193,9 @@ def _behind(snapshot: Snapshot, server: str) -> list[str]:
 
 
 def _unready(pod: Pod) -> str:
+    scheduled = pod.conditions.get("PodScheduled")
+    if scheduled is not None and scheduled.holds is False:
+        return f"no node takes it, {scheduled.message}"
     waiting = [f"{s.name} waits with {s.waiting_reason}" for s in pod.statuses.values() if s.waiting_reason]
     return ", ".join(waiting) or f"phase {pod.phase or 'unknown'}, restarts {pod.restarts}"
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from bot.actions._facts import NEEDS
-from bot.actions._gate import ANY, hindrances, returned, stuck
+from bot.actions._facts import look
+from bot.actions._gate import ANY, NOTHING, hindrances, returned, stuck
 from bot.actions._objects import change_object
 from bot.actions._statefulset import (
     ON_DELETE,
@@ -28,7 +28,7 @@ from bot.actions._statefulset import (
     with_template,
 )
 from bot.errors import NotYet, Refused
-from bot.model import JsonObject, OperationId, Outcome
+from bot.model import JsonObject, OperationId, Outcome, part
 from bot.model.kubernetes import Kind, Pod, deletion
 from bot.ports import Readers, Writers
 
@@ -71,7 +71,11 @@ async def _write(
 ) -> JsonObject:
     def edit(raw: JsonObject) -> JsonObject:
         if not _is(raw, former) and (moved := foreign(raw, former, edited)):
-            raise Refused(f"{target.statefulset} was changed by somebody else, so nothing is put back.", *moved)
+            hold = part(raw, "spec").get("updateStrategy")
+            raise Refused(
+                f"{target.statefulset} was changed by somebody else, so nothing is put back, and its updateStrategy stays {hold}.",
+                *moved,
+            )
         return with_template(raw, former, strategy)
 
     return await change_object(readers, writers, Kind.STATEFUL_SET, target.statefulset, target.uid, edit, operation)
@@ -80,16 +84,20 @@ async def _write(
 async def _pod_back(
     readers: Readers, writers: Writers, target: Target, ordinal: int, revisions: tuple[str, ...]
 ) -> None:
-    snapshot = await readers.gather(NEEDS)
-    pod = pod_in(snapshot, target, ordinal)
+    pod = pod_in(await readers.gather(NOTHING), target, ordinal)
     if pod is not None and not pod.deleting and pod.revision not in revisions:
-        if not stuck(pod, target.container) and (why := hindrances(snapshot, target, ordinal, ANY)):
-            raise NotYet(f"{pod.name} must wait before it is replaced.", *why)
+        if not stuck(pod, target.container):
+            await _spared(readers, target, ordinal)
         await delete_pod(writers, pod)
         raise NotYet(f"{pod.name} was deleted, to be made of the former template.")
-    seen = returned(snapshot, target, ordinal, revisions, ANY)
+    seen = await returned(readers, target, ordinal, revisions, ANY)
     if seen.outcome is not Outcome.VERIFIED:
         raise NotYet(seen.sentence)
+
+
+async def _spared(readers: Readers, target: Target, ordinal: int) -> None:
+    if why := hindrances(await look(readers), target, ordinal, ANY):
+        raise NotYet(f"{target.pod(ordinal)} must wait before it is replaced.", *why)
 
 
 async def delete_pod(writers: Writers, pod: Pod) -> None:

@@ -18,7 +18,7 @@ from bot.model.kubernetes.containers import Container, Image
 
 Version = tuple[int, int, int]
 
-_TAG: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-(?!.*(?:rc|beta|preview|dev))[A-Za-z0-9._-]+)?")
+_TAG: Final = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:-(?!(?i:.*(?:rc|beta|preview|dev)))[A-Za-z0-9._-]+)?")
 """`2.11.11`, `2.11.11-alpine`; a release candidate is no version to upgrade to."""
 
 _OLDEST: Final[Version] = (2, 10, 0)
@@ -58,7 +58,10 @@ def objections(template: JsonObject, params: ImageParams) -> list[str]:
         reasons.append(
             f"{wanted.base_name} is another image than {present.base_name}; its paths and its user may differ."
         )
-    if (tagged := version_of_tag(wanted.tag)) and tagged != params.version:
+    tagged = version_of_tag(wanted.tag)
+    if not tagged and not wanted.digest:
+        reasons.append(f"{params.image} is pinned to no version: its pods would run what is pulled on the day.")
+    if tagged and tagged != params.version:
         reasons.append(f"The tag {wanted.tag} says {tagged}, not {params.version}.")
     return reasons + version_objections(params.running, params.version)
 

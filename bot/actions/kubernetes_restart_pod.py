@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot.action import Check, Receipt
-from bot.actions._facts import NEEDS, look
-from bot.actions._gate import ANY, alone, hindrances, leaderships, returned, server_of, stuck
+from bot.actions._facts import look
+from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, server_of, stuck
 from bot.actions._statefulset import Target, pod_in, pods_in, read_target, resting, workload_in, world_of
 from bot.actions._way_back import delete_pod
 from bot.errors import Refused
@@ -49,7 +49,7 @@ class RestartPod:
         target = params.target
         try:
             raw = await read_target(readers, target)
-            snapshot = await readers.gather(NEEDS)
+            snapshot = await readers.gather(NOTHING)
             pods = pods_in(snapshot, target)
             pod = pod_in(snapshot, target, params.ordinal)
             if pod is None or pod.uid != params.pod_uid:
@@ -84,26 +84,26 @@ class RestartPod:
 
     async def apply(self, readers: Readers, writers: Writers, params: RestartParams, operation: OperationId) -> None:  # noqa: ARG002 - a deleted object bears no receipt
         """Delete the pod of that uid."""
-        pod = pod_in(await readers.gather(NEEDS), params.target, params.ordinal)
+        pod = pod_in(await readers.gather(NOTHING), params.target, params.ordinal)
         if pod is not None and pod.uid == params.pod_uid and not pod.deleting:
             await delete_pod(writers, pod)
 
     async def receipt(self, readers: Readers, params: RestartParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """The pod of that uid is gone, or going: nobody needs to delete it again, whoever did."""
-        pod = pod_in(await readers.gather(NEEDS), params.target, params.ordinal)
+        pod = pod_in(await readers.gather(NOTHING), params.target, params.ordinal)
         there = pod is not None and pod.uid == params.pod_uid and not pod.deleting
         return Receipt.NOT_APPLIED if there else Receipt.APPLIED
 
     async def verify(self, readers: Readers, params: RestartParams, operation: OperationId) -> Verification:  # noqa: ARG002
         """Another pod of that name runs, and its server is whole again."""
-        snapshot = await readers.gather(NEEDS)
         try:
+            snapshot = await readers.gather(NOTHING)
             pod = pod_in(snapshot, params.target, params.ordinal)
             if pod is not None and pod.uid == params.pod_uid:
                 return Verification(outcome=Outcome.FAILED, sentence=f"{params.pod} is still the former pod.")
             workload = workload_in(snapshot, params.target)
             revisions = (workload.current_revision, workload.update_revision)
-            return returned(snapshot, params.target, params.ordinal, revisions, ANY)
+            return await returned(readers, params.target, params.ordinal, revisions, ANY)
         except Refused as refused:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused), final=True)
 

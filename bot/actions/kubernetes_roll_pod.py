@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot.action import Check, Receipt
-from bot.actions._facts import NEEDS, look
-from bot.actions._gate import Strictness, alone, hindrances, leaderships, returned, server_of, stuck
+from bot.actions._facts import look
+from bot.actions._gate import NOTHING, Strictness, absent, alone, hindrances, leaderships, returned, server_of, stuck
 from bot.actions._objects import change_object, object_receipt
 from bot.actions._statefulset import (
     Edited,
@@ -78,8 +78,11 @@ class RollPod:
         try:
             former = await former_template(readers, target)
             raw = await read_target(readers, target)
+            cheap = await readers.gather(NOTHING)
+            reasons = _disturbed(raw, former, params) + _order(raw, cheap, params)
+            if missing := absent(cheap, target, params.ordinal):
+                return Check(world=world_of(raw), refusals=(*reasons, *missing))
             snapshot = await look(readers)
-            reasons = _disturbed(raw, former, params) + _order(raw, snapshot, params)
             reasons += hindrances(snapshot, target, params.ordinal, params.strict)
             before = _numbers(snapshot, params)
         except Refused as refused:
@@ -116,7 +119,7 @@ class RollPod:
         raw = await change_object(
             readers, writers, Kind.STATEFUL_SET, target.statefulset, target.uid, release, operation
         )
-        pod = pod_in(await readers.gather(NEEDS), target, params.ordinal)
+        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
         if pod is not None and _only_by_deletion(pod, raw, params):
             await delete_pod(writers, pod)
 
@@ -127,7 +130,7 @@ class RollPod:
         if found is not Receipt.APPLIED:
             return found
         raw = await read_target(readers, target)
-        pod = pod_in(await readers.gather(NEEDS), target, params.ordinal)
+        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
         waits = pod is not None and _only_by_deletion(pod, raw, params)
         return Receipt.NOT_APPLIED if waits else Receipt.APPLIED
 
@@ -140,7 +143,7 @@ class RollPod:
             if reasons := _disturbed(raw, former, params):
                 return Verification(outcome=Outcome.FAILED, sentence=" ".join(reasons), final=True)
             revision = must_be_observed(raw, target)
-            return returned(await readers.gather(NEEDS), target, params.ordinal, (revision,), params.strict)
+            return await returned(readers, target, params.ordinal, (revision,), params.strict)
         except Refused as refused:
             final = not isinstance(refused, NotYet)
             return Verification(outcome=Outcome.FAILED, sentence=str(refused), final=final)

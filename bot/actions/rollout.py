@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from bot.actions._gate import ANY, hindrances, server_of, stuck
+from bot.actions._gate import ANY, hindrances, server_of, standstill, stuck
 from bot.actions._statefulset import ROLLING, Target, resting, template_of
 from bot.actions._template_edit import EditParams, TemplateEdit, reverts, rolls
 from bot.actions.kubernetes_image import ACTION as IMAGE
@@ -24,7 +24,6 @@ from bot.actions.kubernetes_spread import ACTION as SPREAD
 from bot.actions.kubernetes_spread import SpreadParams
 from bot.errors import Refused
 from bot.model import JsonObject, Snapshot, Unknown
-from bot.model.absence import absence
 from bot.model.kubernetes import Pod, Workload
 from bot.model.probes import ProbeKind
 
@@ -120,11 +119,7 @@ def _cannot_spare(snapshot: Snapshot, target: Target) -> Iterable[str]:
         except Refused as refused:
             yield from refused.reasons
             continue
-        found = absence(snapshot, server)
-        for group, why in found.stalled.items():
-            yield f"Without {server} {group} would stand still: {why}."
-        for silent in found.unknown:
-            yield f"What a server holds is unknown: {silent}."
+        yield from standstill(snapshot, server)
 
 
 def _cautions(workload: Workload) -> tuple[str, ...]:
