@@ -67,8 +67,10 @@ def move_storage_guidance(snapshot: Snapshot, workload: Workload, storage_class:
         "Streams with fewer than 3 replicas exist once: back them up first, they do not come back by themselves.",
         *_backups(snapshot),
         f"{kubectl} get statefulset {name} -o yaml > statefulset.yaml",
-        f"In statefulset.yaml set spec.volumeClaimTemplates[].spec.storageClassName to {shlex.quote(storage_class)}, and remove status, uid and resourceVersion. "
-        "Under Helm make the same change in the values (official chart: config.jetstream.fileStore.pvc.storageClassName).",
+        (
+            f"In statefulset.yaml set spec.volumeClaimTemplates[].spec.storageClassName to {shlex.quote(storage_class)}, and remove status, uid and resourceVersion. "
+            "Under Helm make the same change in the values (official chart: config.jetstream.fileStore.pvc.storageClassName)."
+        ),
         f"{kubectl} delete statefulset {name} --cascade=orphan   # the pods run on",
         f"{kubectl} apply -f statefulset.yaml   # it takes the running pods over",
     ]
@@ -101,8 +103,10 @@ def _stays_behind(workload: Workload, size: str) -> list[str]:
     jetstream = conf_of(workload).jetstream
     limit = jetstream.max_file if jetstream else None
     told = [
-        f"volumeClaimTemplates of {workload.name} can't be changed: a pod that is added later gets a volume of the old size, to be grown then. "
-        f"For good, make the StatefulSet anew with {size} in it: kubectl delete statefulset --cascade=orphan, then apply."
+        (
+            f"volumeClaimTemplates of {workload.name} can't be changed: a pod that is added later gets a volume of the old size, to be grown then. "
+            f"For good, make the StatefulSet anew with {size} in it: kubectl delete statefulset --cascade=orphan, then apply."
+        )
     ]
     if isinstance(limit, int):
         told.append(
