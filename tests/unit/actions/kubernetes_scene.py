@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from bot.errors import ObjectMoved
@@ -184,7 +184,7 @@ class Scene:
         return Snapshot(
             id=SnapshotId("snap_made"),
             cluster="prod",
-            taken_at=NOW,
+            taken_at=NOW + timedelta(seconds=sum(self.slept)),
             via="system account",
             servers=identities,
             samples=tuple(samples),

@@ -48,6 +48,19 @@ async def test_after_the_propagation_time_it_is_a_definite_no():
     assert sum(scene.slept) == PROPAGATION
 
 
+async def test_looks_that_take_long_count_among_the_propagation_time():
+    scene, _, params = ready()
+    scene.stale_reads = 1000
+
+    async def slow(seconds: float) -> None:
+        scene.slept.append(seconds + 12)
+
+    with pytest.raises(NotApplied, match="within 150 s"):
+        await Reload(slow).apply(scene.readers, scene.writers, params, OP)
+    assert sum(scene.slept) == PROPAGATION
+    assert len(scene.reloaded) == 10
+
+
 async def test_a_server_that_runs_with_the_list_is_not_asked():
     scene, action, params = ready()
     scene.servers["nats-2"].routes = LIST
