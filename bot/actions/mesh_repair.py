@@ -40,11 +40,14 @@ def compose_routes(snapshot: Snapshot, workload: Workload) -> RouteRepair:
 
     Where the file has the list already, only the servers that did not load it are made to.
     """
-    return route_stages(snapshot, workload, workload.replicas)
+    repair = route_stages(snapshot, workload, workload.replicas)
+    if not repair.stages:
+        _refuse_what_helps_nobody(snapshot, tuple(servers_of(snapshot, workload).values()))
+    return repair
 
 
 def route_stages(snapshot: Snapshot, workload: Workload, replicas: int) -> RouteRepair:
-    """Return the stages that make every server list `replicas` pods, some of which may be yet to come. Raises `Refused`."""
+    """Return the stages that make every server list `replicas` pods, some of which may be yet to come; none where every server does. Raises `Refused`."""
     reasons: list[str] = []
     file = _file(workload, reasons)
     former: tuple[str, ...] | None = None
@@ -64,8 +67,6 @@ def route_stages(snapshot: Snapshot, workload: Workload, replicas: int) -> Route
         raise Refused(*reasons or ["nats.conf is not known."])
     edit = former != wanted
     order = _order(snapshot, servers, wanted, everyone=edit)
-    if not order:
-        _refuse_what_helps_nobody(snapshot, tuple(servers.values()))
     stages: list[tuple[str, JsonObject]] = []
     if edit:
         stages.append(_edit(workload, file, file.text, former, wanted, tuple(servers.values())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 from bot.action import ELECTION, Check, Receipt
 from bot.actions._facts import look
@@ -86,6 +87,7 @@ class Reload:
     async def apply(self, readers: Readers, writers: Writers, params: ReloadParams, operation: OperationId) -> None:
         """Ask until it shows the routes. What was sent and not seen to work is a definite no: it still runs with what it had."""
         problem, sent = "", False
+        began: datetime | None = None
         for _ in range(int(PROPAGATION / PAUSE)):
             try:
                 snapshot = await look(readers, MESH)
@@ -94,6 +96,9 @@ class Reload:
                     raise
                 snapshot, problem = None, str(error)
             if snapshot is not None:
+                began = began or snapshot.taken_at
+                if (snapshot.taken_at - began).total_seconds() >= PROPAGATION:
+                    break
                 if _loaded(snapshot, params):
                     return
                 identity = next((s for s in snapshot.servers if s.name == params.server), None)

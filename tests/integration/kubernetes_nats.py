@@ -37,7 +37,7 @@ TOUCH = 2.0
 """Seconds between two touches of a pod: the kubelet then looks for its files at once, and once a minute else."""
 
 
-def nats_conf(routes: str, cluster: str = "") -> str:
+def nats_conf(routes: str) -> str:
     """What the official chart writes, with a login on its routes; `routes` is the array's content."""
     return f"""# written by hand: {PASSWORD}
 server_name: $POD_NAME
@@ -47,8 +47,7 @@ jetstream {{ store_dir: "/data", max_memory_store: 64Mi, max_file_store: 256Mi }
 cluster {{
   name: nats, port: 6222
   routes = [ {routes} ]  # the others
-  authorization {{ user: route, password: {PASSWORD} }}
-  {cluster}
+  authorization {{ include routes-login.conf }}
 }}
 accounts {{
   SYS: {{ users: [
@@ -60,6 +59,17 @@ accounts {{
 }}
 system_account: SYS
 """
+
+
+def login(password: str) -> str:
+    """A second file of the configuration: who may open routes."""
+    return f"user: route, password: {password}\n"
+
+
+def addresses(count: int) -> str:
+    """The content of an array that lists so many pods, as natsmedic writes it."""
+    listed = ",\n".join(f'    "nats://route:{PASSWORD}@nats-{i}.nats-headless:6222"' for i in range(count))
+    return f"\n{listed}\n  "
 
 
 def objects(namespace: str, image: str, replicas: int, conf: str) -> list[Raw]:
@@ -108,7 +118,7 @@ def objects(namespace: str, image: str, replicas: int, conf: str) -> list[Raw]:
         "template": template,
     }
     return [
-        made("v1", "ConfigMap", "nats-config", data={"nats.conf": conf}),
+        made("v1", "ConfigMap", "nats-config", data={"nats.conf": conf, "routes-login.conf": login(PASSWORD)}),
         made("v1", "Service", "nats-headless", spec=service),
         made("apps/v1", "StatefulSet", "nats", spec=spec),
     ]
@@ -154,8 +164,8 @@ class Nats:
     async def conf(self) -> str:
         return (await self.cluster.get("ConfigMap", "nats-config", self.namespace))["data"]["nats.conf"]
 
-    async def write_conf(self, text: str) -> None:
-        await self.cluster.patch("ConfigMap", "nats-config", self.namespace, {"data": {"nats.conf": text}})
+    async def write(self, key: str, text: str) -> None:
+        await self.cluster.patch("ConfigMap", "nats-config", self.namespace, {"data": {key: text}})
 
     @asynccontextmanager
     async def quick_kubelet(self) -> AsyncGenerator[None]:

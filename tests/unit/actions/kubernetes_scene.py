@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from bot.errors import ObjectMoved
 from bot.model import Again, Endpoint, JsonObject, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown
+from bot.model.assets import Assets, read_page
 from bot.model.kubernetes import Change, ConfigFile, Kind, KubernetesFacts, Listing, Rehearsal, Verb, Workload
 from bot.model.nats_conf import read_conf, redact_conf
 from bot.ports import Readers, Writers
@@ -27,13 +29,24 @@ cluster {{ name: nats, port: 6222, routes = [ nats://route:{CANARY}@nats-headles
 """
 
 
-def facts(config_files: tuple[ConfigFile, ...] = (), **objects: list[Raw] | Unknown) -> KubernetesFacts:
+def explicit_conf(replicas: int) -> str:
+    """The same file with one route per pod."""
+    one = f"nats://route:{CANARY}@nats-headless:6222"
+    return HEADLESS_CONF.replace(
+        one, ", ".join(one.replace("nats-headless", f"nats-{i}.nats-headless") for i in range(replicas))
+    )
+
+
+def facts(
+    config_files: tuple[ConfigFile, ...] = (), apis: Mapping[Kind, str] | None = None, **objects: list[Raw] | Unknown
+) -> KubernetesFacts:
     """Facts of a namespace; kinds that are not given were read and are not there."""
     listings: list[Listing] = []
     for kind in Kind:
         found = objects.get(kind.name.lower(), [])
         items, unknown = (None, found) if isinstance(found, Unknown) else (tuple(found), None)
-        listings.append(Listing(kind=kind, verb="list", api="v1", namespace=NAMESPACE, items=items, unknown=unknown))
+        api = (apis or {}).get(kind, "v1")
+        listings.append(Listing(kind=kind, verb="list", api=api, namespace=NAMESPACE, items=items, unknown=unknown))
     return KubernetesFacts(NAMESPACE, NOW, tuple(listings), config_files)
 
 
@@ -114,9 +127,13 @@ class Scene:
     write_faults: list[BaseException] = field(default_factory=list[BaseException])
     meddle: Callable[[], None] | None = None
     """Called once right before the next write."""
-    meta: JsonObject = field(default_factory=dict[str, Any])
+    meta: Raw | None = None
+    """JSZ's `meta_cluster` of every server; that of a healthy group where it is None."""
     config_file: Callable[[ConfigFile], ConfigFile] = lambda file: file
+    apis: dict[Kind, str] = field(default_factory=dict[Kind, str])
     extra: dict[str, list[Raw] | Unknown] = field(default_factory=dict[str, "list[Raw] | Unknown"])
+    assets: Assets | None = None
+    """Streams, as every server reports them."""
     slept: list[float] = field(default_factory=list[float])
 
     @property
@@ -162,18 +179,26 @@ class Scene:
             rows = self._rows(name)
             samples.append(Sample(name, Endpoint.VARZ, NOW, varz))
             samples.append(Sample(name, Endpoint.ROUTEZ, NOW, {"num_routes": len(rows), "routes": rows}))
-            samples.append(Sample(name, Endpoint.JSZ, NOW, {"meta_cluster": self.meta} if self.meta else {}))
+            samples.append(Sample(name, Endpoint.JSZ, NOW, {"meta_cluster": self._meta(name)}, assets=self.assets))
         identities = tuple(ServerIdentity(name=n, id=f"ID{n}", version=s.version) for n, s in answering.items())
         return Snapshot(
             id=SnapshotId("snap_made"),
             cluster="prod",
-            taken_at=NOW,
+            taken_at=NOW + timedelta(seconds=sum(self.slept)),
             via="system account",
             servers=identities,
             samples=tuple(samples),
             expected=frozenset(self.servers),
             kubernetes=self._facts(),
         )
+
+    def _meta(self, name: str) -> Raw:
+        if self.meta is not None:
+            return self.meta
+        leader, *others = self.servers
+        peers = [{"name": other, "current": True, "active": 1, "peer": other} for other in others]
+        told: Raw = {"leader": leader, "cluster_size": len(self.servers)}
+        return told | ({"replicas": peers} if name == leader else {})
 
     def _rows(self, name: str) -> list[Raw]:
         rows: list[Raw] = []
@@ -203,7 +228,7 @@ class Scene:
             text=redact_conf(raw["data"]["nats.conf"]) if raw else None,
             unknown=None,
         )
-        return facts((self.config_file(file),), **(by_kind | self.extra))
+        return facts((self.config_file(file),), self.apis, **(by_kind | self.extra))
 
 
 def cluster(replicas: int = 3, conf: str = HEADLESS_CONF) -> Scene:
@@ -225,6 +250,24 @@ def listed(conf: str) -> tuple[str, ...]:
     assert block is not None
     assert isinstance(block.routes, tuple)
     return tuple(route.address for route in block.routes)
+
+
+def streams(**members: tuple[str, ...]) -> Assets:
+    """Streams of account APP by name, each with its members, the leader first."""
+    details = [
+        {
+            "name": name,
+            "created": "2026-01-01T00:00:00Z",
+            "config": {"name": name, "num_replicas": len(servers)},
+            "cluster": {
+                "leader": servers[0],
+                "replicas": [{"name": other, "current": True, "active": 1} for other in servers[1:]],
+            },
+            "state": {"messages": 1, "first_seq": 1, "last_seq": 1},
+        }
+        for name, servers in members.items()
+    ]
+    return read_page(json.dumps([{"name": "APP", "id": "APP", "stream_detail": details}]).encode())
 
 
 class _Readers:

@@ -13,7 +13,7 @@ from bot.adapters.kubernetes.redaction import clean
 from bot.errors import NotYet, ObjectMoved, Refused, ServerRefused, WriteDenied
 from bot.model import OperationId, Outcome, Unknown, UnknownReason
 from bot.model.kubernetes import ConfigFile, Kind, Verb, receipt_of
-from tests.unit.actions.kubernetes_scene import CANARY, HEADLESS_CONF, Scene, cluster, listed
+from tests.unit.actions.kubernetes_scene import CANARY, Scene, cluster, explicit_conf, listed
 
 OP = OperationId("op_1")
 LIST = tuple(f"nats-{i}.nats-headless:6222" for i in range(3))
@@ -61,8 +61,7 @@ def test_servers_that_answer_are_first_because_they_dial_those_that_do_not():
 
 def test_a_file_that_is_right_already_is_only_loaded_where_it_was_not():
     scene = cluster()
-    scene.conf = scene.conf.replace("nats://route", "nats://old").replace("[ ", "[ ")
-    scene.conf = with_list(scene)
+    scene.conf = explicit_conf(3)
     scene.servers["nats-1"].routes = LIST
     stages = compose_routes(*scene.look()).stages
     assert [(kind, raw["server"], tuple(raw["with_servers"])) for kind, raw in stages] == [
@@ -71,14 +70,8 @@ def test_a_file_that_is_right_already_is_only_loaded_where_it_was_not():
     ]
 
 
-def with_list(scene: Scene) -> str:
-    return HEADLESS_CONF.replace(
-        f"nats://route:{CANARY}@nats-headless:6222", ", ".join(f"nats://route:{CANARY}@{a}" for a in LIST)
-    )
-
-
 def everywhere(scene: Scene) -> None:
-    scene.conf = with_list(scene)
+    scene.conf = explicit_conf(3)
     for server in scene.servers.values():
         server.routes = LIST
 

@@ -9,8 +9,8 @@ from bot.actions.nats_reload import Reload, ReloadParams
 from bot.errors import NoResponders, NotApplied, OutcomeUnknown, ServerRefused, Unreadable, WriteDenied
 from bot.model import OperationId, Outcome, Snapshot
 from bot.model.kubernetes import Kind
-from tests.unit.actions.kubernetes_scene import Scene, cluster
-from tests.unit.actions.test_kubernetes_routes import LIST, file_with, with_list
+from tests.unit.actions.kubernetes_scene import Scene, cluster, explicit_conf
+from tests.unit.actions.test_kubernetes_routes import LIST, file_with
 
 OP = OperationId("op_1")
 
@@ -19,7 +19,7 @@ def ready() -> tuple[Scene, Reload, ReloadParams]:
     """The file has the list, nobody has loaded it; the parameters are those of the last server."""
     scene = cluster()
     stages = compose_routes(*scene.look()).stages
-    scene.conf = with_list(scene)
+    scene.conf = explicit_conf(3)
     return scene, Reload(scene.sleep), ReloadParams.model_validate(stages[-1][1])
 
 
@@ -46,6 +46,19 @@ async def test_after_the_propagation_time_it_is_a_definite_no():
     with pytest.raises(NotApplied, match="did not load the new routes within 150 s: the changed file does not reach"):
         await action.apply(scene.readers, scene.writers, params, OP)
     assert sum(scene.slept) == PROPAGATION
+
+
+async def test_looks_that_take_long_count_among_the_propagation_time():
+    scene, _, params = ready()
+    scene.stale_reads = 1000
+
+    async def slow(seconds: float) -> None:
+        scene.slept.append(seconds + 12)
+
+    with pytest.raises(NotApplied, match="within 150 s"):
+        await Reload(slow).apply(scene.readers, scene.writers, params, OP)
+    assert sum(scene.slept) == PROPAGATION
+    assert len(scene.reloaded) == 10
 
 
 async def test_a_server_that_runs_with_the_list_is_not_asked():
@@ -120,7 +133,7 @@ async def test_it_is_refused_before_the_file_lists_the_routes_and_while_the_serv
     _, raw = compose_routes(*scene.look()).stages[-1]
     action, params = Reload(scene.sleep), ReloadParams.model_validate(raw)
     assert (await action.check(scene.readers, params)).refusals == ("nats.conf does not list the wanted routes.",)
-    scene.conf = with_list(scene)
+    scene.conf = explicit_conf(3)
     scene.servers["nats-2"].answers = False
     assert (await action.check(scene.readers, params)).refusals == ("Server nats-2 does not answer.",)
     assert await action.receipt(scene.readers, params, OP) is Receipt.UNREADABLE
@@ -155,7 +168,7 @@ async def test_one_missing_connection_of_one_pair_is_a_failure_that_names_the_pa
 async def test_pairs_of_servers_that_are_still_to_load_do_not_count():
     scene = cluster()
     _, raw = compose_routes(*scene.look()).stages[1]
-    scene.conf, scene.servers["nats-0"].routes = with_list(scene), LIST
+    scene.conf, scene.servers["nats-0"].routes = explicit_conf(3), LIST
     scene.cut = {frozenset({"nats-1", "nats-2"})}
     action = Reload(scene.sleep)
     seen = await action.verify(scene.readers, ReloadParams.model_validate(raw), OP)
