@@ -17,6 +17,8 @@ from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subje
 from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
+from runbooks._deploy_checks import ROUTES, SERVICE
+from runbooks._deploy_guidance import guidance
 from runbooks._mesh_charts import mesh_charts
 from runbooks._mesh_checks import (
     PENDING,
@@ -82,7 +84,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     listing = [f for f in bad if f.check in INCOMPLETE]
     if listing and not (refused and all(f.check == "MESH_PAIRS" for f in listing) and len(refused) == len(listing)):
         proposed.append(_explicit_list(snapshot, mesh, listing))
-    return proposed
+    # The explicit list is told once: what the mesh shows of it is more than what the file does.
+    return proposed + guidance(snapshot, [f for f in findings if f.check != ROUTES.code or not listing])
 
 
 def route_list(mesh: Mesh) -> dict[str, str]:
@@ -270,6 +273,8 @@ RUNBOOK = Runbook(
         Check(
             "MESH_SPEED", Layer.ROUTES, "Routes send what they have, with a short round trip.", _ROUTES, routes_are_fast
         ),
+        SERVICE,
+        ROUTES,
     ),
     propose=propose,
     charts=mesh_charts,

@@ -1,14 +1,11 @@
 """A NATS cluster in a real Kubernetes that natsmedic may change: its readers and writers, with exactly the rights of deploy/."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.cluster import ClusterReaders, ClusterWriters
@@ -18,21 +15,19 @@ from bot.adapters.nats import connect_cluster
 from bot.model import Endpoint, Snapshot
 from bot.model.kubernetes import Workload
 from bot.settings import ClusterSettings
-from bot.settings.clusters import ApplierSettings, KubernetesSettings
+from bot.settings.clusters import KubernetesSettings
 from tests.integration.executing import Desk, database
 from tests.integration.kubernetes_support import (
     PULL_POLICY,
-    READER_FILE,
     Cluster,
     Raw,
+    applier_of,
     new_namespace,
     open_cluster,
     reader_of,
     rolled_out,
-    token_of,
 )
 
-APPLIER_FILE = READER_FILE.with_name("kubernetes-applier.yaml")
 LABELS = {"app.kubernetes.io/name": "nats", "app.kubernetes.io/instance": "nats"}
 PASSWORD = "c4n4ry-route"
 """Of the routes; it must appear nowhere."""
@@ -206,19 +201,9 @@ async def open_nats(
             await cluster.create(raw)
         await rolled_out(cluster, namespace)
         reader = await reader_of(cluster, folder, namespace)
-        settings = await applier_of(cluster, folder, namespace, reader)
+        settings = await applier_of(cluster, folder, reader)
         async with connected(cluster, namespace, settings, folder) as desk:
             yield Nats(cluster, namespace, desk)
-
-
-async def applier_of(cluster: Cluster, folder: Path, namespace: str, reader: KubernetesSettings) -> KubernetesSettings:
-    """The reader's settings, with a ServiceAccount that has the role of deploy/kubernetes-applier.yaml as the applier."""
-    for raw in yaml.safe_load_all(APPLIER_FILE.read_text()):
-        text = json.dumps(raw).replace('"namespace": "natsmedic"', f'"namespace": "{namespace}"')
-        await cluster.create(json.loads(text.replace('"namespace": "nats"', f'"namespace": "{namespace}"')))
-    token, _ = await token_of(cluster, namespace, "natsmedic-applier")
-    (folder / "applier").write_text(token)
-    return reader.model_copy(update={"applier": ApplierSettings(token_file=folder / "applier")})
 
 
 @asynccontextmanager
