@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
-from bot.model import JsonObject, OperationId, Preview, Record, RiskClass, Verification, World
+from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Verification, World
 from bot.ports import Readers, Writers
 
 RECEIPT_KEY = "natsmedic.op"
@@ -115,3 +115,5 @@ class Draft(Record):
     guidance: tuple[str, ...] = ()
     """Exact commands and sentences for a human."""
     cautions: tuple[str, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    """Files that the guidance speaks of."""

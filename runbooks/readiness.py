@@ -3,7 +3,7 @@
 The three look alike in one reading, so the gap is read several times: shrinking means wait, flat with a leader known means a stuck server, coming and going
 before 2.11 means that the readiness probe asks too much. Without a meta leader the probes are right (reference/nats.md 1.A).
 
-What a probe path checks is in bot.model.probes: whoever reads a StatefulSet judges its probes there.
+What a probe path checks is in bot.model.probes. Where Kubernetes is read the real probes are judged too, by checks of the deployment runbook.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from collections.abc import Collection, Sequence
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
 from bot.model.absence import absence
 from bot.runbook import Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks import _deploy_guidance as deploy
 from runbooks import _readiness_guidance as guidance
+from runbooks._deploy_checks import KILLS, PROBE_THRESHOLDS
+from runbooks._deploy_checks import PROBES as DECLARED_PROBES
 from runbooks._meta_gap import GAP, followers_keep_up
 from runbooks._meta_margin import AWAY, MARGIN, meta_has_margin
 from runbooks._meta_peers import EXPECTED, PEERS, SEEN, members_are_heard
@@ -53,7 +56,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         proposed.append(Proposed(where, guidance.upgrade(strict, sorted({s.version for s in snapshot.servers}))))
     if load:
         proposed.append(Proposed(where, guidance.resources(snapshot, load)))
-    return proposed
+    # A probe that kills is one to change in any case; one that is strict only where the gap comes and goes, which is told above.
+    return deploy.guidance(snapshot, [f for f in findings if f.check == KILLS.code]) + proposed
 
 
 def _passes(finding: Finding, stuck: Collection[str | None], *, too_strict: bool) -> bool:
@@ -119,6 +123,7 @@ RUNBOOK = Runbook(
             "How long a member may be away before that is no restart; the official chart waits 900 s.",
         ),
         Threshold(EXPECTED, 0, Unit.COUNT, "How many members the meta group must have; 0 does not ask."),
+        *PROBE_THRESHOLDS,
     ),
     checks=(
         MARGIN.check("The meta group has a leader and can spare a member.", _META, meta_has_margin, _META),
@@ -136,6 +141,8 @@ RUNBOOK = Runbook(
             frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ}),
             no_probe_fails,
         ),
+        KILLS,
+        DECLARED_PROBES,
     ),
     propose=propose,
     rounds=4,

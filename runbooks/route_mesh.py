@@ -1,8 +1,8 @@
 """The route mesh is incomplete: some servers do not hear each other, wholly or for some accounts (reference/nats.md 1.C; nats-server #6051).
 
 Health checks say *ok* in nearly all broken meshes, and counts alone accuse sound ones (`pool_size: -1` on one server, mixed versions), so each pair of
-servers is judged by its own expected connections. The repair is the explicit list of all servers and a reload, without a restart. Changing a
-configuration file is nobody's but its owner's, so it is offered as guidance.
+servers is judged by its own expected connections. The repair is the explicit list of all servers and a reload, without a restart. On Kubernetes
+natsmedic edits the ConfigMap; elsewhere the configuration file is nobody's but its owner's, and the repair is guidance.
 """
 
 from __future__ import annotations
@@ -11,9 +11,14 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.actions.mesh_repair import RouteRepair, compose_routes
+from bot.errors import Refused
+from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject, Unknown
+from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
+from runbooks._deploy_checks import ROUTES, SERVICE
+from runbooks._deploy_guidance import guidance
 from runbooks._mesh_charts import mesh_charts
 from runbooks._mesh_checks import (
     PENDING,
@@ -30,7 +35,6 @@ from runbooks._mesh_checks import (
     views_agree,
 )
 from runbooks._mesh_delivery import messages_arrive
-from runbooks._mesh_views import Mesh, read_mesh, shared_name, split_address
 
 INCOMPLETE = frozenset({"MESH_ISLANDS", "MESH_PAIRS", "MESH_SLOTS", "MESH_LISTS"})
 """Checks whose findings the explicit list repairs."""
@@ -80,7 +84,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     listing = [f for f in bad if f.check in INCOMPLETE]
     if listing and not (refused and all(f.check == "MESH_PAIRS" for f in listing) and len(refused) == len(listing)):
         proposed.append(_explicit_list(snapshot, mesh, listing))
-    return proposed
+    # The explicit list is told once: what the mesh shows of it is more than what the file does.
+    return proposed + guidance(snapshot, [f for f in findings if f.check != ROUTES.code or not listing])
 
 
 def route_list(mesh: Mesh) -> dict[str, str]:
@@ -116,10 +121,16 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
             "Both islands have made changes of their own: compare `nats stream ls` on each first, for a stream that exists on both conflicts once they join.",
             SIZES_AFTER_ISLANDS,
         ]
+    title, why = "List every server in cluster.routes and reload", findings[0].sentence
+    repair, told = _by_natsmedic(snapshot)
+    if repair is not None:
+        draft = Draft(title=title, why=why, stages=repair.stages, cautions=(*cautions, *repair.cautions))
+        return Proposed(Subject(cluster=snapshot.cluster), draft)
     draft = Draft(
-        title="List every server in cluster.routes and reload",
-        why=findings[0].sentence,
+        title=title,
+        why=why,
         guidance=(
+            *told,
             f"In nats.conf of every server set  cluster {{ routes: [{routes}] }}  and keep the other keys of the block.",
             "Where routes need a password, write each as nats-route://user:password@host:port.",
             "Check the file on each server: nats-server -t -c nats.conf",
@@ -133,6 +144,19 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
         cautions=tuple(cautions),
     )
     return Proposed(Subject(cluster=snapshot.cluster), draft)
+
+
+def _by_natsmedic(snapshot: Snapshot) -> tuple[RouteRepair | None, tuple[str, ...]]:
+    """Return the stages where the servers run in a Kubernetes that natsmedic knows; otherwise why it can't do it itself."""
+    if snapshot.kubernetes is None:
+        return None, ()
+    workload = snapshot.kubernetes.workload
+    if isinstance(workload, Unknown):
+        return None, (f"natsmedic can't do it itself: {workload.detail}.",)
+    try:
+        return compose_routes(snapshot, workload), ()
+    except Refused as refused:
+        return None, tuple(f"natsmedic can't do it itself: {reason}" for reason in refused.reasons)
 
 
 def _rename(finding: Finding) -> Proposed:
@@ -249,6 +273,8 @@ RUNBOOK = Runbook(
         Check(
             "MESH_SPEED", Layer.ROUTES, "Routes send what they have, with a short round trip.", _ROUTES, routes_are_fast
         ),
+        SERVICE,
+        ROUTES,
     ),
     propose=propose,
     charts=mesh_charts,

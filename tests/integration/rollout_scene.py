@@ -1,7 +1,6 @@
 """Three servers in a real Kubernetes, what reads and changes them as `deploy/` grants it, and executions that run through the real flow."""
 
 import asyncio
-import json
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
@@ -12,7 +11,6 @@ from pathlib import Path
 import nats
 import nats.errors
 import nats.js.errors
-import yaml
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -23,7 +21,8 @@ from bot.actions.rollout import Rollout
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.nats import connect_cluster
-from bot.bootstrap import _both_sides, _writers, end
+from bot.bootstrap import both_sides
+from bot.bootstrap.serving import end, writers_of
 from bot.flow.approval import queued
 from bot.flow.execution import Executor
 from bot.flow.stages import Plan, Stages
@@ -45,14 +44,14 @@ from bot.model.kubernetes import ONLY_KUBERNETES, Pod, Workload
 from bot.ports import Readers, Writers
 from bot.registry import load
 from bot.settings import ClusterSettings, GroupSettings, PolicySettings
-from bot.settings.clusters import ApplierSettings, KubernetesSettings
+from bot.settings.clusters import KubernetesSettings
 from tests.integration import store_records as records
 from tests.integration.kubernetes_objects import LABELS, metadata
 from tests.integration.kubernetes_support import (
     PULL_POLICY,
-    REFUSED,
     Cluster,
     Raw,
+    applier_of,
     give_volumes_back,
     new_namespace,
     open_cluster,
@@ -63,7 +62,6 @@ from tests.integration.kubernetes_support import (
 )
 from tests.integration.test_execution import ADA, People, Quiet
 
-APPLIER_FILE = Path(__file__).parents[2] / "deploy" / "kubernetes-applier.yaml"
 SETTLE = 2.0
 """Seconds: a test needs not wait as long as an operator wants to."""
 NEEDS = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
@@ -266,12 +264,13 @@ async def open_scene(folder: Path, image: str) -> AsyncGenerator[Scene]:
             for raw in (*services(namespace), config_map(namespace)):
                 await cluster.create(raw)
             await cluster.create(stateful_set(namespace, image, await storage_class(cluster)))
-            settings = await applier_of(cluster, folder, await reader_of(cluster, folder, namespace))
+            reading = await reader_of(cluster, folder, namespace)
+            settings = await applier_of(cluster, folder, reading)
             await rolled_out(cluster, namespace)
             address = (await cluster.get("Service", "nats-any", namespace))["spec"]["clusterIP"]
             url = f"nats://{address}:4222"
             async with (
-                both_sides(url, settings) as (readers, writers),
+                bot_wired(url, settings) as (readers, writers),
                 SqlStore.open(f"sqlite:///{folder / 'n.db'}", SystemClock()) as store,
             ):
                 async with store.begin() as tx:
@@ -294,7 +293,7 @@ async def end_pods(cluster: Cluster, namespace: str) -> None:
 
 
 @asynccontextmanager
-async def both_sides(url: str, settings: KubernetesSettings) -> AsyncGenerator[tuple[Readers, Writers]]:
+async def bot_wired(url: str, settings: KubernetesSettings) -> AsyncGenerator[tuple[Readers, Writers]]:
     """What the bot itself wires for such settings."""
     named = ClusterSettings.model_validate(
         {
@@ -305,24 +304,11 @@ async def both_sides(url: str, settings: KubernetesSettings) -> AsyncGenerator[t
     ).model_copy(update={"kubernetes": settings})
     reading, writing = await connect_cluster(named, SystemClock())
     try:
-        writers = _writers(writing, named)
+        writers = writers_of(writing, named)
         assert writers is not None
-        yield _both_sides(reading, named, SystemClock()), writers
+        yield both_sides(reading, named, SystemClock()), writers
     finally:
         await reading.aclose()
-
-
-async def applier_of(cluster: Cluster, folder: Path, reader: KubernetesSettings) -> KubernetesSettings:
-    """The reader's settings with the applier of deploy/kubernetes-applier.yaml beside it."""
-    for raw in yaml.safe_load_all(APPLIER_FILE.read_text()):
-        text = json.dumps(raw).replace('"namespace": "natsmedic"', f'"namespace": "{reader.namespace}"')
-        await cluster.create(json.loads(text.replace('"namespace": "nats"', f'"namespace": "{reader.namespace}"')))
-    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    path = f"/api/v1/namespaces/{reader.namespace}/serviceaccounts/natsmedic-applier/token"
-    status, made = await cluster.call("POST", path, body)
-    assert status < REFUSED, made
-    (folder / "applier").write_text(made["status"]["token"])
-    return reader.model_copy(update={"applier": ApplierSettings(token_file=folder / "applier")})
 
 
 @dataclass

@@ -73,6 +73,10 @@ class Target:
     """So many readings of a receipt fail first."""
     foreign: bool = False
     no_way_back: set[str] = field(default_factory=set[str])
+    hopeless: set[str] = field(default_factory=set[str])
+    """Stages whose verification fails for good."""
+    undoing: dict[str, list[Exception]] = field(default_factory=dict[str, list[Exception]])
+    """By stage name, raised by its rollback before it has an effect."""
 
 
 class SetValue:
@@ -124,12 +128,15 @@ class SetValue:
             outcome=Outcome.VERIFIED if good else Outcome.FAILED,
             sentence="looked",
             numbers={"set": len(self.target.values)},
+            final=params.name in self.target.hopeless,
         )
 
     async def rollback(self, readers: Readers, writers: Writers, params: Params, operation: OperationId) -> str:
         del readers, writers, operation
         if params.name in self.target.no_way_back:
             raise Refused(f"{params.name} has no way back.")
+        if self.target.undoing.get(params.name):
+            raise self.target.undoing[params.name].pop(0)
         self.target.values.pop(params.name, None)
         self.target.effects.append(f"-{params.name}")
         return f"{params.name} is undone."

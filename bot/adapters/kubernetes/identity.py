@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
+import aiohttp
 import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import (
@@ -30,9 +31,13 @@ USER_AGENT: Final = "natsmedic"
 
 
 @asynccontextmanager
-async def open_client(settings: KubernetesSettings) -> AsyncGenerator[ApiClient]:
-    """Open a client that verifies the server's certificate and never repeats a request by itself. Raises `Unreachable` where nobody can log in."""
+async def open_client(settings: KubernetesSettings, *, once: bool = False) -> AsyncGenerator[ApiClient]:
+    """Open a client that verifies the server's certificate. With `once` it sends a single request and never repeats it. Raises `Unreachable` where
+    nobody can log in.
+    """
     configuration = await _configuration(settings)
+    if once:
+        configuration.client_session_kwargs = {"middlewares": (_only_once(),)}
     try:
         client = ApiClient(configuration)
     except (OSError, ValueError) as error:
@@ -42,6 +47,20 @@ async def open_client(settings: KubernetesSettings) -> AsyncGenerator[ApiClient]
         yield client
     finally:
         await client.close()
+
+
+def _only_once() -> aiohttp.ClientMiddlewareType:
+    """Stop aiohttp from sending a DELETE again when its connection breaks (aiohttp client.py, `retry_persistent_connection`): the first may have arrived."""
+    sent = False
+
+    async def send(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        nonlocal sent
+        if sent:
+            raise aiohttp.ClientConnectionError("the connection broke after the request was sent")
+        sent = True
+        return await handler(request)
+
+    return send
 
 
 async def _configuration(settings: KubernetesSettings) -> Configuration:

@@ -70,7 +70,7 @@ class KubernetesApiWriter:
     async def write(self, change: Change) -> JsonObject:
         """Send the one change and return the object as it was stored. Raises `NotApplied` or `OutcomeUnknown`."""
         try:
-            async with open_client(self._settings) as client:
+            async with open_client(self._settings, once=True) as client:
                 status, body = await self._exchange(client, change, {})
         except Unreachable as error:
             raise NotSent(f"The change was not sent: {error}") from error
@@ -89,7 +89,7 @@ class KubernetesApiWriter:
     async def rehearse(self, change: Change) -> Rehearsal:
         """Return what the API server would make of the change. Raises `Unreadable` or `Refused`."""
         try:
-            async with open_client(self._settings) as client:
+            async with open_client(self._settings, once=True) as client:
                 status, body = await self._exchange(client, change, _DRY_RUN)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise Unreachable(
