@@ -109,8 +109,6 @@ class TemplateEdit(Generic[P]):
         except Refused as refused:
             return Check(world={}, refusals=refused.reasons)
         reasons = resting(raw, pods, target.replicas)
-        if len(pods) != target.replicas:
-            reasons.append(f"{len(pods)} pods of {target.replicas} are there.")
         if revision_of(raw) != target.former:
             reasons.append(f"Its pods run {revision_of(raw)}, not {target.former}: the template was edited since.")
         reasons += self.refusals(template_of(raw), params)

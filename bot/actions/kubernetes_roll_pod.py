@@ -129,8 +129,11 @@ class RollPod:
         found = await object_receipt(readers, Kind.STATEFUL_SET, target.statefulset, target.uid, operation)
         if found is not Receipt.APPLIED:
             return found
-        raw = await read_target(readers, target)
-        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
+        try:
+            raw = await read_target(readers, target)
+            pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
+        except Refused:
+            return Receipt.FOREIGN
         waits = pod is not None and _only_by_deletion(pod, raw, params)
         return Receipt.NOT_APPLIED if waits else Receipt.APPLIED
 
