@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, server_of, stuck
+from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, server_of, some, stuck
 from bot.actions._statefulset import Target, pod_in, pods_in, read_target, resting, workload_in, world_of
 from bot.actions._template_edit import HALF_WAY
 from bot.actions._way_back import delete_pod
@@ -74,7 +74,8 @@ class RestartPod:
         effects = [f"Server {server} is away until it has started and caught up; its clients connect to the others."]
         if leads := leaderships(snapshot, server):
             effects.append(f"It leads {len(leads)} Raft groups, and hands them over before it stops.")
-        effects += [f"Away with it, since it lives there alone: {name}." for name in alone(snapshot, server)]
+        if holds := alone(snapshot, server):
+            effects.append(f"Away with it, since it lives there alone: {some(holds)}.")
         return Preview(
             summary=f"Pod {params.pod} is deleted and made anew",
             blast_radius=f"Server {server}: one member of each of its Raft groups; all of them keep quorum.",
