@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.model import Severity
+from bot.model import Endpoint, Severity
 from bot.model.kubernetes import Kind
 from tests.unit.runbooks.deploy_support import DENIED, Raw, World, before, found, healthy, only, says
 
@@ -126,6 +126,18 @@ def test_a_running_pod_that_is_not_ready_says_since_when_and_what_its_probe_says
     assert (finding.severity, finding.subject.server) == (WARNING, "nats-1")
     assert "not ready for 4 min" in finding.sentence
     assert "statuscode: 503" in finding.sentence
+
+
+def test_a_pod_that_is_not_ready_is_tied_to_what_its_server_says():
+    world = healthy()
+    world.version = "2.10.29"
+    world.unready(1)
+    behind = {"status": "unavailable", "error": "JetStream is not current with the meta leader"}
+    world.answers["nats-1"][Endpoint.HEALTHZ] = behind
+    words = ("/healthz?js-server-only=true fails", "JetStream is not current with the meta leader.")
+    assert says(world, "DEPLOY_PODS", *words) is WARNING
+    world.answers["nats-1"][Endpoint.HEALTHZ] = {"status": "ok"}
+    assert says(world, "DEPLOY_PODS", "would pass now") is WARNING
 
 
 def test_without_events_pods_are_judged_all_the_same():
