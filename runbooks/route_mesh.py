@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 
 from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
 from runbooks._deploy_checks import ROUTES, SERVICE
@@ -32,7 +33,6 @@ from runbooks._mesh_checks import (
     views_agree,
 )
 from runbooks._mesh_delivery import messages_arrive
-from runbooks._mesh_views import Mesh, read_mesh, shared_name, split_address
 
 INCOMPLETE = frozenset({"MESH_ISLANDS", "MESH_PAIRS", "MESH_SLOTS", "MESH_LISTS"})
 """Checks whose findings the explicit list repairs."""

@@ -21,6 +21,7 @@ from bot.model import (
     JsonObject,
     Layer,
     Moment,
+    Patch,
     Record,
     RiskClass,
     Severity,
@@ -64,6 +65,8 @@ class Offer(Record):
     actions: tuple[PlannedAction, ...]
     guidance: tuple[str, ...]
     """What a person does, in order, and then what to know before approving the actions."""
+    patches: tuple[Patch, ...] = ()
+    """Files that the guidance speaks of."""
 
 
 class UnknownFact(Record):
@@ -325,4 +328,5 @@ def _offer(proposed: Proposed, risks: Mapping[str, RiskClass]) -> Offer:
         risk=max(known, key=lambda r: r.rank, default=RiskClass.READ),
         actions=tuple(PlannedAction(kind=kind, params=params) for kind, params in draft.stages),
         guidance=(*draft.guidance, *draft.cautions),
+        patches=draft.patches,
     )

@@ -7,6 +7,9 @@ from typing import Final
 
 from bot.lab.config import ClusterBlock, Ports
 
+_WATCH: Final = 'read -r _; kill -9 "$1"'
+"""Shell that ends a server when the pipe from this process closes: also after SIGTERM or SIGKILL, which run no clean-up."""
+
 LOG_TAIL: Final = 20
 """Lines of a dead server's log that an error shows."""
 
@@ -46,3 +49,16 @@ class ServerProcess:
         code = self.process.returncode if self.process else None
         tail = "\n".join(self.log().splitlines()[-LOG_TAIL:])
         return ServerDied(f"nats-server {self.name} ({self.version}) ended with code {code}; end of its log:\n{tail}")
+
+
+async def watch_over(process: asyncio.subprocess.Process) -> asyncio.subprocess.Process:
+    """Starts what ends a server with this process, however that ends. The caller kills it once the server is reaped, before the process id can be
+    given to another process.
+    """
+    return await asyncio.create_subprocess_exec(
+        *("sh", "-c", _WATCH, "watch", str(process.pid)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+    )

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, server_config
 from bot.lab.meta import meta_view
-from bot.lab.process import LabError, ServerDied, ServerProcess
+from bot.lab.process import LabError, ServerDied, ServerProcess, watch_over
 
 START_TIMEOUT: Final = 40.0
 """Seconds until a cluster must be ready; an idle machine needs 0.3 to 2 (drills.md 1), a busy one a multiple."""
@@ -33,9 +33,6 @@ POLL_INTERVAL: Final = 0.05
 
 RECONNECT_WAIT: Final = 1
 """Seconds between a lab client's attempts to find a living server."""
-
-_WATCH: Final = 'read -r _; kill -9 "$1"'
-"""Shell that ends a server when the pipe from this process closes: also after SIGTERM or SIGKILL, which run no clean-up."""
 
 _WITH_HOSTS: Final = 'mount --bind "$1" /etc/hosts && shift && exec "$@"'
 """Shell that gives a server host names of its own, inside a private mount namespace (drills.md, traps); the process keeps its id."""
@@ -328,13 +325,7 @@ class LabCluster:
                 stderr=console,
                 start_new_session=True,
             )
-        server.watch = await asyncio.create_subprocess_exec(
-            *("sh", "-c", _WATCH, "watch", str(server.process.pid)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        server.watch = await watch_over(server.process)
         server.frozen = False
         await self._await_monitor(server)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bot.flow.ranking import rank
 from bot.model import Endpoint, Finding, Focus, PairDelivery, Sample, ServerIdentity, Severity, Snapshot, SnapshotId
+from bot.model.mesh import read_mesh, seconds
+from bot.model.mesh_pool import Expected, Side, expected, slot_of
 from bot.runbook import Proposed
-from runbooks._mesh_pool import Expected, Side, expected, slot_of
-from runbooks._mesh_views import read_mesh, seconds
 from runbooks.route_mesh import RUNBOOK, route_list
 from tests.unit.snapshots import Raw, answers, both, recorded
 

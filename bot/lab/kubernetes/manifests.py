@@ -1,0 +1,189 @@
+"""Manifests of a NATS cluster as the official chart shapes it, with what incidents need changed (reference/nats.md 4.1)."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from bot.lab.kubernetes.objects import Raw, Value
+
+STRICT_READINESS: Final = "/healthz"
+"""Fails while one stream of the server catches up: incident family A on 2.10."""
+CHART_READINESS: Final = "/healthz?js-server-only=true"
+CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
+
+
+class Routes(StrEnum):
+    EXPLICIT = "explicit"  # one route per pod
+    HEADLESS = "headless"  # one name for all: incident family B
+
+
+@dataclass(frozen=True, slots=True)
+class NatsManifest:
+    """What a cluster is made of. `manifests()` is what to apply."""
+
+    version: str = "2.11.11"
+    name: str = "nats"
+    namespace: str = "nats"
+    replicas: int = 3
+    readiness: str | None = CHART_READINESS
+    startup: str | None = "/healthz"
+    liveness: str | None = None
+    period: int = 1
+    """Seconds between two probes; the chart has 10, which a test does not wait for."""
+    failure_threshold: int = 3
+    startup_threshold: int = 90
+    grace: int = 10
+    routes: Routes = Routes.EXPLICIT
+    route_pods: int | None = None
+    """For how many pods there are routes; all by default."""
+    policy: str = "Parallel"
+    strategy: Raw | None = None
+    resources: Raw = field(
+        default_factory=lambda: {
+            "requests": {"cpu": "100m", "memory": "64Mi"},
+            "limits": {"cpu": "1", "memory": "256Mi"},
+        }
+    )
+    gomemlimit: str | None = "200MiB"
+    budget: bool = True
+    budget_api: str = "policy/v1"
+    storage_class: str | None = None
+    """None: the store lies in an emptyDir."""
+    storage: str = "1Gi"
+    publish_not_ready: bool = True
+    helm: bool = False
+    pull_policy: str = "IfNotPresent"
+    bind_pod_address: bool = True
+    """Whether nats.conf binds to `$POD_IP`, which the stand-in needs to leave the file alone; right on a real cluster, too."""
+    extra_conf: str = ""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"app.kubernetes.io/name": "nats", "app.kubernetes.io/instance": self.name}
+
+    def manifests(self) -> list[Raw]:
+        """ConfigMap, services, budget and StatefulSet, in this order."""
+        found = [self.config_map(), *self.services()]
+        if self.budget:
+            spec = {"maxUnavailable": 1, "selector": {"matchLabels": self.labels}}
+            found.append(self._object(self.budget_api, "PodDisruptionBudget", self.name, spec=spec))
+        return [*found, self.stateful_set()]
+
+    def conf(self) -> str:
+        """nats.conf, with account APP (app/app) and system account SYS (sys/sys)."""
+        host = "host: $POD_IP" if self.bind_pod_address else ""
+        headless = f"{self.name}-headless"
+        count = self.replicas if self.route_pods is None else self.route_pods
+        names = [headless] if self.routes is Routes.HEADLESS else [f"{self.name}-{i}.{headless}" for i in range(count)]
+        routes = "\n".join(f"    nats://{name}:{ROUTE_PORT}" for name in names)
+        return f"""\
+server_name: $POD_NAME
+{host}
+port: {CLIENT_PORT}
+http_port: {MONITOR_PORT}
+jetstream {{ store_dir: /data, max_memory_store: 64Mi, max_file_store: 512Mi }}
+cluster {{
+  name: {self.name}
+  {host}
+  port: {ROUTE_PORT}
+  routes: [
+{routes}
+  ]
+}}
+accounts {{
+  SYS: {{ users: [ {{ user: sys, password: sys }} ] }}
+  APP: {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}
+}}
+system_account: SYS
+lame_duck_grace_period: 1s
+lame_duck_duration: 30s
+{self.extra_conf}
+"""
+
+    def config_map(self) -> Raw:
+        return self._object("v1", "ConfigMap", f"{self.name}-config", data={"nats.conf": self.conf()})
+
+    def services(self) -> list[Raw]:
+        ports = [
+            {"name": n, "port": p}
+            for n, p in (("nats", CLIENT_PORT), ("cluster", ROUTE_PORT), ("monitor", MONITOR_PORT))
+        ]
+        headless: Raw = {"clusterIP": "None", "selector": self.labels, "ports": ports}
+        if self.publish_not_ready:
+            headless["publishNotReadyAddresses"] = True
+        return [
+            self._object("v1", "Service", f"{self.name}-headless", spec=headless),
+            self._object("v1", "Service", self.name, spec={"selector": self.labels, "ports": ports[:1]}),
+        ]
+
+    def stateful_set(self) -> Raw:
+        spec: Raw = {
+            "serviceName": f"{self.name}-headless",
+            "replicas": self.replicas,
+            "podManagementPolicy": self.policy,
+            "selector": {"matchLabels": self.labels},
+            "template": {"metadata": {"labels": self.labels}, "spec": self._pod()},
+        }
+        if self.strategy is not None:
+            spec["updateStrategy"] = self.strategy
+        if self.storage_class is not None:
+            request = {"requests": {"storage": self.storage}}
+            claim = {"accessModes": ["ReadWriteOnce"], "storageClassName": self.storage_class, "resources": request}
+            spec["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
+        return self._object("apps/v1", "StatefulSet", self.name, spec=spec)
+
+    def _pod(self) -> Raw:
+        volumes: list[Raw] = [{"name": "config", "configMap": {"name": f"{self.name}-config"}}]
+        if self.storage_class is None:
+            volumes.append({"name": "data", "emptyDir": {}})
+        spread = {
+            "maxSkew": 1,
+            "topologyKey": "kubernetes.io/hostname",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": self.labels},
+        }
+        return {
+            "terminationGracePeriodSeconds": self.grace,
+            "topologySpreadConstraints": [spread],
+            "containers": [self._container()],
+            "volumes": volumes,
+        }
+
+    def _container(self) -> Raw:
+        variables: list[Raw] = [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+        ]
+        if self.gomemlimit:
+            variables.append({"name": "GOMEMLIMIT", "value": self.gomemlimit})
+        ports = (("nats", CLIENT_PORT), ("cluster", ROUTE_PORT), ("monitor", MONITOR_PORT))
+        probes = {"startup": self.startup, "readiness": self.readiness, "liveness": self.liveness}
+        return {
+            "name": "nats",
+            "image": f"nats:{self.version}",
+            "imagePullPolicy": self.pull_policy,
+            "args": ["--config", "/etc/nats-config/nats.conf"],
+            "env": variables,
+            "ports": [{"name": name, "containerPort": port} for name, port in ports],
+            "resources": self.resources,
+            "volumeMounts": [
+                {"name": "config", "mountPath": "/etc/nats-config"},
+                {"name": "data", "mountPath": "/data"},
+            ],
+            **{f"{kind}Probe": self._probe(kind, path) for kind, path in probes.items() if path},
+        }
+
+    def _probe(self, kind: str, path: str) -> Raw:
+        threshold = self.startup_threshold if kind == "startup" else self.failure_threshold
+        http = {"path": path, "port": "monitor"}
+        return {"httpGet": http, "periodSeconds": self.period, "failureThreshold": threshold, "timeoutSeconds": 2}
+
+    def _object(self, api: str, kind: str, name: str, **content: Value) -> Raw:
+        meta: Raw = {"name": name, "namespace": self.namespace, "labels": self.labels}
+        if self.helm:
+            meta["labels"] = self.labels | {"app.kubernetes.io/managed-by": "Helm", "helm.sh/chart": "nats-1.3.0"}
+            meta["annotations"] = {
+                "meta.helm.sh/release-name": self.name,
+                "meta.helm.sh/release-namespace": self.namespace,
+            }
+        return {"apiVersion": api, "kind": kind, "metadata": meta, **content}
