@@ -220,7 +220,9 @@ def _unready(look: Look, pod: Pod) -> Iterator[Trouble]:
     evidence = look.seen(pod, "status.conditions[type=Ready].status", "False", "True")
     evidence |= {"message": condition.message, "event": event.message if event else None}
     evidence |= {"probe": probe.words if probe else None, "answers now": outcome.value, "said": server_says}
-    sentence = f"Pod {pod.name} runs and is not ready{since}, so it gets no clients through its Service"
+    sentence = (
+        f"Pod {pod.name} is {pod.phase or 'there'} and not ready{since}, so it gets no clients through its Service"
+    )
     if probe and outcome is ProbeOutcome.FAILS:
         sentence += f": its readiness probe {probe.words} fails, since the server says: {server_says}."
     else:

@@ -144,7 +144,7 @@ def test_without_events_pods_are_judged_all_the_same():
     world = healthy()
     world.unready(1)
     world.denied[Kind.EVENT] = DENIED
-    assert says(world, "DEPLOY_PODS", "Pod nats-1 runs and is not ready") is WARNING
+    assert says(world, "DEPLOY_PODS", "Pod nats-1 is Running and not ready") is WARNING
 
 
 def test_a_message_of_a_thousand_characters_is_cut():
