@@ -71,6 +71,10 @@ class Readers(Protocol):
         """
         ...
 
+    async def look_elsewhere(self) -> None:
+        """Let the next look go through another server: in a broken mesh each one shows only those it has a route to."""
+        ...
+
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         """Return `$JS.API.STREAM.INFO` raw; None is a definite *stream not found* (10059)."""
         ...

@@ -1,8 +1,8 @@
 """The route mesh is incomplete: some servers do not hear each other, wholly or for some accounts (reference/nats.md 1.C; nats-server #6051).
 
 Health checks say *ok* in nearly all broken meshes, and counts alone accuse sound ones (`pool_size: -1` on one server, mixed versions), so each pair of
-servers is judged by its own expected connections. The repair is the explicit list of all servers and a reload, without a restart. Changing a
-configuration file is nobody's but its owner's, so it is offered as guidance.
+servers is judged by its own expected connections. The repair is the explicit list of all servers and a reload, without a restart. On Kubernetes
+natsmedic edits the ConfigMap; elsewhere the configuration file is nobody's but its owner's, and the repair is guidance.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.actions.mesh_repair import RouteRepair, compose_routes
+from bot.errors import Refused
+from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject, Unknown
 from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
@@ -119,10 +121,16 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
             "Both islands have made changes of their own: compare `nats stream ls` on each first, for a stream that exists on both conflicts once they join.",
             SIZES_AFTER_ISLANDS,
         ]
+    title, why = "List every server in cluster.routes and reload", findings[0].sentence
+    repair, told = _by_natsmedic(snapshot)
+    if repair is not None:
+        draft = Draft(title=title, why=why, stages=repair.stages, cautions=(*cautions, *repair.cautions))
+        return Proposed(Subject(cluster=snapshot.cluster), draft)
     draft = Draft(
-        title="List every server in cluster.routes and reload",
-        why=findings[0].sentence,
+        title=title,
+        why=why,
         guidance=(
+            *told,
             f"In nats.conf of every server set  cluster {{ routes: [{routes}] }}  and keep the other keys of the block.",
             "Where routes need a password, write each as nats-route://user:password@host:port.",
             "Check the file on each server: nats-server -t -c nats.conf",
@@ -136,6 +144,19 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
         cautions=tuple(cautions),
     )
     return Proposed(Subject(cluster=snapshot.cluster), draft)
+
+
+def _by_natsmedic(snapshot: Snapshot) -> tuple[RouteRepair | None, tuple[str, ...]]:
+    """Return the stages where the servers run in a Kubernetes that natsmedic knows; otherwise why it can't do it itself."""
+    if snapshot.kubernetes is None:
+        return None, ()
+    workload = snapshot.kubernetes.workload
+    if isinstance(workload, Unknown):
+        return None, (f"natsmedic can't do it itself: {workload.detail}.",)
+    try:
+        return compose_routes(snapshot, workload), ()
+    except Refused as refused:
+        return None, tuple(f"natsmedic can't do it itself: {reason}" for reason in refused.reasons)
 
 
 def _rename(finding: Finding) -> Proposed:

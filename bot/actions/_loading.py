@@ -6,13 +6,13 @@ VARZ shows afterwards counts.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 from bot.actions._facts import look
 from bot.actions._servers import MESH, runs_with
 from bot.errors import NotApplied, OutcomeUnknown, ServerRefused, WriteDenied
-from bot.model import Snapshot
+from bot.model import Endpoint, Snapshot
 from bot.model.mesh import read_mesh
 from bot.ports import Readers, Writers
 
@@ -23,6 +23,9 @@ PAUSE: Final = 3.0
 
 PROPAGATION: Final = 150.0
 """Seconds after which a changed ConfigMap has reached every pod: the kubelet looks once a minute, and its cache may be a minute old (reference/nats.md 4.2)."""
+
+LOOKS: Final = 2
+"""Looks per server: where the mesh is in pieces each look shows one piece, at random."""
 
 
 async def ask_to_load(writers: Writers, server_id: str) -> str:
@@ -39,10 +42,32 @@ async def ask_to_load(writers: Writers, server_id: str) -> str:
     return ""
 
 
-async def behind(
-    readers: Readers, servers: tuple[str, ...], addresses: tuple[str, ...]
-) -> tuple[Snapshot, tuple[str, ...]]:
-    """Return those of the servers that do not run with these routes, or do not say so. Raises `Unreadable`."""
-    snapshot = await look(readers, MESH)
-    mesh = read_mesh(snapshot)
-    return snapshot, tuple(name for name in servers if not runs_with(mesh, name, addresses))
+async def look_at(readers: Readers, servers: Collection[str], needs: frozenset[Endpoint] = MESH) -> Snapshot:
+    """Read every server that can be seen; where some of these can't, the next look goes through another server. Raises `Unreachable`."""
+    snapshot = await look(readers, needs)
+    if not set(servers) <= {server.name for server in snapshot.servers}:
+        await readers.look_elsewhere()
+    return snapshot
+
+
+async def load_everywhere(
+    readers: Readers, writers: Writers | None, servers: Collection[str], addresses: Collection[str], sleep: Sleep
+) -> tuple[str, ...]:
+    """Ask the servers that do not run with these routes to load their file, as far as one look after another finds them, and return those that still
+    do not show them. Without `writers` they are only looked at. Raises `Unreadable`, `WriteDenied`, `ServerRefused`.
+    """
+    late = dict.fromkeys(servers)
+    for _ in range(LOOKS * len(late)):
+        snapshot = await look_at(readers, late)
+        mesh = read_mesh(snapshot)
+        for server in snapshot.servers:
+            if server.name not in late:
+                continue
+            if runs_with(mesh, server.name, addresses):
+                del late[server.name]
+            elif writers is not None:
+                await ask_to_load(writers, server.id)
+        if not late:
+            break
+        await sleep(PAUSE)
+    return tuple(late)

@@ -62,9 +62,12 @@ def server_in(snapshot: Snapshot, workload: Workload, pod: Pod) -> str | None:
     said = None if isinstance(conf, Unknown) else conf.server_name
     if isinstance(said, str) and said in snapshot.expected:
         return said
-    # A chart may put a prefix before the pod's name (reference/nats.md 4.1), by variables that only the kubelet resolves.
+    # A chart may put a prefix before the pod's name, by variables that only the kubelet resolves: `$(POD_NAME)` (reference/nats.md 4.1).
     ending = [name for name in snapshot.expected if name == pod.name or name.endswith(f"-{pod.name}")]
-    return ending[0] if len(ending) == 1 else None
+    if len(ending) == 1:
+        return ending[0]
+    # Servers on another island are not seen.
+    return said if isinstance(said, str) and "$(" not in said else None
 
 
 def servers_of(snapshot: Snapshot, workload: Workload) -> Mapping[str, str]:
@@ -82,6 +85,11 @@ def servers_of(snapshot: Snapshot, workload: Workload) -> Mapping[str, str]:
             reasons.append(f"Which server runs in pod {pod.name} can't be told.")
         else:
             found[pod.name] = server
+    answering = {server.name for server in snapshot.servers}
+    if answering and not reasons and not answering & set(found.values()):
+        reasons.append(
+            f"None of the servers that answer ({', '.join(sorted(answering))}) runs in a pod of StatefulSet {workload.name}."
+        )
     if reasons:
         raise Refused(*reasons)
     return found

@@ -10,7 +10,7 @@ import difflib
 from typing import Final
 
 from bot.action import Check, Receipt
-from bot.actions._loading import PAUSE, PROPAGATION, Sleep, ask_to_load, behind
+from bot.actions._loading import PROPAGATION, Sleep, load_everywhere
 from bot.actions._objects import change_object, object_receipt, read_object, rehearsed
 from bot.actions._routes import addresses_of, fingerprint, parsed, redacted, restored, text_of, with_addresses
 from bot.errors import NotYet, Refused
@@ -123,13 +123,8 @@ class RouteList:
             return _undo(params, raw, operation)
 
         await change_object(readers, writers, Kind.CONFIG_MAP, params.config_map, params.config_map_uid, back, undone)
-        snapshot, late = await behind(readers, params.servers, params.former)
-        ids = {server.name: server.id for server in snapshot.servers}
-        for name in late:
-            if not params.reloader and name in ids:
-                await ask_to_load(writers, ids[name])
-        if late:
-            await self._sleep(PAUSE)
+        asking = None if params.reloader else writers
+        if late := await load_everywhere(readers, asking, params.servers, params.former, self._sleep):
             raise NotYet(
                 f"{params.key} lists its former routes again, and {', '.join(late)} did not load them yet: the kubelet brings the file within 1 to 2 minutes."
             )

@@ -6,9 +6,8 @@ import asyncio
 from datetime import datetime
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._facts import look
-from bot.actions._loading import PAUSE, PROPAGATION, Sleep, ask_to_load
-from bot.actions._servers import MESH, lists, loaded_the_file, mesh_among, runs_with, workload_of
+from bot.actions._loading import PAUSE, PROPAGATION, Sleep, ask_to_load, look_at
+from bot.actions._servers import lists, loaded_the_file, mesh_among, runs_with, workload_of
 from bot.errors import NotApplied, OutcomeUnknown, Refused, Unreadable
 from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
 from bot.model.mesh import read_mesh
@@ -47,7 +46,7 @@ class Reload:
 
     async def check(self, readers: Readers, params: ReloadParams) -> Check:
         """The file must list the routes, and the server must answer."""
-        snapshot = await look(readers, MESH)
+        snapshot = await look_at(readers, [params.server])
         identity = next((s for s in snapshot.servers if s.name == params.server), None)
         try:
             workload = workload_of(snapshot, params.workload, params.workload_uid)
@@ -90,7 +89,7 @@ class Reload:
         began: datetime | None = None
         for _ in range(int(PROPAGATION / PAUSE)):
             try:
-                snapshot = await look(readers, MESH)
+                snapshot = await look_at(readers, [params.server])
             except Unreadable as error:
                 if not sent:
                     raise
@@ -119,7 +118,7 @@ class Reload:
     async def receipt(self, readers: Readers, params: ReloadParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """What the server runs with is the receipt: whoever made it load that, it is what was asked for."""
         try:
-            loaded = _loaded(await look(readers, MESH), params)
+            loaded = _loaded(await look_at(readers, [params.server]), params)
         except Unreadable:
             return Receipt.UNREADABLE
         if loaded is None:
@@ -128,11 +127,12 @@ class Reload:
 
     async def verify(self, readers: Readers, params: ReloadParams, operation: OperationId) -> Verification:  # noqa: ARG002
         """Every pair of servers that run with the list has every connection."""
-        snapshot = await look(readers, MESH)
+        together = (*params.with_servers, params.server)
+        snapshot = await look_at(readers, together)
         if _loaded(snapshot, params) is False:
             text = f"{params.server} does not run with the list of {len(params.routes)} routes."
             return Verification(outcome=Outcome.FAILED, sentence=text)
-        found = mesh_among(snapshot, (*params.with_servers, params.server))
+        found = mesh_among(snapshot, together)
         text = f"{params.server} runs with the list of {len(params.routes)} routes. {found.sentence}"
         return found.model_copy(update={"sentence": text})
 

@@ -78,6 +78,9 @@ class ClusterReaders:
             looking.cancel()
         return judged if judged is not None and judged.id == snapshot.id else _with(snapshot, facts)
 
+    async def look_elsewhere(self) -> None:
+        await self._nats.look_elsewhere()
+
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         return await self._nats.stream_info(account, stream)
 

@@ -75,6 +75,11 @@ class NatsReaders:
             f"Nothing is configured to read cluster {self._cluster} with: add nats.system, monitoring or a reader."
         )
 
+    async def look_elsewhere(self) -> None:
+        """Leave the server that we are connected to; the next question finds one in random order."""
+        if self._system is not None:
+            await self._system.aclose()
+
     async def probe_delivery(self, snapshot: Snapshot, tell: Tell) -> Snapshot:
         """Return the snapshot with what messages between its servers came to; `tell` hears what is going to be sent. Raises `BadInput` where
         there is no login to send with.

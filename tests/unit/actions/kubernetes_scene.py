@@ -134,6 +134,10 @@ class Scene:
     extra: dict[str, list[Raw] | Unknown] = field(default_factory=dict[str, "list[Raw] | Unknown"])
     assets: Assets | None = None
     """Streams, as every server reports them."""
+    islands: list[set[str]] = field(default_factory=list[set[str]])
+    """Servers that have no route to the other ones; a look shows one island."""
+    elsewhere: int = 0
+    """How often the next look was to go through another server."""
     slept: list[float] = field(default_factory=list[float])
 
     @property
@@ -170,7 +174,8 @@ class Scene:
         return snapshot, snapshot.kubernetes.workload
 
     def snapshot(self) -> Snapshot:
-        answering = {name: server for name, server in self.servers.items() if server.answers}
+        seen = self.islands[self.elsewhere % len(self.islands)] if self.islands else self.servers.keys()
+        answering = {name: server for name, server in self.servers.items() if server.answers and name in seen}
         samples: list[Sample] = []
         for name, server in answering.items():
             cluster = {"name": "nats", "pool_size": POOL, "urls": list(server.routes)}
@@ -188,7 +193,7 @@ class Scene:
             via="system account",
             servers=identities,
             samples=tuple(samples),
-            expected=frozenset(self.servers),
+            expected=frozenset(self.servers.keys() & seen),
             kubernetes=self._facts(),
         )
 
@@ -203,7 +208,7 @@ class Scene:
     def _rows(self, name: str) -> list[Raw]:
         rows: list[Raw] = []
         for other in self.servers:
-            if other == name:
+            if other == name or any((name in island) != (other in island) for island in self.islands):
                 continue
             explicit = any(len(self.servers[one].routes) > 1 for one in (name, other))
             whole = explicit and frozenset({name, other}) not in self.cut
@@ -282,6 +287,9 @@ class _Readers:
     ) -> Snapshot:
         del needs, again
         return self._scene.snapshot()
+
+    async def look_elsewhere(self) -> None:
+        self._scene.elsewhere += 1
 
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         return copy.deepcopy(self._scene.objects.get((kind, name)))

@@ -136,8 +136,23 @@ def test_a_pod_that_is_missing_or_whose_server_cannot_be_told_stops_it():
     del scene.objects[Kind.POD, "nats-2"]
     assert "asks for 3 pods and has 2" in refusal(scene)
     scene = cluster()
+    container = scene.raw(Kind.STATEFUL_SET, "nats")["spec"]["template"]["spec"]["containers"][0]
+    container["env"] = [{"name": "POD_NAME", "value": "$(NAME)"}]
     scene.servers = {f"other-{i}": server for i, server in enumerate(scene.servers.values())}
     assert "Which server runs in pod nats-0 can't be told" in refusal(scene)
+
+
+def test_servers_of_another_cluster_are_not_taken_for_those_of_the_pods():
+    scene = cluster()
+    scene.servers = {f"other-{i}": server for i, server in enumerate(scene.servers.values())}
+    assert "None of the servers that answer (other-0, other-1, other-2) runs in a pod" in refusal(scene)
+
+
+def test_servers_on_another_island_are_in_the_plan_and_last():
+    scene = cluster()
+    scene.islands = [{"nats-1"}, {"nats-0", "nats-2"}]
+    order = [raw["server"] for kind, raw in compose_routes(*scene.look()).stages if kind == "nats.reload"]
+    assert order == ["nats-1", "nats-0", "nats-2"]
 
 
 def test_pods_that_could_not_be_read_are_unknown_and_not_absent():
@@ -279,16 +294,26 @@ async def test_on_the_way_back_the_file_is_as_before_and_every_server_runs_with_
     scene = cluster()
     before = scene.conf
     action, params = await applied(scene)
-    scene.servers["nats-1"].routes = LIST
+    scene.servers["nats-1"].routes, scene.stale_reads = LIST, 7
     with pytest.raises(NotYet, match="nats-1 did not load them yet"):
         await action.rollback(scene.readers, scene.writers, params, OP)
     assert scene.conf == before
-    assert scene.reloaded == ["nats-1"]
     sentence = await action.rollback(scene.readers, scene.writers, params, OP)
     assert "nats-0, nats-1, nats-2 run with them" in sentence
-    assert scene.reloaded == ["nats-1"]
+    assert scene.reloaded == ["nats-1"] * 8
+    assert len(scene.written) == 2
     kept = scene.raw(Kind.CONFIG_MAP, "conf")["metadata"]["annotations"]
     assert kept == {"natsmedic.io/op": f"{OP}.undone"}
+
+
+async def test_on_the_way_back_every_island_is_looked_at():
+    scene = cluster()
+    action, params = await applied(scene)
+    for server in scene.servers.values():
+        server.routes = LIST
+    scene.islands = [{"nats-0"}, {"nats-1"}, {"nats-2"}]
+    await action.rollback(scene.readers, scene.writers, params, OP)
+    assert sorted(scene.reloaded) == ["nats-0", "nats-1", "nats-2"]
 
 
 async def test_on_the_way_back_a_reloader_is_only_waited_for():

@@ -187,3 +187,22 @@ async def test_the_way_back_is_the_files():
     scene, action, params = ready()
     assert "until the former file is back" in await action.rollback(scene.readers, scene.writers, params, OP)
     assert scene.reloaded == []
+
+
+async def test_a_server_on_another_island_is_looked_for_through_the_others():
+    scene, action, params = ready()
+    scene.islands = [{"nats-0"}, {"nats-1"}, {"nats-2"}]
+    assert (await action.check(scene.readers, params)).refusals == ("Server nats-2 does not answer.",)
+    await action.apply(scene.readers, scene.writers, params, OP)
+    assert (scene.reloaded, scene.elsewhere) == (["nats-2"], 2)
+
+
+async def test_servers_on_islands_are_a_failure_whichever_is_looked_at():
+    scene, action, params = ready()
+    for server in scene.servers.values():
+        server.routes = LIST
+    scene.islands = [{"nats-2"}, {"nats-0", "nats-1"}]
+    for island in ("nats-0, nats-1", "nats-2"):
+        seen = await action.verify(scene.readers, params, OP)
+        assert seen.outcome is Outcome.FAILED
+        assert f"No server has a route with {island}." in seen.sentence

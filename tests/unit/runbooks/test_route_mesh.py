@@ -9,11 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.flow.ranking import rank
-from bot.model import Endpoint, Finding, Focus, PairDelivery, Sample, ServerIdentity, Severity, Snapshot, SnapshotId
+from bot.model import (
+    Endpoint,
+    Finding,
+    Focus,
+    PairDelivery,
+    Sample,
+    ServerIdentity,
+    Severity,
+    Snapshot,
+    SnapshotId,
+    Unknown,
+    UnknownReason,
+)
 from bot.model.mesh import read_mesh, seconds
 from bot.model.mesh_pool import Expected, Side, expected, slot_of
 from bot.runbook import Proposed
 from runbooks.route_mesh import RUNBOOK, route_list
+from tests.unit.actions.kubernetes_scene import cluster
 from tests.unit.snapshots import Raw, answers, both, recorded
 
 SYS = frozenset({"SYS"})
@@ -467,3 +480,27 @@ def test_one_wrong_field_of_a_real_answer_breaks_no_check(endpoint: str, data: s
     snapshot = recorded(HEALTHY, change)
     assert {f.check for f in examined(snapshot)} == {check.code for check in RUNBOOK.checks if check.applies(snapshot)}
     proposed(snapshot)
+
+
+def test_on_kubernetes_the_list_is_a_proposal_that_natsmedic_carries_out():
+    (only,) = proposed(cluster().snapshot())
+    assert [kind for kind, _ in only.draft.stages] == ["kubernetes.routes", *["nats.reload"] * 3]
+    assert (only.draft.guidance, only.draft.title) == ((), "List every server in cluster.routes and reload")
+    assert any("Duplicate Route" in line for line in only.draft.cautions)
+    assert any("nats.system_writer" in line for line in only.draft.cautions)
+
+
+def test_where_natsmedic_cannot_edit_the_file_it_says_why_and_what_people_do():
+    scene = cluster()
+    scene.config_file = lambda file: file.model_copy(update={"live": False})
+    (only,) = proposed(scene.snapshot())
+    assert only.draft.stages == ()
+    assert "natsmedic can't do it itself: /etc/nats-config/nats.conf is mounted by subPath" in only.draft.guidance[0]
+    assert any("cluster { routes:" in line for line in only.draft.guidance)
+
+
+def test_a_stateful_set_that_is_not_known_is_said_so():
+    scene = cluster()
+    scene.extra = {"stateful_set": Unknown(reason=UnknownReason.DENIED, detail="The reader may not list statefulsets")}
+    (only,) = proposed(scene.snapshot())
+    assert only.draft.guidance[0] == "natsmedic can't do it itself: The reader may not list statefulsets."
