@@ -220,7 +220,9 @@ def _gomemlimit(snapshot: Snapshot, workload: Workload) -> Way | None:
     requests, limits = (
         {str(k): str(v) for k, v in (resources.raw.get(side) or {}).items()} for side in ("requests", "limits")
     )
-    return Way(f"Set GOMEMLIMIT to {amount}, 80 % of the memory limit", ResourcesWish(requests, limits, amount), compose)
+    return Way(
+        f"Set GOMEMLIMIT to {amount}, 80 % of the memory limit", ResourcesWish(requests, limits, amount), compose
+    )
 
 
 def _spread(snapshot: Snapshot, workload: Workload) -> Way:

@@ -33,6 +33,7 @@ def test_a_cluster_that_is_not_on_kubernetes_is_not_judged(code: str):
     (check,) = [check for check in RUNBOOK.checks if check.code == code]
     elsewhere = replace(healthy().snapshot(), kubernetes=None)
     assert check.of_kubernetes
+    assert check.reads[-1] == "Kubernetes"
     assert not check.applies(elsewhere)
     assert list(check.examine(elsewhere, RUNBOOK.values(), Focus())) == []
 
