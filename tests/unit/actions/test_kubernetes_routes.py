@@ -142,6 +142,12 @@ def test_a_pod_that_is_missing_or_whose_server_cannot_be_told_stops_it():
     assert "Which server runs in pod nats-0 can't be told" in refusal(scene)
 
 
+def test_a_pod_that_is_being_deleted_stops_it():
+    scene = cluster()
+    scene.raw(Kind.POD, "nats-1")["metadata"]["deletionTimestamp"] = "2026-11-26T00:00:00Z"
+    assert "Pod nats-1 does not run (being deleted)" in refusal(scene)
+
+
 def test_servers_of_another_cluster_are_not_taken_for_those_of_the_pods():
     scene = cluster()
     scene.servers = {f"other-{i}": server for i, server in enumerate(scene.servers.values())}
