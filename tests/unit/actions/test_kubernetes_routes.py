@@ -236,6 +236,13 @@ async def test_an_edit_in_between_is_named_and_nothing_is_written():
     assert scene.written == []
 
 
+async def test_a_file_that_became_immutable_is_refused():
+    scene = cluster()
+    action, params = RouteList(scene.sleep), params_of(scene)
+    scene.raw(Kind.CONFIG_MAP, "conf")["immutable"] = True
+    assert (await action.check(scene.readers, params)).refusals == ("ConfigMap conf is immutable.",)
+
+
 @pytest.mark.parametrize(("field", "value"), [("replicas", 5), ("serviceName", "other")])
 async def test_another_number_of_pods_or_another_service_moves_the_world(field: str, value: object):
     scene = cluster()
