@@ -107,6 +107,12 @@ def test_every_reason_that_the_cluster_is_not_healthy_is_told():
     assert "1 of 3 pairs of servers lack connections: nats-0 with nats-2." in told
 
 
+def test_a_spec_that_its_controller_has_not_seen_is_a_rollout_under_way():
+    scene = grown()
+    scene.raw(Kind.STATEFUL_SET, "nats")["metadata"]["generation"] = 2
+    assert "A rollout of StatefulSet nats is under way." in refusal(scene)
+
+
 # --- check, apply, verify -------------------------------------------------------------------------------------------------------
 
 
