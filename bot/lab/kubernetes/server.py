@@ -39,7 +39,7 @@ from bot.lab.process import LabError
 
 BODY_BYTES_MAX: Final = 3 * 2**20
 """What an API server takes (`MaxRequestBodyBytes`)."""
-READY_TIMEOUT: Final = 60.0
+READY_TIMEOUT: Final = 45.0
 """Seconds for a StatefulSet of three; an idle machine needs 3 to 10."""
 POLL_INTERVAL: Final = 0.05
 ADMINISTRATOR: Final = "administrator"
