@@ -292,6 +292,26 @@ async def test_a_claim_keeps_what_a_pod_has_stored_and_grows(kube: StandInKubern
     )
 
 
+async def test_a_claim_of_a_class_without_expansion_does_not_grow(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kind = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "fixed"},
+        "provisioner": "x.example.com",
+    }
+    spec = {
+        "storageClassName": "fixed",
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    kube.apply([kind, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": spec}])
+    await becomes("bound", lambda: the(kube, "PersistentVolumeClaim", "c")["status"]["phase"] == "Bound")
+    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    answer = await http.patch("/api/v1/namespaces/nats/persistentvolumeclaims/c", json=larger, headers=MERGE)
+    assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+    assert answer.json()["message"].endswith("the storageclass that provisions the pvc must support resize")
+
+
 async def test_a_pod_that_may_not_share_a_node_stays_pending_where_there_is_none(kube: StandInKubernetes):
     raw = workload(4)
     term = {"labelSelector": {"matchLabels": {"app": "nats"}}, "topologyKey": "kubernetes.io/hostname"}

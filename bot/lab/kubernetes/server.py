@@ -95,6 +95,7 @@ class StandInKubernetes:
 
     async def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._kubelet.addresses.open()
         self._found()
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.router.add_route("*", "/{path:.*}", self._api.handle)
