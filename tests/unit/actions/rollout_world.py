@@ -11,6 +11,7 @@ from bot.action import Action
 from bot.actions._statefulset import fields_of
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_restart
+from bot.adapters.kubernetes.redaction import clean
 from bot.errors import NotYet, Unreadable
 from bot.model import JsonObject, OperationId, Outcome, Snapshot, Verification, digest
 from bot.model.kubernetes import Change, Kind, KubernetesFacts, Listing, Pod, Rehearsal, Verb, Workload
@@ -107,8 +108,8 @@ class World:
         return found
 
     def facts(self) -> KubernetesFacts:
-        pods = tuple(copy.deepcopy(self.pods[ordinal]) for ordinal in sorted(self.pods))
-        items = {Kind.STATEFUL_SET: (copy.deepcopy(self.raw),), Kind.POD: pods}
+        pods = tuple(clean(Kind.POD, self.pods[ordinal]) for ordinal in sorted(self.pods))
+        items = {Kind.STATEFUL_SET: (clean(Kind.STATEFUL_SET, self.raw),), Kind.POD: pods}
         listings = tuple(
             Listing(kind=k, verb="list", api="v1", namespace="queues", items=items.get(k, ())) for k in Kind
         )
