@@ -86,9 +86,7 @@ class World:
         for ordinal in range(3):
             self._make(ordinal)
 
-    # What actions see.
-
-    async def gather(self, needs: object, **more: object) -> Snapshot:
+        async def gather(self, needs: object, **more: object) -> Snapshot:
         del needs, more
         self.step()
         return self.snapshot()
@@ -302,8 +300,6 @@ async def undo(world: World, kind: str, raw: JsonObject, operation: OperationId,
     raise AssertionError
 
 
-# Drafts.
-
 RELAXED = ProbeChange(path=ENABLED_ONLY)
 OP = OperationId("op_9")
 
@@ -338,9 +334,6 @@ async def check(world: World, rollout: Rollout, stage: int) -> tuple[str, ...]:
 
 def restart(world: World, ordinal: int) -> Rollout:
     return compose_restart(world.snapshot(), world.workload(), Pod(world.pods[ordinal]))
-
-
-# What servers answer.
 
 
 def peer(name: str, **fields: Any) -> Callable[[Raw], None]:
