@@ -86,7 +86,7 @@ class World:
         for ordinal in range(3):
             self._make(ordinal)
 
-        async def gather(self, needs: object, **more: object) -> Snapshot:
+    async def gather(self, needs: object, **more: object) -> Snapshot:
         del needs, more
         self.step()
         return self.snapshot()
