@@ -1,4 +1,4 @@
-"""What people do about the Kubernetes side, by rising risk. Guidance, nothing that natsmedic applies. Pure.
+"""What is done about the Kubernetes side, by rising risk: what natsmedic offers to change, and guidance where it does not. Pure.
 
 Who owns an object reverts what others change in it (reference/nats.md 4.5), so each change of the StatefulSet is told as values of its source first.
 """
@@ -13,6 +13,7 @@ from runbooks import _deploy_repairs as repairs
 from runbooks import _deploy_settings as settings
 from runbooks._deploy_config import CONFIG, RELOAD
 from runbooks._deploy_lifecycle import IMAGE, SHUTDOWN
+from runbooks._deploy_offers import offered
 from runbooks._deploy_pods import NODES, PODS, ROLLOUT
 from runbooks._deploy_probes import KILLS, ORDER, PROBES
 from runbooks._deploy_resources import MEMORY, RESOURCES
@@ -37,7 +38,8 @@ def guidance(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Proposed]:
     for codes, guide in GUIDES:
         about = sorted((f for f in sick if f.check in codes), key=lambda f: -f.severity.rank)
         if about and target is not None:
-            proposed.append(Proposed(Subject(cluster=snapshot.cluster), guide(target, about)))
+            made = offered(snapshot, target.workload, about, guide(target, about))
+            proposed += [Proposed(Subject(cluster=snapshot.cluster), draft) for draft in made]
     return proposed
 
 

@@ -11,13 +11,14 @@ from typing import Final
 
 from bot.action import Draft
 from bot.actions._routes import wanted_addresses
+from bot.actions._servers import server_in
+from bot.actions.kubernetes_budget import budget_stage
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.mesh_repair import compose_routes
 from bot.actions.rollout import compose_image, compose_probe, compose_resources, compose_restart, compose_spread
-from bot.actions.scale import compose_budget
 from bot.actions.volumes import compose_growth
 from bot.errors import Refused
-from bot.model import Finding, JsonObject, Snapshot, Unknown
+from bot.model import Finding, JsonObject, Snapshot, Unknown, part
 from bot.model.kubernetes import Workload
 from bot.model.kubernetes.charts import (
     BudgetWish,
@@ -28,8 +29,7 @@ from bot.model.kubernetes.charts import (
     SpreadWish,
     Wish,
 )
-from bot.model.probes import ENABLED_ONLY, ProbeKind
-from runbooks._deploy_lifecycle import IMAGE
+from bot.model.probes import ENABLED_ONLY, OFFICIAL_CHART, ProbeKind
 from runbooks._deploy_probes import KILLS, PROBES
 from runbooks._deploy_resources import MEMORY
 from runbooks._deploy_routes import ROUTES
@@ -57,11 +57,13 @@ class Way:
     wish: Wish | None
     """None where no chart has a value for it."""
     compose: Callable[[], tuple[Stages, tuple[str, ...]]]
+    cautions: tuple[str, ...] = ()
+    """What people must know of it besides what composing says."""
 
 
 def offered(snapshot: Snapshot, workload: Workload | None, found: Sequence[Finding], guide: Draft) -> tuple[Draft, ...]:
     """Return the drafts for findings of one guide: the changes that may be made, or the guide itself with what speaks against them."""
-    ways = [way for way in _ways(snapshot, workload, found)] if workload is not None else []
+    ways = list(_ways(snapshot, workload, found)) if workload is not None else []
     return drafts(workload, ways, guide)
 
 
@@ -75,18 +77,28 @@ def drafts(workload: Workload | None, ways: Sequence[Way], guide: Draft) -> tupl
         except Refused as refused:
             against += refused.reasons
             continue
-        direct = Draft(title=way.title, why=guide.why, stages=stages, cautions=cautions)
+        direct = Draft(title=way.title, why=guide.why, stages=stages, cautions=(*way.cautions, *cautions))
         made += owned(workload, way.wish, direct) if workload is not None and way.wish is not None else (direct,)
     if made and not against:
         return tuple(made)
     told = tuple(f"natsmedic does not offer it now: {reason}" for reason in dict.fromkeys(against))
-    return (*made, guide.model_copy(update={"guidance": (*told, *guide.guidance)}))
+    return (*made, guide.model_copy(update={"guidance": (*guide.guidance, *told)}))
 
 
-def restart_way(snapshot: Snapshot, workload: Workload, pod_name: str) -> Way | None:
-    """Return the restart of one pod; None where there is no such pod."""
+def workload_of(snapshot: Snapshot) -> Workload | None:
+    """Return the one StatefulSet of the servers; None where Kubernetes was not read, or has not exactly one."""
+    found = snapshot.kubernetes.workload if snapshot.kubernetes is not None else None
+    return found if isinstance(found, Workload) else None
+
+
+def restart_way(snapshot: Snapshot, workload: Workload, server: str) -> Way | None:
+    """Return the restart of the pod in which a server runs; None where that can't be told."""
     pods = workload.pods
-    pod = None if isinstance(pods, Unknown) else next((p for p in pods if p.name == pod_name), None)
+    pod = (
+        None
+        if isinstance(pods, Unknown)
+        else next((p for p in pods if server_in(snapshot, workload, p) == server), None)
+    )
     if pod is None:
         return None
 
@@ -94,7 +106,7 @@ def restart_way(snapshot: Snapshot, workload: Workload, pod_name: str) -> Way | 
         made = compose_restart(snapshot, workload, pod)
         return made.stages, made.cautions
 
-    return Way(f"Restart pod {pod_name}", None, compose)
+    return Way(f"Restart pod {pod.name}", None, compose)
 
 
 def probe_way(snapshot: Snapshot, workload: Workload, kind: ProbeKind, change: ProbeChange) -> Way:
@@ -124,7 +136,7 @@ def upgrade_way(snapshot: Snapshot, workload: Workload) -> Way | None:
     return Way(f"Upgrade nats-server of {workload.name} to {version}", ImageWish(tag), compose)
 
 
-def routes_way(snapshot: Snapshot, workload: Workload) -> Way:
+def routes_way(snapshot: Snapshot, workload: Workload, cautions: tuple[str, ...] = ()) -> Way:
     """Return the explicit list of routes, loaded by one server after another."""
     conf = workload.conf
     routes: tuple[str, ...] = ()
@@ -138,7 +150,7 @@ def routes_way(snapshot: Snapshot, workload: Workload) -> Way:
         made = compose_routes(snapshot, workload)
         return made.stages, made.cautions
 
-    return Way("Name every pod in cluster.routes and reload", RoutesWish(routes), compose)
+    return Way("Name every pod in cluster.routes and reload", RoutesWish(routes), compose, cautions)
 
 
 def _ways(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) -> Iterator[Way]:
@@ -156,14 +168,12 @@ def _ways(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) -> I
         yield _spread(snapshot, workload)
     if VOLUMES.code in codes:
         yield from _volumes(snapshot, workload, found)
-    if IMAGE.code in codes:
-        return  # which digest or tag is right is known to the registry alone
 
 
 def _budget(snapshot: Snapshot, workload: Workload) -> Way:
     def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_budget(snapshot, workload)
-        return made.stages, made.cautions
+        stage, cautions = budget_stage(snapshot, workload)
+        return (stage,), cautions
 
     return Way(f"Let one pod of {workload.name} go at a time", BudgetWish(), compose)
 
@@ -176,8 +186,10 @@ def _probes(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) ->
         strict = any("seconds" not in f.evidence for f in mine)
         slow = any("seconds" in f.evidence for f in mine)
         times = TIMES[kind.value]
+        absent = any(f.evidence.get("absent") for f in mine)
+        path = OFFICIAL_CHART[kind] if absent else ENABLED_ONLY if strict else None
         change = ProbeChange(
-            path=ENABLED_ONLY if strict else None,
+            path=path,
             period=times["periodSeconds"] if slow else None,
             failures=times["failureThreshold"] if slow else None,
         )
@@ -186,7 +198,7 @@ def _probes(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) ->
 
 def _probe_title(kind: ProbeKind, change: ProbeChange) -> str:
     if change.path is not None:
-        return f"Let the {kind} probe ask {change.path}"
+        return f"Let the {kind} probe ask {change.path}" + (", with time to recover" if change.failures else "")
     return f"Give the {kind} probe more time"
 
 
@@ -217,12 +229,12 @@ def _gomemlimit(snapshot: Snapshot, workload: Workload) -> Way | None:
         made = compose_resources(snapshot, workload, {}, amount)
         return made.stages, made.cautions
 
-    requests, limits = (
-        {str(k): str(v) for k, v in (resources.raw.get(side) or {}).items()} for side in ("requests", "limits")
-    )
-    return Way(
-        f"Set GOMEMLIMIT to {amount}, 80 % of the memory limit", ResourcesWish(requests, limits, amount), compose
-    )
+    wish = ResourcesWish(_amounts(resources.raw, "requests"), _amounts(resources.raw, "limits"), amount)
+    return Way(f"Set GOMEMLIMIT to {amount}, 80 % of the memory limit", wish, compose)
+
+
+def _amounts(resources: JsonObject, side: str) -> dict[str, str]:
+    return {resource: str(amount) for resource, amount in part(resources, side).items()}
 
 
 def _spread(snapshot: Snapshot, workload: Workload) -> Way:

@@ -11,14 +11,13 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from bot.actions.mesh_repair import RouteRepair, compose_routes
-from bot.errors import Refused
 from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject, Unknown
 from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
 from runbooks._deploy_checks import ROUTES, SERVICE
 from runbooks._deploy_guidance import guidance
+from runbooks._deploy_offers import drafts, routes_way
 from runbooks._mesh_charts import mesh_charts
 from runbooks._mesh_checks import (
     PENDING,
@@ -83,7 +82,7 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         proposed.append(_pool_sizes(snapshot, sizes))
     listing = [f for f in bad if f.check in INCOMPLETE]
     if listing and not (refused and all(f.check == "MESH_PAIRS" for f in listing) and len(refused) == len(listing)):
-        proposed.append(_explicit_list(snapshot, mesh, listing))
+        proposed += _explicit_list(snapshot, mesh, listing)
     # The explicit list is told once: what the mesh shows of it is more than what the file does.
     return proposed + guidance(snapshot, [f for f in findings if f.check != ROUTES.code or not listing])
 
@@ -108,7 +107,7 @@ def route_list(mesh: Mesh) -> dict[str, str]:
     }
 
 
-def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) -> Proposed:
+def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) -> list[Proposed]:
     routes = ", ".join(f'"nats-route://{address}"' for address in route_list(mesh).values())
     answering = [m for m in mesh.members.values() if m.id]
     reload = [f"nats server config reload {shlex.quote(m.id)}" for m in answering]
@@ -121,16 +120,10 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
             "Both islands have made changes of their own: compare `nats stream ls` on each first, for a stream that exists on both conflicts once they join.",
             SIZES_AFTER_ISLANDS,
         ]
-    title, why = "List every server in cluster.routes and reload", findings[0].sentence
-    repair, told = _by_natsmedic(snapshot)
-    if repair is not None:
-        draft = Draft(title=title, why=why, stages=repair.stages, cautions=(*cautions, *repair.cautions))
-        return Proposed(Subject(cluster=snapshot.cluster), draft)
-    draft = Draft(
-        title=title,
-        why=why,
+    guide = Draft(
+        title="List every server in cluster.routes and reload",
+        why=findings[0].sentence,
         guidance=(
-            *told,
             f"In nats.conf of every server set  cluster {{ routes: [{routes}] }}  and keep the other keys of the block.",
             "Where routes need a password, write each as nats-route://user:password@host:port.",
             "Check the file on each server: nats-server -t -c nats.conf",
@@ -143,20 +136,15 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
         ),
         cautions=tuple(cautions),
     )
-    return Proposed(Subject(cluster=snapshot.cluster), draft)
-
-
-def _by_natsmedic(snapshot: Snapshot) -> tuple[RouteRepair | None, tuple[str, ...]]:
-    """Return the stages where the servers run in a Kubernetes that natsmedic knows; otherwise why it can't do it itself."""
-    if snapshot.kubernetes is None:
-        return None, ()
-    workload = snapshot.kubernetes.workload
+    workload = snapshot.kubernetes.workload if snapshot.kubernetes is not None else None
     if isinstance(workload, Unknown):
-        return None, (f"natsmedic can't do it itself: {workload.detail}.",)
-    try:
-        return compose_routes(snapshot, workload), ()
-    except Refused as refused:
-        return None, tuple(f"natsmedic can't do it itself: {reason}" for reason in refused.reasons)
+        told = f"natsmedic does not offer it now: {workload.detail}."
+        made = (guide.model_copy(update={"guidance": (*guide.guidance, told)}),)
+    elif workload is None:
+        made = (guide,)
+    else:
+        made = drafts(workload, [routes_way(snapshot, workload, guide.cautions)], guide)
+    return [Proposed(Subject(cluster=snapshot.cluster), draft) for draft in made]
 
 
 def _rename(finding: Finding) -> Proposed:

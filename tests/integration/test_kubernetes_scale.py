@@ -1,5 +1,6 @@
 """A real cluster in a real Kubernetes grows by one server at a time, and gets its disruption budget."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,15 @@ from bot.actions.scale import compose_scale_out, scale_in_guidance
 from bot.model import ExecutionState, Outcome, StageState
 from bot.model.groups import meta_standing
 from tests.integration.kubernetes_nats import Nats, addresses, nats_conf, open_nats
-from tests.integration.kubernetes_support import NEWER_IMAGE
+from tests.integration.kubernetes_support import NEWER_IMAGE, until
 
 pytestmark = pytest.mark.kubernetes
+
+
+async def healthy(nats: Nats) -> bool:
+    """Ready pods say nothing of the meta group, which elects its leader some seconds later."""
+    snapshot, _ = await nats.look()
+    return len(snapshot.servers) == 3 and meta_standing(snapshot).whole
 
 
 async def the_budget_is_made_and_taken_back(nats: Nats, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +44,7 @@ async def test_three_servers_become_five_and_each_joins_before_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     async with open_nats(tmp_path, NEWER_IMAGE, 3, nats_conf(addresses(3))) as nats:
+        await until("a complete meta group", partial(healthy, nats))
         await the_budget_is_made_and_taken_back(nats, monkeypatch)
         stage, _ = budget_stage(*await nats.look())
         ended = await nats.desk.carry_out([stage])

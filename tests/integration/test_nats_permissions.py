@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -100,13 +101,13 @@ async def test_the_system_writer_makes_a_server_load_its_file_and_may_do_nothing
         with pytest.raises(NoResponders):
             await writers.reload_server("NOBODY")
         client = Client()
-        writer = {"user": "natsmedic-sys-writer", "password": PASSWORDS["NATS_SYS_WRITER_PASSWORD"]}
+        login: dict[str, Any] = {"user": "natsmedic-sys-writer", "password": PASSWORDS["NATS_SYS_WRITER_PASSWORD"]}
         denied: list[str] = []
 
         async def on_error(error: Exception) -> None:
             denied.append(str(error))
 
-        await client.connect(urls[0], error_cb=on_error, inbox_prefix="_INBOX_natsmedic-sys-writer", **writer)
+        await client.connect(urls[0], error_cb=on_error, inbox_prefix="_INBOX_natsmedic-sys-writer", **login)
         for verb in ("KICK", "LDM", "VARZ"):
             await client.publish(f"$SYS.REQ.SERVER.{snapshot.servers[0].id}.{verb}", b"{}")
         await client.publish("$JS.API.META.LEADER.STEPDOWN", b"")

@@ -12,7 +12,7 @@ from bot.errors import ApiRefused, BadInput, NoResponders, NotApplied, OutcomeUn
 from bot.lab import drills, mesh_drills
 from bot.lab.config import APP, READER, SYS, WRITER
 from bot.lab.servers import LabCluster
-from bot.model import JsonObject
+from bot.model import Endpoint, JsonObject
 from tests.conftest import LabFactory
 from tests.integration.nats_support import VERSIONS, connected, credentials, settings_of
 
@@ -244,6 +244,18 @@ async def test_a_server_on_another_island_is_reloaded_through_a_later_connection
                             continue
                         break
         assert unreached > 0, "the islands were one mesh"
+
+
+async def test_each_island_is_seen_by_looking_elsewhere(tmp_path: Path) -> None:
+    async with LabCluster(tmp_path, "2.11.11", 4) as cluster:
+        await mesh_drills.islands(cluster)
+        async with connected(settings_of(cluster)) as (readers, _), asyncio.timeout(60):
+            seen: set[frozenset[str]] = set()
+            while len(seen) < 2:
+                snapshot = await readers.gather(frozenset({Endpoint.VARZ}))
+                seen.add(frozenset(server.name for server in snapshot.servers))
+                await readers.look_elsewhere()
+        assert seen == {frozenset({"n0", "n1"}), frozenset({"n2", "n3"})}
 
 
 async def server_ids(cluster: LabCluster) -> dict[str, str]:

@@ -142,6 +142,12 @@ def test_a_pod_that_is_missing_or_whose_server_cannot_be_told_stops_it():
     assert "Which server runs in pod nats-0 can't be told" in refusal(scene)
 
 
+def test_a_pod_that_is_being_deleted_stops_it():
+    scene = cluster()
+    scene.raw(Kind.POD, "nats-1")["metadata"]["deletionTimestamp"] = "2026-11-26T00:00:00Z"
+    assert "Pod nats-1 does not run (being deleted)" in refusal(scene)
+
+
 def test_servers_of_another_cluster_are_not_taken_for_those_of_the_pods():
     scene = cluster()
     scene.servers = {f"other-{i}": server for i, server in enumerate(scene.servers.values())}
@@ -228,6 +234,13 @@ async def test_an_edit_in_between_is_named_and_nothing_is_written():
     with pytest.raises(Refused, match="was edited since"):
         await action.apply(scene.readers, scene.writers, params, OP)
     assert scene.written == []
+
+
+async def test_a_file_that_became_immutable_is_refused():
+    scene = cluster()
+    action, params = RouteList(scene.sleep), params_of(scene)
+    scene.raw(Kind.CONFIG_MAP, "conf")["immutable"] = True
+    assert (await action.check(scene.readers, params)).refusals == ("ConfigMap conf is immutable.",)
 
 
 @pytest.mark.parametrize(("field", "value"), [("replicas", 5), ("serviceName", "other")])

@@ -107,6 +107,12 @@ def test_every_reason_that_the_cluster_is_not_healthy_is_told():
     assert "1 of 3 pairs of servers lack connections: nats-0 with nats-2." in told
 
 
+def test_a_spec_that_its_controller_has_not_seen_is_a_rollout_under_way():
+    scene = grown()
+    scene.raw(Kind.STATEFUL_SET, "nats")["metadata"]["generation"] = 2
+    assert "A rollout of StatefulSet nats is under way." in refusal(scene)
+
+
 # --- check, apply, verify -------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +186,18 @@ async def test_a_server_that_the_meta_group_does_not_count_has_not_joined():
     seen = await ScaleOut().verify(scene.readers, params, OP)
     assert seen.outcome is Outcome.FAILED
     assert "The meta group does not count nats-3 as current" in seen.sentence
+
+
+async def test_a_server_that_lags_behind_the_meta_leader_is_not_there_yet():
+    scene = grown()
+    params = params_of(scene)
+    joins(scene)
+    leader = scene._meta("nats-0")
+    leader["replicas"][-1] |= {"current": False, "lag": 5}
+    scene.meta = leader
+    seen = await ScaleOut().verify(scene.readers, params, OP)
+    assert seen.outcome is Outcome.FAILED
+    assert "3 of 4 members current (nats-3" in seen.sentence
 
 
 async def test_a_new_server_without_a_connection_to_one_of_the_others_has_not_joined():

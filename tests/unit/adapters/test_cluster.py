@@ -43,6 +43,10 @@ class Nats:
     def __init__(self, meeting: asyncio.Barrier | None = None, error: Exception | None = None) -> None:
         self.meeting = meeting
         self.error = error
+        self.elsewhere = 0
+
+    async def look_elsewhere(self) -> None:
+        self.elsewhere += 1
 
     async def gather(
         self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
@@ -213,6 +217,12 @@ class Applier:
 
 
 BUDGET = creation(Kind.BUDGET, {"apiVersion": "policy/v1", "metadata": {"name": "nats", "uid": "u"}, "spec": {}})
+
+
+async def test_the_side_of_nats_is_what_is_looked_at_from_elsewhere():
+    nats = Nats()
+    await ClusterReaders(nats, Kubernetes(facts()), FixedClock()).look_elsewhere()
+    assert nats.elsewhere == 1
 
 
 async def test_an_object_is_read_and_a_change_rehearsed_on_the_side_of_kubernetes():
