@@ -64,6 +64,11 @@ class Check:
     of_kubernetes: bool = False
     """True where it judges `Snapshot.kubernetes`: where there is none it is not asked, and so says neither *healthy* nor *unknown*."""
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Return what it looks at, for people: endpoints, and Kubernetes."""
+        return (*sorted(self.needs), *(("Kubernetes",) if self.of_kubernetes else ()))
+
     def applies(self, snapshot: Snapshot) -> bool:
         """Tell whether the snapshot has the side that this check judges."""
         return snapshot.kubernetes is not None or not self.of_kubernetes

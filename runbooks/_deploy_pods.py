@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Unknown, parts
 from bot.model.kubernetes import ContainerState, ContainerStatus, Event, Node, Pod
+from bot.model.probes import ProbeKind, ProbeOutcome
 from bot.runbook import Thresholds
 from runbooks._audit_views import few
+from runbooks._deploy_asked import answer_of
 from runbooks._deploy_views import Look, Topic, counted, lasting, said
 
 PODS = Topic("DEPLOY_PODS", Layer.REACHABILITY)
@@ -212,14 +214,23 @@ def _unready(look: Look, pod: Pod) -> Iterator[Trouble]:
     if pod.ready or condition is None:
         return
     age = look.age(condition.since)
-    event = _last_event(look, "Pod", pod.name, "Unhealthy")
-    why = f" {said(event.message)}." if event else ""
     since = f" for {lasting(age)}" if age is not None else ""
-    yield Trouble(
-        Severity.WARNING,
-        f"Pod {pod.name} runs and is not ready{since}, so it gets no clients through its Service: {said(condition.message) or condition.reason}.{why}",
-        look.seen(pod, "status.conditions[type=Ready].status", "False", "True") | {"message": condition.message},
+    event = _last_event(look, "Pod", pod.name, "Unhealthy")
+    probe, outcome, server_says = answer_of(look, pod, ProbeKind.READINESS)
+    evidence = look.seen(pod, "status.conditions[type=Ready].status", "False", "True")
+    evidence |= {"message": condition.message, "event": event.message if event else None}
+    evidence |= {"probe": probe.words if probe else None, "answers now": outcome.value, "said": server_says}
+    sentence = (
+        f"Pod {pod.name} is {pod.phase or 'there'} and not ready{since}, so it gets no clients through its Service"
     )
+    if probe and outcome is ProbeOutcome.FAILS:
+        sentence += f": its readiness probe {probe.words} fails, since the server says: {server_says}."
+    else:
+        sentence += f": {said(event.message if event else condition.message) or condition.reason}."
+        sentence += (
+            f" Its readiness probe {probe.words} would pass now." if probe and outcome is ProbeOutcome.PASSES else ""
+        )
+    yield Trouble(Severity.WARNING, sentence, evidence)
 
 
 def _last_event(look: Look, kind: str, name: str, *reasons: str) -> Event | None:

@@ -7,32 +7,26 @@ What a path asks of a server of one version is in bot.model.probes. A liveness p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
-from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Unknown
+from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Unknown
 from bot.model.kubernetes import ContainerState, Event, Pod
 from bot.model.kubernetes import Probe as Declared
-from bot.model.kubernetes import ProbeKind as Handler
 from bot.model.probes import (
     ENABLED_ONLY,
     RELAXED,
     Depth,
     Health,
-    Probe,
     ProbeKind,
     ProbeOutcome,
     fit,
-    health,
     probe_outcome,
-    read_probe,
 )
 from bot.runbook import Thresholds
-from runbooks._audit_versions import version_of
 from runbooks._audit_views import few
+from runbooks._deploy_asked import Asked, answer_of, asked, health_of
 from runbooks._deploy_pods import RECENT
 from runbooks._deploy_views import Look, Topic, lasting
-from runbooks._meta_views import meta_group
 
 PROBES = Topic("DEPLOY_PROBES", Layer.CLIENTS)
 """In the last layer: a probe that might hurt explains nothing by itself, and must not hide what is wrong now."""
@@ -52,31 +46,6 @@ KILLERS: Final = (ProbeKind.LIVENESS, ProbeKind.STARTUP)
 READINESS_ISSUE: Final = "nats-server #5976; #5296 is in 2.11.0 and in no 2.10 release"
 STARTUP_ISSUE: Final = "nats-io/k8s #1140"
 LIVENESS_ISSUE: Final = "the liveness probe of bitnami/charts nats 8.2.2 and later"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A probe as the StatefulSet or a pod declares it, and what it asks of a server of the version at hand."""
-
-    kind: ProbeKind
-    declared: Declared
-    asks: Probe | None
-    """None where it is no HTTP probe."""
-
-    @property
-    def place(self) -> str:
-        return f"{self.kind.value}Probe"
-
-    @property
-    def reaches(self) -> Depth:
-        """How far it looks for certain. A probe of a port waits until that port is open; a command may do anything."""
-        if self.asks is not None:
-            return self.asks.depth or Depth.HTTP
-        return Depth.PORTS if self.declared.kind is Handler.TCP else Depth.HTTP
-
-    @property
-    def words(self) -> str:
-        return self.declared.path or f"a probe of kind {self.declared.kind.value}"
 
 
 def probes_fit(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001 - the contract's parameters
@@ -141,38 +110,6 @@ def pods_start_together(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
     return ORDER.judge(snapshot, judge, "Pods start without waiting for each other.")
 
 
-def asked(look: Look, pod: Pod | None = None) -> Mapping[ProbeKind, Asked]:
-    """Return the probes of the NATS container: of the template, or of a pod, which may be older."""
-    container = look.nats if pod is None else pod.pod_spec.container(look.nats.name)
-    if container is None:
-        return {}
-    version = look.version() if pod is None else _version_in(look, pod)
-    declared = {
-        ProbeKind.STARTUP: container.startup,
-        ProbeKind.READINESS: container.readiness,
-        ProbeKind.LIVENESS: container.liveness,
-    }
-    return {
-        kind: Asked(kind, probe, read_probe(probe.path, version) if probe.kind is Handler.HTTP else None)
-        for kind, probe in declared.items()
-        if probe is not None
-    }
-
-
-def health_of(look: Look, pod: Pod) -> Health:
-    """Return how far the server in a pod is known to be healthy."""
-    raftz = look.answer(pod, Endpoint.RAFTZ)
-    group = meta_group(raftz) if raftz else None
-    return health(look.answer(pod, Endpoint.HEALTHZ), group[1] if group else None)
-
-
-def _version_in(look: Look, pod: Pod) -> tuple[int, int, int] | None:
-    varz = look.answer(pod, Endpoint.VARZ)
-    container = pod.pod_spec.container(look.nats.name)
-    running = version_of(str(varz.get("version", ""))) if varz else None
-    return running or (version_of(container.image.tag) if container else None)
-
-
 # The probes as they are written.
 
 
@@ -207,12 +144,10 @@ def _judge_path(look: Look, probe: Asked) -> None:
 def _outcomes(look: Look, kind: ProbeKind) -> dict[str, ProbeOutcome]:
     """What the probe answers at this moment in each pod, as far as its server tells."""
     pods = look.workload.pods
-    found: dict[str, ProbeOutcome] = {}
-    for pod in () if isinstance(pods, Unknown) else pods:
-        probe = asked(look, pod).get(kind)
-        if probe is not None and probe.asks is not None:
-            found[pod.name] = probe_outcome(probe.asks, health_of(look, pod))
-    return found
+    found = {pod.name: answer_of(look, pod, kind) for pod in (() if isinstance(pods, Unknown) else pods)}
+    return {
+        name: outcome for name, (probe, outcome, _) in found.items() if probe is not None and probe.asks is not None
+    }
 
 
 def _judge_times(look: Look, probes: Mapping[ProbeKind, Asked], thresholds: Thresholds) -> None:

@@ -10,7 +10,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from typing import Final
 
-from bot.model import Finding, Focus, Layer, Severity, Snapshot, Unknown
+from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Unknown
 from bot.model.kubernetes import Service
 from bot.model.nats_conf import ClusterConf, Route, Variable
 from bot.runbook import Thresholds
@@ -106,7 +106,7 @@ def _judge_service(look: Look, service: Service) -> None:
         )
 
 
-def _broken(look: Look, what: str, evidence: dict[str, object]) -> None:
+def _broken(look: Look, what: str, evidence: JsonObject) -> None:
     """The pods have no names. That breaks the mesh where routes are by name, and otherwise nothing now."""
     conf = look.workload.conf
     routes = None if isinstance(conf, Unknown) or conf.cluster is None else conf.cluster.routes

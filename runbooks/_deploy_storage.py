@@ -81,6 +81,8 @@ def store_directory(look: Look) -> str | None:
     """Return where JetStream stores, as nats.conf says; None, and a complaint where that can't be read, and none where JetStream is off."""
     conf = look.conf()
     if conf is None or conf.jetstream is None or conf.jetstream.enabled is False:
+        for path in conf.missing_includes if conf is not None and conf.jetstream is None else ():
+            look.complain(f"{path}, which nats.conf includes")
         return None
     directory = conf.jetstream.store_dir
     if isinstance(directory, str):

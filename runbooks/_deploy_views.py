@@ -194,7 +194,7 @@ class Look:
         """Return the evidence of one setting of nats.conf, with the object that holds it."""
         file = self.workload.config_file
         where = "nats.conf" if isinstance(file, Unknown) else f"{file.kind} {self.facts.namespace}/{file.name}"
-        evidence: JsonObject = {"object": where, "field": f"nats.conf {place}", "value": value}
+        evidence: JsonObject = {"object": where, "field": f"nats.conf {place}".strip(), "value": shown(value)}
         return evidence | ({} if expected is None else {"expected": expected})
 
 

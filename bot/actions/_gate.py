@@ -42,6 +42,9 @@ class Strictness:
 
 ANY: Final = Strictness(full=False)
 
+_NAMED: Final = 5
+"""Names in a sentence."""
+
 NOTHING: Final = frozenset[Endpoint]()
 """What is asked of servers where Kubernetes alone can tell."""
 
@@ -166,6 +169,12 @@ def leaderships(snapshot: Snapshot, server: str) -> list[str]:
 def alone(snapshot: Snapshot, server: str) -> tuple[str, ...]:
     """Return the streams and consumers without replicas that are away while the server is."""
     return absence(snapshot, server).alone
+
+
+def some(things: Sequence[str]) -> str:
+    """Return the first of many names, and how many more there are: thousands of consumers may live on a server."""
+    more = f" and {len(things) - _NAMED} more" if len(things) > _NAMED else ""
+    return ", ".join(things[:_NAMED]) + more
 
 
 def _sick(snapshot: Snapshot, server: str, strict: Strictness) -> list[str]:

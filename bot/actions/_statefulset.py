@@ -11,7 +11,7 @@ from typing import Final, cast
 from bot.actions._objects import read_object
 from bot.errors import NotYet, Refused, Unreadable
 from bot.model import Json, JsonObject, Record, Snapshot, Unknown, World, digest, part, parts
-from bot.model.kubernetes import EnvironmentVariable, Kind, Pod, Workload
+from bot.model.kubernetes import EnvironmentVariable, Kind, Pod, Workload, quantity
 from bot.model.kubernetes.containers import Container
 from bot.ports import Readers
 
@@ -24,6 +24,8 @@ _PLAIN_VARIABLES: Final = frozenset({"GOMEMLIMIT", "GOMAXPROCS", "GOGC"})
 """Go's own (package runtime): numbers, never secrets."""
 _HISTORY: Final = 10
 """Former revisions that a StatefulSet keeps by default (apps/v1 revisionHistoryLimit)."""
+_PRECISION: Final = 1e-6
+"""Of a quantity: the finest that containers are given is a thousandth of a core."""
 _LONGEST: Final = 120
 """Characters of a value in a sentence; what is longer is told by its digest."""
 
@@ -180,6 +182,8 @@ def resting(raw: JsonObject, pods: tuple[Pod, ...], replicas: int) -> list[str]:
         reasons.append(f"{name} has revisionHistoryLimit 0: the former template would be gone when it is needed.")
     if partition := partition_of(raw):
         reasons.append(f"Somebody holds a canary: {name} has partition {partition}.")
+    if len(pods) != replicas:
+        reasons.append(f"{len(pods)} pods of {replicas} are there.")
     revision = revision_of(raw)
     return reasons + [
         f"A rollout of {name} is under way: {pod.name} runs {pod.revision}, not {revision}."
@@ -236,7 +240,7 @@ def _container(prefix: str, raw: JsonObject) -> Iterator[tuple[str, str]]:
         yield f"{prefix}.env.{variable.name}", _variable(variable, entry)
     for kind, amounts in part(raw, "resources").items():
         for name, amount in part({kind: amounts}, kind).items():
-            yield f"{prefix}.resources.{kind}.{name}", _value(amount)
+            yield f"{prefix}.resources.{kind}.{name}", _amount(amount)
     for probe in PROBES:
         yield from _probe(f"{prefix}.{probe}", part(raw, probe))
     special = {"name", "command", "args", "env", "resources", *PROBES}
@@ -285,6 +289,21 @@ def _value(value: Json) -> str:
         return str(value).lower()
     text = str(value)
     return text if isinstance(value, str | int | float) and len(text) <= _LONGEST else _digest(value)
+
+
+def _amount(value: Json) -> str:
+    """Return a quantity in one form, whoever wrote it: the API server stores 1024Mi as 1Gi and 0.5 as 500m (resource.Quantity)."""
+    found = quantity(value)
+    if found is None:
+        return _value(value)
+    whole = round(found)
+    if abs(found - whole) > _PRECISION:
+        return f"{round(found * 1000)}m"
+    units = iter(("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"))
+    unit = next(units)
+    while whole and whole % 1024 == 0 and (larger := next(units, None)):
+        whole, unit = whole // 1024, larger
+    return f"{whole}{unit}"
 
 
 def _digest(value: Json) -> str:

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import alone, server_of
+from bot.actions._gate import alone, server_of, some
 from bot.actions._objects import change_object, object_receipt, rehearsed
 from bot.actions._statefulset import (
     Edited,
@@ -109,8 +109,6 @@ class TemplateEdit(Generic[P]):
         except Refused as refused:
             return Check(world={}, refusals=refused.reasons)
         reasons = resting(raw, pods, target.replicas)
-        if len(pods) != target.replicas:
-            reasons.append(f"{len(pods)} pods of {target.replicas} are there.")
         if revision_of(raw) != target.former:
             reasons.append(f"Its pods run {revision_of(raw)}, not {target.former}: the template was edited since.")
         reasons += self.refusals(template_of(raw), params)
@@ -201,4 +199,4 @@ def reverts(workload: Workload) -> tuple[str, ...]:
 def _away(snapshot: Snapshot, target: Target, ordinal: int) -> list[str]:
     server = server_of(snapshot, target.pod(ordinal))
     found = alone(snapshot, server)
-    return [f"While {server} is away, so is what it holds alone: {', '.join(found)}."] if found else []
+    return [f"While {server} is away, so is what it holds alone: {some(found)}."] if found else []

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, server_of, stuck
+from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, server_of, some, stuck
 from bot.actions._statefulset import Target, pod_in, pods_in, read_target, resting, workload_in, world_of
+from bot.actions._template_edit import HALF_WAY
 from bot.actions._way_back import delete_pod
 from bot.errors import Refused
 from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Verification
@@ -41,8 +42,7 @@ class RestartPod:
     """As for a pod that is rolled."""
     patience: float = 1200.0
     """As for a pod that is rolled."""
-    half_way: float = 0.0
-    """It is a stage of its own: nothing is half done while it waits."""
+    half_way: float = HALF_WAY
 
     async def check(self, readers: Readers, params: RestartParams) -> Check:
         """It is the approved pod, no rollout would replace it by something else, and the cluster can spare its server."""
@@ -74,7 +74,8 @@ class RestartPod:
         effects = [f"Server {server} is away until it has started and caught up; its clients connect to the others."]
         if leads := leaderships(snapshot, server):
             effects.append(f"It leads {len(leads)} Raft groups, and hands them over before it stops.")
-        effects += [f"Away with it, since it lives there alone: {name}." for name in alone(snapshot, server)]
+        if holds := alone(snapshot, server):
+            effects.append(f"Away with it, since it lives there alone: {some(holds)}.")
         return Preview(
             summary=f"Pod {params.pod} is deleted and made anew",
             blast_radius=f"Server {server}: one member of each of its Raft groups; all of them keep quorum.",
@@ -90,7 +91,10 @@ class RestartPod:
 
     async def receipt(self, readers: Readers, params: RestartParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """The pod of that uid is gone, or going: nobody needs to delete it again, whoever did."""
-        pod = pod_in(await readers.gather(NOTHING), params.target, params.ordinal)
+        try:
+            pod = pod_in(await readers.gather(NOTHING), params.target, params.ordinal)
+        except Refused:
+            return Receipt.FOREIGN
         there = pod is not None and pod.uid == params.pod_uid and not pod.deleting
         return Receipt.NOT_APPLIED if there else Receipt.APPLIED
 

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import NOTHING, Strictness, absent, alone, hindrances, leaderships, returned, server_of, stuck
+from bot.actions._gate import (
+    NOTHING,
+    Strictness,
+    absent,
+    alone,
+    hindrances,
+    leaderships,
+    returned,
+    server_of,
+    some,
+    stuck,
+)
 from bot.actions._objects import change_object, object_receipt
 from bot.actions._statefulset import (
     Edited,
@@ -96,9 +107,9 @@ class RollPod:
         leads, holds = leaderships(snapshot, server), alone(snapshot, server)
         effects = [f"Server {server} is away until it has started and caught up; its clients connect to the others."]
         if leads:
-            effects.append(f"It leads {_some(leads)}, and hands this over before it stops: seconds of stall in each.")
+            effects.append(f"It leads {some(leads)}, and hands this over before it stops: seconds of stall in each.")
         if holds:
-            effects.append(f"Away with it, since it lives there alone: {_some(holds)}.")
+            effects.append(f"Away with it, since it lives there alone: {some(holds)}.")
         return Preview(
             summary=f"Pod {params.pod} is replaced",
             blast_radius=f"Server {server}: one member of each of its Raft groups; all of them keep quorum, or this stage waits.",
@@ -129,8 +140,11 @@ class RollPod:
         found = await object_receipt(readers, Kind.STATEFUL_SET, target.statefulset, target.uid, operation)
         if found is not Receipt.APPLIED:
             return found
-        raw = await read_target(readers, target)
-        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
+        try:
+            raw = await read_target(readers, target)
+            pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
+        except Refused:
+            return Receipt.FOREIGN
         waits = pod is not None and _only_by_deletion(pod, raw, params)
         return Receipt.NOT_APPLIED if waits else Receipt.APPLIED
 
@@ -191,11 +205,6 @@ def _numbers(snapshot: Snapshot, params: RollParams) -> dict[str, str | int | No
     server = server_of(snapshot, params.pod)
     version = next((one.version for one in snapshot.servers if one.name == server), None)
     return {"revision": pod.revision if pod else None, "version": version, "leads": len(leaderships(snapshot, server))}
-
-
-def _some(things: tuple[str, ...] | list[str], most: int = 5) -> str:
-    more = f" and {len(things) - most} more" if len(things) > most else ""
-    return ", ".join(things[:most]) + more
 
 
 ACTION = RollPod()

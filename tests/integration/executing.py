@@ -73,13 +73,14 @@ class Everybody:
 class Desk:
     """One cluster, its database, and whoever approves everything."""
 
-    def __init__(self, store: SqlStore, readers: Readers, writers: Writers) -> None:
+    def __init__(self, store: SqlStore, readers: Readers, writers: Writers, stages: Stages = STAGES) -> None:
+        self.stages = stages
         self.store = store
         self.readers = readers
         self.writers = writers
 
     async def plan(self, stages: Sequence[tuple[str, JsonObject]]) -> Plan:
-        plan = await STAGES.plan(self.readers, Draft(title="Repair", why="it is broken", stages=tuple(stages)))
+        plan = await self.stages.plan(self.readers, Draft(title="Repair", why="it is broken", stages=tuple(stages)))
         assert plan.stages, plan.guidance
         return plan
 
@@ -111,7 +112,7 @@ class Desk:
         quiet = Quiet()
         executor = Executor(
             store=self.store,
-            stages=STAGES,
+            stages=self.stages,
             readers={self.readers.cluster: self.readers},
             writers={self.readers.cluster: self.writers},
             directory=Everybody(),

@@ -71,7 +71,7 @@ class World:
         try:
             yield inside
         finally:
-            await self.delete(f"/api/v1/namespaces/{inside.namespace}")
+            await self.ask("DELETE", f"/api/v1/namespaces/{inside.namespace}")
 
     async def ask(
         self,

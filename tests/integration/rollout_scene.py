@@ -5,7 +5,6 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 
 import nats
@@ -14,38 +13,25 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from bot.action import Draft
 from bot.actions.kubernetes_restart_pod import RestartPod
 from bot.actions.kubernetes_roll_pod import RollPod
-from bot.actions.rollout import Rollout
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
-from bot.bootstrap.serving import writers_of
-from bot.flow.approval import queued
-from bot.flow.execution import Executor
-from bot.flow.stages import Plan, Stages
+from bot.bootstrap.serving import end, writers_of
+from bot.flow.stages import Stages
 from bot.model import (
-    Approval,
-    ApprovalId,
-    Choice,
     Endpoint,
-    Execution,
-    Proposal,
-    ProposalId,
-    ProposalState,
-    RiskClass,
     Snapshot,
-    new_id,
 )
 from bot.model.groups import meta_standing
 from bot.model.kubernetes import ONLY_KUBERNETES, Pod, Workload
 from bot.ports import Readers, Writers
 from bot.registry import load
-from bot.settings import ClusterSettings, GroupSettings, PolicySettings
+from bot.settings import ClusterSettings
 from bot.settings.clusters import KubernetesSettings
-from tests.integration import store_records as records
+from tests.integration.executing import Desk, database
 from tests.integration.kubernetes_objects import LABELS, metadata
 from tests.integration.kubernetes_support import (
     PULL_POLICY,
@@ -60,15 +46,10 @@ from tests.integration.kubernetes_support import (
     storage_class,
     until,
 )
-from tests.integration.test_execution import ADA, People, Quiet
 
 SETTLE = 2.0
 """Seconds: a test needs not wait as long as an operator wants to."""
 NEEDS = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
-RULES = PolicySettings(
-    groups={"operators": GroupSettings(users=("U1",))},
-    approvers={RiskClass.LOW: ("operators",), RiskClass.MEDIUM: ("operators",)},
-)
 ACTIONS = dict(load().actions) | {
     RollPod.kind: RollPod(settle=SETTLE),
     RestartPod.kind: RestartPod(settle=SETTLE),
@@ -156,8 +137,7 @@ class Scene:
     namespace: str
     url: str
     readers: Readers
-    writers: Writers
-    store: SqlStore
+    desk: Desk
 
     async def look(self) -> Snapshot:
         return await self.readers.gather(NEEDS)
@@ -194,67 +174,6 @@ class Scene:
 
         await until("full health of three servers", healthy)
 
-    async def offer(self, rollout: Rollout) -> Plan:
-        draft = Draft(title="Rollout", why="a test", stages=rollout.stages, cautions=rollout.cautions)
-        return await Stages(ACTIONS).plan(self.readers, draft)
-
-    async def approved(self, plan: Plan) -> Execution:
-        """Stores the offer as a proposal that was approved, ready to run."""
-        assert plan.stages, plan.guidance
-        clock = SystemClock()
-        proposal = records.proposal().model_copy(
-            update={
-                "id": ProposalId(new_id("prop")),
-                "button": new_id("btn"),
-                "state": ProposalState.APPROVED,
-                "risk": plan.risk,
-                "stages": plan.stages,
-                "world": plan.world,
-                "expires_at": clock.now() + timedelta(minutes=10),
-            }
-        )
-        execution = queued(proposal, clock)
-        async with self.store.begin() as tx:
-            await tx.put(proposal)
-            await tx.put(
-                Approval(
-                    id=ApprovalId(new_id("app")),
-                    proposal_id=proposal.id,
-                    proposal_digest=proposal.digest,
-                    choice=Choice.APPROVE,
-                    user=ADA,
-                    person=ADA.user_id,
-                    groups=("operators",),
-                    reason="r",
-                    at=clock.now(),
-                )
-            )
-            await tx.put(execution)
-        return execution
-
-    async def run(self, execution: Execution) -> tuple[Execution, Proposal]:
-        quiet = Quiet()
-        executor = Executor(
-            store=self.store,
-            stages=Stages(ACTIONS),
-            readers={"prod": self.readers},
-            writers={"prod": self.writers},
-            directory=People(),
-            rules=RULES,
-            engine=quiet,
-            clock=SystemClock(),
-            chat=quiet,
-        )
-        await executor.run(execution.id, quiet)
-        return await self.ended(execution)
-
-    async def ended(self, execution: Execution) -> tuple[Execution, Proposal]:
-        found = await self.store.get(Execution, execution.id)
-        proposal = await self.store.get(Proposal, execution.proposal_id)
-        assert found is not None
-        assert proposal is not None
-        return found, proposal
-
 
 @asynccontextmanager
 async def open_scene(folder: Path, image: str) -> AsyncGenerator[Scene]:
@@ -271,16 +190,22 @@ async def open_scene(folder: Path, image: str) -> AsyncGenerator[Scene]:
             url = f"nats://{address}:4222"
             async with (
                 bot_wired(url, settings) as (readers, writers),
-                SqlStore.open(f"sqlite:///{folder / 'n.db'}", SystemClock()) as store,
+                SqlStore.open(database(folder), SystemClock()) as store,
             ):
-                async with store.begin() as tx:
-                    await tx.put(records.incident())
-                    await tx.put(records.diagnosis())
-                scene = Scene(cluster, namespace, url, readers, writers, store)
+                scene = Scene(cluster, namespace, url, readers, Desk(store, readers, writers, Stages(ACTIONS)))
                 await scene.whole()
                 yield scene
         finally:
+            await end_pods(cluster, namespace)
             await give_volumes_back(cluster, namespace)
+
+
+async def end_pods(cluster: Cluster, namespace: str) -> None:
+    """Take the pods away at once: their kubelet may need a minute to forget each, and the namespace would wait for it."""
+    await cluster.delete("StatefulSet", "nats", namespace)
+    now = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
+    for ordinal in range(3):
+        await cluster.call("DELETE", f"/api/v1/namespaces/{namespace}/pods/nats-{ordinal}", now)
 
 
 @asynccontextmanager
@@ -388,8 +313,7 @@ async def under_load(scene: Scene) -> AsyncGenerator[Watch]:
         try:
             yield watch
         finally:
-            for task in tasks:
-                task.cancel()
+            await end(tasks)
             ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
         assert load.acked

@@ -6,7 +6,7 @@ import pytest
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
 from bot.lab.kubernetes import NatsManifest
-from bot.model.kubernetes import Workload
+from bot.model.kubernetes import ConfigFile, Workload
 from bot.model.nats_conf import NatsConf
 from bot.settings.clusters import KubernetesSettings
 from tests.integration.kubernetes_conformance import (
@@ -224,7 +224,7 @@ async def test_our_reader_sees_the_same_cluster(world: World):
     path = ("spec", "template", "spec", "containers", {"name": "nats"}, "readinessProbe", "httpGet", "path")
     assert [manager.name for manager in found.managers(*path)] == ["helm"]
     file = found.config_file
-    assert file is not None
+    assert isinstance(file, ConfigFile)
     async with httpx.AsyncClient() as client:
         for pod in found.pods:
             varz = (await client.get(f"http://{pod.ip}:8222/varz")).json()

@@ -4,7 +4,18 @@ import asyncio
 
 import pytest
 
-from tests.integration.kubernetes_conformance import MAPS, MERGE, MODIFIED, PODS, SETS, STRATEGIC, World, workload
+from tests.integration.kubernetes_conformance import (
+    MAPS,
+    MERGE,
+    MODIFIED,
+    PODS,
+    SETS,
+    STRATEGIC,
+    World,
+    config_map,
+    until,
+    workload,
+)
 from tests.integration.kubernetes_support import Raw
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
@@ -195,3 +206,26 @@ async def test_an_unknown_token_is_401_and_nobody_is_anonymous(world: World):
         assert answer.body["details"] == {"kind": "configmaps"}
     finally:
         await client.close()
+
+
+async def test_nothing_new_is_made_in_a_namespace_that_goes(world: World):
+    async with world.new_namespace() as going:
+        held = config_map("held") | {"metadata": {"name": "held", "finalizers": ["example.com/held"]}}
+        await going.make(MAPS, held)
+        ending = await going.delete(f"/api/v1/namespaces/{going.namespace}")
+        assert ending["status"] == {"phase": "Terminating"}
+        assert ending["metadata"]["deletionTimestamp"]
+        answer = await going.ask("POST", MAPS, config_map("late"))
+        why = f"unable to create new content in namespace {going.namespace} because it is being terminated"
+        assert answer.refusal == (403, "Forbidden", f'configmaps "late" is forbidden: {why}')
+        assert answer.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+        left = await going.delete(f"{MAPS}/held")
+        assert (left["kind"], left["metadata"]["deletionGracePeriodSeconds"]) == ("ConfigMap", 0)
+        assert (await going.ask("GET", f"{MAPS}/held")).status == 200, "a finalizer keeps it"
+        await going.merge(f"{MAPS}/held", {"metadata": {"finalizers": None}})
+        assert (await going.ask("GET", f"{MAPS}/held")).status == 404
+
+        async def gone() -> bool:
+            return (await going.ask("GET", f"/api/v1/namespaces/{going.namespace}")).status == 404
+
+        await until("the end of the namespace", gone)

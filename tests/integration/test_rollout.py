@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_resources, compose_restart
-from bot.model import ExecutionState, ProposalState, StageState
+from bot.model import Execution, ExecutionState, ProposalState, StageState
 from bot.model.probes import ENABLED_ONLY, ProbeKind
 from tests.integration.kubernetes_support import IMAGE, NEWER_IMAGE, until
 from tests.integration.rollout_scene import Scene, open_scene, under_load
@@ -42,15 +42,15 @@ async def readiness(scene: Scene, change: ProbeChange) -> Rollout:
 async def test_a_changed_probe_rolls_the_pods_one_at_a_time_and_loses_no_acknowledged_message(scene: Scene) -> None:
     async with under_load(scene) as watch:
         old = (await scene.workload()).update_revision
-        plan = await scene.offer(await readiness(scene, ProbeChange(path=ENABLED_ONLY)))
+        plan = await scene.desk.plan((await readiness(scene, ProbeChange(path=ENABLED_ONLY))).stages)
         assert [stage.kind for stage in plan.stages] == ["kubernetes.probe"] + ["kubernetes.roll_pod"] * 3
         diff = plan.stages[0].preview.diff.splitlines()
         assert [line.split() for line in diff if line.startswith("+ ")] == [
             ["+", "path:", ENABLED_ONLY],
             ["+", "partition:", "3"],
         ]
-        execution, proposal = await scene.run(await scene.approved(plan))
-        assert (execution.state, proposal.state) == (ExecutionState.DONE, ProposalState.DONE), execution.sentence
+        execution = await scene.desk.run(await scene.desk.approved(plan))
+        assert execution.state is ExecutionState.DONE, execution.sentence
         after = await scene.workload()
         new = after.update_revision
         assert after.nats.readiness is not None
@@ -64,18 +64,18 @@ async def test_a_changed_probe_rolls_the_pods_one_at_a_time_and_loses_no_acknowl
 async def test_a_stateful_set_that_was_edited_after_the_proposal_is_not_touched_and_the_field_is_named(
     scene: Scene,
 ) -> None:
-    plan = await scene.offer(await readiness(scene, ProbeChange(failures=5)))
-    execution = await scene.approved(plan)
+    execution = await approved(scene, await readiness(scene, ProbeChange(failures=5)))
     before = await scene.raw()
     container = before["spec"]["template"]["spec"]["containers"][0]
     edited = container | {"readinessProbe": container["readinessProbe"] | {"periodSeconds": 7}}
     await scene.patch({"template": {"spec": {"containers": [edited]}}} | hold(3))
     try:
-        ended, proposal = await scene.run(execution)
+        ended = await scene.desk.run(execution)
         after = await scene.raw()
     finally:
         await scene.patch({"template": {"spec": {"containers": [container]}}} | hold(0))
-    assert (ended.state, proposal.state) == (ExecutionState.REFUSED, ProposalState.SUPERSEDED)
+    assert ended.state is ExecutionState.REFUSED
+    assert (await scene.desk.proposal_of(ended)).state is ProposalState.SUPERSEDED
     assert "statefulset.container.nats.readinessProbe.periodSeconds was 1, now 7." in ended.sentence
     assert after["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["failureThreshold"] == 3
 
@@ -84,16 +84,16 @@ async def test_a_pod_is_restarted_only_while_every_other_one_is_there(scene: Sce
     await scene.whole()
     pods = await scene.pods()
     rollout = compose_restart(await scene.look(), await scene.workload(), pods[1])
-    early = await scene.approved(await scene.offer(rollout))
+    early = await approved(scene, rollout)
     await scene.cluster.delete("Pod", "nats-2", scene.namespace)
-    refused, _ = await scene.run(early)
+    refused = await scene.desk.run(early)
     assert refused.state is ExecutionState.REFUSED
     assert "nats-2" in refused.sentence
     assert (await scene.pods())[1].uid == pods[1].uid
 
     await scene.ready()
     await scene.whole()
-    ended, _ = await scene.run(await scene.approved(await scene.offer(rollout)))
+    ended = await scene.desk.carry_out(rollout.stages)
     assert ended.state is ExecutionState.DONE, ended.sentence
     assert (await scene.pods())[1].uid != pods[1].uid
 
@@ -103,8 +103,8 @@ async def test_an_image_that_does_not_exist_stops_at_the_first_pod_and_is_rolled
         await scene.whole()
         before, pods = await scene.raw(), await scene.pods()
         rollout = compose_image(await scene.look(), await scene.workload(), NO_SUCH_IMAGE, "2.11.99")
-        execution, proposal = await scene.run(await scene.approved(await scene.offer(rollout)))
-        assert (execution.state, proposal.state) == (ExecutionState.ROLLED_BACK,) * 2, execution.sentence
+        execution = await scene.desk.carry_out(rollout.stages)
+        assert execution.state is ExecutionState.ROLLED_BACK, execution.sentence
         assert "nats-2 can't run: container nats waits with" in execution.sentence
         states = [stage.state for stage in execution.stages]
         assert states == [StageState.ROLLED_BACK, StageState.ROLLED_BACK, StageState.SKIPPED, StageState.SKIPPED]
@@ -122,7 +122,7 @@ async def test_under_on_delete_resources_roll_pod_by_pod_too(scene: Scene) -> No
         async with under_load(scene) as watch:
             amounts = {"memory_request": "64Mi", "memory_limit": "256Mi", "cpu_request": "100m"}
             rollout = compose_resources(await scene.look(), await scene.workload(), amounts, "200MiB")
-            execution, _ = await scene.run(await scene.approved(await scene.offer(rollout)))
+            execution = await scene.desk.carry_out(rollout.stages)
             assert execution.state is ExecutionState.DONE, execution.sentence
             for pod in await scene.pods():
                 container = pod.pod_spec.container("nats")
@@ -141,27 +141,36 @@ async def test_an_upgrade_waits_while_a_server_hangs_and_goes_on_when_it_is_back
     async with under_load(scene) as watch:
         version = NEWER_IMAGE.rpartition(":")[2]
         rollout = compose_image(await scene.look(), await scene.workload(), NEWER_IMAGE, version)
-        execution = await scene.approved(await scene.offer(rollout))
+        execution = await approved(scene, rollout)
         old = (await scene.workload()).update_revision
-        running = asyncio.create_task(scene.run(execution))
+        running = asyncio.create_task(scene.desk.run(execution))
         try:
             await until("the first pod of the new version", lambda: first_is_ready(scene, old))
             os.kill(hanging, signal.SIGSTOP)
 
             async def first_is_verified() -> bool:
-                return (await scene.ended(execution))[0].stages[1].state is StageState.VERIFIED
+                return (await stage(scene, execution, 1)) is StageState.VERIFIED
 
             await until("its verification", first_is_verified)
             await asyncio.sleep(PAUSE)
-            paused, _ = await scene.ended(execution)
-            assert paused.stages[2].state is StageState.WAITING
+            assert await stage(scene, execution, 2) is StageState.WAITING
             assert [pod.revision == old for pod in await scene.pods()] == [True, True, False]
         finally:
             os.kill(hanging, signal.SIGCONT)
-            ended, _ = await running
+            ended = await running
         assert ended.state is ExecutionState.DONE, ended.sentence
         assert {server.version for server in (await scene.look()).servers} == {version}
         assert watch.away <= 2, "the one that hangs, and the one that was replaced before"
+
+
+async def approved(scene: Scene, rollout: Rollout) -> Execution:
+    return await scene.desk.approved(await scene.desk.plan(rollout.stages))
+
+
+async def stage(scene: Scene, execution: Execution, index: int) -> StageState:
+    found = await scene.desk.store.get(Execution, execution.id)
+    assert found is not None
+    return found.stages[index].state
 
 
 def hold(partition: int) -> dict[str, object]:

@@ -121,7 +121,7 @@ class Api:
             raise refusal
         user = self._access.who(request.headers.get("Authorization", ""))
         target = target_of(request.path)
-        if target is None or (target.namespace == "" and discovery(request.path) is not None):
+        if target is None:
             return self._path(request, user)
         if request.path.startswith(f"/apis/{REVIEWS}/"):
             return self._review(user, _json(body))
@@ -275,7 +275,7 @@ class Api:
         if request.method not in WRITES or request.path.startswith(f"/apis/{REVIEWS}/"):
             return
         try:
-            content: Value = yaml.safe_load(body) if body else None
+            content = _parsed(body)
         except yaml.YAMLError:
             content = body.decode(errors="replace")
         dry_run = request.query.get("dryRun") == "All"
@@ -313,9 +313,17 @@ def _chosen(request: web.Request, target: Target) -> Selected:
     return selected(target.kind, request.query.get("labelSelector", ""), request.query.get("fieldSelector", ""))
 
 
+def _parsed(body: bytes) -> Value:
+    """JSON or YAML. Raises `yaml.YAMLError` where it is neither."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return yaml.safe_load(body)
+
+
 def _json(body: bytes, kind: Kind = STATEFUL_SET) -> Raw:
     try:
-        found: Value = yaml.safe_load(body) if body else {}
+        found: Value = _parsed(body) if body else {}
     except yaml.YAMLError as error:
         words = f"couldn't get version/kind; json parse error: {str(error).splitlines()[0]}"
         raise bad_request(f"the object provided is unrecognized (must be of type {kind.kind}): {words}") from error
@@ -326,7 +334,7 @@ def _json(body: bytes, kind: Kind = STATEFUL_SET) -> Raw:
 
 def _patch(body: bytes, how: PatchType) -> Value:
     try:
-        return yaml.safe_load(body) if how is PatchType.APPLY else json.loads(body)
+        return _parsed(body) if how is PatchType.APPLY else json.loads(body)
     except yaml.YAMLError as error:
         raise bad_request(f"error decoding YAML: {error}") from error
     except ValueError as error:

@@ -4,7 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 from bot.lab.kubernetes.kinds import EVENT, NAMESPACE
-from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, stamp, uid_of
+from bot.lab.kubernetes.objects import Raw, name_of, namespace_of, stamp, terminating, uid_of
 from bot.lab.kubernetes.registry import Registry, Write
 
 
@@ -28,8 +28,9 @@ class Recorder:
     def record(self, about: Raw, kind: str, reason: str, message: str, source: Source, container: str = "") -> None:
         """`kind` is `Normal` or `Warning`; `container` is the part of a pod that it is about."""
         namespace = namespace_of(about) or "default"
-        if self._registry.store.get(NAMESPACE, "", namespace) is None:
-            return  # it goes with its namespace
+        place = self._registry.store.get(NAMESPACE, "", namespace)
+        if place is None or terminating(place):
+            return  # nothing new is told of a namespace that goes
         involved: Raw = {
             "kind": about["kind"],
             "namespace": namespace,

@@ -22,9 +22,9 @@ VERSION: Final[Raw] = {
 VERBS: Final = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of object and its address. The first of `versions` is the preferred one."""
+    """A kind of object and its address, compared by identity. The first of `versions` is the preferred one."""
 
     kind: str
     plural: str

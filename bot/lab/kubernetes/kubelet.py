@@ -59,6 +59,7 @@ class PodRunner:
         )
         self.containers = {raw["name"]: ContainerRunner(raw, around) for raw in pod["spec"]["containers"]}
         self._mounted = False
+        self._hosts = ""
         self._ending: asyncio.Task[None] | None = None
         self._task = asyncio.create_task(self._run())
 
@@ -104,16 +105,16 @@ class PodRunner:
         while not self._mounted:
             try:
                 self.volumes.make()
-                self._mounted = True
             except NotMounted as error:
                 self._tell("Warning", "FailedMount", str(error), "")
                 await asyncio.sleep(MOUNT_RETRY)
-        for container in self.containers.values():
-            (self._kubelet.folder / "pods" / self.uid / container.name / "etc").mkdir(parents=True, exist_ok=True)
+                continue
+            for container in self.containers:
+                (self._kubelet.folder / "pods" / self.uid / container / "etc").mkdir(parents=True, exist_ok=True)
+            self._mounted = True
         self._write_hosts()
-        async with asyncio.TaskGroup() as group:
-            for container in self.containers.values():
-                group.create_task(container.run())
+        # A container that cannot be run at all fails the whole laboratory, so its error is not wrapped in a group.
+        await asyncio.gather(*(container.run() for container in self.containers.values()))
 
     def _begin_end(self, grace: float) -> None:
         if self._ending is None:
@@ -181,11 +182,13 @@ class PodRunner:
         text = f"127.0.0.1 localhost\n{self.address} {name_of(self._pod)}\n" + self._kubelet.names(
             namespace_of(self._pod)
         )
+        if not self._mounted or text == self._hosts:
+            return
+        self._hosts = text
         for container in self.containers:
             file = self._kubelet.folder / "pods" / self.uid / container / "etc/hosts"
-            if file.parent.is_dir() and (not file.exists() or file.read_text() != text):
-                file.with_name("hosts.new").write_text(text)
-                file.with_name("hosts.new").replace(file)
+            file.with_name("hosts.new").write_text(text)
+            file.with_name("hosts.new").replace(file)
 
     def _tell(self, kind: str, reason: str, message: str, container: str) -> None:
         node = self._pod["spec"].get("nodeName", "")
@@ -210,8 +213,11 @@ class Kubelet:
         self.config_delay = config_delay
         self.first_back_off = first_back_off
         self.addresses = Addresses()
-        self.host_address = f"{self.addresses.prefix}.1"
         self._pods: dict[str, PodRunner] = {}
+
+    @property
+    def host_address(self) -> str:
+        return f"{self.addresses.prefix}.1"
 
     def runner(self, pod: Raw) -> PodRunner | None:
         return self._pods.get(uid_of(pod))

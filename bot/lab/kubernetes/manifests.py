@@ -70,26 +70,14 @@ class NatsManifest:
         return [*found, self.stateful_set()]
 
     def conf(self) -> str:
-        """nats.conf, with account APP (app/app) and system account SYS (sys/sys)."""
-        host = "host: $POD_IP" if self.bind_pod_address else ""
-        headless = f"{self.name}-headless"
-        count = self.replicas if self.route_pods is None else self.route_pods
-        names = [headless] if self.routes is Routes.HEADLESS else [f"{self.name}-{i}.{headless}" for i in range(count)]
-        routes = "\n".join(f"    nats://{name}:{ROUTE_PORT}" for name in names)
+        """nats.conf, with account APP (app/app) and system account SYS (sys/sys). One server alone is no cluster: JetStream would wait for others."""
         return f"""\
 server_name: $POD_NAME
-{host}
+{self._host}
 port: {CLIENT_PORT}
 http_port: {MONITOR_PORT}
 jetstream {{ store_dir: /data, max_memory_store: 64Mi, max_file_store: 512Mi }}
-cluster {{
-  name: {self.name}
-  {host}
-  port: {ROUTE_PORT}
-  routes: [
-{routes}
-  ]
-}}
+{self._cluster() if self.replicas > 1 else ""}
 accounts {{
   SYS: {{ users: [ {{ user: sys, password: sys }} ] }}
   APP: {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}
@@ -99,6 +87,25 @@ lame_duck_grace_period: 1s
 lame_duck_duration: 30s
 {self.extra_conf}
 """
+
+    @property
+    def _host(self) -> str:
+        return "host: $POD_IP" if self.bind_pod_address else ""
+
+    def _cluster(self) -> str:
+        headless = f"{self.name}-headless"
+        count = self.replicas if self.route_pods is None else self.route_pods
+        names = [headless] if self.routes is Routes.HEADLESS else [f"{self.name}-{i}.{headless}" for i in range(count)]
+        routes = "\n".join(f"    nats://{name}:{ROUTE_PORT}" for name in names)
+        return f"""\
+cluster {{
+  name: {self.name}
+  {self._host}
+  port: {ROUTE_PORT}
+  routes: [
+{routes}
+  ]
+}}"""
 
     def config_map(self) -> Raw:
         return self._object("v1", "ConfigMap", f"{self.name}-config", data={"nats.conf": self.conf()})

@@ -142,6 +142,22 @@ def forbidden(user: str, verb: str, kind: Kind, name: str, namespace: str, subre
     return Refused(403, "Forbidden", message, subject(kind, name))
 
 
+def namespace_ends(kind: Kind, name: str, namespace: str) -> Refused:
+    """Nothing new is made in a namespace that goes (plugin/pkg/admission NamespaceLifecycle)."""
+    words = f"unable to create new content in namespace {namespace} because it is being terminated"
+    message = f"namespace {namespace} is being terminated"
+    cause = Cause("NamespaceTerminating", message, "metadata.namespace").raw()
+    return Refused(
+        403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {words}', subject(kind, name) | {"causes": [cause]}
+    )
+
+
+def cannot_grow(kind: Kind, name: str) -> Refused:
+    """A claim of a class that does not let its volumes grow (plugin/pkg/admission/storage/persistentvolume/resize)."""
+    words = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
+    return Refused(403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {words}', subject(kind, name))
+
+
 def path_forbidden(user: str, verb: str, path: str) -> Refused:
     return Refused(403, "Forbidden", f'forbidden: User "{user}" cannot {verb} path "{path}"', {})
 

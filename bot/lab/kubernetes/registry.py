@@ -11,18 +11,32 @@ from datetime import timedelta
 from typing import Final
 
 from bot.lab.kubernetes.defaults import defaulted, without_empty
-from bot.lab.kubernetes.kinds import NAMESPACE, POD, SERVICE, Kind
+from bot.lab.kubernetes.kinds import CLAIM, NAMESPACE, POD, SERVICE, STORAGE_CLASS, Kind
 from bot.lab.kubernetes.managed import applied, updated
-from bot.lab.kubernetes.objects import Raw, Value, is_object, name_of, namespace_of, part, parts, stamp, terminating
+from bot.lab.kubernetes.objects import (
+    QUANTITY,
+    Raw,
+    Value,
+    is_object,
+    name_of,
+    namespace_of,
+    part,
+    parts,
+    quantity,
+    stamp,
+    terminating,
+)
 from bot.lab.kubernetes.patches import PatchType, json_patch, merge, strategic
 from bot.lab.kubernetes.refusals import (
     Cause,
     already_exists,
     bad_request,
+    cannot_grow,
     invalid,
     invalid_options,
     invalid_patch,
     modified,
+    namespace_ends,
     not_found,
     other_uid_written,
     precondition_failed,
@@ -83,7 +97,7 @@ class Registry:
             raise invalid(kind, str(meta.get("name") or ""), found)
         if self.store.get(kind, namespace, name_of(raw)) is not None:
             raise already_exists(kind, name_of(raw))
-        self._insist_on_namespace(kind, namespace)
+        self._insist_on_namespace(kind, namespace, name_of(raw))
         for key in ("resourceVersion", "uid", *_SERVER_OWNED):
             raw["metadata"].pop(key, None)
         raw["metadata"].pop("managedFields", None)
@@ -165,6 +179,8 @@ class Registry:
         new = _with_half(old, new | {"metadata": meta}, subresource)
         if kind is SERVICE and (address := old["spec"].get("clusterIP")):
             new = new | {"spec": {"clusterIP": address} | new["spec"]}
+        if kind is CLAIM and subresource != "status":
+            self._insist_on_growth(old, new)
         new = defaulted(new)
         if found := problems(kind, new, old):
             raise invalid(kind, name_of(old), found)
@@ -179,6 +195,14 @@ class Registry:
         stored = self.store.replace(kind, new)
         self._finish(kind, stored)
         return stored
+
+    def _insist_on_growth(self, old: Raw, new: Raw) -> None:
+        had, wanted = (part(raw, "spec", "resources", "requests").get("storage", "0") for raw in (old, new))
+        if not QUANTITY.fullmatch(str(wanted)) or quantity(wanted) <= quantity(had):
+            return
+        kind = self.store.get(STORAGE_CLASS, "", str(old["spec"].get("storageClassName") or ""))
+        if kind is None or not kind.get("allowVolumeExpansion"):
+            raise cannot_grow(CLAIM, name_of(old))
 
     def _own(self, old: Raw, new: Raw, manager: str) -> None:
         entries = updated(old, new, manager, new["apiVersion"], stamp(self.store.clock()))
@@ -238,12 +262,14 @@ class Registry:
         if terminating(raw) and not raw["metadata"].get("finalizers") and kind not in (POD, NAMESPACE):
             self.store.remove(kind, namespace_of(raw), name_of(raw))
 
-    def _insist_on_namespace(self, kind: Kind, namespace: str) -> None:
+    def _insist_on_namespace(self, kind: Kind, namespace: str, name: str) -> None:
         if not kind.namespaced:
             return
         found = self.store.get(NAMESPACE, "", namespace)
         if found is None:
             raise not_found(NAMESPACE, namespace)
+        if terminating(found):
+            raise namespace_ends(kind, name, namespace)
 
 
 def _check_options(how: PatchType, write: Write) -> None:

@@ -49,34 +49,37 @@ class Mount:
 
 
 class Addresses:
-    """A block of loopback addresses that belongs to one stand-in as long as it lives. Raises `LabError` where none is free."""
+    """A block of loopback addresses that belongs to one stand-in from `open` to `close`."""
 
     def __init__(self) -> None:
-        self._prefix, self._claim = self._take()
+        self.prefix = ""
+        """`127.16.3`."""
+        self._claim: socket.socket | None = None
         self._next = FIRST_POD
         self._used: set[str] = set()
 
-    @property
-    def prefix(self) -> str:
-        """`127.16.3`."""
-        return self._prefix
+    def open(self) -> None:
+        """Raises `LabError` where no block is free."""
+        self.prefix, self._claim = self._take()
 
     def give(self) -> str:
         """An address that no pod has. Raises `LabError` where all are taken."""
         for _ in range(FIRST_POD, LAST_POD):
-            address = f"{self._prefix}.{self._next}"
+            address = f"{self.prefix}.{self._next}"
             self._next = self._next + 1 if self._next < LAST_POD - 1 else FIRST_POD
             if address not in self._used:
                 self._used.add(address)
                 return address
-        raise LabError(f"all addresses of {self._prefix}.0/24 are taken")
+        raise LabError(f"all addresses of {self.prefix}.0/24 are taken")
 
     def take_back(self, address: str) -> None:
         self._used.discard(address)
 
     def close(self) -> None:
         """Gives the block back."""
-        self._claim.close()
+        if self._claim is not None:
+            self._claim.close()
+            self._claim = None
 
     @staticmethod
     def _take() -> tuple[str, socket.socket]:

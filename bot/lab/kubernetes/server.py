@@ -39,7 +39,7 @@ from bot.lab.process import LabError
 
 BODY_BYTES_MAX: Final = 3 * 2**20
 """What an API server takes (`MaxRequestBodyBytes`)."""
-READY_TIMEOUT: Final = 60.0
+READY_TIMEOUT: Final = 45.0
 """Seconds for a StatefulSet of three; an idle machine needs 3 to 10."""
 POLL_INTERVAL: Final = 0.05
 ADMINISTRATOR: Final = "administrator"
@@ -95,6 +95,7 @@ class StandInKubernetes:
 
     async def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        self._kubelet.addresses.open()
         self._found()
         app = web.Application(client_max_size=BODY_BYTES_MAX)
         app.router.add_route("*", "/{path:.*}", self._api.handle)

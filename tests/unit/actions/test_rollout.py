@@ -1,5 +1,6 @@
 """Rollouts against a controller that does what Kubernetes' own does: what is written, in which order, and how it is undone."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -183,6 +184,62 @@ async def test_an_upgrade_waits_for_full_health_and_another_rollout_for_jetstrea
 
     assert bool(await rolling(sick)) is any_rollout
     assert bool(await rolling(sick, upgrade=True)) is an_upgrade
+
+
+@pytest.mark.parametrize(("reason", "waits"), [("timed_out", True), ("not_in_version", False)])
+async def test_a_version_whose_health_check_is_not_safe_to_ask_is_judged_by_its_raft_groups(
+    reason: str, waits: bool
+) -> None:
+    def sick(world: World) -> None:
+        world.sick["health"] = health("nats-0", None, reason)
+
+    assert bool(await rolling(sick, upgrade=True)) is waits
+
+
+async def test_a_pod_that_no_node_takes_says_so() -> None:
+    def pending(world: World) -> None:
+        unready(world, 0)
+        condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+        world.pods[0]["status"]["conditions"].append(condition)
+
+    (said,) = await rolling(pending)
+    assert said == "Pod nats-0 is not ready: no node takes it, 0/3 nodes are available."
+
+
+@pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [
+        ("ErrImagePull", True),
+        ("CrashLoopBackOff", True),
+        ("CreateContainerConfigError", True),
+        ("ContainerCreating", False),
+        ("PodInitializing", False),
+    ],
+)
+async def test_what_no_waiting_ends_is_final_and_the_rest_is_waited_for(
+    where: str, reason: str, hopeless: bool
+) -> None:
+    world = World()
+    stages = probe(world).stages
+    await run(world, stages)
+    unready(world, 0)
+    world.pods[0]["status"][where] = [{"name": "nats", "state": {"waiting": {"reason": reason}}}]
+    kind, raw = stages[3]
+    seen = await ACTIONS[kind].verify(sides(world)[0], ACTIONS[kind].params.model_validate(raw), OP)
+    assert (seen.outcome, seen.final) == (Outcome.FAILED, hopeless)
+
+
+async def test_a_preview_names_a_few_of_many_streams_that_live_on_one_server_alone() -> None:
+    world = World()
+    for number in range(7):
+        world.sick[f"alone {number}"] = stream_alone(f"ALONE_{number}", "nats-2")
+    kind, raw = restart(world, 2).stages[0]
+    preview = await ACTIONS[kind].preview(sides(world)[0], ACTIONS[kind].params.model_validate(raw))
+    named = (
+        "stream APP > ALONE_0, stream APP > ALONE_1, stream APP > ALONE_2, stream APP > ALONE_3, stream APP > ALONE_4"
+    )
+    assert f"Away with it, since it lives there alone: {named} and 2 more." in preview.effects
 
 
 async def test_it_is_not_a_pods_turn_before_those_above_it_run_the_edit() -> None:
@@ -449,12 +506,26 @@ def peer(name: str, **fields: Any) -> Callable[[Raw], None]:
     return change
 
 
-def health(server: str, answer: Raw | None) -> Callable[[Raw], None]:
+def health(server: str, answer: Raw | None, reason: str = "timed_out") -> Callable[[Raw], None]:
     def change(raw: Raw) -> None:
         for sample in raw["samples"]:
             if sample["server"] == server and sample["endpoint"] == "HEALTHZ":
-                unknown = None if answer else {"reason": "timed_out", "detail": "a test"}
+                unknown = None if answer else {"reason": reason, "detail": "a test"}
                 sample |= {"data": answer, "unknown": unknown}
+
+    return change
+
+
+def stream_alone(name: str, server: str) -> Callable[[Raw], None]:
+    """A further stream of one replica on this server."""
+
+    def change(raw: Raw) -> None:
+        for jsz in answers(raw, "JSZ", server):
+            (found, *_) = jsz["account_details"][0]["stream_detail"]
+            made = copy.deepcopy(found) | {"name": name, "consumer_detail": []}
+            made["config"] |= {"name": name, "num_replicas": 1}
+            made["cluster"] = {"leader": server}
+            jsz["account_details"][0]["stream_detail"].append(made)
 
     return change
 

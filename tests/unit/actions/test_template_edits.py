@@ -288,6 +288,34 @@ def test_each_edit_is_named_by_its_field_alone(path: tuple[str | int, ...], valu
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("1024Mi", "1Gi"),
+        ("0.5", "500m"),
+        ("1000m", "1"),
+        ("1", 1),
+        ("250m", "250m"),
+        ("1e9", "1G"),
+        ("1.5Gi", "1536Mi"),
+        ("0", "0m"),
+    ],
+)
+def test_an_amount_is_the_same_however_it_is_written(written: str, stored: str | int) -> None:
+    """The API server stores quantities in a form of its own."""
+
+    def fields(amount: str | int) -> dict[str, str]:
+        return fields_of(template(resources={"limits": {"x": amount}}))
+
+    assert fields(written) == fields(stored)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1Gi", "1G"), ("1", "1001m"), ("1Gi", "1025Mi"), ("1", "lots")])
+def test_different_amounts_are_told_apart(one: str, other: str) -> None:
+    made = [fields_of(template(resources={"limits": {"x": amount}})) for amount in (one, other)]
+    assert made[0] != made[1]
+
+
 def test_what_the_status_says_is_no_part_of_the_world() -> None:
     assert world_of(stateful_set() | {"status": {"readyReplicas": 1}}) == world_of(stateful_set())
 

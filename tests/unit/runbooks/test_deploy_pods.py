@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.model import Severity
+from bot.model import Endpoint, Severity
 from bot.model.kubernetes import Kind
 from tests.unit.runbooks.deploy_support import DENIED, Raw, World, before, found, healthy, only, says
 
@@ -128,11 +128,23 @@ def test_a_running_pod_that_is_not_ready_says_since_when_and_what_its_probe_says
     assert "statuscode: 503" in finding.sentence
 
 
+def test_a_pod_that_is_not_ready_is_tied_to_what_its_server_says():
+    world = healthy()
+    world.version = "2.10.29"
+    world.unready(1)
+    behind = {"status": "unavailable", "error": "JetStream is not current with the meta leader"}
+    world.answers["nats-1"][Endpoint.HEALTHZ] = behind
+    words = ("/healthz?js-server-only=true fails", "JetStream is not current with the meta leader.")
+    assert says(world, "DEPLOY_PODS", *words) is WARNING
+    world.answers["nats-1"][Endpoint.HEALTHZ] = {"status": "ok"}
+    assert says(world, "DEPLOY_PODS", "would pass now") is WARNING
+
+
 def test_without_events_pods_are_judged_all_the_same():
     world = healthy()
     world.unready(1)
     world.denied[Kind.EVENT] = DENIED
-    assert says(world, "DEPLOY_PODS", "Pod nats-1 runs and is not ready") is WARNING
+    assert says(world, "DEPLOY_PODS", "Pod nats-1 is Running and not ready") is WARNING
 
 
 def test_a_message_of_a_thousand_characters_is_cut():

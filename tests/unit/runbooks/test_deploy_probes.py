@@ -52,6 +52,13 @@ def test_the_official_readiness_probe_is_too_strict_before_2_11(version: str, se
         assert "#5976" in (finding.issue or "")
 
 
+def test_the_issue_of_2_10_is_not_named_for_a_probe_that_asks_for_the_meta_group_on_purpose():
+    world = healthy()
+    world.everywhere(set_probe("readiness", probe("/healthz?js-meta-only=true", 10, 10, 3)))
+    finding = only(world, "DEPLOY_PROBES")
+    assert (finding.severity, finding.issue) == (WARNING, None)
+
+
 def test_the_oldest_server_decides_while_versions_are_mixed():
     world = healthy()
     world.answers["nats-2"][Endpoint.VARZ] = {"version": "2.10.29"}

@@ -94,6 +94,11 @@ def test_gomemlimit_is_between_50_and_90_percent_of_the_limit(value: Any, severi
     assert says(gomemlimit(value), "DEPLOY_MEMORY") is severity
 
 
+def test_a_limit_that_is_too_high_and_one_that_is_too_low_hurt_in_different_ways():
+    assert says(gomemlimit("8GiB"), "DEPLOY_MEMORY", "100% of its memory limit", "leaves too little") is WARNING
+    assert says(gomemlimit("2GiB"), "DEPLOY_MEMORY", "25% of its memory limit", "collect garbage") is WARNING
+
+
 def test_without_gomemlimit_go_does_not_know_its_limit():
     world = healthy()
     del world.container["env"][2]

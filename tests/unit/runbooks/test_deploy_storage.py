@@ -115,6 +115,21 @@ def test_one_claim_for_all_pods_is_critical_unless_each_has_its_part_of_it():
     assert says(world, "DEPLOY_STORAGE") is OK
 
 
+def test_one_pod_may_have_one_claim():
+    world = stored_on({"persistentVolumeClaim": {"claimName": "own"}})
+    world.spec["replicas"] = 1
+    assert says(world, "DEPLOY_STORAGE") is OK
+
+
+def test_a_store_in_a_file_that_is_not_there_is_unknown():
+    world = healthy()
+    world.conf = world.conf.replace(
+        "jetstream { store_dir: /data, max_memory_store: 0, max_file_store: 10Gi }", "include js.conf"
+    )
+    assert says(world, "DEPLOY_STORAGE", "js.conf, which nats.conf includes") is UNKNOWN
+    assert says(world, "DEPLOY_VOLUMES", "js.conf, which nats.conf includes") is UNKNOWN
+
+
 def test_without_jetstream_there_is_no_store():
     world = stored_on({"emptyDir": {}})
     world.conf = world.conf.replace("jetstream {", "jetstream { enabled: false,")

@@ -1,5 +1,7 @@
 """The deployment runbook as a whole: a well-built cluster is clean, nobody is judged who is not on Kubernetes, and what could not be read is unknown."""
 
+import json
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -7,9 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.flow.examination import judge, report
-from bot.model import Focus, Severity, canonical_json
+from bot.model import Finding, Focus, JsonObject, Layer, Severity, Subject, canonical_json
 from bot.model.kubernetes import Kind
+from bot.model.probes import ENABLED_ONLY
 from bot.runbook import Runbook
+from runbooks import _deploy_settings as settings_guides
+from runbooks._deploy_guidance import GUIDES
+from runbooks._deploy_settings import TIMES
+from runbooks._deploy_target import target_of
 from runbooks.deployment import RUNBOOK
 from runbooks.overload import RUNBOOK as OVERLOAD
 from runbooks.readiness import RUNBOOK as READINESS
@@ -33,6 +40,7 @@ def test_a_cluster_that_is_not_on_kubernetes_is_not_judged(code: str):
     (check,) = [check for check in RUNBOOK.checks if check.code == code]
     elsewhere = replace(healthy().snapshot(), kubernetes=None)
     assert check.of_kubernetes
+    assert check.reads[-1] == "Kubernetes"
     assert not check.applies(elsewhere)
     assert list(check.examine(elsewhere, RUNBOOK.values(), Focus())) == []
 
@@ -160,6 +168,54 @@ def test_every_proposal_is_guidance_that_names_the_object_safely():
     lines = [line for draft in drafts for line in draft.guidance if "kubectl" in line and "rm -rf" in line]
     assert lines
     assert all("'statefulset/nats; rm -rf /'" in line for line in lines)
+
+
+def test_every_check_has_its_guide_in_both_charts_words_where_a_value_exists():
+    assert {code for codes, _ in GUIDES for code in codes} == set(CODES)
+    target = target_of(healthy().snapshot())
+    assert target is not None
+    where = Subject(cluster="lab")
+    for codes, guide in GUIDES:
+        about = [
+            Finding(
+                check=code, layer=Layer.CLIENTS, subject=where, severity=Severity.WARNING, sentence=f"{code} says so."
+            )
+            for code in sorted(codes)
+        ]
+        draft = guide(target, about)
+        assert draft.why == about[0].sentence
+        assert draft.guidance[-1].startswith("Then diagnose again")
+        assert not draft.stages
+
+
+@pytest.mark.parametrize(
+    ("evidence", "probe"),
+    [
+        ({"probe": "liveness"}, {"httpGet": {"path": ENABLED_ONLY}}),
+        ({"probe": "startup", "seconds": 90}, TIMES["startup"]),
+        (
+            {"probe": "startup", "absent": True, "seconds": 90},
+            {"httpGet": {"path": ENABLED_ONLY, "port": "monitor"}} | TIMES["startup"],
+        ),
+    ],
+)
+def test_a_probe_gets_what_it_lacks_and_keeps_the_rest(evidence: JsonObject, probe: JsonObject):
+    target = target_of(healthy().snapshot())
+    assert target is not None
+    finding = Finding(
+        check="DEPLOY_PROBES",
+        layer=Layer.CLIENTS,
+        subject=Subject(cluster="lab"),
+        severity=Severity.WARNING,
+        sentence="x",
+        evidence=evidence,
+    )
+    name = f"{evidence['probe']}Probe"
+    official, _, patched = settings_guides.probes(target, [finding]).guidance[:3]
+    assert json.loads(official.removeprefix("Official chart: ")) == {"container": {"merge": {name: probe}}}
+    body = shlex.split(patched.removeprefix("Without a chart: "))[8]
+    container = {"name": "nats", name: probe}
+    assert json.loads(body) == {"spec": {"template": {"spec": {"containers": [container]}}}}
 
 
 def test_what_the_owner_would_revert_is_told_first():

@@ -1,0 +1,418 @@
+"""What only the stand-in Kubernetes can: faults, outages, whole NATS clusters on any machine; and what it promises to leave alone."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import yaml
+from nats.aio.client import Client
+
+from bot.adapters.clock import SystemClock
+from bot.adapters.kubernetes import KubernetesApiReader
+from bot.lab.kubernetes import FaultKind, NatsManifest, Refused, Routes, StandInKubernetes
+from bot.lab.process import LabError
+from bot.model import Unknown
+from bot.model.kubernetes import ConfigFile, Workload
+from bot.settings.clusters import KubernetesSettings
+from tests.integration.kubernetes_conformance import config_map, container, until, workload
+from tests.integration.kubernetes_support import READER_FILE, Raw
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module")]
+
+MAPS = "/api/v1/namespaces/nats/configmaps"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
+    async with StandInKubernetes(tmp_path, config_delay=0.2, first_back_off=0.5) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {kube.token}"}
+    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
+        yield client
+
+
+async def varz(kube: StandInKubernetes, pod: str) -> Raw:
+    async with httpx.AsyncClient() as client:
+        return (await client.get(f"http://{kube.pod_address(pod)}:8222/varz")).json()
+
+
+def the(kube: StandInKubernetes, kind: str, name: str) -> Raw:
+    """Raises `LabError` while there is none."""
+    raw = kube.get(kind, name)
+    if raw is None:
+        raise LabError(f"no {kind} {name}")
+    return raw
+
+
+def uid(kube: StandInKubernetes, pod: str) -> str:
+    return the(kube, "Pod", pod)["metadata"]["uid"]
+
+
+def status_of(kube: StandInKubernetes, pod: str) -> Raw:
+    return the(kube, "Pod", pod)["status"]["containerStatuses"][0]
+
+
+async def becomes(what: str, holds: Callable[[], Any]) -> None:
+    async def asked() -> bool:
+        with suppress(KeyError, LabError):
+            return bool(holds())
+        return False
+
+    await until(what, asked, 30)
+
+
+async def app(kube: StandInKubernetes, pod: str = "nats-0") -> Client:
+    client = Client()
+    await client.connect(f"nats://{kube.pod_address(pod)}:4222", user="app", password="app")
+    return client
+
+
+# Faults.
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "reason"),
+    [
+        (FaultKind.CONFLICT, 500, 409, "Conflict"),
+        (FaultKind.FORBIDDEN, 500, 403, "Forbidden"),
+        (FaultKind.TOO_MANY_REQUESTS, 500, 429, "TooManyRequests"),
+        (FaultKind.SERVER_ERROR, 500, 500, "InternalError"),
+        (FaultKind.SERVER_ERROR, 503, 503, "ServiceUnavailable"),
+    ],
+)
+async def test_a_refusing_fault_hits_once_and_does_nothing(
+    kube: StandInKubernetes, http: httpx.AsyncClient, kind: FaultKind, status: int, code: int, reason: str
+):
+    kube.apply([config_map("a", {"k": "v"})])
+    kube.faults.add(kind, "PATCH", "configmaps/a", seconds=3, status=status)
+    assert (await http.get(f"{MAPS}/a")).status_code == 200, "another method is another request"
+    answer = await http.patch(f"{MAPS}/a", json={"data": {"k": "w"}}, headers=MERGE)
+    assert (answer.status_code, answer.json()["reason"], answer.json()["code"]) == (code, reason, code)
+    assert answer.headers.get("Retry-After") == ("3" if code == 429 else None)
+    assert (await http.get(f"{MAPS}/a")).json()["data"] == {"k": "v"}
+    assert (await http.patch(f"{MAPS}/a", json={"data": {"k": "w"}}, headers=MERGE)).status_code == 200
+
+
+@pytest.mark.parametrize(("kind", "left"), [(FaultKind.CUT, "v"), (FaultKind.COMMIT_THEN_CUT, "w")])
+async def test_a_cut_connection_leaves_the_caller_without_an_answer(
+    kube: StandInKubernetes, http: httpx.AsyncClient, kind: FaultKind, left: str
+):
+    kube.apply([config_map("a", {"k": "v"})])
+    kube.faults.add(kind, "write", "configmaps/a")
+    with pytest.raises(httpx.TransportError):
+        await http.patch(f"{MAPS}/a", json={"data": {"k": "w"}}, headers=MERGE)
+    assert (await http.get(f"{MAPS}/a")).json()["data"] == {"k": left}
+    assert [(write.method, write.status) for write in kube.writes] == [("PATCH", 0)]
+
+
+async def test_a_slow_answer_is_done_at_once(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply([config_map("a", {"k": "v"})])
+    kube.faults.add(FaultKind.SLOW, "PATCH", seconds=5)
+    with pytest.raises(httpx.ReadTimeout):
+        await http.patch(f"{MAPS}/a", json={"data": {"k": "w"}}, headers=MERGE, timeout=0.3)
+    assert (await http.get(f"{MAPS}/a")).json()["data"] == {"k": "w"}
+
+
+async def test_every_write_that_arrives_is_listed(kube: StandInKubernetes, http: httpx.AsyncClient):
+    token = kube.grant("eve", [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}])
+    await http.post(MAPS, json=config_map("a"), params={"fieldManager": "me", "dryRun": "All"})
+    await http.post(MAPS, json=config_map("a"))
+    await http.get(f"{MAPS}/a")
+    await http.delete(f"{MAPS}/a", headers={"Authorization": f"Bearer {token}"})
+    listed = [(w.method, w.path, w.user, w.manager, w.dry_run, w.status) for w in kube.writes]
+    assert listed == [
+        ("POST", MAPS, "admin", "me", True, 201),
+        ("POST", MAPS, "admin", "python-httpx", False, 201),
+        ("DELETE", f"{MAPS}/a", "eve", "python-httpx", False, 403),
+    ]
+    assert kube.writes[0].body["metadata"]["name"] == "a"
+
+
+async def test_a_revoked_token_is_unknown(kube: StandInKubernetes, http: httpx.AsyncClient):
+    token = kube.grant("eve", [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["list"]}])
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await http.get(MAPS, headers=headers)).status_code == 200
+    kube.revoke(token)
+    assert (await http.get(MAPS, headers=headers)).status_code == 401
+
+
+async def test_during_an_outage_nobody_answers_and_pods_run_on(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply([workload(1)])
+    await kube.wait_ready()
+    outage = asyncio.create_task(kube.outage(1.0))
+    await asyncio.sleep(0.1)
+    with pytest.raises(httpx.TransportError):
+        await http.get(MAPS)
+    async with httpx.AsyncClient() as fresh:
+        with pytest.raises(httpx.ConnectError):
+            await fresh.get(kube.url + MAPS)
+    assert (await varz(kube, "nats-0"))["port"] == 4222
+    kube.kill_pod("nats-0")
+    await outage
+    assert (await http.get(MAPS)).status_code == 200
+    await becomes("a restart seen after the outage", lambda: status_of(kube, "nats-0")["restartCount"] == 1)
+
+
+async def test_an_object_made_anew_under_its_name_has_another_uid(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply([workload(1)])
+    await kube.wait_ready()
+    path = "/apis/apps/v1/namespaces/nats/statefulsets/nats"
+    old = (await http.get(path)).json()
+    before = uid(kube, "nats-0")
+    kube.recreate("apps/v1", "StatefulSet", "nats")
+    new = (await http.get(path)).json()
+    assert (new["spec"], new["metadata"]["generation"]) == (old["spec"], 1)
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    answer = await http.put(path, json=old)
+    assert (answer.status_code, answer.json()["reason"]) == (409, "Conflict")
+    await becomes("another pod", lambda: uid(kube, "nats-0") != before)
+    await kube.wait_ready()
+
+
+async def test_forgotten_changes_expire_watches_and_pages(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply([config_map("a"), config_map("b")])
+    first = (await http.get(MAPS, params={"limit": 1})).json()["metadata"]
+    kube.apply([config_map("c")])
+    kube.expire()
+    query = {"watch": 1, "resourceVersion": first["resourceVersion"], "timeoutSeconds": 1}
+    told = json.loads((await http.get(MAPS, params=query)).text)
+    assert (told["type"], told["object"]["code"]) == ("ERROR", 410)
+    answer = await http.get(MAPS, params={"limit": 1, "continue": first["continue"]})
+    assert (answer.status_code, answer.json()["reason"]) == (410, "Expired")
+
+
+# Pods.
+
+
+async def test_a_changed_configuration_reaches_the_file_late_and_the_server_when_it_reloads(kube: StandInKubernetes):
+    manifest = NatsManifest(replicas=2)
+    kube.apply(manifest.manifests())
+    await kube.wait_ready()
+    before = (await varz(kube, "nats-0"))["config_digest"]
+    kube.apply([NatsManifest(replicas=2, extra_conf="max_payload: 2MB").config_map()])
+    settings = KubernetesSettings(kubeconfig=kube.kubeconfig(), namespace=kube.namespace)
+    assert (await varz(kube, "nats-0"))["config_digest"] == before
+
+    async def reloaded() -> bool:
+        for pod in kube.pods():
+            os.kill(kube.pod_pid(pod), signal.SIGHUP)
+        await asyncio.sleep(0.2)
+        return (await varz(kube, "nats-0"))["max_payload"] == 2 * 2**20
+
+    await until("the reload", reloaded, 20)
+    facts = await KubernetesApiReader(settings, SystemClock()).gather()
+    assert isinstance(facts.workload, Workload)
+    file = facts.workload.config_file
+    assert isinstance(file, ConfigFile)
+    assert (await varz(kube, "nats-0"))["config_digest"] in file.digests["nats-0"]
+
+
+async def test_a_configuration_for_every_address_is_bound_to_the_pods_own(kube: StandInKubernetes):
+    kube.apply(NatsManifest(replicas=2, bind_pod_address=False).manifests())
+    await kube.wait_ready()
+    for pod in kube.pods():
+        found = await varz(kube, pod)
+        assert found["host"] == found["cluster"]["addr"] == kube.pod_address(pod)
+
+
+async def test_one_name_for_all_servers_resolves_to_each_of_them(kube: StandInKubernetes):
+    kube.apply(NatsManifest(routes=Routes.HEADLESS, readiness=None, startup=None).manifests())
+    await kube.wait_ready()
+    await becomes("the hosts", lambda: "nats-headless" in hosts(kube, "nats-0"))
+    lines = [line for line in hosts(kube, "nats-0").splitlines() if " nats-headless " in line]
+    assert {line.split()[0] for line in lines} == {kube.pod_address(pod) for pod in kube.pods()}
+    assert (await varz(kube, "nats-0"))["cluster"]["urls"] == ["nats-headless:6222"]
+
+
+def hosts(kube: StandInKubernetes, pod: str) -> str:
+    return (kube.directory / "pods" / uid(kube, pod) / "nats/etc/hosts").read_text()
+
+
+async def test_a_frozen_server_is_killed_after_its_grace_and_started_again(kube: StandInKubernetes):
+    probe = {"httpGet": {"path": "/healthz", "port": "monitor"}, "periodSeconds": 1, "failureThreshold": 2}
+    raw = workload(1, pod=container(livenessProbe=probe))
+    raw["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 1
+    kube.apply([raw])
+    await kube.wait_ready()
+    os.kill(kube.pod_pid("nats-0"), signal.SIGSTOP)
+    await becomes("a restart", lambda: status_of(kube, "nats-0")["restartCount"] == 1)
+    ended = status_of(kube, "nats-0")["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
+    await kube.wait_ready()
+
+
+async def test_a_kill_for_memory_says_so_and_the_second_waits(kube: StandInKubernetes):
+    kube.apply([workload(1)])
+    for crashes in (1, 2):
+        await kube.wait_ready()
+        kube.kill_pod("nats-0", oom=True)
+        await becomes("a restart", lambda wanted=crashes: status_of(kube, "nats-0")["restartCount"] == wanted)
+    ended = status_of(kube, "nats-0")["lastState"]["terminated"]
+    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
+    await kube.wait_ready()
+    assert "Starting nats-server" in kube.pod_log("nats-0", previous=True)
+
+
+async def test_a_claim_keeps_what_a_pod_has_stored_and_grows(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply(NatsManifest(replicas=1, storage_class="standard", grace=2).manifests())
+    await kube.wait_ready()
+    client = await app(kube)
+    await client.jetstream().add_stream(name="ORDERS", subjects=["orders"])
+    await client.jetstream().publish("orders", b"kept")
+    await client.close()
+    before = uid(kube, "nats-0")
+    await http.delete("/api/v1/namespaces/nats/pods/nats-0")
+    await becomes("another pod", lambda: uid(kube, "nats-0") != before)
+    await kube.wait_ready()
+    client = await app(kube)
+    assert (await client.jetstream().get_msg("ORDERS", 1)).data == b"kept"
+    await client.close()
+    path = "/api/v1/namespaces/nats/persistentvolumeclaims/data-nats-0"
+    smaller = {"spec": {"resources": {"requests": {"storage": "1Mi"}}}}
+    assert (await http.patch(path, json=smaller, headers=MERGE)).status_code == 422
+    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    assert (await http.patch(path, json=larger, headers=MERGE)).status_code == 200
+    await becomes(
+        "growth", lambda: the(kube, "PersistentVolumeClaim", "data-nats-0")["status"]["capacity"]["storage"] == "2Gi"
+    )
+
+
+async def test_a_claim_of_a_class_without_expansion_does_not_grow(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kind = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "fixed"},
+        "provisioner": "x.example.com",
+    }
+    spec = {
+        "storageClassName": "fixed",
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    kube.apply([kind, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": spec}])
+    await becomes("bound", lambda: the(kube, "PersistentVolumeClaim", "c")["status"]["phase"] == "Bound")
+    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
+    answer = await http.patch("/api/v1/namespaces/nats/persistentvolumeclaims/c", json=larger, headers=MERGE)
+    assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+    assert answer.json()["message"].endswith("the storageclass that provisions the pvc must support resize")
+
+
+async def test_a_pod_that_may_not_share_a_node_stays_pending_where_there_is_none(kube: StandInKubernetes):
+    raw = workload(4)
+    term = {"labelSelector": {"matchLabels": {"app": "nats"}}, "topologyKey": "kubernetes.io/hostname"}
+    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    raw["spec"]["template"]["spec"]["affinity"] = apart
+    kube.apply([raw])
+    await becomes("three ready", lambda: the(kube, "StatefulSet", "nats")["status"].get("readyReplicas") == 3)
+    pods = [pod for name in kube.pods() if (pod := kube.get("Pod", name))]
+    assert sorted(pod["spec"].get("nodeName", "") for pod in pods) == ["", "node-0", "node-1", "node-2"]
+    (pending,) = [pod for pod in pods if "nodeName" not in pod["spec"]]
+    (condition,) = pending["status"]["conditions"]
+    assert (condition["type"], condition["reason"]) == ("PodScheduled", "Unschedulable")
+    assert "didn't match pod affinity/anti-affinity" in condition["message"]
+
+
+# Rights, other clients, and the end.
+
+
+async def test_with_the_shipped_roles_the_reader_knows_everything_and_changes_nothing(kube: StandInKubernetes):
+    text = READER_FILE.read_text().replace("namespace: natsmedic", "namespace: nats")
+    kube.apply([raw for raw in yaml.safe_load_all(text) if raw])
+    kube.apply(NatsManifest(replicas=1).manifests())
+    await kube.wait_ready()
+    token = kube.account_token("natsmedic-reader")
+    settings = KubernetesSettings(kubeconfig=kube.kubeconfig(token=token), namespace="nats")
+    facts = await KubernetesApiReader(settings, SystemClock()).gather()
+    # The stand-in has no custom resources, as a cluster without NACK.
+    assert facts.unknown == ()
+    assert not isinstance(facts.workload, Unknown)
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=kube.url, headers=headers) as reader:
+        for method, path in (
+            ("DELETE", "pods/nats-0"),
+            ("PATCH", "configmaps/nats-config"),
+            ("GET", "secrets"),
+            ("GET", "pods/nats-0/log"),
+        ):
+            assert (await reader.request(method, f"/api/v1/namespaces/nats/{path}")).status_code == 403
+
+
+async def test_what_is_no_manifest_of_the_stand_in_is_refused(kube: StandInKubernetes):
+    with pytest.raises(LabError, match="has no apps/v1 Deployment"):
+        kube.apply([{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}}])
+    with pytest.raises(Refused, match=r"spec\.replicas: Invalid value: -1"):
+        kube.apply([workload(-1)])
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
+async def test_kubectl_reads_rolls_and_deletes(tmp_path: Path):
+    async with StandInKubernetes(tmp_path, open_door=True) as kube:
+        kube.apply([workload(1)])
+        await kube.wait_ready()
+        config = str(kube.kubeconfig())
+
+        async def kubectl(*words: str) -> str:
+            process = await asyncio.create_subprocess_exec(
+                "kubectl",
+                "--kubeconfig",
+                config,
+                *words,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            said, _ = await process.communicate()
+            assert process.returncode == 0, said.decode()
+            return said.decode()
+
+        assert "nats-0" in await kubectl("get", "pods")
+        assert "Server is ready" in await kubectl("logs", "nats-0")
+        await kubectl("rollout", "restart", "statefulset/nats")
+        await kubectl("rollout", "status", "statefulset/nats", "--timeout=20s")
+        await kubectl("delete", "statefulset", "nats", "--wait=false")
+
+
+async def test_no_process_is_left(tmp_path: Path):
+    async with StandInKubernetes(tmp_path) as kube:
+        kube.apply([workload(2)])
+        await kube.wait_ready()
+        pids = [kube.pod_pid(pod) for pod in kube.pods()]
+        address = kube.pod_address("nats-0")
+        os.kill(pids[0], signal.SIGSTOP)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get(f"http://{address}:8222/varz")
+
+
+async def test_two_stand_ins_stay_out_of_each_others_way(tmp_path: Path, kube: StandInKubernetes):
+    async with StandInKubernetes(tmp_path / "other") as other:
+        for one in (kube, other):
+            one.apply([workload(1)])
+        for one in (kube, other):
+            await one.wait_ready()
+        assert kube.pod_address("nats-0") != other.pod_address("nats-0")
+        assert kube.url != other.url
+
+
+async def test_objects_are_stamped_with_the_clock_that_was_passed_in(tmp_path: Path):
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    async with StandInKubernetes(tmp_path, clock=lambda: moment) as kube:
+        (made,) = kube.apply([config_map("a")])
+        assert made["metadata"]["creationTimestamp"] == "2026-01-02T03:04:05Z"
