@@ -107,6 +107,8 @@ class Reload:
                     problem = await ask_to_load(writers, identity.id)
             await self._sleep(PAUSE)
         seen = await self.receipt(readers, params, operation)
+        if seen is Receipt.UNREADABLE and not sent and not params.reloader:
+            raise NotApplied(f"{params.server} was not asked, because {problem}")
         if seen is Receipt.UNREADABLE:
             raise OutcomeUnknown(f"What {params.server} runs with can't be read: {problem}")
         if seen is not Receipt.APPLIED:
@@ -129,10 +131,13 @@ class Reload:
         """Every pair of servers that run with the list has every connection."""
         together = (*params.with_servers, params.server)
         snapshot = await look_at(readers, together)
-        if _loaded(snapshot, params) is False:
+        loaded = _loaded(snapshot, params)
+        if loaded is False:
             text = f"{params.server} does not run with the list of {len(params.routes)} routes."
             return Verification(outcome=Outcome.FAILED, sentence=text)
         found = mesh_among(snapshot, together)
+        if loaded is None:
+            return found
         text = f"{params.server} runs with the list of {len(params.routes)} routes. {found.sentence}"
         return found.model_copy(update={"sentence": text})
 

@@ -72,8 +72,8 @@ def addresses(count: int) -> str:
     return f"\n{listed}\n  "
 
 
-def objects(namespace: str, image: str, replicas: int, conf: str) -> list[Raw]:
-    """ConfigMap, headless service and StatefulSet; what the servers store goes with their pods."""
+def objects(namespace: str, image: str, replicas: int, conf: str, storage_class: str = "") -> list[Raw]:
+    """ConfigMap, headless service and StatefulSet; without a storage class, what the servers store goes with their pods."""
     ports = {"nats": 4222, "cluster": 6222, "monitor": 8222}
     container = {
         "name": "nats",
@@ -92,7 +92,7 @@ def objects(namespace: str, image: str, replicas: int, conf: str) -> list[Raw]:
             "containers": [container],
             "volumes": [
                 {"name": "config", "configMap": {"name": "nats-config"}},
-                {"name": "data", "emptyDir": {}},
+                *([] if storage_class else [{"name": "data", "emptyDir": {}}]),
             ],
         },
     }
@@ -116,12 +116,18 @@ def objects(namespace: str, image: str, replicas: int, conf: str) -> list[Raw]:
         "podManagementPolicy": "Parallel",
         "selector": {"matchLabels": LABELS},
         "template": template,
+        "volumeClaimTemplates": [claim_template(storage_class)] if storage_class else [],
     }
     return [
         made("v1", "ConfigMap", "nats-config", data={"nats.conf": conf, "routes-login.conf": login(PASSWORD)}),
         made("v1", "Service", "nats-headless", spec=service),
         made("apps/v1", "StatefulSet", "nats", spec=spec),
     ]
+
+
+def claim_template(storage_class: str) -> Raw:
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"metadata": {"name": "data"}, "spec": spec | {"storageClassName": storage_class}}
 
 
 @dataclass
@@ -192,12 +198,14 @@ class Nats:
 
 @asynccontextmanager
 async def open_nats(
-    folder: Path, image: str, replicas: int, conf: str, more: Callable[[str], list[Raw]] = lambda _: []
+    folder: Path, image: str, replicas: int, conf: str, volumes: Callable[[str], list[Raw]] = lambda _: []
 ) -> AsyncGenerator[Nats]:
-    """A cluster of that many servers in a namespace of its own."""
+    """A cluster of that many servers in a namespace of its own; `volumes` makes a storage class of that name, and what belongs to it."""
     async with open_cluster() as cluster:
         namespace = await new_namespace(cluster, "natsmedic-routes")
-        for raw in (*objects(namespace, image, replicas, conf), *more(namespace)):
+        storage = volumes(namespace)
+        storage_class = namespace if storage else ""
+        for raw in (*storage, *objects(namespace, image, replicas, conf, storage_class)):
             await cluster.create(raw)
         await rolled_out(cluster, namespace)
         reader = await reader_of(cluster, folder, namespace)

@@ -128,6 +128,15 @@ async def test_what_cannot_be_read_after_asking_is_unknown_and_before_it_is_unre
         await action.apply(readers, scene.writers, params, OP)
 
 
+async def test_a_server_that_never_answers_was_not_asked_and_that_is_a_definite_no():
+    scene, action, params = ready()
+    scene.servers["nats-2"].answers = False
+    with pytest.raises(NotApplied, match="nats-2 was not asked, because it does not answer"):
+        await action.apply(scene.readers, scene.writers, params, OP)
+    with pytest.raises(OutcomeUnknown, match="can't be read: it does not answer"):
+        await action.apply(scene.readers, scene.writers, params.model_copy(update={"reloader": True}), OP)
+
+
 async def test_it_is_refused_before_the_file_lists_the_routes_and_while_the_server_is_silent():
     scene = cluster()
     _, raw = compose_routes(*scene.look()).stages[-1]
@@ -181,6 +190,10 @@ async def test_a_silent_server_cannot_be_told_where_the_others_show_it_whole():
         server.routes = LIST
     scene.servers["nats-0"].answers = False
     assert (await action.verify(scene.readers, params, OP)).outcome is Outcome.CANNOT_TELL
+    scene.servers["nats-0"].answers, scene.servers["nats-2"].answers = True, False
+    seen = await action.verify(scene.readers, params, OP)
+    assert seen.outcome is Outcome.CANNOT_TELL
+    assert "runs with the list" not in seen.sentence
 
 
 async def test_the_way_back_is_the_files():
