@@ -89,15 +89,17 @@ class RollPod:
         try:
             former = await former_template(readers, target)
             raw = await read_target(readers, target)
+            if reasons := _disturbed(raw, former, params):
+                return Check(world=world_of(raw), refusals=tuple(reasons), final=True)
             cheap = await readers.gather(NOTHING)
-            reasons = _disturbed(raw, former, params) + _order(raw, cheap, params)
+            reasons = _order(raw, cheap, params)
             if missing := absent(cheap, target, params.ordinal):
                 return Check(world=world_of(raw), refusals=(*reasons, *missing))
             snapshot = await look(readers)
             reasons += hindrances(snapshot, target, params.ordinal, params.strict)
             before = _numbers(snapshot, params)
         except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
+            return Check(world={}, refusals=refused.reasons, final=True)
         return Check(world=world_of(raw), refusals=tuple(reasons), before=before)
 
     async def preview(self, readers: Readers, params: RollParams) -> Preview:
