@@ -155,15 +155,15 @@ class TemplateEdit(Generic[P]):
         try:
             former = await former_template(readers, target)
             raw = await read_target(readers, target)
-            moved = foreign(raw, former, self.edited(former, params))
+            edited = self.edited(former, params)
         except Refused as refused:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused), final=True)
-        if moved:
+        if moved := foreign(raw, former, edited):
             return Verification(outcome=Outcome.FAILED, sentence=" ".join(moved), final=True)
         if not observed(raw):
             return Verification(outcome=Outcome.FAILED, sentence="The controller has not seen the new template yet.")
         sentence = f"The new template stands as revision {revision_of(raw)}; no pod runs it yet."
-        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers={"revision": revision_of(raw)})
+        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers=dict(edited.wanted))
 
     async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
         """Put the former template back, replace what was made of the new one, and let the former strategy stand again."""

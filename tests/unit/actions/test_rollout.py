@@ -339,6 +339,18 @@ async def test_every_edit_is_rolled_out_and_undone_to_the_last_field(compose: Ca
     assert world.raw["spec"] == before
 
 
+async def test_people_see_what_each_pod_ran_before_and_runs_now() -> None:
+    world = World()
+    former, stages = world.revisions_of_pods()[0], image(world).stages
+    readers, _ = sides(world)
+    checks = [await ACTIONS[kind].check(readers, ACTIONS[kind].params.model_validate(raw)) for kind, raw in stages[:2]]
+    assert checks[0].before == {"container.nats.image": "nats:2.15.1"}
+    world.sick["version"] = upgraded("2.15.2")
+    seen = await run(world, stages)
+    assert seen.numbers == {"nats-0": f"2.15.2, {world.revisions_of_pods()[0]}"}
+    assert former not in str(seen.numbers)
+
+
 async def test_a_server_of_another_version_than_promised_is_no_success() -> None:
     world = World()
     seen = await run(world, image(world).stages)
