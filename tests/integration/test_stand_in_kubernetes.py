@@ -1,36 +1,30 @@
-"""What only the stand-in Kubernetes can: faults, outages, whole NATS clusters on any machine; and what it promises to leave alone."""
+"""What only the stand-in Kubernetes can: faults, outages, tokens; and what it promises to leave alone."""
 
 import asyncio
 import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 import yaml
-from nats.aio.client import Client
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
-from bot.lab.kubernetes import FaultKind, NatsManifest, Refused, Routes, StandInKubernetes
+from bot.lab.kubernetes import FaultKind, NatsManifest, Refused, StandInKubernetes
 from bot.lab.process import LabError
 from bot.model import Unknown
-from bot.model.kubernetes import ConfigFile, Workload
 from bot.settings.clusters import KubernetesSettings
-from tests.integration.kubernetes_conformance import config_map, container, until, workload
-from tests.integration.kubernetes_support import READER_FILE, Raw
+from tests.integration.kubernetes_conformance import config_map, workload
+from tests.integration.kubernetes_support import READER_FILE
+from tests.integration.stand_in_kubernetes import MAPS, MERGE, becomes, status_of, uid, varz
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
-
-MAPS = "/api/v1/namespaces/nats/configmaps"
-MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -44,42 +38,6 @@ async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {kube.token}"}
     async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
         yield client
-
-
-async def varz(kube: StandInKubernetes, pod: str) -> Raw:
-    async with httpx.AsyncClient() as client:
-        return (await client.get(f"http://{kube.pod_address(pod)}:8222/varz")).json()
-
-
-def the(kube: StandInKubernetes, kind: str, name: str) -> Raw:
-    """Raises `LabError` while there is none."""
-    raw = kube.get(kind, name)
-    if raw is None:
-        raise LabError(f"no {kind} {name}")
-    return raw
-
-
-def uid(kube: StandInKubernetes, pod: str) -> str:
-    return the(kube, "Pod", pod)["metadata"]["uid"]
-
-
-def status_of(kube: StandInKubernetes, pod: str) -> Raw:
-    return the(kube, "Pod", pod)["status"]["containerStatuses"][0]
-
-
-async def becomes(what: str, holds: Callable[[], Any]) -> None:
-    async def asked() -> bool:
-        with suppress(KeyError, LabError):
-            return bool(holds())
-        return False
-
-    await until(what, asked, 30)
-
-
-async def app(kube: StandInKubernetes, pod: str = "nats-0") -> Client:
-    client = Client()
-    await client.connect(f"nats://{kube.pod_address(pod)}:4222", user="app", password="app")
-    return client
 
 
 # Faults.
@@ -194,137 +152,6 @@ async def test_forgotten_changes_expire_watches_and_pages(kube: StandInKubernete
     assert (told["type"], told["object"]["code"]) == ("ERROR", 410)
     answer = await http.get(MAPS, params={"limit": 1, "continue": first["continue"]})
     assert (answer.status_code, answer.json()["reason"]) == (410, "Expired")
-
-
-# Pods.
-
-
-async def test_a_changed_configuration_reaches_the_file_late_and_the_server_when_it_reloads(kube: StandInKubernetes):
-    manifest = NatsManifest(replicas=2)
-    kube.apply(manifest.manifests())
-    await kube.wait_ready()
-    before = (await varz(kube, "nats-0"))["config_digest"]
-    kube.apply([NatsManifest(replicas=2, extra_conf="max_payload: 2MB").config_map()])
-    settings = KubernetesSettings(kubeconfig=kube.kubeconfig(), namespace=kube.namespace)
-    assert (await varz(kube, "nats-0"))["config_digest"] == before
-
-    async def reloaded() -> bool:
-        for pod in kube.pods():
-            os.kill(kube.pod_pid(pod), signal.SIGHUP)
-        await asyncio.sleep(0.2)
-        return (await varz(kube, "nats-0"))["max_payload"] == 2 * 2**20
-
-    await until("the reload", reloaded, 20)
-    facts = await KubernetesApiReader(settings, SystemClock()).gather()
-    assert isinstance(facts.workload, Workload)
-    file = facts.workload.config_file
-    assert isinstance(file, ConfigFile)
-    assert (await varz(kube, "nats-0"))["config_digest"] in file.digests["nats-0"]
-
-
-async def test_a_configuration_for_every_address_is_bound_to_the_pods_own(kube: StandInKubernetes):
-    kube.apply(NatsManifest(replicas=2, bind_pod_address=False).manifests())
-    await kube.wait_ready()
-    for pod in kube.pods():
-        found = await varz(kube, pod)
-        assert found["host"] == found["cluster"]["addr"] == kube.pod_address(pod)
-
-
-async def test_one_name_for_all_servers_resolves_to_each_of_them(kube: StandInKubernetes):
-    kube.apply(NatsManifest(routes=Routes.HEADLESS, readiness=None, startup=None).manifests())
-    await kube.wait_ready()
-    await becomes("the hosts", lambda: "nats-headless" in hosts(kube, "nats-0"))
-    lines = [line for line in hosts(kube, "nats-0").splitlines() if " nats-headless " in line]
-    assert {line.split()[0] for line in lines} == {kube.pod_address(pod) for pod in kube.pods()}
-    assert (await varz(kube, "nats-0"))["cluster"]["urls"] == ["nats-headless:6222"]
-
-
-def hosts(kube: StandInKubernetes, pod: str) -> str:
-    return (kube.directory / "pods" / uid(kube, pod) / "nats/etc/hosts").read_text()
-
-
-async def test_a_frozen_server_is_killed_after_its_grace_and_started_again(kube: StandInKubernetes):
-    probe = {"httpGet": {"path": "/healthz", "port": "monitor"}, "periodSeconds": 1, "failureThreshold": 2}
-    raw = workload(1, pod=container(livenessProbe=probe))
-    raw["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 1
-    kube.apply([raw])
-    await kube.wait_ready()
-    os.kill(kube.pod_pid("nats-0"), signal.SIGSTOP)
-    await becomes("a restart", lambda: status_of(kube, "nats-0")["restartCount"] == 1)
-    ended = status_of(kube, "nats-0")["lastState"]["terminated"]
-    assert (ended["exitCode"], ended["reason"]) == (137, "Error")
-    await kube.wait_ready()
-
-
-async def test_a_kill_for_memory_says_so_and_the_second_waits(kube: StandInKubernetes):
-    kube.apply([workload(1)])
-    for crashes in (1, 2):
-        await kube.wait_ready()
-        kube.kill_pod("nats-0", oom=True)
-        await becomes("a restart", lambda wanted=crashes: status_of(kube, "nats-0")["restartCount"] == wanted)
-    ended = status_of(kube, "nats-0")["lastState"]["terminated"]
-    assert (ended["exitCode"], ended["reason"]) == (137, "OOMKilled")
-    await kube.wait_ready()
-    assert "Starting nats-server" in kube.pod_log("nats-0", previous=True)
-
-
-async def test_a_claim_keeps_what_a_pod_has_stored_and_grows(kube: StandInKubernetes, http: httpx.AsyncClient):
-    kube.apply(NatsManifest(replicas=1, storage_class="standard", grace=2).manifests())
-    await kube.wait_ready()
-    client = await app(kube)
-    await client.jetstream().add_stream(name="ORDERS", subjects=["orders"])
-    await client.jetstream().publish("orders", b"kept")
-    await client.close()
-    before = uid(kube, "nats-0")
-    await http.delete("/api/v1/namespaces/nats/pods/nats-0")
-    await becomes("another pod", lambda: uid(kube, "nats-0") != before)
-    await kube.wait_ready()
-    client = await app(kube)
-    assert (await client.jetstream().get_msg("ORDERS", 1)).data == b"kept"
-    await client.close()
-    path = "/api/v1/namespaces/nats/persistentvolumeclaims/data-nats-0"
-    smaller = {"spec": {"resources": {"requests": {"storage": "1Mi"}}}}
-    assert (await http.patch(path, json=smaller, headers=MERGE)).status_code == 422
-    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
-    assert (await http.patch(path, json=larger, headers=MERGE)).status_code == 200
-    await becomes(
-        "growth", lambda: the(kube, "PersistentVolumeClaim", "data-nats-0")["status"]["capacity"]["storage"] == "2Gi"
-    )
-
-
-async def test_a_claim_of_a_class_without_expansion_does_not_grow(kube: StandInKubernetes, http: httpx.AsyncClient):
-    kind = {
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "fixed"},
-        "provisioner": "x.example.com",
-    }
-    spec = {
-        "storageClassName": "fixed",
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": "1Gi"}},
-    }
-    kube.apply([kind, {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": spec}])
-    await becomes("bound", lambda: the(kube, "PersistentVolumeClaim", "c")["status"]["phase"] == "Bound")
-    larger = {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}
-    answer = await http.patch("/api/v1/namespaces/nats/persistentvolumeclaims/c", json=larger, headers=MERGE)
-    assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
-    assert answer.json()["message"].endswith("the storageclass that provisions the pvc must support resize")
-
-
-async def test_a_pod_that_may_not_share_a_node_stays_pending_where_there_is_none(kube: StandInKubernetes):
-    raw = workload(4)
-    term = {"labelSelector": {"matchLabels": {"app": "nats"}}, "topologyKey": "kubernetes.io/hostname"}
-    apart = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
-    raw["spec"]["template"]["spec"]["affinity"] = apart
-    kube.apply([raw])
-    await becomes("three ready", lambda: the(kube, "StatefulSet", "nats")["status"].get("readyReplicas") == 3)
-    pods = [pod for name in kube.pods() if (pod := kube.get("Pod", name))]
-    assert sorted(pod["spec"].get("nodeName", "") for pod in pods) == ["", "node-0", "node-1", "node-2"]
-    (pending,) = [pod for pod in pods if "nodeName" not in pod["spec"]]
-    (condition,) = pending["status"]["conditions"]
-    assert (condition["type"], condition["reason"]) == ("PodScheduled", "Unschedulable")
-    assert "didn't match pod affinity/anti-affinity" in condition["message"]
 
 
 # Rights, other clients, and the end.

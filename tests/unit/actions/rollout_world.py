@@ -9,12 +9,15 @@ from typing import Any, cast
 
 from bot.action import Action
 from bot.actions._statefulset import fields_of
+from bot.actions.kubernetes_probe import ProbeChange
+from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_restart
 from bot.errors import NotYet, Unreadable
 from bot.model import JsonObject, OperationId, Outcome, Snapshot, Verification, digest
-from bot.model.kubernetes import Change, Kind, KubernetesFacts, Listing, Rehearsal, Verb, Workload
+from bot.model.kubernetes import Change, Kind, KubernetesFacts, Listing, Pod, Rehearsal, Verb, Workload
+from bot.model.probes import ENABLED_ONLY, ProbeKind
 from bot.ports import Readers, Writers
 from bot.registry import load
-from tests.unit.snapshots import AT, Raw, raw_of, snapshot_from
+from tests.unit.snapshots import AT, Raw, answers, raw_of, snapshot_from
 
 SERVERS = raw_of("healthy_2.15.1") | {"samples": [s for s in raw_of("healthy_2.15.1")["samples"] if s["round"] == 0]}
 ACTIONS: dict[str, Action[Any]] = dict(load().actions)
@@ -296,3 +299,102 @@ async def undo(world: World, kind: str, raw: JsonObject, operation: OperationId,
             if not left:
                 raise
     raise AssertionError
+
+
+# Drafts.
+
+RELAXED = ProbeChange(path=ENABLED_ONLY)
+OP = OperationId("op_9")
+
+
+def probe(world: World, change: ProbeChange = RELAXED) -> Rollout:
+    return compose_probe(world.snapshot(), world.workload(), ProbeKind.READINESS, change)
+
+
+def image(world: World, reference: str = "nats:2.15.2", version: str = "2.15.2") -> Rollout:
+    return compose_image(world.snapshot(), world.workload(), reference, version)
+
+
+def container(world: World) -> Raw:
+    return world.raw["spec"]["template"]["spec"]["containers"][0]
+
+
+def changed(world: World, **fields: Any) -> Callable[[Raw], None]:
+    """Somebody else's edit of the server's container."""
+
+    def change(raw: Raw) -> None:
+        del raw
+        container(world).update(fields)
+
+    return change
+
+
+async def check(world: World, rollout: Rollout, stage: int) -> tuple[str, ...]:
+    kind, raw = rollout.stages[stage]
+    action = ACTIONS[kind]
+    return (await action.check(sides(world)[0], action.params.model_validate(raw))).refusals
+
+
+def restart(world: World, ordinal: int) -> Rollout:
+    return compose_restart(world.snapshot(), world.workload(), Pod(world.pods[ordinal]))
+
+
+# What servers answer.
+
+
+def peer(name: str, **fields: Any) -> Callable[[Raw], None]:
+    """A change after which the meta leader says so of a member."""
+
+    def change(raw: Raw) -> None:
+        for jsz in answers(raw, "JSZ"):
+            for row in jsz["meta_cluster"].get("replicas") or []:
+                if row["name"] == name:
+                    row.update({"active": 0} | fields)
+
+    return change
+
+
+def health(server: str, answer: Raw | None, reason: str = "timed_out") -> Callable[[Raw], None]:
+    def change(raw: Raw) -> None:
+        for sample in raw["samples"]:
+            if sample["server"] == server and sample["endpoint"] == "HEALTHZ":
+                unknown = None if answer else {"reason": reason, "detail": "a test"}
+                sample |= {"data": answer, "unknown": unknown}
+
+    return change
+
+
+def stream_alone(name: str, server: str) -> Callable[[Raw], None]:
+    """A further stream of one replica on this server."""
+
+    def change(raw: Raw) -> None:
+        for jsz in answers(raw, "JSZ", server):
+            (found, *_) = jsz["account_details"][0]["stream_detail"]
+            made = copy.deepcopy(found) | {"name": name, "consumer_detail": []}
+            made["config"] |= {"name": name, "num_replicas": 1}
+            made["cluster"] = {"leader": server}
+            jsz["account_details"][0]["stream_detail"].append(made)
+
+    return change
+
+
+def renamed(old: str, new: str) -> Callable[[Raw], None]:
+    def change(raw: Raw) -> None:
+        def walk(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {k: walk(v) for k, v in value.items()}
+            if isinstance(value, list):
+                return [walk(v) for v in value]
+            return new if value == old else value
+
+        raw.update(walk(raw))
+
+    return change
+
+
+def upgraded(version: str) -> Callable[[Raw], None]:
+    def change(raw: Raw) -> None:
+        for server in raw["servers"]:
+            server["version"] = version
+
+    return change

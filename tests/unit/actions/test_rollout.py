@@ -1,8 +1,6 @@
 """Rollouts against a controller that does what Kubernetes' own does: what is written, in which order, and how it is undone."""
 
-import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -10,56 +8,41 @@ from bot.action import Receipt
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import (
     Rollout,
-    compose_image,
-    compose_probe,
     compose_resources,
-    compose_restart,
     compose_spread,
 )
 from bot.errors import NotYet, Refused
 from bot.model import OperationId, Outcome, RiskClass
-from bot.model.kubernetes import Pod, receipt_of
-from bot.model.probes import ENABLED_ONLY, ProbeKind
-from tests.unit.actions.rollout_world import ACTIONS, World, run, sides, silence, stateful_set, template, undo, unready
-from tests.unit.snapshots import Raw, answers
+from bot.model.kubernetes import receipt_of
+from bot.model.probes import ENABLED_ONLY
+from tests.unit.actions.rollout_world import (
+    ACTIONS,
+    OP,
+    World,
+    changed,
+    container,
+    image,
+    peer,
+    probe,
+    renamed,
+    restart,
+    run,
+    sides,
+    silence,
+    stateful_set,
+    undo,
+    unready,
+    upgraded,
+)
+from tests.unit.snapshots import Raw
 
 FORWARD = ["patch RollingUpdate 3", "patch RollingUpdate 2", "patch RollingUpdate 1", "patch RollingUpdate 0"]
-RELAXED = ProbeChange(path=ENABLED_ONLY)
-OP = OperationId("op_9")
-
-
-def probe(world: World, change: ProbeChange = RELAXED) -> Rollout:
-    return compose_probe(world.snapshot(), world.workload(), ProbeKind.READINESS, change)
-
-
-def image(world: World, reference: str = "nats:2.15.2", version: str = "2.15.2") -> Rollout:
-    return compose_image(world.snapshot(), world.workload(), reference, version)
 
 
 def refusal(compose: Callable[[], object]) -> str:
     with pytest.raises(Refused) as refused:
         compose()
     return str(refused.value)
-
-
-def container(world: World) -> Raw:
-    return world.raw["spec"]["template"]["spec"]["containers"][0]
-
-
-def changed(world: World, **fields: Any) -> Callable[[Raw], None]:
-    """Somebody else's edit of the server's container."""
-
-    def change(raw: Raw) -> None:
-        del raw
-        container(world).update(fields)
-
-    return change
-
-
-async def check(world: World, rollout: Rollout, stage: int) -> tuple[str, ...]:
-    kind, raw = rollout.stages[stage]
-    action = ACTIONS[kind]
-    return (await action.check(sides(world)[0], action.params.model_validate(raw))).refusals
 
 
 # Forward.
@@ -126,156 +109,6 @@ async def test_a_crash_between_partition_and_deletion_is_seen_in_the_receipt() -
     params = ACTIONS[kind].params.model_validate(raw)
     world.edit(lambda raw: raw["metadata"].setdefault("annotations", {}).update({"natsmedic.io/op": OP}))
     assert await ACTIONS[kind].receipt(sides(world)[0], params, OP) is Receipt.NOT_APPLIED
-
-
-# The gate.
-
-
-async def rolling(change: Callable[[World], None], *, upgrade: bool = False) -> tuple[str, ...]:
-    """Refusals of the first pod's turn, after the edit was written and then something happened."""
-    world = World()
-    rollout = image(world) if upgrade else probe(world)
-    await run(world, rollout.stages[:1])
-    change(world)
-    return await check(world, rollout, 1)
-
-
-async def test_the_first_pod_goes_while_everything_is_whole() -> None:
-    assert await rolling(lambda world: None) == ()
-    assert await rolling(lambda world: None, upgrade=True) == ()
-
-
-async def test_a_pod_waits_while_another_one_is_not_ready() -> None:
-    (said,) = await rolling(lambda world: unready(world, 0))
-    assert said == "Pod nats-0 is not ready: phase Running, restarts 0."
-
-
-async def test_a_pod_waits_while_another_server_does_not_answer() -> None:
-    said = await rolling(lambda world: world.sick.update(frozen=silence("nats-0")))
-    assert "What a server holds is unknown: nats-0: timed_out, a test." in said
-
-
-async def test_a_pod_waits_while_another_member_is_not_current() -> None:
-    said = await rolling(lambda world: world.sick.update(lag=peer("nats-1", current=False)))
-    assert "Without nats-2 the meta group would stand still: 1 of 3 members would be left (nats-1 not current)." in said
-    assert "nats-1 is not current in the meta group: not current." in said
-
-
-async def test_a_pod_that_is_not_current_itself_may_go() -> None:
-    assert await rolling(lambda world: world.sick.update(lag=peer("nats-2", current=False))) == ()
-
-
-@pytest.mark.parametrize(
-    ("answer", "any_rollout", "an_upgrade"),
-    [
-        ({"status": "ok"}, False, False),
-        ({"status": "unavailable", "error": "JetStream is not current with the meta leader"}, False, True),
-        ({"status": "unavailable", "error": "JetStream not enabled"}, True, True),
-        (None, False, True),
-    ],
-)
-async def test_an_upgrade_waits_for_full_health_and_another_rollout_for_jetstream_alone(
-    answer: Raw | None, any_rollout: bool, an_upgrade: bool
-) -> None:
-    """HEALTHZ of 2.10 flaps under load, which is what a changed probe may be for."""
-
-    def sick(world: World) -> None:
-        world.sick["health"] = health("nats-0", answer)
-
-    assert bool(await rolling(sick)) is any_rollout
-    assert bool(await rolling(sick, upgrade=True)) is an_upgrade
-
-
-@pytest.mark.parametrize(("reason", "waits"), [("timed_out", True), ("not_in_version", False)])
-async def test_a_version_whose_health_check_is_not_safe_to_ask_is_judged_by_its_raft_groups(
-    reason: str, waits: bool
-) -> None:
-    def sick(world: World) -> None:
-        world.sick["health"] = health("nats-0", None, reason)
-
-    assert bool(await rolling(sick, upgrade=True)) is waits
-
-
-async def test_a_pod_that_no_node_takes_says_so() -> None:
-    def pending(world: World) -> None:
-        unready(world, 0)
-        condition = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
-        world.pods[0]["status"]["conditions"].append(condition)
-
-    (said,) = await rolling(pending)
-    assert said == "Pod nats-0 is not ready: no node takes it, 0/3 nodes are available."
-
-
-@pytest.mark.parametrize("where", ["containerStatuses", "initContainerStatuses"])
-@pytest.mark.parametrize(
-    ("reason", "hopeless"),
-    [
-        ("ErrImagePull", True),
-        ("CrashLoopBackOff", True),
-        ("CreateContainerConfigError", True),
-        ("ContainerCreating", False),
-        ("PodInitializing", False),
-    ],
-)
-async def test_what_no_waiting_ends_is_final_and_the_rest_is_waited_for(
-    where: str, reason: str, hopeless: bool
-) -> None:
-    world = World()
-    stages = probe(world).stages
-    await run(world, stages)
-    unready(world, 0)
-    world.pods[0]["status"][where] = [{"name": "nats", "state": {"waiting": {"reason": reason}}}]
-    kind, raw = stages[3]
-    seen = await ACTIONS[kind].verify(sides(world)[0], ACTIONS[kind].params.model_validate(raw), OP)
-    assert (seen.outcome, seen.final) == (Outcome.FAILED, hopeless)
-
-
-async def test_a_preview_names_a_few_of_many_streams_that_live_on_one_server_alone() -> None:
-    world = World()
-    for number in range(7):
-        world.sick[f"alone {number}"] = stream_alone(f"ALONE_{number}", "nats-2")
-    kind, raw = restart(world, 2).stages[0]
-    preview = await ACTIONS[kind].preview(sides(world)[0], ACTIONS[kind].params.model_validate(raw))
-    named = (
-        "stream APP > ALONE_0, stream APP > ALONE_1, stream APP > ALONE_2, stream APP > ALONE_3, stream APP > ALONE_4"
-    )
-    assert f"Away with it, since it lives there alone: {named} and 2 more." in preview.effects
-
-
-async def test_it_is_not_a_pods_turn_before_those_above_it_run_the_edit() -> None:
-    world = World()
-    rollout = probe(world)
-    await run(world, rollout.stages[:1])
-    said = await check(world, rollout, 2)
-    assert any(one.startswith("Pod nats-2 must be replaced first: it runs nats-") for one in said)
-
-
-async def test_somebody_elses_edit_between_two_stages_stops_the_rollout_and_is_named() -> None:
-    def edit(world: World) -> None:
-        world.edit(changed(world, image="nats:2.15.9"))
-
-    assert "Somebody else changed container.nats.image: it was nats:2.15.1, now nats:2.15.9." in await rolling(edit)
-
-
-async def test_an_owner_that_puts_the_former_template_back_stops_the_rollout() -> None:
-    def revert(world: World) -> None:
-        world.edit(lambda raw: raw["spec"].update(template=template()))
-
-    said = await rolling(revert)
-    assert (
-        "container.nats.readinessProbe.path must be /healthz?js-enabled-only=true and is /healthz?js-server-only=true."
-        in said
-    )
-
-
-async def test_a_partition_that_somebody_lowers_stops_the_rollout() -> None:
-    def release(world: World) -> None:
-        world.edit(
-            lambda raw: raw["spec"].update(updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"partition": 1}})
-        )
-
-    (said, *_) = await rolling(release)
-    assert said == "Somebody else lowered the partition: it is 1, so pods below nats-2 roll already."
 
 
 # Back.
@@ -431,10 +264,6 @@ async def test_previews_say_what_rolls_how_long_and_what_is_led() -> None:
 # Restart.
 
 
-def restart(world: World, ordinal: int) -> Rollout:
-    return compose_restart(world.snapshot(), world.workload(), Pod(world.pods[ordinal]))
-
-
 async def test_a_restart_deletes_the_very_pod_and_waits_until_its_server_is_whole() -> None:
     world = World()
     assert (await run(world, restart(world, 1).stages)).outcome is Outcome.VERIFIED
@@ -492,61 +321,3 @@ async def test_a_server_of_another_version_than_promised_is_no_success() -> None
     world = World()
     seen = await run(world, image(world).stages)
     assert "nats-2 runs 2.15.1, not 2.15.2." in seen.sentence
-
-
-def peer(name: str, **fields: Any) -> Callable[[Raw], None]:
-    """A change after which the meta leader says so of a member."""
-
-    def change(raw: Raw) -> None:
-        for jsz in answers(raw, "JSZ"):
-            for row in jsz["meta_cluster"].get("replicas") or []:
-                if row["name"] == name:
-                    row.update({"active": 0} | fields)
-
-    return change
-
-
-def health(server: str, answer: Raw | None, reason: str = "timed_out") -> Callable[[Raw], None]:
-    def change(raw: Raw) -> None:
-        for sample in raw["samples"]:
-            if sample["server"] == server and sample["endpoint"] == "HEALTHZ":
-                unknown = None if answer else {"reason": reason, "detail": "a test"}
-                sample |= {"data": answer, "unknown": unknown}
-
-    return change
-
-
-def stream_alone(name: str, server: str) -> Callable[[Raw], None]:
-    """A further stream of one replica on this server."""
-
-    def change(raw: Raw) -> None:
-        for jsz in answers(raw, "JSZ", server):
-            (found, *_) = jsz["account_details"][0]["stream_detail"]
-            made = copy.deepcopy(found) | {"name": name, "consumer_detail": []}
-            made["config"] |= {"name": name, "num_replicas": 1}
-            made["cluster"] = {"leader": server}
-            jsz["account_details"][0]["stream_detail"].append(made)
-
-    return change
-
-
-def renamed(old: str, new: str) -> Callable[[Raw], None]:
-    def change(raw: Raw) -> None:
-        def walk(value: Any) -> Any:
-            if isinstance(value, dict):
-                return {k: walk(v) for k, v in value.items()}
-            if isinstance(value, list):
-                return [walk(v) for v in value]
-            return new if value == old else value
-
-        raw.update(walk(raw))
-
-    return change
-
-
-def upgraded(version: str) -> Callable[[Raw], None]:
-    def change(raw: Raw) -> None:
-        for server in raw["servers"]:
-            server["version"] = version
-
-    return change

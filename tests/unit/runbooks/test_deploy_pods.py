@@ -79,6 +79,13 @@ def test_an_ordered_start_that_waits_for_an_earlier_pod_says_for_which():
     assert "OrderedReady makes it wait until nats-0 is ready" in missing.sentence
 
 
+def test_pods_that_start_together_wait_for_no_other():
+    world = healthy()
+    del world.pods[1:]
+    world.unready(0)
+    assert not any("OrderedReady" in f.sentence for f in found(world, "DEPLOY_PODS"))
+
+
 def test_pods_may_be_counted_from_another_number():
     world = healthy()
     world.spec.update(replicas=2, ordinals={"start": 1})

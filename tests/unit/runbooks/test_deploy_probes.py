@@ -78,6 +78,14 @@ def test_the_full_check_as_liveness_is_too_strict_on_every_version():
     finding = next(f for f in found(bitnami(), "DEPLOY_PROBES") if "liveness probe /healthz on" in f.sentence)
     assert finding.severity is WARNING
     assert "has more to catch up with" in finding.sentence
+    assert "bitnami/charts" in (finding.issue or "")
+
+
+def test_a_liveness_check_of_the_meta_group_is_too_strict_and_no_charts():
+    world = healthy()
+    world.everywhere(set_probe("liveness", probe("/healthz?js-meta-only=true", 10, 30, 3)))
+    finding = only(world, "DEPLOY_PROBES")
+    assert (finding.severity, finding.issue) == (WARNING, None)
 
 
 def test_a_probe_that_fails_on_every_server_is_critical():

@@ -115,6 +115,12 @@ def test_one_claim_for_all_pods_is_critical_unless_each_has_its_part_of_it():
     assert says(world, "DEPLOY_STORAGE") is OK
 
 
+def test_what_a_store_will_lie_on_is_unknown_before_there_is_a_claim():
+    world = healthy()
+    world.claims.clear()
+    assert says(world, "DEPLOY_STORAGE", "which has no claim yet") is UNKNOWN
+
+
 def test_one_pod_may_have_one_claim():
     world = stored_on({"persistentVolumeClaim": {"claimName": "own"}})
     world.spec["replicas"] = 1
