@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from aiohttp import web
@@ -16,8 +16,8 @@ from bot.lab.kubernetes.store import Change, Store
 
 WATCH_TIMEOUT: Final = 1800.0
 """Seconds that a watch lasts at least (`--min-request-timeout`)."""
-LOOK_AT_CLIENT: Final = 1.0
-"""Seconds between two looks whether the watcher is still there."""
+LOOK_AT_CLIENT: Final = 0.5
+"""Seconds between two looks whether watcher and server are still there."""
 
 
 def shown(kind: Kind, version: str, raw: Raw) -> Raw:
@@ -81,9 +81,15 @@ def _check_revision(store: Store, text: str) -> int:
 
 
 async def watch(
-    request: web.Request, store: Store, kind: Kind, version: str, namespace: str, chosen: Selected
+    request: web.Request,
+    store: Store,
+    kind: Kind,
+    version: str,
+    namespace: str,
+    chosen: Selected,
+    away: Callable[[], bool],
 ) -> web.StreamResponse:
-    """Streams changes as lines of JSON until the time asked for is over or the watcher goes. Raises `Refused` before the first line."""
+    """Streams changes as lines of JSON until the time asked for is over, the watcher goes, or the server is `away`. Raises `Refused` before the first line."""
     query = request.query
     since = _check_revision(store, query.get("resourceVersion", ""))
     answer = web.StreamResponse(headers={"Content-Type": "application/json"})
@@ -103,6 +109,9 @@ async def watch(
     end = asyncio.get_running_loop().time() + float(query.get("timeoutSeconds") or WATCH_TIMEOUT)
     try:
         while (left := end - asyncio.get_running_loop().time()) > 0 and not _gone(request):
+            if away():
+                drop(request)
+                return answer
             for change in store.since(position):
                 position = change.revision
                 for told, raw in _seen(change, kind, namespace, chosen):
@@ -117,6 +126,13 @@ async def watch(
     except ConnectionResetError:
         return answer  # the watcher went while it was told something
     return answer
+
+
+def drop(request: web.Request) -> web.Response:
+    """Closes the connection so that the caller gets no answer, or no end of it."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)  # never leaves: the connection is gone
 
 
 def _gone(request: web.Request) -> bool:

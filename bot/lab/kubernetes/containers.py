@@ -137,6 +137,8 @@ class ContainerRunner:
                 self._wait_for("CreateContainerConfigError", str(error))
                 await self._pause(IMAGE_RETRY)
                 continue
+            if self._stopping.is_set():
+                self.kill()  # told to stop while it was being started
             lived = await self._live(self._run)
             if self._stopping.is_set():
                 return
