@@ -10,7 +10,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from bot.lab.kubernetes.answers import drop, page, shown, watch
+from bot.lab.kubernetes.answers import Watch, drop, page, shown
 from bot.lab.kubernetes.eviction import evict
 from bot.lab.kubernetes.faults import WRITES, Fault, FaultKind, Faults
 from bot.lab.kubernetes.kinds import POD, REVIEWS, SERVICE_ACCOUNT, STATEFUL_SET, VERSION, Kind, discovery, kind_at
@@ -139,10 +139,11 @@ class Api:
         if target.subresource in ("log", "proxy"):
             return await self._pod(target, request.query)
         if verb == "watch":
-            return await watch(
-                *(request, self._store, target.kind, target.version, target.namespace, _chosen(request, target)),
-                away=lambda: self._faults.down,
+            chosen = _chosen(request, target)
+            watch = Watch(
+                self._store, target.kind, target.version, target.namespace, chosen, away=lambda: self._faults.down
             )
+            return await watch.stream(request)
         made, status = self._object(request, target, verb, body)
         return web.json_response(made, status=status)
 
