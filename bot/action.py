@@ -7,13 +7,17 @@ needs stands in its parameters, so that what was approved is what runs.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from bot.model import JsonObject, OperationId, Preview, Record, RiskClass, Verification, World
+from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Verification, World
 from bot.ports import Readers, Writers
 
 RECEIPT_KEY = "natsmedic.op"
 """Metadata key (NATS) that holds the operation id of the last change natsmedic made to the object."""
+
+
+ELECTION: Final = 60.0
+"""Seconds in which an election, or a member's catching up after it, is over: it takes 4 to 9 s, a lost quorum shows after 10 (reference/nats.md 1.0)."""
 
 
 class Check(Record):
@@ -46,14 +50,32 @@ P = TypeVar("P", bound=Record, contravariant=True)
 class Action(Protocol[P]):
     """One kind of change. `kind` is its name in stored proposals, so it never changes its meaning."""
 
-    kind: ClassVar[str]
-    title: ClassVar[str]
-    risk: ClassVar[RiskClass]
-    params: ClassVar[type[Record]]
-    settle: ClassVar[float]
-    """Seconds for which the stage's condition must have held."""
-    patience: ClassVar[float]
-    """Seconds after which a condition that never held is a failure."""
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def risk(self) -> RiskClass: ...
+
+    @property
+    def params(self) -> type[Record]: ...
+
+    @property
+    def settle(self) -> float:
+        """Seconds for which the stage's condition must have held."""
+        ...
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which a condition that never held is a failure."""
+        ...
+
+    @property
+    def half_way(self) -> float:
+        """Seconds for which a refusal between two stages, or on the way back, is waited out: there it leaves half a change."""
+        ...
 
     async def check(self, readers: Readers, params: P) -> Check:
         """Read the facts. Raises `Unreadable` where they can't be had, which is never a yes."""
@@ -64,7 +86,9 @@ class Action(Protocol[P]):
         ...
 
     async def apply(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> None:
-        """Send the one change with its receipt. Raises `NotApplied` or `OutcomeUnknown`; returns only on a definite yes."""
+        """Send the one change with its receipt. Raises `NotApplied` or `OutcomeUnknown`, and `Refused` or `Unreadable` where nothing was sent; returns
+        only on a definite yes.
+        """
         ...
 
     async def receipt(self, readers: Readers, params: P, operation: OperationId) -> Receipt:
@@ -76,7 +100,9 @@ class Action(Protocol[P]):
         ...
 
     async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
-        """Undo an applied stage and return a sentence; raises `Refused` with the reason where there is no way back."""
+        """Undo an applied stage and return a sentence; raises `Refused` with the reason where there is no way back, and `NotYet` while it is under way
+        or must wait. It is called again then, so it looks at reality for what is left to do.
+        """
         ...
 
 
@@ -89,3 +115,5 @@ class Draft(Record):
     guidance: tuple[str, ...] = ()
     """Exact commands and sentences for a human."""
     cautions: tuple[str, ...] = ()
+    patches: tuple[Patch, ...] = ()
+    """Files that the guidance speaks of."""

@@ -13,9 +13,14 @@ NatsmedicError
 │   ├── NotApplied           definitely not applied: a definite answer says so
 │   │   ├── WriteDenied      the credential may not do it
 │   │   ├── ApiRefused       the JetStream API answered with an error; carries err_code
-│   │   └── NoResponders     nobody serves the subject
+│   │   ├── ServerRefused    a server answered a system request with an error
+│   │   ├── NoResponders     nobody serves the subject
+│   │   ├── NotSent          the request never left: no connection. A later retry may help.
+│   │   ├── ObjectRefused    the Kubernetes API answered with an error; carries status and reason
+│   │   └── ObjectMoved      Kubernetes: somebody wrote the object first (409), or asks for patience (429). Read it again, then retry.
 │   └── OutcomeUnknown       sent, no answer: applied or not is unknown; read the receipt, never resend blindly
 ├── Refused                  natsmedic itself says no: policy, drift, lock, precondition; carries the reasons
+│   └── NotYet               for the moment: asking again later helps
 └── StoreError               the database could not do it
     ├── StoreBusy            locked or overloaded: a retry helps
     ├── StoreConflict        a row that must be unique is there already, or one it refers to is not
@@ -103,8 +108,38 @@ class ApiRefused(NotApplied):
         self.description = description
 
 
+class ServerRefused(NotApplied):
+    """A server answered a request of the system account with an error, e.g. that a reload is not supported for a changed option."""
+
+    def __init__(self, what: str, code: int, description: str) -> None:
+        super().__init__(f"The server refused to {what}: {description} (code {code}).")
+        self.code = code
+        self.description = description
+
+
 class NoResponders(NotApplied):
     """Nobody serves the subject, so nothing received the request."""
+
+    retry_helps = True
+
+
+class NotSent(NotApplied):
+    """No connection was made, so nothing can have received the request."""
+
+    retry_helps = True
+
+
+class ObjectRefused(NotApplied):
+    """The Kubernetes API answered a write with an error, so it was not applied. `reason` is its `metav1.StatusReason`, e.g. `Invalid`."""
+
+    def __init__(self, what: str, status: int, reason: str, said: str) -> None:
+        super().__init__(f"The API server refused to {what}: {said} ({status} {reason}).")
+        self.status = status
+        self.reason = reason
+
+
+class ObjectMoved(ObjectRefused):
+    """Somebody wrote the object between reading and writing it (409), or the server asks for patience (429); nothing was applied."""
 
     retry_helps = True
 
@@ -119,6 +154,12 @@ class Refused(NatsmedicError):
     def __init__(self, *reasons: str) -> None:
         super().__init__(" ".join(reasons))
         self.reasons = reasons
+
+
+class NotYet(Refused):
+    """natsmedic refuses for the moment: what it waits for may come."""
+
+    retry_helps = True
 
 
 class StoreError(NatsmedicError):

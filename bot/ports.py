@@ -31,6 +31,7 @@ from bot.model import (
     Snapshot,
     SnapshotId,
 )
+from bot.model.kubernetes import Change, Kind, Rehearsal
 
 R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution)
 
@@ -70,12 +71,28 @@ class Readers(Protocol):
         """
         ...
 
+    async def look_elsewhere(self) -> None:
+        """Let the next look go through another server: in a broken mesh each one shows only those it has a route to."""
+        ...
+
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         """Return `$JS.API.STREAM.INFO` raw; None is a definite *stream not found* (10059)."""
         ...
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
+        ...
+
+    async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
+        """Return one object of the cluster's namespace raw and whole; None is a definite *not found*. Never a Secret."""
+        ...
+
+    async def rehearse(self, change: Change) -> Rehearsal:
+        """Return what the API server would make of a change (server-side dry run). Nothing is written.
+
+        Kubernetes allows a dry run to whom it allows the write, so it goes under the applier's name; without one, or where it may not, the change stands
+        in the answer as it would be sent. Raises `Unreadable` where the object can't be asked for, and `Refused` where the server would refuse.
+        """
         ...
 
 
@@ -98,6 +115,22 @@ class KubernetesReader(Protocol):
         """Read everything in one parallel pass. Never raises for the world: what can't be read is unknown, with the verb and the resource."""
         ...
 
+    async def object(self, kind: Kind, name: str) -> JsonObject | None:
+        """Return one object raw and whole; None is a definite *not found*. Raises `Unreadable`."""
+        ...
+
+
+class KubernetesWriter(Protocol):
+    """Changes the Kubernetes side of one cluster, as the applier."""
+
+    async def rehearse(self, change: Change) -> Rehearsal:
+        """Return what the API server would make of the change. Raises `Unreadable` or `Refused`."""
+        ...
+
+    async def write(self, change: Change) -> JsonObject:
+        """Send the one change and return the object as it was stored. Raises `NotApplied` or `OutcomeUnknown`; never sends twice."""
+        ...
+
 
 class Writers(Protocol):
     """Changes one cluster. Only actions hold one. Raises `NotApplied` or `OutcomeUnknown`; never resends by itself."""
@@ -112,6 +145,16 @@ class Writers(Protocol):
 
     async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
         """Ask the consumer's Raft leader to step down."""
+        ...
+
+    async def reload_server(self, server_id: str) -> None:
+        """Ask one server to load its configuration file again (`$SYS.REQ.SERVER.<id>.RELOAD`, 2.10.0). A server that refuses the file keeps the
+        configuration it has, and says so: `ServerRefused`.
+        """
+        ...
+
+    async def write_object(self, change: Change) -> JsonObject:
+        """Change one Kubernetes object of the cluster's namespace and return it as it was stored."""
         ...
 
 

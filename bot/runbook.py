@@ -61,6 +61,17 @@ class Check:
 
     counterpart: str | None = None
     """The check of `nats audit analyze` that says the same, e.g. META_001; its findings name it too."""
+    of_kubernetes: bool = False
+    """True where it judges `Snapshot.kubernetes`: where there is none it is not asked, and so says neither *healthy* nor *unknown*."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Return what it looks at, for people: endpoints, and Kubernetes."""
+        return (*sorted(self.needs), *(("Kubernetes",) if self.of_kubernetes else ()))
+
+    def applies(self, snapshot: Snapshot) -> bool:
+        """Tell whether the snapshot has the side that this check judges."""
+        return snapshot.kubernetes is not None or not self.of_kubernetes
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +121,7 @@ class Runbook:
     def values(self, overrides: Thresholds | None = None) -> Thresholds:
         """Return every threshold's value, settings before defaults."""
         return {t.name: t.default for t in self.thresholds} | dict(overrides or {})
+
+    def applies(self, snapshot: Snapshot) -> bool:
+        """Tell whether any of its checks applies."""
+        return any(check.applies(snapshot) for check in self.checks)

@@ -66,6 +66,7 @@ class Audit:
         evidence: JsonObject | None = None,
         *,
         cause: bool = False,
+        issue: str | None = None,
     ) -> Finding:
         """Return a finding of this check."""
         return Finding(
@@ -77,19 +78,24 @@ class Audit:
             evidence=evidence or {},
             cause=cause,
             counterpart=self.counterpart,
+            issue=issue,
         )
 
     def result(
         self, snapshot: Snapshot, found: Sequence[Finding], facts: Sequence[Facts], healthy: str
     ) -> list[Finding]:
         """Return the worst findings, one UNKNOWN for what could not be read, or one that says what was seen to be right."""
+        return self.told(snapshot, found, [c for f in facts for c in f.complaints], healthy)
+
+    def told(self, snapshot: Snapshot, found: Sequence[Finding], missing: Sequence[str], healthy: str) -> list[Finding]:
+        """Return the same where `missing` names each fact that could not be read."""
         cluster = Subject(cluster=snapshot.cluster)
         told = sorted(found, key=lambda f: -f.severity.rank)
         rest = told[MOST_FINDINGS:]
         told = told[:MOST_FINDINGS]
         if rest:
             told.append(self.finding(cluster, rest[0].severity, f"{len(rest)} further findings of this check."))
-        complaints = list(dict.fromkeys(c for f in facts for c in f.complaints))
+        complaints = list(dict.fromkeys(missing))
         if complaints:
             evidence = {"unreadable": complaints[:MOST_FINDINGS], "count": len(complaints)}
             told.append(self.finding(cluster, Severity.UNKNOWN, f"Could not be read: {few(complaints)}.", evidence))

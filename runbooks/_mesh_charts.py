@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bot.model import Cell, Finding, Focus, Matrix, Severity, Snapshot, Subject
+from bot.model.mesh import Link, Mesh, Pair, read_mesh
+from bot.model.mesh_pool import Expected, accounts_by_slot
 from bot.runbook import Thresholds
 from runbooks._audit_views import few
-from runbooks._mesh_pool import Expected, accounts_by_slot
-from runbooks._mesh_views import Link, Mesh, Pair, read_mesh
 
 MOST_SERVERS = 15
 """Rows and columns that can be read on a phone, where a chart is about 360 points wide; of a larger cluster the sick ones are shown."""

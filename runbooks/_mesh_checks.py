@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject
+from bot.model.mesh import Member, Mesh, Pair, meta_leaders, read_mesh, shared_name, wait
+from bot.model.mesh_pool import accounts_by_slot
 from bot.runbook import Thresholds
 from runbooks._consumer_views import listed, or_ok
-from runbooks._mesh_pool import accounts_by_slot
-from runbooks._mesh_views import Member, Mesh, Pair, meta_leaders, read_mesh, shared_name, wait
 
 YOUNG, RTT, PENDING = "young", "rtt", "pending"
 """Names of the thresholds."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from bot.model import Finding, Focus, JsonObject, Layer, PairDelivery, Severity, Snapshot, Subject
+from bot.model.mesh import Mesh, Pair, read_mesh, wait
+from bot.model.mesh_pool import accounts_by_slot, known_accounts, slot_of
 from bot.runbook import Thresholds
 from runbooks._consumer_views import listed
 from runbooks._mesh_checks import YOUNG
-from runbooks._mesh_pool import accounts_by_slot, known_accounts, slot_of
-from runbooks._mesh_views import Mesh, Pair, read_mesh, wait
 
 CHECK = "MESH_DELIVERY"
 

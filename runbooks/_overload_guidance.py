@@ -13,6 +13,7 @@ from bot.runbook import Draft, Proposed, Thresholds
 from runbooks import _audit_guidance as audit
 from runbooks._audit_versions import Version, version_of
 from runbooks._audit_views import read
+from runbooks._deploy_guidance import guidance
 from runbooks._overload_mqtt import ASSETS, CLIENTS
 from runbooks._overload_queues import API, OTHERS
 from runbooks._overload_servers import CONNECTS, HOT
@@ -57,7 +58,7 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         draft = guide(snapshot, about) if about else None
         if draft is not None:
             proposed.append(Proposed(_subject(snapshot, about), draft))
-    return proposed
+    return proposed + guidance(snapshot, sick)
 
 
 def _wait(snapshot: Snapshot, found: Sequence[Finding]) -> Draft | None:  # noqa: ARG001 - every guide takes both

@@ -256,7 +256,8 @@ def _listed_missing(snapshot: Snapshot, focus: Focus) -> list[Finding]:
             key = StreamKey(account, stream or name)
             if key in asked:
                 asset = ConsumerKey(account, key.stream, name) if stream else key
-                text = f"{'Consumer' if stream else 'Stream'} {asset} is listed as missing: its leader did not answer $JS.API."
+                text = f"{'Consumer' if stream else 'Stream'} {asset} is listed as missing: its leader did not answer $JS.API. "
+                text += "If a server is being restarted, wait until it is back."
                 found.append(HOLDER.finding(_subject(snapshot, asset), Severity.CRITICAL, text))
     return found
 

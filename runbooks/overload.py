@@ -9,6 +9,7 @@ from __future__ import annotations
 from bot.model import Endpoint
 from bot.runbook import Check, Runbook, Threshold, Unit
 from runbooks._audit_shared import META_MEMBERS_ONLINE, ONE_META_LEADER, SERVERS_ANSWER
+from runbooks._deploy_checks import MEMORY, RESOURCE_THRESHOLDS, RESOURCES
 from runbooks._overload_guidance import propose
 from runbooks._overload_mqtt import ASSETS, CLIENTS, mqtt_clients_are_spread, mqtt_needs_few_groups
 from runbooks._overload_queues import API, OTHERS, api_queues_are_short, other_queues_are_short
@@ -39,6 +40,7 @@ THRESHOLDS = (
         "idle_sessions", 0.5, Unit.RATIO, "Share of MQTT sessions without a client from which on they are a burden."
     ),
     Threshold("connects", 50, Unit.COUNT, "New clients a second from which on a server can hardly set them up."),
+    *RESOURCE_THRESHOLDS,
 )
 
 RUNBOOK = Runbook(
@@ -113,6 +115,8 @@ RUNBOOK = Runbook(
             clients_connect_slowly,
             trend=_VARZ,
         ),
+        RESOURCES,
+        MEMORY,
     ),
     propose=propose,
     rounds=3,

@@ -3,17 +3,23 @@
 The three look alike in one reading, so the gap is read several times: shrinking means wait, flat with a leader known means a stuck server, coming and going
 before 2.11 means that the readiness probe asks too much. Without a meta leader the probes are right (reference/nats.md 1.A).
 
-What a probe path checks is in bot.model.probes: whoever reads a StatefulSet judges its probes there.
+What a probe path checks is in bot.model.probes. Where Kubernetes is read the real probes are judged too, by checks of the deployment runbook.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from bot.actions.kubernetes_probe import ProbeChange
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
 from bot.model.absence import absence
-from bot.runbook import Proposed, Runbook, Threshold, Thresholds, Unit
+from bot.model.probes import ENABLED_ONLY, ProbeKind
+from bot.runbook import Draft, Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks import _deploy_guidance as deploy
 from runbooks import _readiness_guidance as guidance
+from runbooks._deploy_checks import KILLS, PROBE_THRESHOLDS
+from runbooks._deploy_checks import PROBES as DECLARED_PROBES
+from runbooks._deploy_offers import drafts, probe_way, restart_way, upgrade_way, workload_of
 from runbooks._meta_gap import GAP, followers_keep_up
 from runbooks._meta_margin import AWAY, MARGIN, meta_has_margin
 from runbooks._meta_peers import EXPECTED, PEERS, SEEN, members_are_heard
@@ -26,7 +32,7 @@ LOAD = frozenset({Trend.COMES_AND_GOES, Trend.LAGGING})
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001 - the contract's parameters
-    """Return guidance in order of risk: wait, another leader, the probe, one restart, an upgrade, resources. Without a meta leader only to bring it back."""
+    """Return what helps in order of risk: wait, another leader, the probe, one restart, an upgrade, resources. Without a meta leader only to bring it back."""
     where = Subject(cluster=snapshot.cluster)
     nobody = [f for f in findings if f.check == MARGIN.code and f.evidence.get("quorum") is False]
     if nobody:
@@ -44,16 +50,39 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     proposed = [Proposed(where, guidance.wait(snapshot, passing, thresholds))] if passing else []
     proposed += [Proposed(f.subject, guidance.step_down(f)) for f in stuck.values() if f.evidence.get("leads")]
     if strict and whole:
-        proposed.append(Proposed(where, guidance.relax_probe(strict)))
+        proposed += [Proposed(where, draft) for draft in _relaxed(snapshot, guidance.relax_probe(strict))]
     for server, finding in sorted(stuck.items(), key=lambda item: item[0] or ""):
         # Who answers us and not its leader lacks a route, which a restart may or may not bring back.
         if server and finding.evidence.get("frozen") is not False:
-            proposed.append(Proposed(finding.subject, guidance.restart(finding, absence(snapshot, server))))
+            guide = guidance.restart(finding, absence(snapshot, server))
+            proposed += [Proposed(finding.subject, draft) for draft in _restarted(snapshot, server, guide)]
     if strict:
-        proposed.append(Proposed(where, guidance.upgrade(strict, sorted({s.version for s in snapshot.servers}))))
+        guide = guidance.upgrade(strict, sorted({s.version for s in snapshot.servers}))
+        proposed += [Proposed(where, draft) for draft in _upgraded(snapshot, guide)]
     if load:
         proposed.append(Proposed(where, guidance.resources(snapshot, load)))
-    return proposed
+    # A probe that kills is one to change in any case; one that is strict only where the gap comes and goes, which is told above.
+    return deploy.guidance(snapshot, [f for f in findings if f.check == KILLS.code]) + proposed
+
+
+def _relaxed(snapshot: Snapshot, guide: Draft) -> tuple[Draft, ...]:
+    workload = workload_of(snapshot)
+    if workload is None:
+        return (guide,)
+    change = ProbeChange(path=ENABLED_ONLY)
+    return drafts(workload, [probe_way(snapshot, workload, ProbeKind.READINESS, change)], guide)
+
+
+def _restarted(snapshot: Snapshot, server: str, guide: Draft) -> tuple[Draft, ...]:
+    workload = workload_of(snapshot)
+    way = restart_way(snapshot, workload, server) if workload is not None else None
+    return (guide,) if way is None else drafts(workload, [way], guide)
+
+
+def _upgraded(snapshot: Snapshot, guide: Draft) -> tuple[Draft, ...]:
+    workload = workload_of(snapshot)
+    way = upgrade_way(snapshot, workload) if workload is not None else None
+    return (guide,) if way is None else drafts(workload, [way], guide)
 
 
 def _passes(finding: Finding, stuck: Collection[str | None], *, too_strict: bool) -> bool:
@@ -119,6 +148,7 @@ RUNBOOK = Runbook(
             "How long a member may be away before that is no restart; the official chart waits 900 s.",
         ),
         Threshold(EXPECTED, 0, Unit.COUNT, "How many members the meta group must have; 0 does not ask."),
+        *PROBE_THRESHOLDS,
     ),
     checks=(
         MARGIN.check("The meta group has a leader and can spare a member.", _META, meta_has_margin, _META),
@@ -136,6 +166,8 @@ RUNBOOK = Runbook(
             frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ}),
             no_probe_fails,
         ),
+        KILLS,
+        DECLARED_PROBES,
     ),
     propose=propose,
     rounds=4,

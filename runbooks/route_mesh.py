@@ -1,8 +1,8 @@
 """The route mesh is incomplete: some servers do not hear each other, wholly or for some accounts (reference/nats.md 1.C; nats-server #6051).
 
 Health checks say *ok* in nearly all broken meshes, and counts alone accuse sound ones (`pool_size: -1` on one server, mixed versions), so each pair of
-servers is judged by its own expected connections. The repair is the explicit list of all servers and a reload, without a restart. Changing a
-configuration file is nobody's but its owner's, so it is offered as guidance.
+servers is judged by its own expected connections. The repair is the explicit list of all servers and a reload, without a restart. On Kubernetes
+natsmedic edits the ConfigMap; elsewhere the configuration file is nobody's but its owner's, and the repair is guidance.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject, Unknown
+from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
+from runbooks._deploy_checks import ROUTES, SERVICE
+from runbooks._deploy_guidance import guidance
+from runbooks._deploy_offers import drafts, routes_way
 from runbooks._mesh_charts import mesh_charts
 from runbooks._mesh_checks import (
     PENDING,
@@ -30,7 +34,6 @@ from runbooks._mesh_checks import (
     views_agree,
 )
 from runbooks._mesh_delivery import messages_arrive
-from runbooks._mesh_views import Mesh, read_mesh, shared_name, split_address
 
 INCOMPLETE = frozenset({"MESH_ISLANDS", "MESH_PAIRS", "MESH_SLOTS", "MESH_LISTS"})
 """Checks whose findings the explicit list repairs."""
@@ -79,8 +82,9 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         proposed.append(_pool_sizes(snapshot, sizes))
     listing = [f for f in bad if f.check in INCOMPLETE]
     if listing and not (refused and all(f.check == "MESH_PAIRS" for f in listing) and len(refused) == len(listing)):
-        proposed.append(_explicit_list(snapshot, mesh, listing))
-    return proposed
+        proposed += _explicit_list(snapshot, mesh, listing)
+    # The explicit list is told once: what the mesh shows of it is more than what the file does.
+    return proposed + guidance(snapshot, [f for f in findings if f.check != ROUTES.code or not listing])
 
 
 def route_list(mesh: Mesh) -> dict[str, str]:
@@ -103,7 +107,7 @@ def route_list(mesh: Mesh) -> dict[str, str]:
     }
 
 
-def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) -> Proposed:
+def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) -> list[Proposed]:
     routes = ", ".join(f'"nats-route://{address}"' for address in route_list(mesh).values())
     answering = [m for m in mesh.members.values() if m.id]
     reload = [f"nats server config reload {shlex.quote(m.id)}" for m in answering]
@@ -116,7 +120,7 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
             "Both islands have made changes of their own: compare `nats stream ls` on each first, for a stream that exists on both conflicts once they join.",
             SIZES_AFTER_ISLANDS,
         ]
-    draft = Draft(
+    guide = Draft(
         title="List every server in cluster.routes and reload",
         why=findings[0].sentence,
         guidance=(
@@ -132,7 +136,15 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
         ),
         cautions=tuple(cautions),
     )
-    return Proposed(Subject(cluster=snapshot.cluster), draft)
+    workload = snapshot.kubernetes.workload if snapshot.kubernetes is not None else None
+    if isinstance(workload, Unknown):
+        told = f"natsmedic does not offer it now: {workload.detail}."
+        made = (guide.model_copy(update={"guidance": (*guide.guidance, told)}),)
+    elif workload is None:
+        made = (guide,)
+    else:
+        made = drafts(workload, [routes_way(snapshot, workload, guide.cautions)], guide)
+    return [Proposed(Subject(cluster=snapshot.cluster), draft) for draft in made]
 
 
 def _rename(finding: Finding) -> Proposed:
@@ -249,6 +261,8 @@ RUNBOOK = Runbook(
         Check(
             "MESH_SPEED", Layer.ROUTES, "Routes send what they have, with a short round trip.", _ROUTES, routes_are_fast
         ),
+        SERVICE,
+        ROUTES,
     ),
     propose=propose,
     charts=mesh_charts,

@@ -67,9 +67,9 @@ class ConsumerFacts:
         return self.state.config
 
 
-async def look(readers: Readers) -> Snapshot:
+async def look(readers: Readers, needs: frozenset[Endpoint] = NEEDS) -> Snapshot:
     """Read every server once. Raises `Unreachable`."""
-    snapshot = await readers.gather(NEEDS)
+    snapshot = await readers.gather(needs)
     if snapshot.via == ONLY_KUBERNETES:
         raise Unreachable(next((unknown.detail for unknown in snapshot.unknown), "no server answered"))
     return snapshot

@@ -5,9 +5,7 @@ The delete carries no receipt of its own; the consumer's absence is the receipt,
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from bot.action import RECEIPT_KEY, Check, Receipt
+from bot.action import ELECTION, RECEIPT_KEY, Check, Receipt
 from bot.actions._facts import (
     ConsumerFacts,
     StreamFacts,
@@ -85,13 +83,14 @@ class DeleteParams(Record):
 class ConsumerDelete:
     """Deletes one consumer."""
 
-    kind: ClassVar[str] = "consumer.delete"
-    title: ClassVar[str] = "Delete consumer"
-    risk: ClassVar[RiskClass] = RiskClass.DESTRUCTIVE
-    params: ClassVar[type[Record]] = DeleteParams
-    settle: ClassVar[float] = 1.0
+    kind: str = "consumer.delete"
+    title: str = "Delete consumer"
+    risk: RiskClass = RiskClass.DESTRUCTIVE
+    params: type[Record] = DeleteParams
+    settle: float = 1.0
     """The servers drop a deleted consumer within milliseconds of the meta leader's answer."""
-    patience: ClassVar[float] = 30.0
+    patience: float = 30.0
+    half_way: float = ELECTION
 
     async def check(self, readers: Readers, params: DeleteParams) -> Check:
         """Read the consumer as its members agree on it."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from bot.action import Check, Receipt
+from bot.action import ELECTION, Check, Receipt
 from bot.actions._facts import (
     ConsumerFacts,
     cannot_write,
@@ -44,13 +42,14 @@ class StepDownParams(Record):
 class ConsumerStepDown:
     """Moves a consumer's leader."""
 
-    kind: ClassVar[str] = "consumer.step_down"
-    title: ClassVar[str] = "Consumer leader step-down"
-    risk: ClassVar[RiskClass] = RiskClass.LOW
-    params: ClassVar[type[Record]] = StepDownParams
-    settle: ClassVar[float] = 3.0
-    patience: ClassVar[float] = 30.0
+    kind: str = "consumer.step_down"
+    title: str = "Consumer leader step-down"
+    risk: RiskClass = RiskClass.LOW
+    params: type[Record] = StepDownParams
+    settle: float = 3.0
+    patience: float = 30.0
     """An election takes 4 to 9 s (reference/nats.md 1.0)."""
+    half_way: float = ELECTION
 
     async def check(self, readers: Readers, params: StepDownParams) -> Check:
         """The group must keep quorum without its leader, and the followers must have everything."""

@@ -1,4 +1,4 @@
-"""Reads one cluster from both sides at once: NATS itself, and the Kubernetes it runs on."""
+"""One cluster from both sides at once: NATS itself, and the Kubernetes it runs on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
+from bot.adapters.kubernetes.redaction import shown
 from bot.errors import ReadDenied, Unreadable
 from bot.model import (
     Again,
@@ -18,17 +21,22 @@ from bot.model import (
     UnknownReason,
     new_id,
 )
-from bot.model.kubernetes import ONLY_KUBERNETES
-from bot.ports import Clock, KubernetesReader, ProbingReaders
+from bot.model.kubernetes import ONLY_KUBERNETES, Change, Kind, Rehearsal
+from bot.ports import Clock, KubernetesReader, KubernetesWriter, ProbingReaders, Writers
+
+log = structlog.get_logger(__name__)
 
 
 class ClusterReaders:
     """Implements `bot.ports.ProbingReaders`: the snapshots of `nats`, with what `kubernetes` read meanwhile in them."""
 
-    def __init__(self, nats: ProbingReaders, kubernetes: KubernetesReader, clock: Clock) -> None:
+    def __init__(
+        self, nats: ProbingReaders, kubernetes: KubernetesReader, clock: Clock, applier: KubernetesWriter | None = None
+    ) -> None:
         self._nats = nats
         self._kubernetes = kubernetes
         self._clock = clock
+        self._applier = applier
 
     @property
     def cluster(self) -> str:
@@ -70,11 +78,26 @@ class ClusterReaders:
             looking.cancel()
         return judged if judged is not None and judged.id == snapshot.id else _with(snapshot, facts)
 
+    async def look_elsewhere(self) -> None:
+        await self._nats.look_elsewhere()
+
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         return await self._nats.stream_info(account, stream)
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return await self._nats.consumer_info(account, stream, consumer)
+
+    async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
+        return await self._kubernetes.object(kind, name)
+
+    async def rehearse(self, change: Change) -> Rehearsal:
+        """Ask the API server, as the applier; where there is none, or it may not, show the change as it would be sent."""
+        if self._applier is not None:
+            try:
+                return await self._applier.rehearse(change)
+            except ReadDenied:
+                log.warning("the applier may not even rehearse a change", change=str(change), cluster=self.cluster)
+        return shown(change, by_server=False)
 
     async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
         return await self._nats.probe_delivery(snapshot, tell)
@@ -91,6 +114,29 @@ class ClusterReaders:
             unknown=(Unknown(reason=reason, detail=str(error)),),
         )
         return _with(snapshot, facts)
+
+
+class ClusterWriters:
+    """Implements `bot.ports.Writers`: the changes of `nats`, and those of Kubernetes as the applier."""
+
+    def __init__(self, nats: Writers, kubernetes: KubernetesWriter) -> None:
+        self._nats = nats
+        self._kubernetes = kubernetes
+
+    async def create_consumer(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        return await self._nats.create_consumer(account, stream, config)
+
+    async def delete_consumer(self, account: str, stream: str, consumer: str) -> None:
+        await self._nats.delete_consumer(account, stream, consumer)
+
+    async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
+        await self._nats.step_down_consumer(account, stream, consumer)
+
+    async def reload_server(self, server_id: str) -> None:
+        await self._nats.reload_server(server_id)
+
+    async def write_object(self, change: Change) -> JsonObject:
+        return await self._kubernetes.write(change)
 
 
 def _with(snapshot: Snapshot, facts: KubernetesFacts) -> Snapshot:

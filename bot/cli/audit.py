@@ -125,7 +125,7 @@ def _verify_file(verifier: ChainVerifier, file: Path) -> None:
 
 
 async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
-    from bot.bootstrap import open_store
+    from bot.bootstrap.serving import open_store
 
     async with open_store(settings, read_only=True) as store, aclosing(_pages(store, None)) as entries:
         try:
@@ -137,7 +137,7 @@ async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
 
 
 async def _collect(settings: Settings, incident: str | None, since: datetime | None) -> list[AuditEntry]:
-    from bot.bootstrap import open_store
+    from bot.bootstrap.serving import open_store
 
     async with open_store(settings, read_only=True) as store, aclosing(_pages(store, incident)) as entries:
         return [entry async for entry in entries if since is None or entry.at >= since]

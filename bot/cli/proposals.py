@@ -80,6 +80,8 @@ def _told(offer: Offer) -> Iterator[tuple[str, str]]:
         yield "by hand", sentence
     for sentence in proposal.cautions:
         yield "caution", sentence
+    for patch in proposal.patches:
+        yield patch.name, patch.text
     for approval in offer.approvals:
         yield (
             f"{approval.choice} {draw.when(approval.at)}",
@@ -102,14 +104,14 @@ def _told_stage(number: int, stage: Stage) -> Iterator[tuple[str, str]]:
 
 
 async def _proposals(settings: Settings, incident: str | None, *, active: bool) -> Sequence[Proposal]:
-    from bot.bootstrap import open_store
+    from bot.bootstrap.serving import open_store
 
     async with open_store(settings, read_only=True) as store:
         return await store.proposals(IncidentId(incident) if incident else None, active_only=active)
 
 
 async def _offer(settings: Settings, proposal: str) -> Offer:
-    from bot.bootstrap import open_store
+    from bot.bootstrap.serving import open_store
 
     async with open_store(settings, read_only=True) as store:
         found = await store.get(Proposal, proposal)

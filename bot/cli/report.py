@@ -54,6 +54,7 @@ def document(report: Report) -> JsonObject:
                 "risk": offer.risk.value,
                 "actions": [{"kind": action.kind, "params": action.params} for action in offer.actions],
                 "guidance": list(offer.guidance),
+                "files": [{"name": patch.name, "text": patch.text} for patch in offer.patches],
             }
             for offer in report.proposals
         ],
@@ -197,6 +198,9 @@ def _lines_of(offer: Offer) -> Iterator[str]:
     for number, action in enumerate(offer.actions, start=1):
         yield f"Stage {number} of {len(offer.actions)}: {action.kind} {json.dumps(action.params, ensure_ascii=False)}"
     yield from offer.guidance
+    for patch in offer.patches:
+        yield f"{patch.name}:"
+        yield from patch.text.splitlines()
 
 
 def _unknown_lines(report: Report) -> Iterator[str]:

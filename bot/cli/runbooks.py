@@ -52,7 +52,7 @@ def show(code: Annotated[str, typer.Argument(metavar="CODE")], format_: FormatOp
     draw.lines([(runbook.code, runbook.title), ("alerts", ", ".join(sorted(runbook.alerts)))])
     for check in runbook.checks:
         draw.lines([(f"check {check.code}", check.healthy), ("  layer", check.layer.name.lower())])
-        draw.lines([("  reads", ", ".join(sorted(check.needs)) or "nothing by itself")])
+        draw.lines([("  reads", ", ".join(check.reads) or "nothing by itself")])
         if check.trend:
             draw.lines([("  again", f"{', '.join(sorted(check.trend))}, where the first look finds something")])
         if check.counterpart:
@@ -76,7 +76,7 @@ def _public(runbook: Runbook) -> JsonObject:
                 "code": c.code,
                 "layer": c.layer.name.lower(),
                 "healthy": c.healthy,
-                "reads": sorted(c.needs),
+                "reads": list(c.reads),
                 "again": sorted(c.trend),
                 "counterpart": c.counterpart,
             }

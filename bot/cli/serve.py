@@ -23,7 +23,7 @@ def serve(
     verbose: Annotated[bool, typer.Option("--verbose", help="Log debug lines as well.")] = False,
 ) -> None:
     """Run the bot until SIGTERM: take alerts, diagnose, ask for approval, repair, verify."""
-    from bot.bootstrap import serve as serve_bot
+    from bot.bootstrap.serving import serve as serve_bot
 
     settings = settings_of(context, config)
     set_up_logging(logging.DEBUG if verbose else logging.INFO)

@@ -151,6 +151,7 @@ class Diagnoser:
             stages=plan.stages,
             guidance=(*draft.guidance, *plan.guidance),
             cautions=draft.cautions,
+            patches=draft.patches,
             world=plan.world,
             state=ProposalState.PENDING if plan.stages and not reason else ProposalState.PROPOSED,
             state_reason=reason,

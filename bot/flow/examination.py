@@ -21,6 +21,7 @@ from bot.model import (
     JsonObject,
     Layer,
     Moment,
+    Patch,
     Record,
     RiskClass,
     Severity,
@@ -64,6 +65,8 @@ class Offer(Record):
     actions: tuple[PlannedAction, ...]
     guidance: tuple[str, ...]
     """What a person does, in order, and then what to know before approving the actions."""
+    patches: tuple[Patch, ...] = ()
+    """Files that the guidance speaks of."""
 
 
 class UnknownFact(Record):
@@ -117,8 +120,9 @@ async def look(
 def judge(
     snapshot: Snapshot, runbooks: Sequence[Runbook], overrides: Mapping[str, Thresholds], focus: Focus
 ) -> tuple[Judgement, ...]:
-    """Judge a snapshot by each of these runbooks."""
-    return tuple(examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in runbooks)
+    """Judge a snapshot by each of these runbooks. One that looks at nothing this cluster has is left out of several, and alone it is unknown."""
+    asked = [r for r in runbooks if r.applies(snapshot)] or runbooks
+    return tuple(examine(snapshot, r, r.values(overrides.get(r.code)), focus) for r in asked)
 
 
 def unsettled(judged: Sequence[Judgement], overrides: Mapping[str, Thresholds]) -> Again | None:
@@ -148,7 +152,9 @@ def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus:
     """Judge a snapshot by one runbook. A check that breaks is an unknown fact, named as such, and never hides the others."""
     silent = silence(snapshot)
     findings = [silent] if silent else []
-    for check in runbook.checks:
+    if not runbook.applies(snapshot):
+        findings.append(without_kubernetes(snapshot, runbook))
+    for check in (c for c in runbook.checks if c.applies(snapshot)):
         try:
             findings += _as_far_as_read(snapshot, check, check.examine(snapshot, thresholds, focus))
         except Exception as error:  # a broken check must not hide what the others found; it is reported as unknown
@@ -189,6 +195,21 @@ def silence(snapshot: Snapshot) -> Finding | None:
         subject=Subject(cluster=snapshot.cluster),
         severity=Severity.UNKNOWN,
         sentence=f"No server of {snapshot.cluster} could be read, only what Kubernetes says of it: {why}",
+        evidence={"via": snapshot.via},
+    )
+
+
+def without_kubernetes(snapshot: Snapshot, runbook: Runbook) -> Finding:
+    """Return the finding of a runbook that judges nothing but Kubernetes, for a cluster of which that side was not read."""
+    return Finding(
+        check="KUBERNETES_READABLE",
+        layer=Layer.REACHABILITY,
+        subject=Subject(cluster=snapshot.cluster),
+        severity=Severity.UNKNOWN,
+        sentence=(
+            f"{runbook.code} judges what Kubernetes says of a cluster, and for {snapshot.cluster} that was not read: "
+            "the cluster has no `kubernetes` settings, or the archive was gathered without them."
+        ),
         evidence={"via": snapshot.via},
     )
 
@@ -242,11 +263,13 @@ def unknown_facts(snapshot: Snapshot, needs: frozenset[Endpoint]) -> tuple[Unkno
 
 
 def _as_far_as_read(snapshot: Snapshot, check: Check, findings: Sequence[Finding]) -> list[Finding]:
-    """A check that had not one answer to look at, or one with fields that are not what they must be, has seen nothing wrong, and nothing right either."""
+    """A check that had not one answer to look at, or one with fields that are not what they must be, has seen nothing wrong, and nothing right either.
+
+    Checks of the Kubernetes side have that to look at where no server answers, and name themselves what they miss of the servers.
+    """
     complaints = _complaints(snapshot) if Endpoint.JSZ in check.needs else []
-    if check.needs and not any(
-        sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples
-    ):
+    asked = check.needs and not check.of_kubernetes
+    if asked and not any(sample.data is not None and sample.endpoint in check.needs for sample in snapshot.samples):
         why = f"No server's {', '.join(sorted(check.needs))} could be read"
     elif complaints:
         server, complaint = complaints[0]
@@ -305,4 +328,5 @@ def _offer(proposed: Proposed, risks: Mapping[str, RiskClass]) -> Offer:
         risk=max(known, key=lambda r: r.rank, default=RiskClass.READ),
         actions=tuple(PlannedAction(kind=kind, params=params) for kind, params in draft.stages),
         guidance=(*draft.guidance, *draft.cautions),
+        patches=draft.patches,
     )

@@ -13,7 +13,7 @@ import structlog
 
 from bot import crashpoints
 from bot.action import Check, Receipt
-from bot.errors import NotApplied, OutcomeUnknown, Refused, Unreadable, WriteError
+from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Unreadable, WriteError
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
 from bot.flow.stages import Stages
@@ -21,6 +21,7 @@ from bot.model import (
     Execution,
     ExecutionId,
     ExecutionState,
+    OperationId,
     Outcome,
     Proposal,
     ProposalState,
@@ -44,8 +45,6 @@ LATE_ARRIVAL_FACTOR = 2.0
 MAX_SENDS = 3
 """How often one stage may be sent in all, recoveries included; every resend carries the same operation id."""
 LOCK_POLL_SECONDS = 1.0
-HALF_WAY_PATIENCE = 60.0
-"""Seconds for which a refusal between two stages is waited out; a leader election takes 4 to 9 s, a lost quorum shows after 10 (nats.md 1.0)."""
 GO = "go"
 """What the first step answers when everything the approval rests on holds."""
 
@@ -180,7 +179,7 @@ class Executor:
         Half-way through a proposal a refusal is waited out for a while: an election passes, and stopping there leaves half a change.
         """
         started = self._clock.now()
-        patience = HALF_WAY_PATIENCE if index else 0.0
+        patience = self._stages.action(stage.kind, stage.params)[0].half_way if index else 0.0
         while True:
             try:
                 check = await self._stages.check(self._readers[execution.cluster], stage)
@@ -210,15 +209,15 @@ class Executor:
         await self._ledger.count_send(execution.id, index)
         try:
             await action.apply(self._readers[execution.cluster], self._writers[execution.cluster], params, operation)
-        except NotApplied as error:
+        except (NotApplied, Refused, Unreadable) as error:
             return await self._not_applied(execution, index, error)
         except OutcomeUnknown as error:
             return await self._resolve(execution, index, str(error))
         crashpoints.reached("P13")
         return await self._ledger.stage(execution.id, index, StageState.APPLIED, "Applied.")
 
-    async def _not_applied(self, execution: Execution, index: int, error: NotApplied) -> StageRun:
-        """A definite no. Half-way through a proposal a passing no is tried again, because stopping there leaves half a change."""
+    async def _not_applied(self, execution: Execution, index: int, error: NatsmedicError) -> StageRun:
+        """A definite no, of the target or of the action before it sent anything. Half-way through a proposal a passing no is tried again, because stopping there leaves half a change."""
         run = (await self._ledger.load(execution.id)).stages[index]
         if index > 0 and error.retry_helps and run.sent < MAX_SENDS:
             await self._clock.sleep(POLL_SECONDS)
@@ -291,7 +290,8 @@ class Executor:
                 return await self._ledger.stage(
                     execution.id, index, StageState.VERIFIED, seen.sentence, after=seen.numbers
                 )
-            if (now - started).total_seconds() >= action.patience:
+            hopeless = seen.final and seen.outcome is Outcome.FAILED
+            if hopeless or (now - started).total_seconds() >= action.patience:
                 state = StageState.UNKNOWN if seen.outcome is Outcome.CANNOT_TELL else StageState.FAILED
                 return await self._ledger.stage(execution.id, index, state, seen.sentence, after=seen.numbers)
             await self._clock.sleep(POLL_SECONDS)
@@ -321,14 +321,8 @@ class Executor:
         applied = [r for r in execution.stages if r.state in {StageState.VERIFIED, StageState.FAILED}]
         what = f"Stage {stopped.index + 1} of {len(execution.stages)} did not succeed: {stopped.sentence}"
         for run in reversed(applied):
-            stage = proposal.stages[run.index]
-            action, params = self._stages.action(stage.kind, stage.params)
             try:
-                if not await self._ledger.still_ours(execution):
-                    raise Refused("Another execution holds this cluster's lock.")
-                sentence = await action.rollback(
-                    self._readers[execution.cluster], self._writers[execution.cluster], params, run.operation_id
-                )
+                sentence = await self._undo(execution, proposal.stages[run.index], run.operation_id)
             except (Refused, WriteError, Unreadable) as error:
                 whole = f"{what} Rolling back stage {run.index + 1} stopped: {error} A person must look."
                 return await self._ledger.end(
@@ -342,3 +336,19 @@ class Executor:
         return await self._ledger.end(
             execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, f"{what} Everything was undone."
         )
+
+    async def _undo(self, execution: Execution, stage: Stage, operation: OperationId) -> str:
+        """Undo one stage; what only has to wait is waited for."""
+        action, params = self._stages.action(stage.kind, stage.params)
+        started = self._clock.now()
+        while True:
+            if not await self._ledger.still_ours(execution):
+                raise Refused("Another execution holds this cluster's lock.")
+            try:
+                return await action.rollback(
+                    self._readers[execution.cluster], self._writers[execution.cluster], params, operation
+                )
+            except (NotYet, NotApplied, Unreadable) as error:
+                if not error.retry_helps or (self._clock.now() - started).total_seconds() >= action.half_way:
+                    raise
+            await self._clock.sleep(POLL_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot.action import Action, Check, Draft
-from bot.errors import BadInput, Unreadable
+from bot.errors import BadInput, Refused, Unreadable
 from bot.model import JsonObject, Proposal, Record, RiskClass, Stage, World
 from bot.ports import Readers
 
@@ -45,21 +45,14 @@ class Stages:
             return Plan(stages=(), guidance=(), world={}, risk=RiskClass.READ)
         try:
             checks = await self._checks(readers, draft.stages)
+            if checks[0].refusals:
+                return _not_offered(*checks[0].refusals)
             stages = [await self._stage(readers, kind, params) for kind, params in draft.stages]
         except Unreadable as error:
-            return Plan(
-                stages=(),
-                guidance=(f"Not offered: a fact it rests on could not be read. {error}",),
-                world={},
-                risk=RiskClass.READ,
-            )
-        if checks[0].refusals:
-            return Plan(
-                stages=(),
-                guidance=tuple(f"Not offered: {r}" for r in checks[0].refusals),
-                world={},
-                risk=RiskClass.READ,
-            )
+            return _not_offered(f"a fact it rests on could not be read. {error}")
+        except Refused as refused:
+            # What a check can't know and a preview learns: the API server itself would refuse the change.
+            return _not_offered(*refused.reasons)
         risk = max((s.risk for s in stages), key=lambda r: r.rank)
         return Plan(stages=tuple(stages), guidance=(), world=_union(checks), risk=risk)
 
@@ -90,6 +83,10 @@ class Stages:
         action, typed = self.action(kind, params)
         preview = await action.preview(readers, typed)
         return Stage(kind=kind, params=params, risk=action.risk, preview=preview)
+
+
+def _not_offered(*reasons: str) -> Plan:
+    return Plan(stages=(), guidance=tuple(f"Not offered: {why}" for why in reasons), world={}, risk=RiskClass.READ)
 
 
 def _union(checks: Sequence[Check]) -> World:

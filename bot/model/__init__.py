@@ -32,7 +32,7 @@ from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.incident import Incident, IncidentState
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
-from bot.model.proposal import Preview, Proposal, ProposalState, Stage, World
+from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
@@ -81,6 +81,7 @@ __all__ = [
     "Outcome",
     "PairDelivery",
     "Panel",
+    "Patch",
     "Peer",
     "Person",
     "Preview",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from bot.model.groups import (
     Groups,
@@ -19,6 +20,8 @@ from bot.model.groups import (
 )
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
+
+META: Final = "the meta group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,30 @@ def absence(snapshot: Snapshot, server: str) -> Absence:
     # Without a leader nobody says who its members are.
     member = meta.leader is None or server in meta.members
     if meta.replicas > 1 and (why := _stalls(meta, {}, server, member=member)):
-        stalled = {"the meta group": why} | stalled
+        stalled = {META: why} | stalled
     return Absence(server, stalled, tuple(sorted(alone)), _silent(snapshot, server))
+
+
+@dataclass(frozen=True, slots=True)
+class RaftGroup:
+    """A Raft group with more than one member, as last read."""
+
+    name: str
+    standing: Standing
+    servers: frozenset[str]
+    """Every server that belongs to it by anybody's word, known also while it has no leader."""
+
+
+def raft_groups(snapshot: Snapshot) -> Iterator[RaftGroup]:
+    """Return all Raft groups, the meta group first."""
+    meta = meta_standing(snapshot)
+    if meta.replicas > 1:
+        # Without a leader nobody says who its members are.
+        members = meta.members if meta.leader else snapshot.expected | names(snapshot.servers)
+        yield RaftGroup(META, meta, members)
+    for name, views, replicas in _groups(snapshot):
+        if replicas > 1:
+            yield RaftGroup(name, standing(views, replicas), _seen(views))
 
 
 def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int]]:
@@ -75,8 +100,7 @@ def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int]]:
 
 def _stalls(found: Standing, views: Groups, server: str, *, member: bool = False) -> str:
     """Why the group would have no quorum without the server; empty where it keeps it, or does not have the server as a member."""
-    seen = frozenset[str]().union(*(group.members for group in views.values() if group), views)
-    if not (member or server in found.members or server in seen):
+    if not (member or server in found.members or server in _seen(views)):
         return ""
     if found.leader is None:
         return "it has no leader now"
@@ -85,6 +109,10 @@ def _stalls(found: Standing, views: Groups, server: str, *, member: bool = False
         return ""
     sick = ", ".join(f"{name} {why}" for name, why in sorted(found.lagging.items()) if name != server)
     return f"{len(left)} of {found.replicas} members would be left" + (f" ({sick})" if sick else "")
+
+
+def _seen(views: Groups) -> frozenset[str]:
+    return frozenset[str]().union(*(group.members for group in views.values() if group), views)
 
 
 def _silent(snapshot: Snapshot, server: str) -> tuple[str, ...]:

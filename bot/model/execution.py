@@ -37,6 +37,8 @@ class Verification(Record):
     outcome: Outcome
     sentence: str
     numbers: dict[str, str | int | None] = {}
+    final: bool = False
+    """Whether a failure stays one, however long it is waited for: an image that does not exist."""
 
 
 class StageRun(Record):

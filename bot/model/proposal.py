@@ -71,6 +71,13 @@ class Preview(Record):
     """How the stage is undone, or why it cannot be."""
 
 
+class Patch(Record):
+    """A file for people who make a change in its source, e.g. values of a Helm chart. It holds no secret."""
+
+    name: str
+    text: str
+
+
 class Stage(Record):
     """One action's turn. `params` is the JSON of the action's own parameter record."""
 
@@ -96,6 +103,8 @@ class Proposal(Record):
     guidance: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     """Trade-offs an approver must know, e.g. that an application that re-creates the consumer will be refused."""
+    patches: tuple[Patch, ...] = ()
+    """Files that the guidance speaks of."""
     world: World
     state: ProposalState
     state_reason: str = ""

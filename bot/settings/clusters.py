@@ -125,19 +125,42 @@ class NatsSettings(Section):
     """May be left out only where every login is a `nats` context, which names its own servers."""
     system: Credentials | None = None
     """A user of the system account; without one the `monitoring` addresses are read."""
+    system_writer: Credentials | None = Field(
+        default=None, description="a user of the system account that may ask a server to reload; only for mode: approve"
+    )
     accounts: dict[Annotated[str, Field(min_length=1)], AccountSettings] = {}
     timeout_seconds: float = Field(default=NATS_TIMEOUT, gt=0, le=60)
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
         pairs = ((account.reader, account.writer) for account in self.accounts.values())
-        logins = [login for login in (self.system, *(login for pair in pairs for login in pair)) if login is not None]
+        logins = [
+            login
+            for login in (self.system, self.system_writer, *(login for pair in pairs for login in pair))
+            if login is not None
+        ]
         if not self.servers and (not logins or any(login.context is None for login in logins)):
             raise problem(
                 "has no servers",
                 "at least one address",
                 "add `servers: [nats://host:4222]`, or use contexts for every login",
             )
+        return self
+
+
+class ApplierSettings(Section):
+    """Who natsmedic is when it changes something in Kubernetes: another ServiceAccount than the reader's, at the same API server."""
+
+    token_file: LocalPath | None = Field(default=None, description="its token, read again before each change")
+    kubeconfig: LocalPath | None = None
+    context: str | None = Field(default=None, description="context of that kubeconfig, or of the reader's")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        by_config = self.kubeconfig is not None or self.context is not None
+        if by_config == (self.token_file is not None):
+            seen = "has both a token_file and a kubeconfig or context" if by_config else "names nobody"
+            raise problem(seen, "exactly one of token_file, and kubeconfig or context", "keep the one it logs in with")
         return self
 
 
@@ -157,7 +180,19 @@ class KubernetesSettings(Section):
     read_config_secret: bool = Field(
         default=False, description="read the one Secret that holds nats.conf, where a chart keeps it there"
     )
+    applier: ApplierSettings | None = Field(default=None, description="only for mode: approve")
     timeout_seconds: float = Field(default=KUBERNETES_TIMEOUT, gt=0, le=60)
+
+    @property
+    def as_applier(self) -> KubernetesSettings | None:
+        """The same place as seen by the applier; None where there is none."""
+        if self.applier is None:
+            return None
+        if self.applier.token_file is not None:
+            return self.model_copy(update={"token_file": self.applier.token_file})
+        login = {"in_cluster": False, "server": None, "token_file": None, "ca_file": None}
+        kubeconfig = self.applier.kubeconfig or self.kubeconfig
+        return self.model_copy(update=login | {"kubeconfig": kubeconfig, "context": self.applier.context})
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

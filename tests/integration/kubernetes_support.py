@@ -15,12 +15,14 @@ import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import load_kube_config
 
-from bot.settings.clusters import KubernetesSettings
+from bot.settings.clusters import ApplierSettings, KubernetesSettings
 
 Raw = dict[str, Any]
 
 KUBECONFIG = os.environ.get("KUBECONFIG", "")
-READER_FILE = Path(__file__).parents[2] / "deploy" / "kubernetes-reader.yaml"
+DEPLOY = Path(__file__).parents[2] / "deploy"
+READER_FILE = DEPLOY / "kubernetes-reader.yaml"
+APPLIER_FILE = DEPLOY / "kubernetes-applier.yaml"
 IMAGE = os.environ.get("NATSMEDIC_KUBERNETES_IMAGE", "nats:2.10.26")
 NEWER_IMAGE = os.environ.get("NATSMEDIC_KUBERNETES_NEWER_IMAGE", "nats:2.11.11")
 PULL_POLICY = os.environ.get("NATSMEDIC_KUBERNETES_PULL_POLICY", "IfNotPresent")
@@ -193,8 +195,34 @@ async def reader_of(
     cluster: Cluster, folder: Path, namespace: str, change: Callable[[Raw], None] | None = None, **more: Any
 ) -> KubernetesSettings:
     """Settings of a ServiceAccount with the roles of deploy/kubernetes-reader.yaml; `change` may take rules away from one of its objects."""
+    await _create_roles(cluster, READER_FILE, namespace, change)
+    (folder / "token").write_text(await _token(cluster, namespace, "natsmedic-reader"))
+    configuration = Configuration()
+    await load_kube_config(KUBECONFIG, client_configuration=configuration, persist_config=False)
+    return KubernetesSettings(
+        server=configuration.host,
+        token_file=folder / "token",
+        ca_file=Path(configuration.ssl_ca_cert or ""),
+        namespace=namespace,
+        **more,
+    )
+
+
+async def applier_of(
+    cluster: Cluster,
+    folder: Path,
+    settings: KubernetesSettings,
+    change: Callable[[Raw], None] | None = None,
+) -> KubernetesSettings:
+    """The reader's settings with an applier of the roles of deploy/kubernetes-applier.yaml."""
+    await _create_roles(cluster, APPLIER_FILE, settings.namespace, change)
+    (folder / "applier-token").write_text(await _token(cluster, settings.namespace, "natsmedic-applier"))
+    return settings.model_copy(update={"applier": ApplierSettings(token_file=folder / "applier-token")})
+
+
+async def _create_roles(cluster: Cluster, file: Path, namespace: str, change: Callable[[Raw], None] | None) -> None:
     suffix = namespace.rpartition("-")[2]
-    for raw in yaml.safe_load_all(READER_FILE.read_text()):
+    for raw in yaml.safe_load_all(await asyncio.to_thread(file.read_text)):
         text = json.dumps(raw).replace('"namespace": "natsmedic"', f'"namespace": "{namespace}"')
         made = json.loads(text.replace('"namespace": "nats"', f'"namespace": "{namespace}"'))
         if made["kind"].startswith("Cluster"):
@@ -204,27 +232,12 @@ async def reader_of(
         if change:
             change(made)
         await cluster.create(made)
-    token, authority = await _token(cluster, namespace)
-    (folder / "token").write_text(token)
-    (folder / "ca.pem").write_bytes(authority)
-    configuration = Configuration()
-    await load_kube_config(KUBECONFIG, client_configuration=configuration, persist_config=False)
-    return KubernetesSettings(
-        server=configuration.host,
-        token_file=folder / "token",
-        ca_file=folder / "ca.pem",
-        namespace=namespace,
-        **more,
-    )
 
 
-async def _token(cluster: Cluster, namespace: str) -> tuple[str, bytes]:
-    """A token of the reader's ServiceAccount: asked for, as every version since 1.22 allows and 1.20 does too with a signing key."""
+async def _token(cluster: Cluster, namespace: str, account: str) -> str:
+    """A token of a ServiceAccount: asked for, as every version since 1.22 allows and 1.20 does too with a signing key."""
     body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/natsmedic-reader/token"
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
     status, made = await cluster.call("POST", path, body)
     assert status < REFUSED, made
-    configuration = Configuration()
-    await load_kube_config(KUBECONFIG, client_configuration=configuration, persist_config=False)
-    assert configuration.ssl_ca_cert is not None
-    return made["status"]["token"], await asyncio.to_thread(Path(configuration.ssl_ca_cert).read_bytes)
+    return made["status"]["token"]

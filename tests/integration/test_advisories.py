@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from bot.adapters.nats import AdvisoryListener, advisory_listeners
 from bot.adapters.nats import advisories as module
-from bot.bootstrap import end
+from bot.bootstrap.serving import end
 from bot.flow.debounce import Debouncer
 from bot.flow.intake import IncomingAlert
 from bot.flow.notices import AdvisoryAlert

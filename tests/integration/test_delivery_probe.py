@@ -17,8 +17,8 @@ from bot.lab import drills, mesh_drills
 from bot.lab.config import APP, HOST, READER, SYS, tenant
 from bot.lab.servers import LabCluster
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, UnknownReason
+from bot.model.mesh_pool import slot_of
 from bot.settings import ClusterSettings
-from runbooks._mesh_pool import slot_of
 from runbooks.route_mesh import RUNBOOK
 from tests.conftest import LabFactory
 from tests.integration.nats_support import VERSIONS, credentials, reading, settings_of

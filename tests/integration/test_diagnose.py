@@ -35,6 +35,7 @@ class Ran(NamedTuple):
     @property
     def document(self) -> dict[str, Any]:
         """The JSON answer, which is what the schema says."""
+        assert self.out, f"exit {self.code} without a document: {self.err}"
         read = json.loads(self.out)
         jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker()).validate(read)
         return read

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import cast
 
 import pytest
 
@@ -73,17 +73,22 @@ class Target:
     """So many readings of a receipt fail first."""
     foreign: bool = False
     no_way_back: set[str] = field(default_factory=set[str])
+    hopeless: set[str] = field(default_factory=set[str])
+    """Stages whose verification fails for good."""
+    undoing: dict[str, list[Exception]] = field(default_factory=dict[str, list[Exception]])
+    """By stage name, raised by its rollback before it has an effect."""
 
 
 class SetValue:
     """An action on the target."""
 
-    kind: ClassVar[str] = "test.set"
-    title: ClassVar[str] = "Set"
-    risk: ClassVar[RiskClass] = RiskClass.DESTRUCTIVE
-    params: ClassVar[type[Record]] = Params
-    settle: ClassVar[float] = 2.0
-    patience: ClassVar[float] = 10.0
+    kind: str = "test.set"
+    title: str = "Set"
+    risk: RiskClass = RiskClass.DESTRUCTIVE
+    params: type[Record] = Params
+    settle: float = 2.0
+    patience: float = 10.0
+    half_way: float = 60.0
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -123,12 +128,15 @@ class SetValue:
             outcome=Outcome.VERIFIED if good else Outcome.FAILED,
             sentence="looked",
             numbers={"set": len(self.target.values)},
+            final=params.name in self.target.hopeless,
         )
 
     async def rollback(self, readers: Readers, writers: Writers, params: Params, operation: OperationId) -> str:
         del readers, writers, operation
         if params.name in self.target.no_way_back:
             raise Refused(f"{params.name} has no way back.")
+        if self.target.undoing.get(params.name):
+            raise self.target.undoing[params.name].pop(0)
         self.target.values.pop(params.name, None)
         self.target.effects.append(f"-{params.name}")
         return f"{params.name} is undone."

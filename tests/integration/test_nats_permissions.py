@@ -5,20 +5,28 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 import bot
-from bot.errors import Unreachable
+from bot.errors import NoResponders, Unreachable
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import HOST, free_ports
-from bot.model import Endpoint, UnknownReason
+from bot.model import Endpoint, Snapshot, UnknownReason
+from bot.ports import Readers
 from bot.settings import ClusterSettings
-from tests.integration.nats_support import reading
+from tests.integration.nats_support import connected, reading
 
 PERMISSIONS = Path(bot.__file__).parents[1] / "deploy" / "nats-permissions.conf"
 PROBE_LINE = re.compile(r'^(\s*)# ("_INBOX_[a-z-]+\.natsmedic\.probe\.>")$', re.MULTILINE)
-PASSWORDS = {"NATS_SYS_PASSWORD": "one", "NATS_READER_PASSWORD": "two", "NATS_WRITER_PASSWORD": "three"}
+PASSWORDS = {
+    "NATS_SYS_PASSWORD": "one",
+    "NATS_READER_PASSWORD": "two",
+    "NATS_WRITER_PASSWORD": "three",
+    "NATS_SYS_WRITER_PASSWORD": "four",
+}
 PATIENCE = 20.0
 
 
@@ -27,15 +35,15 @@ async def servers(config: Path) -> AsyncGenerator[list[str]]:
     """Two servers with this configuration and a route between them."""
     binary = await nats_server_binary("2.11.11")
     ports = free_ports(4)
-    routes = ",".join(f"nats://{HOST}:{port}" for port in ports[2:])
+    routes = ", ".join(f"nats://{HOST}:{port}" for port in ports[2:])
     async with AsyncExitStack() as running:
         for number in range(2):
-            process = await asyncio.create_subprocess_exec(
-                *(str(binary), "-c", str(config), "-n", f"n{number}", "-a", HOST, "-p", str(ports[number])),
-                *("--cluster_name", "lab", "--cluster", f"nats://{HOST}:{ports[2 + number]}", "--routes", routes),
-                *("-l", str(config.with_name(f"n{number}.log"))),
-                env=PASSWORDS,
-            )
+            # All in files: a server takes no reload that would change an option of its command line.
+            own = config.with_name(f"n{number}.conf")
+            cluster = f"cluster {{ name: lab, listen: {HOST}:{ports[2 + number]}, routes: [{routes}] }}"
+            listen = f"server_name: n{number}\nlisten: {HOST}:{ports[number]}\nlog_file: {own.with_suffix('.log')}"
+            own.write_text(f"{listen}\n{cluster}\ninclude {config.name}\n", encoding="utf-8")
+            process = await asyncio.create_subprocess_exec(str(binary), "-c", str(own), env=PASSWORDS)
             running.push_async_callback(process.wait)
             running.callback(process.kill)
         yield [f"nats://{HOST}:{port}" for port in ports[:2]]
@@ -45,8 +53,21 @@ def logins(urls: list[str]) -> ClusterSettings:
     """The users of the file under the reply prefixes that natsmedic derives from their names."""
     system = {"user": "natsmedic-sys", "password": PASSWORDS["NATS_SYS_PASSWORD"]}
     reader = {"user": "natsmedic-reader", "password": PASSWORDS["NATS_READER_PASSWORD"]}
+    system_writer = {"user": "natsmedic-sys-writer", "password": PASSWORDS["NATS_SYS_WRITER_PASSWORD"]}
     nats = {"servers": urls, "system": system, "accounts": {"APP": {"reader": reader}}, "timeout_seconds": 2.0}
+    nats |= {"system_writer": system_writer}
     return ClusterSettings.model_validate({"name": "lab", "channel": "C0123456789", "nats": nats})
+
+
+async def until_both_answer(readers: Readers) -> Snapshot:
+    while True:
+        try:
+            snapshot = await readers.gather(frozenset({Endpoint.VARZ}))
+        except Unreachable:
+            await asyncio.sleep(0.05)  # they are still starting
+            continue
+        if len(snapshot.servers) == 2:
+            return snapshot
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -57,14 +78,7 @@ async def test_the_optional_lines_are_what_a_probe_needs(tmp_path: Path, allowed
     config = tmp_path / "nats.conf"
     config.write_text(uncommented if allowed else text, encoding="utf-8")
     async with servers(config) as urls, reading(logins(urls)) as readers, asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                snapshot = await readers.gather(frozenset({Endpoint.VARZ}))
-            except Unreachable:
-                await asyncio.sleep(0.05)  # they are still starting
-                continue
-            if len(snapshot.servers) == 2:
-                break
+        snapshot = await until_both_answer(readers)
         snapshot = await readers.probe_delivery(snapshot, lambda _: None)
     assert {d.account for d in snapshot.deliveries} == {"SYS", "APP"}
     assert len(snapshot.deliveries) == 4
@@ -72,3 +86,36 @@ async def test_the_optional_lines_are_what_a_probe_needs(tmp_path: Path, allowed
         assert [d.received for d in snapshot.deliveries] == [20] * 4
     else:
         assert {d.unknown and d.unknown.reason for d in snapshot.deliveries} == {UnknownReason.DENIED}
+
+
+async def test_the_system_writer_makes_a_server_load_its_file_and_may_do_nothing_else(tmp_path: Path) -> None:
+    config = tmp_path / "nats.conf"
+    config.write_text(PERMISSIONS.read_text(encoding="utf-8"), encoding="utf-8")
+    async with servers(config) as urls, connected(logins(urls)) as (readers, writers), asyncio.timeout(PATIENCE):
+        snapshot = await until_both_answer(readers)
+        loaded = {s.name: loaded_at(snapshot, s.name) for s in snapshot.servers}
+        for server in snapshot.servers:
+            await writers.reload_server(server.id)
+        snapshot = await readers.gather(frozenset({Endpoint.VARZ}))
+        assert all(loaded_at(snapshot, name) > moment for name, moment in loaded.items())
+        with pytest.raises(NoResponders):
+            await writers.reload_server("NOBODY")
+        client = Client()
+        login: dict[str, Any] = {"user": "natsmedic-sys-writer", "password": PASSWORDS["NATS_SYS_WRITER_PASSWORD"]}
+        denied: list[str] = []
+
+        async def on_error(error: Exception) -> None:
+            denied.append(str(error))
+
+        await client.connect(urls[0], error_cb=on_error, inbox_prefix="_INBOX_natsmedic-sys-writer", **login)
+        for verb in ("KICK", "LDM", "VARZ"):
+            await client.publish(f"$SYS.REQ.SERVER.{snapshot.servers[0].id}.{verb}", b"{}")
+        await client.publish("$JS.API.META.LEADER.STEPDOWN", b"")
+        await client.flush()
+        await client.close()
+    assert len(denied) == 4
+
+
+def loaded_at(snapshot: Snapshot, server: str) -> str:
+    """When the server loaded its file."""
+    return str((snapshot.data(server, Endpoint.VARZ) or {})["config_load_time"])

@@ -2,15 +2,17 @@
 
 import asyncio
 import time
+from pathlib import Path
 
+import httpx
 import pytest
 
 from bot.adapters.nats import NatsReaders
 from bot.errors import ApiRefused, BadInput, NoResponders, NotApplied, OutcomeUnknown, Unreadable, WriteDenied
-from bot.lab import drills
-from bot.lab.config import APP, READER, WRITER
+from bot.lab import drills, mesh_drills
+from bot.lab.config import APP, READER, SYS, WRITER
 from bot.lab.servers import LabCluster
-from bot.model import JsonObject
+from bot.model import Endpoint, JsonObject
 from tests.conftest import LabFactory
 from tests.integration.nats_support import VERSIONS, connected, credentials, settings_of
 
@@ -224,3 +226,38 @@ async def test_names_that_would_change_the_subject_are_refused_before_anything_i
             await writers.create_consumer("APP", "ORDERS", CONFIG | {"name": "other"})
         with pytest.raises(BadInput):
             await writers.create_consumer("APP", "ORDERS", CONFIG | {"filter_subject": "a b"})
+
+
+async def test_a_server_on_another_island_is_reloaded_through_a_later_connection(tmp_path: Path) -> None:
+    async with LabCluster(tmp_path, "2.11.11", 4) as cluster:
+        await mesh_drills.islands(cluster)
+        ids = await server_ids(cluster)
+        async with connected(settings_of(cluster, system_writer=credentials(SYS))) as (_, writers):
+            unreached = 0
+            for server_id in ids.values():
+                async with asyncio.timeout(30):
+                    while True:
+                        try:
+                            await writers.reload_server(server_id)
+                        except NoResponders:
+                            unreached += 1
+                            continue
+                        break
+        assert unreached > 0, "the islands were one mesh"
+
+
+async def test_each_island_is_seen_by_looking_elsewhere(tmp_path: Path) -> None:
+    async with LabCluster(tmp_path, "2.11.11", 4) as cluster:
+        await mesh_drills.islands(cluster)
+        async with connected(settings_of(cluster)) as (readers, _), asyncio.timeout(60):
+            seen: set[frozenset[str]] = set()
+            while len(seen) < 2:
+                snapshot = await readers.gather(frozenset({Endpoint.VARZ}))
+                seen.add(frozenset(server.name for server in snapshot.servers))
+                await readers.look_elsewhere()
+        assert seen == {frozenset({"n0", "n1"}), frozenset({"n2", "n3"})}
+
+
+async def server_ids(cluster: LabCluster) -> dict[str, str]:
+    async with httpx.AsyncClient() as http:
+        return {n: (await http.get(f"{cluster.monitor_url(n)}/varz")).json()["server_id"] for n in cluster.names}

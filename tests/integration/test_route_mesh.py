@@ -11,8 +11,8 @@ from bot.lab import mesh_drills
 from bot.lab.config import ClusterBlock
 from bot.lab.servers import LabCluster
 from bot.model import Finding, Focus, Severity, Snapshot
+from bot.model.mesh import read_mesh
 from bot.runbook import Proposed
-from runbooks._mesh_views import read_mesh
 from runbooks.route_mesh import RUNBOOK, route_list
 from tests.integration.nats_support import VERSIONS, reading, settings_of
 

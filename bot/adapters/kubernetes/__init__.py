@@ -1,5 +1,6 @@
-"""Reads the Kubernetes side of a cluster through `kubernetes.aio`."""
+"""Reads and writes the Kubernetes side of a cluster through `kubernetes.aio`."""
 
 from bot.adapters.kubernetes.reader import KubernetesApiReader
+from bot.adapters.kubernetes.writer import KubernetesApiWriter
 
-__all__ = ["KubernetesApiReader"]
+__all__ = ["KubernetesApiReader", "KubernetesApiWriter"]

@@ -17,7 +17,7 @@ import orjson
 from kubernetes.aio.client import ApiClient
 
 from bot.errors import NotInVersion, ReadDenied, ReadTimedOut, Unreachable, Unreadable, VerbDenied
-from bot.model import JsonObject, Unknown, UnknownReason, part, parts
+from bot.model import Json, JsonObject, Unknown, UnknownReason, part, parts
 from bot.model.kubernetes import Kind
 
 CONNECT_TIMEOUT: Final = 5.0
@@ -179,23 +179,37 @@ class Api:
                 raise Unreachable(f"The API server's certificate is not trusted, so `{what}` was not asked.") from error
             except (aiohttp.ClientError, OSError) as error:
                 reason = str(error) or type(error).__name__
-                raise Unreachable(f"The API server can't be reached to {what}: {_cut(reason)}.") from error
+                raise Unreachable(f"The API server can't be reached to {what}: {cut(reason)}.") from error
         return status, await _parsed(body, status, what)
 
     async def _send(self, path: str, query: Mapping[str, str]) -> tuple[int, bytes]:
-        method, url, headers, _, _ = await self._client.param_serialize(  # pyright: ignore[reportUnknownMemberType] - it has no types
-            "GET",
-            path,
-            query_params=list(query.items()),
-            header_params={"Accept": "application/json"},
-            auth_settings=["BearerToken"],
-        )
-        answer = await self._client.call_api(method, url, headers, _request_timeout=self._timeout)  # pyright: ignore[reportUnknownMemberType]
-        response = cast("aiohttp.ClientResponse", answer.response)
-        try:
-            return response.status, await _bounded(response)
-        finally:
-            response.release()
+        return await exchange(self._client, self._timeout, "GET", path, query)
+
+
+async def exchange(
+    client: ApiClient,
+    patience: aiohttp.ClientTimeout,
+    method: str,
+    path: str,
+    query: Mapping[str, str],
+    body: Json = None,
+    content_type: str = "application/json",
+) -> tuple[int, bytes]:
+    """Send one request, once, and return status and body. Raises what aiohttp raises, and `Unreadable` for an answer that is too large."""
+    sent, url, headers, content, _ = await client.param_serialize(  # pyright: ignore[reportUnknownMemberType] - it has no types
+        method,
+        path,
+        query_params=list(query.items()),
+        header_params={"Accept": "application/json"} | ({} if body is None else {"Content-Type": content_type}),
+        body=body,
+        auth_settings=["BearerToken"],
+    )
+    answer = await client.call_api(sent, url, headers, content, _request_timeout=patience)  # pyright: ignore[reportUnknownMemberType]
+    response = cast("aiohttp.ClientResponse", answer.response)
+    try:
+        return response.status, await _bounded(response)
+    finally:
+        response.release()
 
 
 _OK: Final = 200
@@ -245,7 +259,7 @@ async def _parsed(body: bytes, status: int, what: str) -> JsonObject:
 
 
 def _failure(status: int, answer: JsonObject, what: str) -> Unreadable:
-    said = _cut(str(answer.get("message") or answer.get("reason") or "nothing more"))
+    said = cut(str(answer.get("message") or answer.get("reason") or "nothing more"))
     if status == _UNAUTHORIZED:
         return ReadDenied(f"The API server does not know the reader's credentials, so `{what}` is not answered (401).")
     if status == _FORBIDDEN:
@@ -255,6 +269,7 @@ def _failure(status: int, answer: JsonObject, what: str) -> Unreadable:
     return Unreadable(f"The API server answered `{what}` with {status}: {said}.")
 
 
-def _cut(said: str) -> str:
+def cut(said: str) -> str:
+    """Return what the server says as one line of bounded length."""
     line = re.sub(r"\s+", " ", said).strip().rstrip(".")
     return line if len(line) <= LONGEST_REASON else line[:LONGEST_REASON] + "…"

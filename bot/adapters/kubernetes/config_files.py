@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from bot.adapters.kubernetes.api import unknown_of
 from bot.errors import Unreadable
@@ -42,7 +42,8 @@ class _Found:
     place: _Place
     text: str | None
     unknown: Unknown | None
-    resource_version: str = ""
+    metadata: JsonObject = field(default_factory=dict[str, Any])
+    immutable: bool = False
 
 
 class ConfigReader:
@@ -86,7 +87,7 @@ class ConfigReader:
             problem = "is not there" if raw is None else f"has no text below {place.key}"
             detail = f"{place.path} can't be read: {kind}/{name} {problem}"
             return _Found(place, None, Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        return _Found(place, text, None, str(part(raw, "metadata").get("resourceVersion") or ""))
+        return _Found(place, text, None, part(raw, "metadata"), raw.get("immutable") is True)
 
 
 def _place(spec: PodSpec, container: Container, path: str) -> _Place | None:
@@ -157,7 +158,9 @@ def _without_secrets(file: _Found, digests: dict[str, tuple[str, ...]]) -> Confi
         key=place.key,
         path=place.path,
         live=place.live,
-        resource_version=file.resource_version,
+        resource_version=str(file.metadata.get("resourceVersion") or ""),
+        uid=str(file.metadata.get("uid") or ""),
+        immutable=file.immutable,
         text=text,
         unknown=unknown,
         digests=digests,

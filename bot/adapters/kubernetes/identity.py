@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
+import aiohttp
 import yaml
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import (
@@ -30,9 +31,13 @@ USER_AGENT: Final = "natsmedic"
 
 
 @asynccontextmanager
-async def open_client(settings: KubernetesSettings) -> AsyncGenerator[ApiClient]:
-    """Open a client that verifies the server's certificate and never repeats a request by itself. Raises `Unreachable` where nobody can log in."""
+async def open_client(settings: KubernetesSettings, *, once: bool = False) -> AsyncGenerator[ApiClient]:
+    """Open a client that verifies the server's certificate. With `once` it sends a single request and never repeats it. Raises `Unreachable` where
+    nobody can log in.
+    """
     configuration = await _configuration(settings)
+    if once:
+        configuration.client_session_kwargs = {"middlewares": (_only_once(),)}
     try:
         client = ApiClient(configuration)
     except (OSError, ValueError) as error:
@@ -42,6 +47,20 @@ async def open_client(settings: KubernetesSettings) -> AsyncGenerator[ApiClient]
         yield client
     finally:
         await client.close()
+
+
+def _only_once() -> aiohttp.ClientMiddlewareType:
+    """Stop aiohttp from sending a DELETE again when its connection breaks (aiohttp client.py, `retry_persistent_connection`): the first may have arrived."""
+    sent = False
+
+    async def send(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        nonlocal sent
+        if sent:
+            raise aiohttp.ClientConnectionError("the connection broke after the request was sent")
+        sent = True
+        return await handler(request)
+
+    return send
 
 
 async def _configuration(settings: KubernetesSettings) -> Configuration:
@@ -61,14 +80,18 @@ async def _configuration(settings: KubernetesSettings) -> Configuration:
 async def _log_in(settings: KubernetesSettings, configuration: Configuration) -> None:
     if settings.in_cluster:
         load_incluster_config(configuration)
-    elif settings.server is not None and settings.token_file is not None:
-        token = (await asyncio.to_thread(settings.token_file.read_text, "utf-8")).strip()
+    elif settings.server is not None:
         configuration.host = settings.server.rstrip("/")
-        configuration.api_key["BearerToken"] = f"Bearer {token}"
         configuration.ssl_ca_cert = str(settings.ca_file) if settings.ca_file else None
     else:
         file = str(settings.kubeconfig) if settings.kubeconfig else None
         await load_kube_config(file, settings.context, configuration, persist_config=False)
+    if settings.token_file is not None:
+        # Whoever the way in belongs to: only the token's owner asks.
+        token = (await asyncio.to_thread(settings.token_file.read_text, "utf-8")).strip()
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        configuration.refresh_api_key_hook = None
+        configuration.cert_file = configuration.key_file = None
 
 
 def _insist_on_tls(configuration: Configuration) -> None:

@@ -13,7 +13,7 @@ from bot.adapters.kubernetes.config_files import ConfigReader
 from bot.adapters.kubernetes.identity import open_client
 from bot.adapters.kubernetes.redaction import clean
 from bot.adapters.kubernetes.related import Related, runs_nats, selector_text
-from bot.errors import NotInVersion, Unreadable
+from bot.errors import BadInput, NotInVersion, Unreadable
 from bot.model import JsonObject, Unknown, UnknownReason, part, parts
 from bot.model.kubernetes import Claim, ConfigFile, Kind, KubernetesFacts, Listing, Pod
 from bot.ports import Clock
@@ -47,6 +47,15 @@ class KubernetesApiReader:
             return KubernetesFacts(namespace, taken_at, tuple(_unread(kind, unknown_of(error)) for kind in Kind))
         return KubernetesFacts(namespace, taken_at, listings, files, version)
 
+    async def object(self, kind: Kind, name: str) -> JsonObject | None:
+        """Return one object raw and whole; None is a definite *not found*. Raises `Unreadable`; `BadInput` for a Secret, which nobody needs to see."""
+        if kind is Kind.SECRET:
+            raise BadInput("natsmedic reads no Secret for an action.")
+        async with open_client(self._settings) as client:
+            return await Look(Api(client, self._settings.timeout_seconds), self._settings, self._clock.now()).one(
+                kind, name
+            )
+
 
 class Look:
     """One pass. Raw objects live here, with their secrets, and nowhere else."""
@@ -73,6 +82,16 @@ class Look:
         found = [task.result() for task in (named, pods, *lists.values(), nodes, volumes, classes)]
         found += [self._fetched_listing(kind) for kind in (Kind.CONFIG_MAP, Kind.SECRET)]
         return self._at_the_door(found), files.result(), version.result()
+
+    async def one(self, kind: Kind, name: str) -> JsonObject | None:
+        """Return one object, with its secrets; None is a definite *not found*. Raises `Unreadable`."""
+        self._served = asyncio.create_task(self._groups())
+        try:
+            resource = RESOURCES[kind]
+            namespace = self._settings.namespace if resource.namespaced else None
+            return await self._api.get(Question("get", resource, await self._newest(resource), namespace, name))
+        finally:
+            self._served.cancel()
 
     # What the server has.
 

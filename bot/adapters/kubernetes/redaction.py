@@ -11,7 +11,7 @@ from typing import Final, cast
 
 from bot.adapters.archive import redact
 from bot.model import Json, JsonObject, part, parts
-from bot.model.kubernetes import Kind
+from bot.model.kubernetes import Change, Kind, Rehearsal
 from bot.model.nats_conf import REDACTED
 
 HARMLESS_VARIABLES: Final = frozenset(
@@ -38,6 +38,21 @@ _SECRET_PARAMETER: Final = re.compile(r"pass|secret|token|key|cred", re.IGNORECA
 _NAME_OF_SECRET: Final = re.compile(r"name(space)?$", re.IGNORECASE)
 """Parameters of a StorageClass or a CSI volume that name a Secret, such as `csi.storage.k8s.io/fstype-secret-name`, are names."""
 _IMAGES: Final = "images"
+_BOOKKEEPING: Final = ("managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink")
+"""Metadata that changes with every write and says nothing to people."""
+
+
+def shown(change: Change, *, by_server: bool) -> Rehearsal:
+    """Return both sides of a change for people, without secrets."""
+    before, after = (_plain(change.kind, side) for side in (change.before, change.after))
+    return Rehearsal(before=before, after=after, by_server=by_server)
+
+
+def _plain(kind: Kind, raw: JsonObject) -> JsonObject:
+    made = {key: value for key, value in clean(kind, raw).items() if key != "status"}
+    if "metadata" in made:
+        made["metadata"] = {k: v for k, v in part(made, "metadata").items() if k not in _BOOKKEEPING}
+    return made
 
 
 def clean(kind: Kind, raw: JsonObject) -> JsonObject:

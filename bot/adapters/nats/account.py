@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from bot.adapters.nats.api import read
 from bot.adapters.nats.connection import Connection
 from bot.errors import ReadDenied, ReadTimedOut, Unreachable, Unreadable
-from bot.model import JsonObject, Snapshot, SnapshotId, Unknown, UnknownReason, new_id, part, parts
+from bot.model import Json, JsonObject, Snapshot, SnapshotId, Unknown, UnknownReason, new_id, part, parts
 from bot.ports import Clock
 
 VIA: Final = "account API"
@@ -80,15 +80,18 @@ class AccountCollector:
 
 
 async def _all_pages(connection: Connection, subject: str, key: str) -> JsonObject:
-    """Return the list as one answer: the last page with the items of all. Raises `Unreadable`."""
+    """Return the list as one answer: the last page with the items, and what is `missing`, of all. Raises `Unreadable`."""
     items: list[JsonObject] = []
+    missing: dict[str, None] = {}
     for _ in range(MAX_PAGES):
         page = await read(connection, subject, {"offset": len(items)}) or {}
         found: list[JsonObject] = page.get(key) or []
         items.extend(found)
+        named = page.get("missing")
+        missing |= dict.fromkeys(map(str, cast("list[Json]", named))) if isinstance(named, list) else {}
         total = page.get("total")
         if not found or not isinstance(total, int) or len(items) >= total:
-            return {**page, key: items}
+            return {**page, key: items} | ({"missing": list(missing)} if missing else {})
     raise Unreadable(f"The list on {subject} did not end after {MAX_PAGES} pages.")
 
 

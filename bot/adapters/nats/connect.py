@@ -24,7 +24,7 @@ from bot.settings.target import INBOX, Target
 async def connect_cluster(
     settings: ClusterSettings, clock: Clock, environ: Mapping[str, str] | None = None
 ) -> tuple[NatsReaders, NatsWriters | None]:
-    """Return the readers of a cluster, and its writers where any account has one. The caller closes both (`aclose`).
+    """Return the readers of a cluster, and its writers where any account has one, the system account included. The caller closes both (`aclose`).
 
     `environ` (default: the process's) says where `nats` contexts live. Raises `SettingsError` for a context that can't be used.
     """
@@ -43,13 +43,18 @@ async def connect_cluster(
         for name, account in nats.accounts.items()
         if account.writer is not None
     }
+    reloader = (
+        Connection(nats.servers, login_of(nats.system_writer, env), "system writer", timeout)
+        if nats.system_writer
+        else None
+    )
     monitoring = (
         MonitoringCollector(settings.name, settings.monitoring, clock, timeout) if settings.monitoring else None
     )
     probe = DeliveryProbe(logins, system_login, nats.servers, timeout)
     return (
         NatsReaders(settings.name, clock, timeout, system, readers, monitoring, probe),
-        NatsWriters(settings.name, writers) if writers else None,
+        NatsWriters(settings.name, writers, reloader) if writers or reloader else None,
     )
 
 

@@ -15,6 +15,7 @@ from bot.adapters.nats.delivery import DeliveryProbe, Tell
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.errors import ReadDenied, Unreachable, Unreadable
 from bot.model import Endpoint, JsonObject, Snapshot, Unknown, UnknownReason
+from bot.model.kubernetes import Change, Kind, Rehearsal
 from bot.ports import Clock
 
 _NO_STREAM: Final = frozenset({STREAM_NOT_FOUND})
@@ -74,6 +75,11 @@ class NatsReaders:
             f"Nothing is configured to read cluster {self._cluster} with: add nats.system, monitoring or a reader."
         )
 
+    async def look_elsewhere(self) -> None:
+        """Leave the server that we are connected to; the next question finds one in random order."""
+        if self._system is not None:
+            await self._system.aclose()
+
     async def probe_delivery(self, snapshot: Snapshot, tell: Tell) -> Snapshot:
         """Return the snapshot with what messages between its servers came to; `tell` hears what is going to be sent. Raises `BadInput` where
         there is no login to send with.
@@ -89,6 +95,19 @@ class NatsReaders:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found*, or *stream not found*."""
         subject = f"$JS.API.CONSUMER.INFO.{checked_name('stream', stream)}.{checked_name('consumer', consumer)}"
         return await read(self._account(account), subject, absent=_NO_CONSUMER)
+
+    async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
+        """There is none to ask: `ClusterReaders` knows both sides."""
+        raise self._no_kubernetes(f"{kind} {name}")
+
+    async def rehearse(self, change: Change) -> Rehearsal:
+        """There is none to ask."""
+        raise self._no_kubernetes(str(change))
+
+    def _no_kubernetes(self, what: str) -> Unreachable:
+        return Unreachable(
+            f"Nothing is configured to ask Kubernetes with about {what}: add `kubernetes` to cluster {self._cluster}."
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -6,16 +6,18 @@ from collections.abc import Mapping
 
 from bot.adapters.nats.api import checked_filter, checked_name, write
 from bot.adapters.nats.connection import Connection
-from bot.errors import BadInput, OutcomeUnknown, WriteDenied
+from bot.errors import ApiRefused, BadInput, NoResponders, OutcomeUnknown, ServerRefused, WriteDenied
 from bot.model import JsonObject
+from bot.model.kubernetes import Change
 
 
 class NatsWriters:
-    """Implements `bot.ports.Writers`; `connections` holds one per account that has a writer."""
+    """Implements `bot.ports.Writers`; `connections` holds one per account that has a writer, `system` is the system account's."""
 
-    def __init__(self, cluster: str, connections: Mapping[str, Connection]) -> None:
+    def __init__(self, cluster: str, connections: Mapping[str, Connection], system: Connection | None = None) -> None:
         self._cluster = cluster
         self._connections = dict(connections)
+        self._system = system
 
     async def create_consumer(self, account: str, stream: str, config: JsonObject) -> JsonObject:
         """Create with `"action":"create"`, so that an existing consumer is refused (10148), and return the answer, raw."""
@@ -39,9 +41,32 @@ class NatsWriters:
         )
         await self._succeed(account, subject)
 
+    async def reload_server(self, server_id: str) -> None:
+        """Ask one server to load its configuration file again. Raises `ServerRefused` where it keeps the one it has.
+
+        In a broken mesh the server that we are connected to may have no route to it; after `NoResponders` the next request goes through another one.
+        """
+        if self._system is None:
+            raise WriteDenied(
+                f"No writer of the system account is configured for cluster {self._cluster}: add `nats.system_writer` to reload a server."
+            )
+        try:
+            await write(self._system, f"$SYS.REQ.SERVER.{checked_name('server', server_id)}.RELOAD")
+        except ApiRefused as error:
+            raise ServerRefused("load its configuration again", error.code, error.description) from error
+        except NoResponders:
+            await self._system.aclose()
+            raise
+
+    async def write_object(self, change: Change) -> JsonObject:
+        """There is nobody to write as: `ClusterWriters` knows both sides."""
+        raise WriteDenied(
+            f"No applier is configured for cluster {self._cluster}: add `kubernetes.applier` to {change}."
+        )
+
     async def aclose(self) -> None:
         """Close all connections."""
-        for connection in self._connections.values():
+        for connection in (*([self._system] if self._system else []), *self._connections.values()):
             await connection.aclose()
 
     async def _succeed(self, account: str, subject: str) -> None:

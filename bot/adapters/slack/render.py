@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_execution import execution
-from bot.adapters.slack.render_proposal import plan_file, proposal
+from bot.adapters.slack.render_proposal import patch_files, plan_file, proposal
 from bot.adapters.slack.render_reminder import reminder
 from bot.adapters.slack.render_verdict import ChartId, chart_id, evidence, pictures, verdict
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
@@ -41,6 +41,7 @@ def _proposal(entry: ProposalCase, rules: PolicySettings) -> list[WantedMessage]
     messages = [shown]
     if cut:
         messages.append(plan_file(entry.proposal))
+    messages += patch_files(entry.proposal)
     if entry.proposal.reminded_at is not None:
         messages.append(reminder(entry, entry.proposal.reminded_at, rules))
     if entry.execution is not None:

@@ -111,6 +111,18 @@ def plan_file(offered: Proposal) -> WantedMessage:
     )
 
 
+def patch_files(offered: Proposal) -> list[WantedMessage]:
+    """The files that its guidance speaks of."""
+    return [
+        WantedMessage(
+            key=f"patch:{offered.id}:{number}",
+            text=fallback(f"{patch.name} of {offered.id}: {offered.title}"),
+            file=File(name=f"{offered.id}-{patch.name}", title=patch.name, text=patch.text),
+        )
+        for number, patch in enumerate(offered.patches)
+    ]
+
+
 def plan_text(offered: Proposal) -> str:
     """Everything the digest covers, and what people read with it."""
     lines = [offered.title, "", offered.why, "", f"cluster {offered.cluster}, {offered.subject}, {offered.risk}"]

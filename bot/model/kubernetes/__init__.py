@@ -1,5 +1,6 @@
 """The Kubernetes side of a NATS cluster: raw objects as evidence, typed views over them. Pure."""
 
+from bot.model.kubernetes.change import RECEIPT, Change, Rehearsal, Verb, creation, deletion, patch, receipt_of, signed
 from bot.model.kubernetes.cluster import (
     Backend,
     Budget,
@@ -40,9 +41,11 @@ from bot.model.kubernetes.workload import (
 
 __all__ = [
     "ONLY_KUBERNETES",
+    "RECEIPT",
     "AntiAffinity",
     "Backend",
     "Budget",
+    "Change",
     "Claim",
     "ClaimTemplate",
     "Condition",
@@ -70,6 +73,7 @@ __all__ = [
     "Probe",
     "ProbeKind",
     "Reference",
+    "Rehearsal",
     "Resources",
     "Revision",
     "Service",
@@ -77,11 +81,17 @@ __all__ = [
     "StorageClass",
     "StreamResource",
     "Termination",
+    "Verb",
     "Volume",
     "VolumeKind",
     "Workload",
+    "creation",
+    "deletion",
     "known_environment",
     "matches",
     "owners_of",
+    "patch",
     "quantity",
+    "receipt_of",
+    "signed",
 ]

@@ -57,6 +57,10 @@ class ConfigFile(Record):
     live: bool
     """Whether a changed object reaches running pods; False where it is mounted by subPath."""
     resource_version: str = ""
+    uid: str = ""
+    """Of the object; empty where it was not read."""
+    immutable: bool = False
+    """Whether the API server refuses any change of the object's data."""
     text: str | None = None
     """Secrets redacted, and still a configuration. None where it is unknown."""
     unknown: Unknown | None = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from bot.model.base import JsonObject, part, parts
 from bot.model.kubernetes.cluster import (
@@ -30,6 +31,9 @@ from bot.model.nats_conf import REDACTED, ConfError, NatsConf, read_conf
 from bot.model.sample import Unknown, UnknownReason
 
 T = TypeVar("T", bound=Object)
+
+_REFERENCE: Final = re.compile(r"\$\$|\$\(([^()]*)\)")
+"""A dollar sign, or a reference to another variable of the environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,13 +346,26 @@ class Workload(Object):
 
 
 def known_environment(container: Container, pod: Pod | None = None) -> dict[str, str]:
-    """Return the container's environment as far as the spec, and for a pod its own fields, say it. Redacted values are not known."""
+    """Return the container's environment as far as the spec, and for a pod its own fields, say it. Redacted values are not known.
+
+    `$(NAME)` stands for an earlier variable, `$$` for a dollar sign, and what no variable is stays as it is (third_party/forked/golang/expansion of
+    Kubernetes): the official chart's SERVER_NAME is `$(POD_NAME)`. A value that contains one that is not known is not known either.
+    """
     found: dict[str, str] = {}
+    hidden: set[str] = set()
     for variable in container.environment.values():
-        value = variable.value if variable.source == "value" else _field(variable.source, pod)
-        if value is not None and value != REDACTED:
+        value = _expanded(variable.value, found, hidden) if variable.source == "value" else _field(variable.source, pod)
+        if value is None or value == REDACTED:
+            hidden.add(variable.name)
+        else:
             found[variable.name] = value
     return found
+
+
+def _expanded(value: str | None, known: Mapping[str, str], hidden: Collection[str]) -> str | None:
+    if value is None or any(name in hidden for name in _REFERENCE.findall(value)):
+        return None
+    return _REFERENCE.sub(lambda m: "$" if m[0] == "$$" else known.get(m[1], m[0]), value)
 
 
 def _field(source: str, pod: Pod | None) -> str | None:

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bot.adapters.cluster import ClusterReaders
-from bot.errors import ReadDenied, Unreachable, Unreadable
+from bot.adapters.cluster import ClusterReaders, ClusterWriters
+from bot.adapters.nats import NatsWriters
+from bot.errors import ReadDenied, Unreachable, Unreadable, WriteDenied
 from bot.model import Again, Endpoint, JsonObject, KubernetesFacts, Snapshot, SnapshotId, Unknown, UnknownReason
-from bot.model.kubernetes import ONLY_KUBERNETES, Kind, Listing
+from bot.model.kubernetes import ONLY_KUBERNETES, Change, Kind, Listing, Rehearsal, creation
 from tests.integration.store_records import NOW, FixedClock
 
 DENIED = Unknown(reason=UnknownReason.DENIED, detail="The reader may not list pods.")
@@ -42,6 +43,10 @@ class Nats:
     def __init__(self, meeting: asyncio.Barrier | None = None, error: Exception | None = None) -> None:
         self.meeting = meeting
         self.error = error
+        self.elsewhere = 0
+
+    async def look_elsewhere(self) -> None:
+        self.elsewhere += 1
 
     async def gather(
         self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
@@ -60,6 +65,12 @@ class Nats:
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return {"account": account, "stream": stream, "consumer": consumer}
+
+    async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
+        raise AssertionError("NATS knows nothing of Kubernetes")
+
+    async def rehearse(self, change: Change) -> Rehearsal:
+        raise AssertionError("NATS knows nothing of Kubernetes")
 
     async def probe_delivery(self, snapshot: Snapshot, tell: Callable[[str], None]) -> Snapshot:
         tell("probing")
@@ -80,6 +91,9 @@ class Kubernetes:
             return self.found
         finally:
             self.ended = True
+
+    async def object(self, kind: Kind, name: str) -> JsonObject | None:
+        return {"kind": kind, "name": name}
 
 
 def both(nats: Nats, kubernetes: Kubernetes) -> ClusterReaders:
@@ -183,3 +197,54 @@ async def test_single_facts_are_asked_of_nats():
     probed = snapshot("first")
     assert await readers.probe_delivery(probed, told.append) is probed
     assert told == ["probing"]
+
+
+class Applier:
+    """Rehearses and writes, or may not even rehearse."""
+
+    def __init__(self, *, denied: bool = False) -> None:
+        self.denied = denied
+        self.written: list[Change] = []
+
+    async def rehearse(self, change: Change) -> Rehearsal:
+        if self.denied:
+            raise ReadDenied("The applier may not create poddisruptionbudgets.")
+        return Rehearsal(before=change.before, after=change.after | {"defaulted": True}, by_server=True)
+
+    async def write(self, change: Change) -> JsonObject:
+        self.written.append(change)
+        return change.after
+
+
+BUDGET = creation(Kind.BUDGET, {"apiVersion": "policy/v1", "metadata": {"name": "nats", "uid": "u"}, "spec": {}})
+
+
+async def test_the_side_of_nats_is_what_is_looked_at_from_elsewhere():
+    nats = Nats()
+    await ClusterReaders(nats, Kubernetes(facts()), FixedClock()).look_elsewhere()
+    assert nats.elsewhere == 1
+
+
+async def test_an_object_is_read_and_a_change_rehearsed_on_the_side_of_kubernetes():
+    readers = ClusterReaders(Nats(), Kubernetes(facts()), FixedClock(), Applier())
+    assert await readers.kubernetes_object(Kind.POD, "nats-0") == {"kind": "pods", "name": "nats-0"}
+    assert (await readers.rehearse(BUDGET)).after["defaulted"] is True
+
+
+@pytest.mark.parametrize("applier", [None, Applier(denied=True)])
+async def test_a_change_that_nobody_may_rehearse_is_shown_as_it_would_be_sent(applier: Applier | None):
+    seen = await ClusterReaders(Nats(), Kubernetes(facts()), FixedClock(), applier).rehearse(BUDGET)
+    assert seen == Rehearsal(
+        before={}, after={"apiVersion": "policy/v1", "metadata": {"name": "nats"}, "spec": {}}, by_server=False
+    )
+
+
+async def test_each_side_is_changed_by_its_own_writer():
+    applier = Applier()
+    writers = ClusterWriters(NatsWriters("prod", {}), applier)
+    assert await writers.write_object(BUDGET) == BUDGET.after
+    assert applier.written == [BUDGET]
+    with pytest.raises(WriteDenied, match="system_writer"):
+        await writers.reload_server("NAAA")
+    with pytest.raises(WriteDenied, match="add `kubernetes"):
+        await NatsWriters("prod", {}).write_object(BUDGET)

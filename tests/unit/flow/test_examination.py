@@ -13,6 +13,7 @@ from bot.model import (
     Endpoint,
     Finding,
     Focus,
+    KubernetesFacts,
     Layer,
     RiskClass,
     Severity,
@@ -58,6 +59,39 @@ def runbook(
 
 def reported(snapshot: Snapshot, *runbooks: Runbook) -> Report:
     return report(snapshot, judge(snapshot, runbooks, {}, Focus()), RISKS)
+
+
+def of_kubernetes(code: str, *findings: Finding) -> Runbook:
+    made = runbook(code, *findings)
+    return replace(made, checks=tuple(replace(check, of_kubernetes=True) for check in made.checks))
+
+
+def test_a_check_of_kubernetes_is_not_asked_where_there_is_none_and_hides_nothing() -> None:
+    elsewhere = recorded("healthy_2.15.1")
+    mixed = runbook("A", found(Severity.OK, "fine"))
+    (other,) = of_kubernetes("X", found(Severity.CRITICAL, "bad", check="K")).checks
+    mixed = replace(mixed, checks=(*mixed.checks, replace(other, code="K")))
+    assert [f.sentence for f in examine(elsewhere, mixed, {}, Focus()).findings] == ["fine"]
+    there = replace(elsewhere, kubernetes=KubernetesFacts("queues", elsewhere.taken_at, ()))
+    assert [f.sentence for f in examine(there, mixed, {}, Focus()).findings] == ["fine", "bad"]
+
+
+def test_a_runbook_of_kubernetes_alone_stays_out_of_several_and_asked_alone_can_not_tell() -> None:
+    elsewhere, bad = recorded("healthy_2.15.1"), found(Severity.CRITICAL, "bad")
+    one, two = runbook("A", found(Severity.OK, "fine")), of_kubernetes("B", bad)
+    assert [j.runbook.code for j in judge(elsewhere, (one, two), {}, Focus())] == ["A"]
+    (alone,) = judge(elsewhere, (two,), {}, Focus())
+    assert (alone.runbook.code, alone.verdict.severity) == ("B", Severity.UNKNOWN)
+    assert alone.findings[0].check == "KUBERNETES_READABLE"
+    both = judge(elsewhere, (two, of_kubernetes("C", bad)), {}, Focus())
+    assert [j.verdict.severity for j in both] == [Severity.UNKNOWN, Severity.UNKNOWN]
+
+
+def test_a_check_of_kubernetes_has_that_to_look_at_where_no_server_answers() -> None:
+    silent = recorded("healthy_2.15.1", unasked("JSZ"))
+    there = replace(silent, kubernetes=KubernetesFacts("queues", silent.taken_at, ()))
+    (judged,) = judge(there, (of_kubernetes("A", found(Severity.OK, "fine")),), {}, Focus())
+    assert [(f.severity, f.sentence) for f in judged.findings] == [(Severity.OK, "fine")]
 
 
 def test_two_runbooks_that_find_the_same_tell_it_once_as_its_worst() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bot.model.absence import absence
+from bot.model.absence import absence, raft_groups
 from tests.unit.snapshots import Raw, answers, both, consumers, recorded, streams
 
 HEALTHY = "healthy_2.15.1"
@@ -144,3 +144,27 @@ def test_a_server_outside_a_cluster_has_no_groups_to_stall() -> None:
     found = absence(recorded(HEALTHY, standalone), "n0")
     assert found.stalled == {}
     assert found.alone == (CONSUMER, STREAM)
+
+
+def test_every_group_is_listed_the_meta_group_first() -> None:
+    found = list(raft_groups(recorded(HEALTHY)))
+    assert [group.name for group in found] == [META, STREAM, CONSUMER]
+    assert {group.servers for group in found} == {frozenset({"n0", "n1", "n2"})}
+    assert all(group.standing.whole for group in found)
+
+
+@pytest.mark.parametrize(("views", "name"), [(streams, STREAM), (consumers, CONSUMER), (metas, META)])
+def test_who_belongs_to_a_group_is_known_also_while_it_has_no_leader(
+    views: Callable[[Raw], list[Raw]], name: str
+) -> None:
+    def leaderless(raw: Raw) -> None:
+        for view in views(raw):
+            view["cluster"]["leader"] = ""
+
+    found = next(group for group in raft_groups(recorded(HEALTHY, leaderless)) if group.name == name)
+    assert (found.standing.leader, found.servers) == (None, {"n0", "n1", "n2"})
+
+
+def test_what_has_no_replicas_is_no_raft_group() -> None:
+    snapshot = recorded(HEALTHY, both(members(streams, led(streams)), members(consumers, led(consumers))))
+    assert [group.name for group in raft_groups(snapshot)] == [META]

@@ -3,9 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import pytest
+
 from bot.model import Unknown, UnknownReason
 from bot.model.kubernetes import (
     ConfigFile,
+    Container,
     Kind,
     KubernetesFacts,
     Listing,
@@ -14,6 +17,7 @@ from bot.model.kubernetes import (
     Pod,
     Service,
     Workload,
+    known_environment,
 )
 from bot.model.nats_conf import NatsConf, Route, Variable
 
@@ -150,6 +154,30 @@ def test_a_redacted_value_is_no_known_value():
     conf = only(facts((config("server_name: $POD_NAME"),), stateful_set=[stateful_set(container=container)])).conf
     assert isinstance(conf, NatsConf)
     assert conf.server_name == Variable("POD_NAME")
+
+
+ENVIRONMENT = [
+    ("plain", [("A", "x"), ("B", "$(A)-y")], "x-y"),
+    ("twice", [("A", "x"), ("B", "$(A)$(A)")], "xx"),
+    ("escaped", [("A", "x"), ("B", "$$(A)")], "$(A)"),
+    ("of nothing", [("B", "$(A)")], "$(A)"),
+    ("of a later one", [("B", "$(A)"), ("A", "x")], "$(A)"),
+    ("no reference", [("A", "x"), ("B", "$A $ (A)")], "$A $ (A)"),
+    ("redacted", [("A", "[redacted]"), ("B", "$(A)-y")], None),
+]
+
+
+@pytest.mark.parametrize(("pairs", "value"), [row[1:] for row in ENVIRONMENT], ids=[row[0] for row in ENVIRONMENT])
+def test_a_variable_may_refer_to_those_before_it(pairs: list[tuple[str, str]], value: str | None):
+    container = Container({"env": [{"name": name, "value": text} for name, text in pairs]})
+    assert known_environment(container).get("B") == value
+
+
+def test_the_official_charts_server_name_is_the_pods():
+    env = [*NATS["env"], {"name": "SERVER_NAME", "value": "$(POD_NAME)"}]
+    container = Container({"env": env})
+    assert known_environment(container, Pod(named("nats-1")))["SERVER_NAME"] == "nats-1"
+    assert "SERVER_NAME" not in known_environment(container), "a template has no name yet"
 
 
 def test_an_unknown_configuration_says_why():

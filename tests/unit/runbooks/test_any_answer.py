@@ -28,7 +28,7 @@ def say_something(snapshot: Snapshot) -> None:
             assert finding.check == code
             canonical_json(finding.model_dump(mode="json"))
     for runbook in REGISTRY.runbooks:
-        mine = [f for check in runbook.checks for f in found[check.code]]
+        mine = [f for check in runbook.checks for f in found.get(check.code, ())]
         for offer in runbook.propose(snapshot, mine, runbook.values(), Focus()):
             assert offer.draft.stages or offer.draft.guidance
     canonical_json(

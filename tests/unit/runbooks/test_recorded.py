@@ -175,7 +175,7 @@ def test_a_sick_cluster_is_found_with_its_root(name: str) -> None:
     roots: set[str] = set()
     for runbook in REGISTRY.runbooks:
         if (root := wanted.get(runbook.code)) is not None:
-            verdict = rank([f for check in runbook.checks for f in examined(name, check.code)])
+            verdict = rank([f for c in runbook.checks if c.code in CHECKS for f in examined(name, c.code)])
             assert verdict.root is not None
             assert (verdict.severity, verdict.root.check) == (Severity.CRITICAL, root.split()[0])
             assert root.split()[1:] in ([], [verdict.root.subject.server])

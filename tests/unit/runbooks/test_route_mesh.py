@@ -9,11 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.flow.ranking import rank
-from bot.model import Endpoint, Finding, Focus, PairDelivery, Sample, ServerIdentity, Severity, Snapshot, SnapshotId
+from bot.model import (
+    Endpoint,
+    Finding,
+    Focus,
+    PairDelivery,
+    Sample,
+    ServerIdentity,
+    Severity,
+    Snapshot,
+    SnapshotId,
+    Unknown,
+    UnknownReason,
+)
+from bot.model.mesh import read_mesh, seconds
+from bot.model.mesh_pool import Expected, Side, expected, slot_of
 from bot.runbook import Proposed
-from runbooks._mesh_pool import Expected, Side, expected, slot_of
-from runbooks._mesh_views import read_mesh, seconds
 from runbooks.route_mesh import RUNBOOK, route_list
+from tests.unit.actions.kubernetes_scene import cluster
 from tests.unit.snapshots import Raw, answers, both, recorded
 
 SYS = frozenset({"SYS"})
@@ -449,7 +462,7 @@ def test_no_answer_breaks_a_check(given_answers: list[tuple[str, Endpoint, Raw]]
         deliveries=(PairDelivery(account="n0", sender="n0", receiver="n1", sent=40, seconds=5.0),),
     )
     findings = examined(snapshot)
-    assert {f.check for f in findings} == {check.code for check in RUNBOOK.checks}
+    assert {f.check for f in findings} == {check.code for check in RUNBOOK.checks if check.applies(snapshot)}
     assert Severity.UNKNOWN in {f.severity for f in findings}  # n2 never says anything readable about a version.
     RUNBOOK.propose(snapshot, findings, RUNBOOK.values(), Focus())
 
@@ -465,5 +478,30 @@ def test_one_wrong_field_of_a_real_answer_breaks_no_check(endpoint: str, data: s
         where[data.draw(st.sampled_from(sorted(where)))] = data.draw(JUNK)
 
     snapshot = recorded(HEALTHY, change)
-    assert {f.check for f in examined(snapshot)} == {check.code for check in RUNBOOK.checks}
+    assert {f.check for f in examined(snapshot)} == {check.code for check in RUNBOOK.checks if check.applies(snapshot)}
     proposed(snapshot)
+
+
+def test_on_kubernetes_the_list_is_a_proposal_that_natsmedic_carries_out():
+    (only,) = proposed(cluster().snapshot())
+    assert [kind for kind, _ in only.draft.stages] == ["kubernetes.routes", *["nats.reload"] * 3]
+    assert (only.draft.guidance, only.draft.title) == ((), "Name every pod in cluster.routes and reload")
+    assert any("Duplicate Route" in line for line in only.draft.cautions)
+    assert any("nats.system_writer" in line for line in only.draft.cautions)
+
+
+def test_where_natsmedic_cannot_edit_the_file_it_says_why_and_what_people_do():
+    scene = cluster()
+    scene.config_file = lambda file: file.model_copy(update={"live": False})
+    (only,) = proposed(scene.snapshot())
+    assert only.draft.stages == ()
+    why = "natsmedic does not offer it now: /etc/nats-config/nats.conf is mounted by subPath"
+    assert any(line.startswith(why) for line in only.draft.guidance)
+    assert any("cluster { routes:" in line for line in only.draft.guidance)
+
+
+def test_a_stateful_set_that_is_not_known_is_said_so():
+    scene = cluster()
+    scene.extra = {"stateful_set": Unknown(reason=UnknownReason.DENIED, detail="The reader may not list statefulsets")}
+    (only,) = proposed(scene.snapshot())
+    assert only.draft.guidance[-1] == "natsmedic does not offer it now: The reader may not list statefulsets."

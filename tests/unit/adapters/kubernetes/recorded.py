@@ -77,8 +77,9 @@ class RecordedClient:
         assert rest["auth_settings"] == ["BearerToken"]
         return method, f"{path}?{urlencode(query_params)}", {}, None, None
 
-    async def call_api(self, method: str, url: str, headers: Any, *, _request_timeout: Any) -> Any:
-        del method, headers
+    async def call_api(self, method: str, url: str, headers: Any, body: Any = None, *, _request_timeout: Any) -> Any:
+        assert (method, body) == ("GET", None), "a reader never writes"
+        del headers
         assert _request_timeout.total is not None, "every request has a deadline"
         assert _request_timeout.sock_connect is not None
         path, _, query = url.partition("?")

@@ -237,15 +237,15 @@ class Expiring(RecordedClient):
 
     expirations = 0
 
-    async def call_api(self, method: str, url: str, headers: Any, **rest: Any) -> Any:
+    async def call_api(self, method: str, url: str, headers: Any, *body: Any, **rest: Any) -> Any:
         if "continue=" in url and self.expirations:
             self.expirations -= 1
             answers, self.answers = self.answers, {url.partition("?")[0]: (410, {"reason": "Expired"})}
             try:
-                return await super().call_api(method, url, headers, **rest)
+                return await super().call_api(method, url, headers, *body, **rest)
             finally:
                 self.answers = answers
-        return await super().call_api(method, url, headers, **rest)
+        return await super().call_api(method, url, headers, *body, **rest)
 
 
 @pytest.mark.parametrize(("expirations", "known"), [(1, True), (2, False)])

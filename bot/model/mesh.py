@@ -1,4 +1,4 @@
-"""What the route-mesh runbook sees: who has how many connections with whom, and how many there must be. Pure.
+"""The route mesh as it is seen: who has how many connections with whom, and how many there must be. Pure.
 
 Sources: reference/nats.md 1.C and 6, reference/drills.md 2. ROUTEZ shows one row per connection: `remote_name`, `remote_id`, and `account` where the
 connection belongs to a pinned account. It does not show which slot of the pool a connection fills.
@@ -14,10 +14,11 @@ from datetime import datetime
 from functools import cached_property
 from itertools import combinations
 
-from bot.model import Endpoint, JsonObject, Snapshot, part, parts
-from bot.model.base import Json
+from bot.model.base import Json, JsonObject, part, parts
 from bot.model.groups import latest
-from runbooks._mesh_pool import FIRST_POOLING, Expected, Side, Version, expected
+from bot.model.mesh_pool import FIRST_POOLING, Expected, Side, Version, expected
+from bot.model.sample import Endpoint
+from bot.model.snapshot import Snapshot
 
 _VERSION = re.compile(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _DURATION = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)(ns|us|µs|μs|ms|s|m|h)")
@@ -209,6 +210,15 @@ class Pair:
     def same_version(self) -> bool:
         """False where both versions are known and differ, as during a roll."""
         return None in (self.one.version, self.two.version) or self.one.version == self.two.version
+
+    @property
+    def whole(self) -> bool | None:
+        """Whether both ends show every connection that there must be; None where that is not known."""
+        if self.missing:
+            return False
+        if self.expected is None or None in self.views:
+            return None
+        return not (self.expected.refused or self.lopsided or self.unpinned) and self.slots >= self.expected.slots
 
     def younger_than(self, seconds: float) -> Member | None:
         """Return the end that started less than so many seconds ago."""

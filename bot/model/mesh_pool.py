@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bot.model import Endpoint, Snapshot
 from bot.model.base import Json
+from bot.model.sample import Endpoint
+from bot.model.snapshot import Snapshot
 
 Version = tuple[int, int, int]
 

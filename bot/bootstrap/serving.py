@@ -1,4 +1,4 @@
-"""The composition root: the only file that names concrete classes. Everything else receives ports."""
+"""The bot as it serves: store, engine, Slack, phases, and what notices by itself."""
 
 from __future__ import annotations
 
@@ -10,34 +10,28 @@ from dataclasses import dataclass
 
 import structlog
 
-from bot import registry as registries
-from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
-from bot.adapters.cluster import ClusterReaders
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster, connect_target
+from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
+from bot.bootstrap.reading import both_sides, registry
 from bot.errors import SettingsError, StoreError
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
 from bot.flow.diagnosis import Diagnoser
-from bot.flow.examination import Judgement, Report, report
 from bot.flow.execution import Executor
-from bot.flow.illustration import illustrate
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
-from bot.model import Focus, IncidentId, Person, SlackUser, Snapshot
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, ProbingReaders, Readers, Steps
+from bot.model import IncidentId, Person, SlackUser
+from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps, Writers
 from bot.registry import Registry
-from bot.runbook import Thresholds
 from bot.settings import ClusterSettings, Mode, Settings
-from bot.settings.target import Target
 
 log = structlog.get_logger(__name__)
 
@@ -54,11 +48,6 @@ Run = Callable[[], Awaitable[None]]
 """A part of the bot that works for ever."""
 
 
-def registry() -> Registry:
-    """Find runbooks and actions; a bad one is refused here, at start."""
-    return registries.load()
-
-
 @asynccontextmanager
 async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGenerator[SqlStore]:
     """Open the configured database, for reading beside a serving process or for serving."""
@@ -66,55 +55,15 @@ async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGen
         yield store
 
 
-@asynccontextmanager
-async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[ProbingReaders]:
-    """Open the readers of one cluster, without any writer. Raises `NatsmedicError` where it can't be asked."""
-    clock = SystemClock()
-    if isinstance(where, Target):
-        readers = await connect_target(where, clock)
-    else:
-        readers, writers = await connect_cluster(where, clock)
-        if writers is not None:
-            await writers.aclose()  # nothing has connected yet; a diagnosis holds no way to write
-    try:
-        yield readers if isinstance(where, Target) else _both_sides(readers, where, clock)
-    finally:
-        await readers.aclose()
-
-
-def _both_sides(nats: ProbingReaders, cluster: ClusterSettings, clock: Clock) -> ProbingReaders:
-    """Return readers that look at Kubernetes, too, where the settings say how."""
-    if cluster.kubernetes is None:
+def writers_of(nats: NatsWriters | None, cluster: ClusterSettings) -> Writers | None:
+    """Return what may change the cluster, on either side; None where nothing may."""
+    applier = cluster.kubernetes.as_applier if cluster.kubernetes is not None else None
+    if applier is None:
         return nats
-    # The client library takes a second to import, and most clusters on the command line have no Kubernetes.
-    from bot.adapters.kubernetes import KubernetesApiReader  # noqa: PLC0415
+    from bot.adapters.cluster import ClusterWriters  # noqa: PLC0415
+    from bot.adapters.kubernetes import KubernetesApiWriter  # noqa: PLC0415
 
-    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock)
-
-
-def snapshot_of_archive(archive: bytes) -> Snapshot:
-    """Read gathered evidence back. Raises `BadInput`."""
-    return read_archive(archive)
-
-
-def archive_of(snapshot: Snapshot) -> bytes:
-    """Return the snapshot as an archive without secrets."""
-    return write_archive(snapshot)
-
-
-def report_on(snapshot: Snapshot, judged: Sequence[Judgement], found: Registry) -> Report:
-    """Return what all these judgements say together, and leave secrets out of what they quote."""
-    risks = {kind: action.risk for kind, action in found.actions.items()}
-    made = report(snapshot, judged, risks)
-    return Report.model_validate(redact(made.model_dump(mode="json")))
-
-
-async def pictures_of(
-    judged: Sequence[Judgement], overrides: Mapping[str, Thresholds], focus: Focus
-) -> Mapping[str, bytes]:
-    """Return what these judgements find easier to see than to read: PNGs by file name, in the order of the judgements."""
-    charts = [chart for one in judged for chart in illustrate(one, overrides.get(one.runbook.code), focus)]
-    return {f"{number}-{chart.slug}.png": await draw(chart) for number, chart in enumerate(charts, start=1)}
+    return ClusterWriters(nats or NatsWriters(cluster.name, {}), KubernetesApiWriter(applier))
 
 
 class _Chat:
@@ -186,7 +135,7 @@ def wire(
     chat: Chat,
     directory: Directory,
     readers: Mapping[str, Readers],
-    writers: Mapping[str, NatsWriters],
+    writers: Mapping[str, Writers],
     found: Registry,
 ) -> Bot:
     """Put the phases together. Only the executor gets writers, and only in mode approve."""
@@ -370,16 +319,17 @@ async def _not_ready(store: SqlStore) -> Sequence[str]:
 
 async def _connect(
     settings: Settings, clock: Clock, stack: AsyncExitStack
-) -> tuple[dict[str, Readers], dict[str, NatsWriters]]:
+) -> tuple[dict[str, Readers], dict[str, Writers]]:
     readers: dict[str, Readers] = {}
-    writers: dict[str, NatsWriters] = {}
+    writers: dict[str, Writers] = {}
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
         stack.push_async_callback(reading.aclose)
-        readers[cluster.name] = _both_sides(reading, cluster, clock)
+        readers[cluster.name] = both_sides(reading, cluster, clock)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
-            writers[cluster.name] = writing
+        if (able := writers_of(writing, cluster)) is not None:
+            writers[cluster.name] = able
     return readers, writers
 
 

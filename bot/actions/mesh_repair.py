@@ -1,0 +1,184 @@
+"""Composes the repair of an incomplete mesh on Kubernetes: one explicit route per pod, loaded by one server after another. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bot.actions._routes import addresses_of, fingerprint, wanted_addresses
+from bot.actions._servers import (
+    conf_of,
+    loaded_the_file,
+    mesh_among,
+    owner_cautions,
+    runs_with,
+    servers_of,
+)
+from bot.actions.kubernetes_routes import RouteList, RoutesParams
+from bot.actions.nats_reload import Reload, ReloadParams
+from bot.errors import Refused
+from bot.model import JsonObject, Outcome, Snapshot, Unknown
+from bot.model.kubernetes import ConfigFile, Kind, Workload
+from bot.model.mesh import read_mesh
+
+COMPOSES = (RouteList.kind, Reload.kind)
+
+Stages = tuple[tuple[str, JsonObject], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRepair:
+    """The stages, and what people must know before they approve them."""
+
+    routes: tuple[str, ...]
+    stages: Stages
+    cautions: tuple[str, ...]
+
+
+def compose_routes(snapshot: Snapshot, workload: Workload) -> RouteRepair:
+    """Return the stages that give every server the explicit list. Raises `Refused` with every reason that speaks against it.
+
+    Where the file has the list already, only the servers that did not load it are made to.
+    """
+    repair = route_stages(snapshot, workload, workload.replicas)
+    if not repair.stages:
+        _refuse_what_helps_nobody(snapshot, tuple(servers_of(snapshot, workload).values()))
+    return repair
+
+
+def route_stages(snapshot: Snapshot, workload: Workload, replicas: int) -> RouteRepair:
+    """Return the stages that make every server list `replicas` pods, some of which may be yet to come; none where every server does. Raises `Refused`."""
+    reasons: list[str] = []
+    file = _file(workload, reasons)
+    former: tuple[str, ...] | None = None
+    wanted: tuple[str, ...] = ()
+    servers: Mapping[str, str] = {}
+    try:
+        conf = conf_of(workload)
+        former, wanted = addresses_of(conf), wanted_addresses(conf, workload, replicas)
+    except Refused as refused:
+        reasons += refused.reasons
+    try:
+        servers = servers_of(snapshot, workload)
+    except Refused as refused:
+        reasons += refused.reasons
+    reasons += _names_in_dns(workload)
+    if reasons or file is None or file.text is None or former is None:
+        raise Refused(*reasons or ["nats.conf is not known."])
+    edit = former != wanted
+    order = _order(snapshot, servers, wanted, everyone=edit)
+    stages: list[tuple[str, JsonObject]] = []
+    if edit:
+        stages.append(_edit(workload, file, file.text, former, wanted, tuple(servers.values())))
+    return RouteRepair(
+        wanted, (*stages, *_reloads(workload, order, servers, wanted)), _cautions(snapshot, workload, servers)
+    )
+
+
+def _edit(
+    workload: Workload,
+    file: ConfigFile,
+    text: str,
+    former: tuple[str, ...],
+    wanted: tuple[str, ...],
+    servers: tuple[str, ...],
+) -> tuple[str, JsonObject]:
+    params = RoutesParams(
+        workload=workload.name,
+        workload_uid=workload.uid,
+        config_map=file.name,
+        config_map_uid=file.uid,
+        key=file.key,
+        file=fingerprint(text),
+        former=former,
+        routes=wanted,
+        servers=servers,
+        reloader=workload.reloader is not None,
+    )
+    return RouteList.kind, params.model_dump(mode="json")
+
+
+def _reloads(workload: Workload, order: Sequence[str], servers: Mapping[str, str], wanted: tuple[str, ...]) -> Stages:
+    """One stage for each pod of `order`; the last one asks for the whole mesh."""
+    stages: list[tuple[str, JsonObject]] = []
+    done = [servers[pod] for pod in servers if pod not in order]
+    for pod in order:
+        server = servers[pod]
+        params = ReloadParams(
+            workload=workload.name,
+            workload_uid=workload.uid,
+            pod=pod,
+            server=server,
+            routes=wanted,
+            with_servers=tuple(done),
+            reloader=workload.reloader is not None,
+        )
+        stages.append((Reload.kind, params.model_dump(mode="json")))
+        done.append(server)
+    return tuple(stages)
+
+
+def _file(workload: Workload, reasons: list[str]) -> ConfigFile | None:
+    """Return the file where it can be edited in place; otherwise say why not, and what to do instead."""
+    file = workload.config_file
+    if isinstance(file, Unknown):
+        reasons.append(f"{file.detail}.")
+        return None
+    if file.kind is Kind.SECRET:
+        reasons.append(
+            f"nats.conf lies in Secret {file.name}, which natsmedic never writes: change it at its source (Bitnami: chart 8.5.4 or newer lists every pod) and roll the pods."
+        )
+    elif not file.uid and file.unknown is None:
+        reasons.append(f"Which ConfigMap {file.name} was read is not known.")
+    if not file.live:
+        reasons.append(
+            f"{file.path} is mounted by subPath: a change never reaches a running pod, so the pods must be rolled."
+        )
+    if file.immutable:
+        reasons.append(f"ConfigMap {file.name} is immutable: make a new one, and roll the pods to it.")
+    return file
+
+
+def _names_in_dns(workload: Workload) -> list[str]:
+    """Refuse where the pods have no names of their own."""
+    headless = workload.headless
+    if headless is None:
+        return [f"There is no service {workload.service_name}, so the pods have no names in DNS."]
+    if not isinstance(headless, Unknown) and not headless.headless:
+        return [f"Service {headless.name} is not headless (clusterIP: None), so the pods have no names in DNS."]
+    return []
+
+
+def _order(snapshot: Snapshot, servers: Mapping[str, str], wanted: tuple[str, ...], *, everyone: bool) -> list[str]:
+    """Return the pods whose servers must load the list: first those that answer, because each of them then dials the others."""
+    mesh = read_mesh(snapshot)
+    answering = {server.name for server in snapshot.servers}
+    late = [pod for pod, server in servers.items() if everyone or not runs_with(mesh, server, wanted)]
+    return sorted(late, key=lambda pod: servers[pod] not in answering)
+
+
+def _refuse_what_helps_nobody(snapshot: Snapshot, servers: tuple[str, ...]) -> None:
+    found = mesh_among(snapshot, servers)
+    if found.outcome is Outcome.VERIFIED:
+        raise Refused("nats.conf lists every pod, every server has loaded it, and the mesh is complete.")
+    raise Refused(
+        f"nats.conf lists every pod and every server has loaded it, so a reload changes nothing: {found.sentence} "
+        "Before 2.15 a server may leave a slot of the pool empty after a reconnect (nats-server #8454); restarting one server of such a pair fills it."
+    )
+
+
+def _cautions(snapshot: Snapshot, workload: Workload, servers: Mapping[str, str]) -> tuple[str, ...]:
+    told = list(owner_cautions(workload))
+    pending = [server for pod, server in servers.items() if loaded_the_file(snapshot, workload, pod, server) is False]
+    if pending:
+        told.append(
+            f"{', '.join(pending)} did not load the file as it stands now: with the routes, whatever else was changed in it comes in force."
+        )
+    headless = workload.headless
+    if not isinstance(headless, Unknown) and headless is not None and not headless.publishes_not_ready:
+        told.append(
+            f"Service {headless.name} does not publish pods that are not ready: while one starts, the others can't resolve its name; set publishNotReadyAddresses."
+        )
+    if workload.reloader is None:
+        told.append("Without a reloader natsmedic asks the servers itself, which needs `nats.system_writer`.")
+    return tuple(told)

@@ -1,0 +1,75 @@
+"""What an execution waits for half-way and on the way back, and what it does not wait for."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bot.errors import NotYet, ObjectMoved, Refused, Unreachable, WriteDenied
+from bot.model import ExecutionState, StageState
+from tests.integration.test_execution import SetValue, house
+
+
+async def test_an_action_that_refuses_before_it_sends_anything_is_not_applied(tmp_path: Path) -> None:
+    async with house(tmp_path, "a") as h:
+        h.target.faults["a"] = [Refused("The StatefulSet was edited.")]
+        ended = await h.run()
+        assert (ended.state, ended.stages[0].state) == (ExecutionState.FAILED, StageState.NOT_APPLIED)
+        assert "The StatefulSet was edited. Nothing was changed." in ended.sentence
+        assert h.target.effects == []
+
+
+async def test_half_way_what_passes_is_sent_again_and_what_does_not_pass_ends_it(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.faults["b"] = [
+            ObjectMoved("patch statefulsets nats", 409, "Conflict", "it moved"),
+            Unreachable("gone"),
+        ]
+        ended = await h.run()
+        assert (ended.state, ended.stages[1].sent) == (ExecutionState.DONE, 3)
+    (tmp_path / "other").mkdir()
+    async with house(tmp_path / "other", "a", "b") as h:
+        h.target.faults["b"] = [Refused("Somebody else changed it."), WriteDenied("never reached")]
+        ended = await h.run()
+        assert (ended.state, ended.stages[1].sent) == (ExecutionState.ROLLED_BACK, 1)
+        assert h.target.effects == ["a", "-a"]
+
+
+async def test_a_failure_for_good_ends_the_stage_at_once(tmp_path: Path) -> None:
+    async with house(tmp_path, "a") as h:
+        h.target.broken, h.target.hopeless = {"a"}, {"a"}
+        before = h.clock.now()
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.ROLLED_BACK, ["a", "-a"])
+        assert h.clock.now() - before < timedelta(seconds=SetValue.patience)
+
+
+async def test_the_way_back_waits_for_what_is_under_way(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.broken = {"b"}
+        h.target.undoing["b"] = [NotYet("Its pod is being replaced."), Unreachable("no answer"), NotYet("Not current.")]
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.ROLLED_BACK, ["a", "b", "-b", "-a"])
+
+
+@pytest.mark.parametrize("seconds", [SetValue.half_way])
+async def test_the_way_back_does_not_wait_for_ever(tmp_path: Path, seconds: float) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.broken = {"b"}
+        h.target.undoing["b"] = [NotYet("Its pod is being replaced.")] * 1000
+        before = h.clock.now()
+        ended = await h.run()
+        assert ended.state is ExecutionState.NEEDS_HUMAN
+        assert "Rolling back stage 2 stopped: Its pod is being replaced. A person must look." in ended.sentence
+        assert h.target.effects == ["a", "b"]
+        waited = (h.clock.now() - before).total_seconds()
+        assert seconds <= waited <= seconds + SetValue.patience + SetValue.settle + 5
+
+
+async def test_the_way_back_stops_at_a_right_that_is_missing(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.broken = {"b"}
+        h.target.undoing["b"] = [WriteDenied("The applier may not delete pods nats-2.")]
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.NEEDS_HUMAN, ["a", "b"])
+        assert "may not delete pods" in ended.sentence

@@ -1,0 +1,72 @@
+"""What becomes of a draft that its own actions refuse."""
+
+from typing import Any, cast
+
+import pytest
+
+from bot.action import Action, Check, Draft
+from bot.errors import Refused, Unreadable
+from bot.flow.stages import Stages
+from bot.model import Preview, Record, RiskClass
+from bot.ports import Readers
+
+READERS = cast("Readers", object())
+DRAFT = Draft(title="Set", why="a test", stages=(("test.set", {}),))
+PREVIEW = Preview(summary="set", blast_radius="the test", way_back="none")
+
+
+class Params(Record):
+    """Nothing."""
+
+
+class Doubtful:
+    """An action that says at a check or at a preview what a test wants."""
+
+    kind = "test.set"
+    risk = RiskClass.LOW
+    params = Params
+
+    def __init__(self, refusals: tuple[str, ...], at_preview: Exception | None) -> None:
+        self.refusals = refusals
+        self.at_preview = at_preview
+        self.previews = 0
+
+    async def check(self, readers: Readers, params: Params) -> Check:
+        del readers, params
+        return Check(world={"leader": "n0"}, refusals=self.refusals)
+
+    async def preview(self, readers: Readers, params: Params) -> Preview:
+        del readers, params
+        self.previews += 1
+        if self.at_preview:
+            raise self.at_preview
+        return PREVIEW
+
+
+def stages(refusals: tuple[str, ...] = (), at_preview: Exception | None = None) -> tuple[Doubtful, Stages]:
+    action = Doubtful(refusals, at_preview)
+    return action, Stages({"test.set": cast("Action[Any]", action)})
+
+
+async def test_a_draft_that_nothing_speaks_against_is_offered_with_its_world() -> None:
+    plan = await stages()[1].plan(READERS, DRAFT)
+    assert ([s.preview for s in plan.stages], plan.world, plan.risk) == ([PREVIEW], {"leader": "n0"}, RiskClass.LOW)
+
+
+async def test_what_the_first_check_refuses_is_guidance_and_nobody_asks_for_a_preview() -> None:
+    action, made = stages(("It is gone.", "It is held."))
+    plan = await made.plan(READERS, DRAFT)
+    assert (plan.stages, plan.guidance) == ((), ("Not offered: It is gone.", "Not offered: It is held."))
+    assert action.previews == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Refused("The API server would refuse it."), "Not offered: The API server would refuse it."),
+        (Unreadable("no answer"), "Not offered: a fact it rests on could not be read. no answer"),
+    ],
+)
+async def test_a_preview_that_can_not_be_made_is_guidance_too(error: Exception, said: str) -> None:
+    plan = await stages(at_preview=error)[1].plan(READERS, DRAFT)
+    assert (plan.stages, plan.guidance) == ((), (said,))

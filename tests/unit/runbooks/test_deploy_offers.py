@@ -1,0 +1,151 @@
+"""What natsmedic offers for findings of the Kubernetes side: exact stages where they may be made, and otherwise the guide with what speaks against them."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from bot.action import Draft
+from bot.actions.kubernetes_probe import ProbeChange
+from bot.model import Finding, Layer, Severity, Subject
+from bot.model.kubernetes import Workload
+from bot.model.probes import ENABLED_ONLY, ProbeKind
+from runbooks._deploy_offers import drafts, offered, probe_way, restart_way, upgrade_way
+from tests.unit.actions.rollout_world import World, silence, stateful_set, template
+
+GUIDE = Draft(title="Set it right", why="It is wrong.", guidance=("kubectl edit",))
+ROLLS = ["kubernetes.roll_pod"] * 3
+
+
+def finding(check: str, **evidence: Any) -> Finding:
+    return Finding(
+        check=check,
+        layer=Layer.CLIENTS,
+        subject=Subject(cluster="prod"),
+        severity=Severity.WARNING,
+        sentence="It is wrong.",
+        evidence=evidence,
+    )
+
+
+def offers(world: World, *found: Finding) -> tuple[Draft, ...]:
+    return offered(world.snapshot(), world.workload(), found, GUIDE)
+
+
+def kinds(draft: Draft) -> list[str]:
+    return [kind for kind, _ in draft.stages]
+
+
+STRICT = finding("DEPLOY_PROBES", probe="readiness", expected=ENABLED_ONLY)
+SLOW = finding("DEPLOY_PROBES", probe="startup", seconds=30, absent=True)
+
+
+def test_a_probe_that_is_too_strict_is_offered_as_an_edit_and_one_roll_for_each_pod():
+    (draft,) = offers(World(), STRICT)
+    assert kinds(draft) == ["kubernetes.probe", *ROLLS]
+    assert draft.title == f"Let the readiness probe ask {ENABLED_ONLY}"
+    assert draft.stages[0][1]["change"]["path"] == ENABLED_ONLY
+    assert [params["ordinal"] for _, params in draft.stages[1:]] == [2, 1, 0]
+
+
+def test_two_probes_are_two_offers_and_times_are_those_of_the_official_chart():
+    slow, strict = sorted(offers(World(), STRICT, SLOW), key=lambda draft: draft.stages[0][1]["probe"], reverse=True)
+    assert strict.stages[0][1]["probe"] == "readiness"
+    change = slow.stages[0][1]["change"]
+    assert (slow.stages[0][1]["probe"], change["period"], change["failures"]) == ("startup", 10, 90)
+    assert change["path"] == "/healthz", "a startup probe that is not there is that of the official chart"
+
+
+def test_gomemlimit_is_four_fifths_of_the_limit():
+    limited = template(resources={"limits": {"memory": "8Gi"}})
+    world = World(stateful_set(template=limited))
+    (draft,) = offers(world, finding("DEPLOY_MEMORY"))
+    assert kinds(draft) == ["kubernetes.resources", *ROLLS]
+    assert draft.stages[0][1]["gomemlimit"] == "6553MiB"
+
+
+def test_without_a_limit_there_is_no_share_of_it_and_the_guide_stays():
+    assert offers(World(), finding("DEPLOY_MEMORY")) == (GUIDE,)
+
+
+def test_what_is_not_offered_says_why_beside_what_people_do():
+    world = World()
+    world.sick["silent"] = silence("nats-2")
+    (draft,) = offers(world, STRICT)
+    assert draft.stages == ()
+    assert draft.guidance[0] == "kubectl edit"
+    assert all(line.startswith("natsmedic does not offer it now: ") for line in draft.guidance[1:])
+    assert len(draft.guidance) > 1
+
+
+def test_findings_that_no_action_helps_leave_the_guide():
+    assert offers(World(), finding("DEPLOY_PODS")) == (GUIDE,)
+    assert drafts(None, [], GUIDE) == (GUIDE,)
+
+
+def owned_world() -> World:
+    world = World()
+    world.raw["metadata"] |= {
+        "annotations": {"meta.helm.sh/release-name": "queue", "meta.helm.sh/release-namespace": "queues"},
+        "labels": {"helm.sh/chart": "nats-1.2.11"},
+    }
+    return world
+
+
+def test_under_helm_the_whole_probe_stands_in_the_values_and_comes_first():
+    source, direct = offers(owned_world(), STRICT)
+    assert kinds(source) == []
+    values = yaml.safe_load(source.patches[0].text)["container"]["merge"]["readinessProbe"]
+    assert values["httpGet"]["path"] == ENABLED_ONLY
+    assert kinds(direct) == ["kubernetes.probe", *ROLLS]
+    assert "it holds until Helm's next upgrade" in direct.title
+
+
+def test_an_upgrade_goes_to_the_next_line_and_keeps_what_the_tag_says_besides():
+    world = World(stateful_set(template=template(image="registry.example.com/nats:2.10.26-alpine")))
+    way = upgrade_way(older(world), world.workload())
+    assert way is not None
+    assert way.title.endswith("to 2.11.11")
+    stages, _ = way.compose()
+    assert stages[0][1]["image"] == "registry.example.com/nats:2.11.11-alpine"
+
+
+@pytest.mark.parametrize("image", ["nats", "nats@sha256:" + "0" * 64])
+def test_an_image_without_a_tag_is_not_upgraded(image: str):
+    world = World(stateful_set(template=template(image=image)))
+    assert upgrade_way(older(world), world.workload()) is None
+
+
+def test_what_is_new_enough_is_not_upgraded():
+    world = World()
+    assert upgrade_way(world.snapshot(), world.workload()) is None
+
+
+def older(world: World) -> Any:
+    from dataclasses import replace
+
+    snapshot = world.snapshot()
+    return replace(snapshot, servers=tuple(s.model_copy(update={"version": "2.10.26"}) for s in snapshot.servers))
+
+
+def test_a_restart_is_that_of_the_pod_in_which_the_server_runs():
+    world = World()
+    snapshot, workload = world.snapshot(), world.workload()
+    server = snapshot.servers[0].name
+    way = restart_way(snapshot, workload, server)
+    assert way is not None
+    stages, _ = way.compose()
+    assert [kind for kind, _ in stages] == ["kubernetes.restart_pod"]
+    assert restart_way(snapshot, workload, "nobody") is None
+
+
+def test_a_new_probe_has_a_port_and_the_charts_times():
+    bare = {key: value for key, value in template()["spec"]["containers"][0].items() if key != "livenessProbe"}
+    world = owned_world()
+    world.raw["spec"]["template"]["spec"]["containers"] = [bare]
+    workload: Workload = world.workload()
+    way = probe_way(world.snapshot(), workload, ProbeKind.LIVENESS, ProbeChange(path=ENABLED_ONLY))
+    (source, *_) = drafts(workload, [way], GUIDE)
+    values = yaml.safe_load(source.patches[0].text)["container"]["merge"]["livenessProbe"]
+    assert values["httpGet"] == {"port": 8222, "path": ENABLED_ONLY}
+    assert (values["periodSeconds"], values["failureThreshold"]) == (30, 3)
