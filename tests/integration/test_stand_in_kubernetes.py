@@ -5,13 +5,11 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 import yaml
 
 from bot.adapters.clock import SystemClock
@@ -25,19 +23,6 @@ from tests.integration.kubernetes_support import READER_FILE
 from tests.integration.stand_in_kubernetes import MAPS, MERGE, becomes, status_of, uid, varz
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
-    async with StandInKubernetes(tmp_path, config_delay=0.2, first_back_off=0.5) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {kube.token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
-        yield client
 
 
 # Faults.

@@ -3,14 +3,11 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator
 from contextlib import suppress
-from pathlib import Path
 
 import httpx
 import nats.errors
 import pytest
-import pytest_asyncio
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
@@ -22,19 +19,6 @@ from tests.integration.kubernetes_support import Raw
 from tests.integration.stand_in_kubernetes import MERGE, app, becomes, hosts, status_of, the, uid, varz
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
-    async with StandInKubernetes(tmp_path, config_delay=0.2, first_back_off=0.5) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {kube.token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
-        yield client
 
 
 async def test_a_changed_configuration_reaches_the_file_late_and_the_server_when_it_reloads(kube: StandInKubernetes):

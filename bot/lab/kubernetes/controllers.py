@@ -109,10 +109,8 @@ class Controllers:
             claim = part(volume, "persistentVolumeClaim").get("claimName")
             found = self._store.get(CLAIM, namespace_of(pod), claim) if claim else None
             if claim and (found is None or found["status"].get("phase") != "Bound"):
-                return (
-                    None,
-                    f"0/{len(nodes)} nodes are available: {len(nodes)} pod has unbound immediate PersistentVolumeClaims.",
-                )
+                words = "pod has unbound immediate PersistentVolumeClaims"
+                return None, f"0/{len(nodes)} nodes are available: {len(nodes)} {words}."
         others = [p for p in self._store.list(POD) if p["spec"].get("nodeName")]
         free = [n for n in nodes if condition(n, "Ready") and not n["spec"].get("unschedulable")]
         wanted = part(pod, "spec", "nodeSelector")
@@ -147,8 +145,14 @@ class Controllers:
         """Deletes what its owners have left behind, and lets go of it where they said so."""
         living = {uid_of(raw): raw for kind in KINDS for raw in self._store.list(kind)}
         for kind, raw in self._dependents():
-            for owner in raw["metadata"]["ownerReferences"]:
-                self._collect_one(kind, raw, living.get(owner["uid"]), owner)
+            references: list[Raw] = raw["metadata"]["ownerReferences"]
+            ends = [_end_of(living.get(reference["uid"])) for reference in references]
+            if "orphan" in ends:
+                left = [reference for reference, end in zip(references, ends, strict=True) if end != "orphan"]
+                freed = raw | {"metadata": raw["metadata"] | {"ownerReferences": left}}
+                self._store.replace(kind, without_empty(freed))
+            elif not terminating(raw) and all(ends):
+                self._registry.delete(kind, namespace_of(raw), name_of(raw), Deletion({}))
         for kind in KINDS:
             for raw in self._store.list(kind):
                 self._let_go(kind, raw)
@@ -158,14 +162,6 @@ class Controllers:
             for raw in self._store.list(kind):
                 if raw["metadata"].get("ownerReferences"):
                     yield kind, raw
-
-    def _collect_one(self, kind: Kind, raw: Raw, owner: Raw | None, reference: Raw) -> None:
-        finalizers = parts(owner, "metadata", "finalizers") if owner and terminating(owner) else []
-        if "orphan" in finalizers:
-            left = [one for one in raw["metadata"]["ownerReferences"] if one["uid"] != reference["uid"]]
-            self._store.replace(kind, without_empty(raw | {"metadata": raw["metadata"] | {"ownerReferences": left}}))
-        elif (owner is None or "foregroundDeletion" in finalizers) and not terminating(raw):
-            self._registry.delete(kind, namespace_of(raw), name_of(raw), Deletion({}))
 
     def _let_go(self, kind: Kind, raw: Raw) -> None:
         """Takes the collector's finalizers away once nothing depends on it."""
@@ -200,8 +196,16 @@ class Controllers:
                 self._store.remove(NAMESPACE, "", name)
 
 
+def _end_of(owner: Raw | None) -> str:
+    """How an owner ends, for what it owns: `gone`, by its finalizer `orphan` or `foregroundDeletion`; empty while it stays."""
+    if owner is None:
+        return "gone"
+    finalizers = parts(owner, "metadata", "finalizers") if terminating(owner) else []
+    return next((one for one in ("orphan", "foregroundDeletion") if one in finalizers), "")
+
+
 def _repelled(pod: Raw, node: Raw, others: list[Raw], nodes: list[Raw]) -> bool:
-    """Tells whether a required anti-affinity or a hard spread over hosts keeps a pod away from a node."""
+    """Tells whether a required anti-affinity keeps a pod away from a node."""
     affinity: Raw = part(pod, "spec", "affinity", "podAntiAffinity")
     by_name = {name_of(one): one for one in nodes}
     for term in parts(affinity, "requiredDuringSchedulingIgnoredDuringExecution"):
