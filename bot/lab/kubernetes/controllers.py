@@ -115,12 +115,13 @@ class Controllers:
         free = [n for n in nodes if condition(n, "Ready") and not n["spec"].get("unschedulable")]
         wanted = part(pod, "spec", "nodeSelector")
         free = [node for node in free if matches({"matchLabels": wanted}, labels_of(node))]
-        fitting = [node for node in free if not _repelled(pod, node, others, nodes)]
+        apart = [node for node in free if not _repelled(pod, node, others, nodes)]
+        fitting = [node for node in apart if not _crowded(pod, node, others, nodes)]
         if not fitting:
-            apart = len(free)
             words = (
-                f"{apart} node(s) didn't match pod affinity/anti-affinity" if apart else "no node is ready and matches"
+                "didn't match pod topology spread constraints" if apart else "didn't match pod affinity/anti-affinity"
             )
+            words = f"{len(free)} node(s) {words}" if free else "no node is ready and matches"
             return None, f"0/{len(nodes)} nodes are available: {words}."
         load = {name_of(n): sum(p["spec"]["nodeName"] == name_of(n) for p in others) for n in fitting}
         return min(load, key=lambda name: (load[name], name)), ""
@@ -194,6 +195,24 @@ class Controllers:
                 for event in self._store.list(EVENT, name):
                     self._store.remove(EVENT, name, name_of(event))
                 self._store.remove(NAMESPACE, "", name)
+
+
+def _crowded(pod: Raw, node: Raw, others: list[Raw], nodes: list[Raw]) -> bool:
+    """Tells whether a pod on this node would break a spread that its template insists on."""
+    for constraint in parts(pod, "spec", "topologySpreadConstraints"):
+        if constraint["whenUnsatisfiable"] != "DoNotSchedule":
+            continue
+        key, place_of = constraint["topologyKey"], {name_of(one): labels_of(one) for one in nodes}
+        counts = {labels[key]: 0 for labels in place_of.values() if key in labels}
+        for other in others:
+            place = place_of.get(other["spec"]["nodeName"], {}).get(key)
+            same = namespace_of(other) == namespace_of(pod) and not terminating(other)
+            if place is not None and same and matches(constraint.get("labelSelector"), labels_of(other)):
+                counts[place] += 1
+        here = labels_of(node).get(key)
+        if here is None or counts[here] + 1 - min(counts.values()) > constraint["maxSkew"]:
+            return True
+    return False
 
 
 def _end_of(owner: Raw | None) -> str:
