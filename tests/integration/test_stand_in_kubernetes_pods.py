@@ -3,11 +3,14 @@
 import asyncio
 import os
 import signal
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import nats.errors
 import pytest
+import yaml
 from nats.aio.client import Client
 
 from bot.adapters.clock import SystemClock
@@ -247,3 +250,27 @@ async def test_a_staged_upgrade_keeps_every_acknowledged_message(kube: StandInKu
     await client.close()
     assert len(kept) > 50
     assert set(kept) <= found
+
+
+async def test_no_runbook_finds_anything_wrong_with_the_default_manifest(kube: StandInKubernetes, tmp_path: Path):
+    kube.apply(NatsManifest().manifests())
+    await kube.wait_ready()
+    servers = [f"nats://{kube.pod_address(pod)}:4222" for pod in kube.pods()]
+    reader = {"user": "app", "password": {"env": "APP_PASSWORD"}}
+    system = {"user": "sys", "password": {"env": "SYS_PASSWORD"}}
+    cluster = {
+        "name": "prod",
+        "channel": "C0123456789",
+        "nats": {"servers": servers, "system": system, "accounts": {"APP": {"reader": reader}}},
+        "kubernetes": {"kubeconfig": str(kube.kubeconfig()), "namespace": "nats"},
+    }
+    settings = tmp_path / "natsmedic.yaml"
+    settings.write_text(yaml.safe_dump({"database": {"url": "sqlite:///natsmedic.db"}, "clusters": [cluster]}))
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("natsmedic")), "--config", str(settings), "diagnose"),
+        env={**os.environ, "APP_PASSWORD": "app", "SYS_PASSWORD": "sys"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
