@@ -188,9 +188,11 @@ async def test_our_reader_sees_the_same_cluster(world: World):
         namespace=world.namespace,
         replicas=2,
         budget_api="policy/v1beta1",
-        grace=3,
+        grace=5,
         pull_policy=PULL_POLICY,
         helm=True,
+        storage_class=None,
+        resources={"requests": {"cpu": "50m", "memory": "64Mi"}},
     )
     for raw in manifest.manifests():
         group = "" if raw["apiVersion"] == "v1" else "s"

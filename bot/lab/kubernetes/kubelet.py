@@ -179,10 +179,11 @@ class PodRunner:
         return {"type": kind, "status": status, "lastProbeTime": None, "lastTransitionTime": since, **why}
 
     def _write_hosts(self) -> None:
-        text = f"127.0.0.1 localhost\n{self.address} {name_of(self._pod)}\n" + self._kubelet.names(
-            namespace_of(self._pod)
-        )
-        if not self._mounted or text == self._hosts:
+        if not self._mounted:
+            return
+        names = self._kubelet.names(namespace_of(self._pod))
+        text = f"127.0.0.1 localhost\n{self.address} {name_of(self._pod)}\n{names}"
+        if text == self._hosts:
             return
         self._hosts = text
         for container in self.containers:

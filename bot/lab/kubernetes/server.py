@@ -200,7 +200,7 @@ class StandInKubernetes:
     # Doing.
 
     def apply(self, manifests: str | Iterable[Raw], manager: str = "kubectl") -> list[Raw]:
-        """Creates or changes objects, as `kubectl apply` does for a person who knows no conflicts. Raises `Refused`, `LabError`."""
+        """Creates or changes objects, without a question about conflicts. Raises `Refused`, `LabError`."""
         wanted = yaml.safe_load_all(manifests) if isinstance(manifests, str) else manifests
         return [self._apply(cast("Raw", raw), manager) for raw in wanted if raw]
 
