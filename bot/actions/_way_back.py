@@ -23,7 +23,6 @@ from bot.actions._statefulset import (
     must_be_observed,
     pod_in,
     read_target,
-    strategy_of,
     template_of,
     with_template,
 )
@@ -44,7 +43,8 @@ async def bring_back(
     """
     former = await former_template(readers, target)
     raw = await read_target(readers, target)
-    if not _is(raw, former) or strategy_of(raw) != ON_DELETE:
+    strategy = part(part(raw, "spec"), "updateStrategy")
+    if not _is(raw, former) or strategy not in (_NOTHING_BY_ITSELF, target.strategy):
         undoing = OperationId(f"{operation}.undo")
         raw = await _write(readers, writers, target, edited, former, _NOTHING_BY_ITSELF, undoing)
     revisions = (target.former, must_be_observed(raw, target))

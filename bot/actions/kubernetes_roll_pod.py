@@ -18,6 +18,7 @@ from bot.actions._gate import (
     hindrances,
     leaderships,
     returned,
+    runs,
     server_of,
     some,
     stuck,
@@ -89,15 +90,17 @@ class RollPod:
         try:
             former = await former_template(readers, target)
             raw = await read_target(readers, target)
+            if reasons := _disturbed(raw, former, params):
+                return Check(world=world_of(raw), refusals=tuple(reasons), final=True)
             cheap = await readers.gather(NOTHING)
-            reasons = _disturbed(raw, former, params) + _order(raw, cheap, params)
+            reasons = _order(raw, cheap, params)
             if missing := absent(cheap, target, params.ordinal):
                 return Check(world=world_of(raw), refusals=(*reasons, *missing))
             snapshot = await look(readers)
             reasons += hindrances(snapshot, target, params.ordinal, params.strict)
-            before = _numbers(snapshot, params)
+            before = runs(snapshot, target, params.ordinal)
         except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
+            return Check(world={}, refusals=refused.reasons, final=True)
         return Check(world=world_of(raw), refusals=tuple(reasons), before=before)
 
     async def preview(self, readers: Readers, params: RollParams) -> Preview:
@@ -198,13 +201,6 @@ def _only_by_deletion(pod: Pod, raw: JsonObject, params: RollParams) -> bool:
         return False
     ordered = part(raw, "spec").get("podManagementPolicy") != "Parallel"
     return not params.target.rolling or (ordered and stuck(pod, params.target.container))
-
-
-def _numbers(snapshot: Snapshot, params: RollParams) -> dict[str, str | int | None]:
-    pod = pod_in(snapshot, params.target, params.ordinal)
-    server = server_of(snapshot, params.pod)
-    version = next((one.version for one in snapshot.servers if one.name == server), None)
-    return {"revision": pod.revision if pod else None, "version": version, "leads": len(leaderships(snapshot, server))}
 
 
 ACTION = RollPod()

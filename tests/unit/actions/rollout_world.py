@@ -11,6 +11,7 @@ from bot.action import Action
 from bot.actions._statefulset import fields_of
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_restart
+from bot.adapters.kubernetes.redaction import clean
 from bot.errors import NotYet, Unreadable
 from bot.model import JsonObject, OperationId, Outcome, Snapshot, Verification, digest
 from bot.model.kubernetes import Change, Kind, KubernetesFacts, Listing, Pod, Rehearsal, Verb, Workload
@@ -85,8 +86,6 @@ class World:
         for ordinal in range(3):
             self._make(ordinal)
 
-    # What actions see.
-
     async def gather(self, needs: object, **more: object) -> Snapshot:
         del needs, more
         self.step()
@@ -107,8 +106,8 @@ class World:
         return found
 
     def facts(self) -> KubernetesFacts:
-        pods = tuple(copy.deepcopy(self.pods[ordinal]) for ordinal in sorted(self.pods))
-        items = {Kind.STATEFUL_SET: (copy.deepcopy(self.raw),), Kind.POD: pods}
+        pods = tuple(clean(Kind.POD, self.pods[ordinal]) for ordinal in sorted(self.pods))
+        items = {Kind.STATEFUL_SET: (clean(Kind.STATEFUL_SET, self.raw),), Kind.POD: pods}
         listings = tuple(
             Listing(kind=k, verb="list", api="v1", namespace="queues", items=items.get(k, ())) for k in Kind
         )
@@ -301,8 +300,6 @@ async def undo(world: World, kind: str, raw: JsonObject, operation: OperationId,
     raise AssertionError
 
 
-# Drafts.
-
 RELAXED = ProbeChange(path=ENABLED_ONLY)
 OP = OperationId("op_9")
 
@@ -337,9 +334,6 @@ async def check(world: World, rollout: Rollout, stage: int) -> tuple[str, ...]:
 
 def restart(world: World, ordinal: int) -> Rollout:
     return compose_restart(world.snapshot(), world.workload(), Pod(world.pods[ordinal]))
-
-
-# What servers answer.
 
 
 def peer(name: str, **fields: Any) -> Callable[[Raw], None]:

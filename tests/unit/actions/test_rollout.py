@@ -30,6 +30,7 @@ from tests.unit.actions.rollout_world import (
     sides,
     silence,
     stateful_set,
+    template,
     undo,
     unready,
     upgraded,
@@ -74,6 +75,16 @@ async def test_the_edit_alone_replaces_no_pod_and_bears_the_receipt() -> None:
     assert {ordinal: pod["metadata"]["uid"] for ordinal, pod in world.pods.items()} == pods
     assert (await action.receipt(readers, params, OP), receipt_of(world.raw)) == (Receipt.APPLIED, OP)
     assert (await action.verify(readers, params, OP)).outcome is Outcome.VERIFIED
+
+
+async def test_what_is_redacted_where_a_rollout_is_composed_is_no_foreign_edit_where_it_runs() -> None:
+    headers = [{"name": "Authorization", "value": "s3cret"}]
+    probe_ = template()["spec"]["containers"][0]["readinessProbe"]
+    asked = probe_ | {"httpGet": probe_["httpGet"] | {"httpHeaders": headers}}
+    world = World(stateful_set(template=template(readinessProbe=asked)))
+    assert "s3cret" not in str(probe(world).stages)
+    assert (await run(world, probe(world).stages)).outcome is Outcome.VERIFIED
+    assert container(world)["readinessProbe"]["httpGet"]["httpHeaders"] == headers
 
 
 async def test_under_on_delete_each_pod_is_deleted_by_its_uid() -> None:
@@ -171,6 +182,17 @@ async def test_nothing_is_put_back_over_somebody_elses_edit() -> None:
     with pytest.raises(Refused, match=r"changed by somebody else.*container\.nats\.image") as refused:
         await undo(world, *stages[3], OP)
     assert not isinstance(refused.value, NotYet)
+    assert world.writes == writes
+
+
+async def test_an_undone_rollout_that_is_undone_again_writes_nothing_more() -> None:
+    world = World()
+    stages = probe(world).stages
+    await run(world, stages)
+    for index in (3, 2, 1, 0):
+        await undo(world, *stages[index], OperationId(f"op_{index}"))
+    writes = list(world.writes)
+    await undo(world, *stages[0], OperationId("op_0"))
     assert world.writes == writes
 
 
@@ -315,6 +337,18 @@ async def test_every_edit_is_rolled_out_and_undone_to_the_last_field(compose: Ca
     for index in (3, 2, 1, 0):
         await undo(world, *stages[index], OperationId(f"op_{index}"))
     assert world.raw["spec"] == before
+
+
+async def test_people_see_what_each_pod_ran_before_and_runs_now() -> None:
+    world = World()
+    former, stages = world.revisions_of_pods()[0], image(world).stages
+    readers, _ = sides(world)
+    checks = [await ACTIONS[kind].check(readers, ACTIONS[kind].params.model_validate(raw)) for kind, raw in stages[:2]]
+    assert checks[0].before == {"container.nats.image": "nats:2.15.1"}
+    world.sick["version"] = upgraded("2.15.2")
+    seen = await run(world, stages)
+    assert seen.numbers == {"nats-0": f"2.15.2, {world.revisions_of_pods()[0]}"}
+    assert former not in str(seen.numbers)
 
 
 async def test_a_server_of_another_version_than_promised_is_no_success() -> None:
