@@ -207,7 +207,7 @@ async def run(directory: Path, scenario: str, *, scripted: bool, port: int) -> b
 def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
-        prog="make demo ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="natsmedic demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--headless", action="store_true", help="two scripted people approve; exit 0 only if it is repaired"
