@@ -24,7 +24,7 @@ from bot.lab import kubernetes_demo
 from bot.lab.drills import Drill, fetch, ghost_split, remove_decoys
 from bot.lab.drills import publish as publish_orders
 from bot.lab.servers import LabCluster, LabError
-from bot.lab.whole import ADA, BO, CHANNEL, WholeBot, lab_slack
+from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot, lab_slack
 from bot.model import JsonObject
 
 VERSION = "2.11.11"
@@ -35,8 +35,6 @@ STREAM, CONSUMER = "ORDERS", "worker"
 STUCK_CONSUMER = "stuck-consumer"
 REPAIR_SECONDS = 180.0
 VISIT_SECONDS = 24 * 3600.0
-VERIFIED_BOARD = "Verified healthy by natsmedic"
-"""What the status board says once a diagnosis after the repair found the consumer whole."""
 DRAIN_BATCH = 50
 DRAIN_WAIT = 1.5
 """Seconds of silence after which a worker has got everything."""

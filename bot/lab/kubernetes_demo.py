@@ -26,7 +26,7 @@ from bot.lab.kubernetes.front import ServiceFront
 from bot.lab.kubernetes.manifests import CLIENT_PORT
 from bot.lab.process import LabError
 from bot.lab.slack import Message
-from bot.lab.whole import ADA, CHANNEL, BotProcess, lab_slack
+from bot.lab.whole import ADA, CHANNEL, VERIFIED_BOARD, BotProcess, lab_slack
 from bot.model import Json, JsonObject, part, parts
 
 NAMESPACE, NAME = "nats", "nats"
@@ -36,8 +36,6 @@ PUBLISH_EVERY: Final = 0.05
 ANSWER: Final = 2.0
 """Seconds that a publisher waits for an acknowledgement before it sends the message again, under the same id."""
 REPAIR_SECONDS: Final = 240.0
-LOOK_EVERY: Final = 2.0
-"""Seconds between two looks at the audit log."""
 CONFIG_ARRIVES: Final = 2.0
 """Seconds in which a changed ConfigMap has reached every pod of the stand-in."""
 CATCHES_UP: Final = 12.0
@@ -393,16 +391,9 @@ async def play(scene: Scene, scenario: Scenario, started: float, say: Callable[[
 
 
 async def _done(scene: Scene, within: float = REPAIR_SECONDS) -> None:
-    """Wait until the execution has ended well. Raises `LabError` where it ended otherwise."""
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        if await scene.bot.audit("execution.done"):
-            return
-        for ending in ("failed", "rolled_back", "needs_human", "refused"):
-            if rows := await scene.bot.audit(f"execution.{ending}"):
-                raise LabError(f"the execution ended {ending}: {rows[-1]}\n{scene.bot.slack.render_text(CHANNEL)}")
-        await asyncio.sleep(LOOK_EVERY)
-    raise LabError(f"the execution did not end within {within:g} s\n{scene.bot.slack.render_text(CHANNEL)}")
+    """Wait until the thread says that the change is done and the board that a new diagnosis found it well. Raises `LabError`."""
+    await scene.bot.see("Done and verified: ", within)
+    await scene.bot.see(VERIFIED_BOARD, REPAIR_SECONDS)
 
 
 async def _lost(scene: Scene) -> int:

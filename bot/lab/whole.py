@@ -38,6 +38,9 @@ PEOPLE: Sequence[User] = (
     User(ADA_TWICE, "ada.second", "Ada (second account)"),
 )
 
+VERIFIED_BOARD = "Verified healthy by natsmedic"
+"""What the status board says once a diagnosis after a repair found nothing wrong any more."""
+
 START_SECONDS = 120.0
 """Within which a bot process must answer `/readyz`; a warm start takes 3 to 5 s on two busy cores, and its imports alone 33 s where ten jobs share each."""
 STOP_SECONDS = 15.0
