@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import signal
 import time
 import uuid
 from collections.abc import Callable, Mapping
