@@ -105,6 +105,11 @@ async def test_a_failing_readiness_keeps_a_pod_unready_and_says_why(world: World
     event = await world.told("Pod", "nats-0", "Unhealthy", "statuscode")
     assert event["message"] == "Readiness probe failed: HTTP probe failed with statuscode: 404"
     assert event["type"] == "Warning"
+
+    async def running() -> bool:
+        return bool(status_of(await world.pod("nats-0")).get("state", {}).get("running"))
+
+    await until("the kubelet's report", running)
     pod = await world.pod("nats-0")
     assert pod is not None
     condition = next(c for c in pod["status"]["conditions"] if c["type"] == "Ready")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from bot.lab.kubernetes import FaultKind, NatsManifest, Refused, StandInKubernet
 from bot.lab.process import LabError
 from bot.model import Unknown
 from bot.settings.clusters import KubernetesSettings
-from tests.integration.kubernetes_conformance import config_map, workload
+from tests.integration.kubernetes_conformance import config_map, container, workload
 from tests.integration.kubernetes_support import READER_FILE
 from tests.integration.stand_in_kubernetes import MAPS, MERGE, becomes, status_of, uid, varz
 
@@ -227,6 +228,25 @@ async def test_no_process_is_left(tmp_path: Path):
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://{address}:8222/varz")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 1.0])
+async def test_an_end_in_the_middle_of_a_beginning_leaves_no_process(tmp_path: Path, seconds: float):
+    async with StandInKubernetes(tmp_path) as kube:
+        prefix = f"--addr\0{kube._kubelet.addresses.prefix}."
+        probe = {"httpGet": {"path": "/no-such-page", "port": "monitor"}, "periodSeconds": 1, "failureThreshold": 1}
+        kube.apply([workload(3, pod=container(livenessProbe=probe))])
+        await asyncio.sleep(seconds)
+    assert [line for line in command_lines() if prefix in line] == []
+
+
+def command_lines() -> list[str]:
+    """Of all processes of this machine."""
+    found: list[str] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            found.append(file.read_text(errors="replace"))
+    return found
 
 
 async def test_two_stand_ins_stay_out_of_each_others_way(tmp_path: Path, kube: StandInKubernetes):

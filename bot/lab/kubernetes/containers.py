@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import time
@@ -16,7 +15,7 @@ from bot.lab.binaries import SUPPORTED_VERSIONS, BinaryUnavailable, nats_server_
 from bot.lab.kubernetes.environment import NoSuchValue, environment, expanded
 from bot.lab.kubernetes.objects import Raw, parts, stamp
 from bot.lab.kubernetes.probes import ProbeKind, Prober
-from bot.lab.kubernetes.sandbox import CANNOT_ENTER, PROGRAM, enter, reap
+from bot.lab.kubernetes.sandbox import CANNOT_ENTER, PROGRAM, enter, reap, send
 from bot.lab.kubernetes.store import Store
 from bot.lab.kubernetes.volumes import Volumes
 from bot.lab.process import LabError, watch_over
@@ -156,7 +155,7 @@ class ContainerRunner:
         if self._run is None:
             raise LabError(f"container {self.name} does not run")
         self._run.oom = oom
-        os.kill(self._run.process.pid, signal.SIGKILL)
+        send(self._run.process, signal.SIGKILL)
 
     # Starting.
 
@@ -302,14 +301,12 @@ class ContainerRunner:
         began = time.monotonic()
         await self._pre_stop(run, grace)
         grace = max(grace - (time.monotonic() - began), 0)
-        with contextlib.suppress(ProcessLookupError):
-            run.process.terminate()
+        send(run.process, signal.SIGTERM)
         try:
             async with asyncio.timeout(grace):
                 await run.process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                run.process.kill()
+            send(run.process, signal.SIGKILL)
             await run.process.wait()
 
     async def _pre_stop(self, run: _Run, grace: float) -> None:
@@ -326,7 +323,7 @@ class ContainerRunner:
             async with asyncio.timeout(grace):
                 await hook.wait()
         except TimeoutError:
-            hook.kill()
+            send(hook, signal.SIGKILL)
             await hook.wait()
 
     async def _enter(

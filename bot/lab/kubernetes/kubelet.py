@@ -265,8 +265,10 @@ class Kubelet:
 
     async def close(self) -> None:
         """Kills every pod."""
-        await asyncio.gather(*(runner.close() for runner in tuple(self._pods.values())))
-        self.addresses.close()
+        try:
+            await asyncio.gather(*(runner.close() for runner in tuple(self._pods.values())))
+        finally:
+            self.addresses.close()
 
     def names(self, namespace: str) -> str:
         """The lines of /etc/hosts that stand for the cluster's DNS, as a pod in this namespace sees them."""

@@ -110,10 +110,12 @@ class StandInKubernetes:
         if loop is not None:
             loop.cancel()
             await asyncio.wait([loop])
-        await self._kubelet.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        try:
+            await self._kubelet.close()
+        finally:
+            if self._runner is not None:
+                await self._runner.cleanup()
+                self._runner = None
         if loop is not None and not loop.cancelled() and (error := loop.exception()):
             raise error
 
