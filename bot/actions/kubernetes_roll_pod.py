@@ -1,7 +1,7 @@
 """Replaces one pod by the edited template, once every Raft group can spare its server. The order is Kubernetes' own: from the highest ordinal to 0.
 
-Under RollingUpdate the partition is lowered to this ordinal, and the controller replaces the pod. It does not where the pod hangs (OrderedReady waits for
-it forever, reference/nats.md 4.5), and never under OnDelete: there the very pod that was looked at is deleted.
+Under RollingUpdate the partition is lowered to this ordinal, and the controller replaces the pod. It does not where the pod is not ready and the policy
+OrderedReady (it waits for it forever, reference/nats.md 4.5), and never under OnDelete: there the very pod that was looked at is deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from bot.actions._gate import (
     runs,
     server_of,
     some,
-    stuck,
 )
 from bot.actions._objects import change_object, object_receipt
 from bot.actions._statefulset import (
@@ -44,7 +43,7 @@ from bot.actions._statefulset import (
 )
 from bot.actions._template_edit import HALF_WAY
 from bot.actions._way_back import bring_back, delete_pod
-from bot.errors import NotYet, Refused
+from bot.errors import NotYet, ObjectRefused, OutcomeUnknown, Refused
 from bot.model import JsonObject, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification, part
 from bot.model.kubernetes import Kind, Pod
 from bot.ports import Readers, Writers
@@ -124,6 +123,7 @@ class RollPod:
         """Let the controller replace the pod, or delete it where the controller would not."""
         target = params.target
         former = await former_template(readers, target)
+        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
 
         def release(raw: JsonObject) -> JsonObject:
             if reasons := _disturbed(raw, former, params):
@@ -133,9 +133,12 @@ class RollPod:
         raw = await change_object(
             readers, writers, Kind.STATEFUL_SET, target.statefulset, target.uid, release, operation
         )
-        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
         if pod is not None and _only_by_deletion(pod, raw, params):
-            await delete_pod(writers, pod)
+            try:
+                await delete_pod(writers, pod)
+            except ObjectRefused as error:
+                # It may be gone, or another one by now, and half of this stage is written: its receipt tells.
+                raise OutcomeUnknown(f"Pod {pod.name} was not deleted: {error}") from error
 
     async def receipt(self, readers: Readers, params: RollParams, operation: OperationId) -> Receipt:
         """Read the annotation; where the pod had to be deleted, too, it must be on its way."""
@@ -200,7 +203,7 @@ def _only_by_deletion(pod: Pod, raw: JsonObject, params: RollParams) -> bool:
     if pod.deleting or pod.revision != params.target.former:
         return False
     ordered = part(raw, "spec").get("podManagementPolicy") != "Parallel"
-    return not params.target.rolling or (ordered and stuck(pod, params.target.container))
+    return not params.target.rolling or (ordered and not pod.ready)
 
 
 ACTION = RollPod()

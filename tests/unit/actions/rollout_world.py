@@ -12,7 +12,7 @@ from bot.actions._statefulset import fields_of
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_restart
 from bot.adapters.kubernetes.redaction import clean
-from bot.errors import NotYet, Unreadable
+from bot.errors import NotYet, ObjectRefused, Unreadable
 from bot.model import JsonObject, OperationId, Outcome, Snapshot, Verification, digest
 from bot.model.kubernetes import Change, Kind, KubernetesFacts, Listing, Pod, Rehearsal, Verb, Workload
 from bot.model.probes import ENABLED_ONLY, ProbeKind
@@ -80,7 +80,7 @@ class World:
         """Images that no node has."""
         self.hanging: set[int] = set()
         """Pods that run and do not become ready."""
-        self.before_write: Callable[[], None] = lambda: None
+        self.before_delete: Callable[[], object] = lambda: None
         self.raw["status"] = {"currentRevision": self._revision()}
         self._observe()
         for ordinal in range(3):
@@ -133,9 +133,11 @@ class World:
         return Rehearsal(before=change.before, after=change.after, by_server=False)
 
     async def write_object(self, change: Change) -> Raw:
-        self.before_write()
         if change.verb is Verb.DELETE:
+            self.before_delete()
             ordinal = int(change.name.rpartition("-")[2])
+            if ordinal not in self.pods:
+                raise ObjectRefused(str(change), 404, "NotFound", f"{change.name} not found")
             assert self.pods[ordinal]["metadata"]["uid"] == change.uid
             self.writes.append(f"delete {change.name}")
             del self.pods[ordinal]

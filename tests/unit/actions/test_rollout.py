@@ -11,7 +11,7 @@ from bot.actions.rollout import (
     compose_resources,
     compose_spread,
 )
-from bot.errors import NotYet, Refused
+from bot.errors import NotYet, OutcomeUnknown, Refused
 from bot.model import OperationId, Outcome, RiskClass
 from bot.model.kubernetes import receipt_of
 from bot.model.probes import ENABLED_ONLY
@@ -28,7 +28,6 @@ from tests.unit.actions.rollout_world import (
     restart,
     run,
     sides,
-    silence,
     stateful_set,
     template,
     undo,
@@ -95,13 +94,11 @@ async def test_under_on_delete_each_pod_is_deleted_by_its_uid() -> None:
     assert len(set(world.revisions_of_pods())) == 1
 
 
-async def test_in_ordered_ready_a_pod_that_hangs_in_the_former_template_is_deleted_so_that_the_edit_reaches_it() -> (
-    None
-):
+@pytest.mark.parametrize("waiting", ["CrashLoopBackOff", ""])
+async def test_in_ordered_ready_a_pod_that_is_not_ready_is_deleted_so_that_the_edit_reaches_it(waiting: str) -> None:
     world = World(stateful_set(podManagementPolicy="OrderedReady"))
     stages = probe(world).stages
-    unready(world, 2, "CrashLoopBackOff")
-    world.sick["2 is away"] = silence("nats-2")
+    unready(world, 2, waiting)
     assert (await run(world, stages[:1])).outcome is Outcome.VERIFIED
     kind, raw = stages[1]
     params = ACTIONS[kind].params.model_validate(raw)
@@ -120,6 +117,19 @@ async def test_a_crash_between_partition_and_deletion_is_seen_in_the_receipt() -
     params = ACTIONS[kind].params.model_validate(raw)
     world.edit(lambda raw: raw["metadata"].setdefault("annotations", {}).update({"natsmedic.io/op": OP}))
     assert await ACTIONS[kind].receipt(sides(world)[0], params, OP) is Receipt.NOT_APPLIED
+
+
+async def test_a_pod_that_went_by_itself_just_before_its_deletion_is_no_failure() -> None:
+    world = World(stateful_set(updateStrategy={"type": "OnDelete"}))
+    stages = probe(world).stages
+    await run(world, stages[:1])
+    kind, raw = stages[1]
+    params = ACTIONS[kind].params.model_validate(raw)
+    readers, writers = sides(world)
+    world.before_delete = lambda: world.pods.pop(2)
+    with pytest.raises(OutcomeUnknown, match="not found"):
+        await ACTIONS[kind].apply(readers, writers, params, OP)
+    assert await ACTIONS[kind].receipt(readers, params, OP) is Receipt.APPLIED
 
 
 # Back.
