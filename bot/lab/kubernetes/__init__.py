@@ -39,8 +39,18 @@ Where it differs from a real cluster:
 
 from bot.lab.kubernetes.api import ArrivedWrite
 from bot.lab.kubernetes.faults import Fault, FaultKind
-from bot.lab.kubernetes.manifests import NatsManifest, Routes
+from bot.lab.kubernetes.manifests import CHART_READINESS, STRICT_READINESS, NatsManifest, Routes
 from bot.lab.kubernetes.refusals import Refused
 from bot.lab.kubernetes.server import StandInKubernetes
 
-__all__ = ["ArrivedWrite", "Fault", "FaultKind", "NatsManifest", "Refused", "Routes", "StandInKubernetes"]
+__all__ = [
+    "CHART_READINESS",
+    "STRICT_READINESS",
+    "ArrivedWrite",
+    "Fault",
+    "FaultKind",
+    "NatsManifest",
+    "Refused",
+    "Routes",
+    "StandInKubernetes",
+]
