@@ -27,6 +27,8 @@ class Check(Record):
     """The facts that make this stage right; compared field by field between proposal, click and first write."""
     refusals: tuple[str, ...] = ()
     """Whole sentences; any one of them means *do not apply*."""
+    final: bool = False
+    """Whether a refusal stays one, however long it is waited for: somebody else has edited the object."""
     before_image: JsonObject = {}
     """The object as it is, raw."""
     before: dict[str, str | int | None] = {}

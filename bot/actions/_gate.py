@@ -127,7 +127,19 @@ async def returned(
     if early is not None:
         return early
     snapshot = await readers.gather(NEEDS)
-    return placed(snapshot, target, ordinal, revisions) or _whole(snapshot, target.pod(ordinal), strict)
+    found = placed(snapshot, target, ordinal, revisions) or _whole(snapshot, target.pod(ordinal), strict)
+    return found.model_copy(update={"numbers": runs(snapshot, target, ordinal)})
+
+
+def runs(snapshot: Snapshot, target: Target, ordinal: int) -> dict[str, str | int | None]:
+    """Return what a pod runs, as people compare it before and after: `nats-2: 2.11.11, nats-5d67464cd5`."""
+    name = target.pod(ordinal)
+    pod = pod_in(snapshot, target, ordinal)
+    try:
+        version = _version(snapshot, server_of(snapshot, name)) or "no server"
+    except Refused:
+        version = "no server"
+    return {name: f"{version}, {pod.revision}" if pod else None}
 
 
 def _whole(snapshot: Snapshot, pod: str, strict: Strictness) -> Verification:
@@ -136,16 +148,20 @@ def _whole(snapshot: Snapshot, pod: str, strict: Strictness) -> Verification:
         server = server_of(snapshot, pod)
     except Refused as refused:
         return _failed(str(refused))
-    version = next((one.version for one in snapshot.servers if one.name == server), "")
+    version = _version(snapshot, server)
     if latest(snapshot, server, Endpoint.JSZ) is None:
         return _failed(f"{pod} is ready, and server {server} does not answer yet.")
     if strict.version and version != strict.version:
         return _failed(f"{server} runs {version}, not {strict.version}.")
     if behind := _sick(snapshot, server, strict) + _behind(snapshot, server):
-        return _failed(" ".join(behind), version=version, behind=len(behind))
+        return _failed(" ".join(behind))
     count = sum(1 for group in raft_groups(snapshot) if server in group.servers)
     said = f"{pod} runs {version}, is ready and current in all {count} Raft groups it belongs to."
-    return Verification(outcome=Outcome.VERIFIED, sentence=said, numbers={"pod": pod, "version": version, "behind": 0})
+    return Verification(outcome=Outcome.VERIFIED, sentence=said)
+
+
+def _version(snapshot: Snapshot, server: str) -> str:
+    return next((one.version for one in snapshot.servers if one.name == server), "")
 
 
 def stuck(pod: Pod, container: str) -> bool:
@@ -209,5 +225,5 @@ def _unready(pod: Pod) -> str:
     return ", ".join(waiting) or f"phase {pod.phase or 'unknown'}, restarts {pod.restarts}"
 
 
-def _failed(sentence: str, *, final: bool = False, **numbers: str | int) -> Verification:
-    return Verification(outcome=Outcome.FAILED, sentence=sentence, numbers=dict(numbers), final=final)
+def _failed(sentence: str, *, final: bool = False) -> Verification:
+    return Verification(outcome=Outcome.FAILED, sentence=sentence, final=final)

@@ -62,7 +62,7 @@ class Edited(Record):
     touches: tuple[str, ...]
     """Fields, each with all that lies below it."""
     wanted: dict[str, str | None]
-    """Fields as the edit leaves them; None where there must be none. What the API server fills in by default is not among them."""
+    """The fields that it changes, as it leaves them; None where there must be none."""
 
 
 def world_of(raw: JsonObject) -> World:
@@ -154,19 +154,21 @@ async def read_target(readers: Readers, target: Target) -> JsonObject:
 
 
 def foreign(raw: JsonObject, former: JsonObject, edited: Edited) -> list[str]:
-    """Say which fields somebody else changed since: those that the edit does not touch, and those where something else stands than it left there."""
+    """Say which fields somebody else changed since. New fields below what the edit touches are the API server's: it fills in defaults."""
     now, before = fields_of(template_of(raw)), fields_of(former)
-    others = [name for name in sorted(now.keys() | before.keys()) if not _below(name, edited.touches)]
-    moved = [_moved(name, before.get(name), now.get(name)) for name in others if now.get(name) != before.get(name)]
-    kept = [(name, value) for name, value in sorted(edited.wanted.items()) if now.get(name) != value]
-    return moved + [f"{name} must be {_shown(value)} and is {_shown(now.get(name))}." for name, value in kept]
+    kept = [name for name in before.keys() | now.keys() if name in before or not _below(name, edited.touches)]
+    moved = [name for name in sorted(kept) if name not in edited.wanted and now.get(name) != before.get(name)]
+    lost = [(name, value) for name, value in sorted(edited.wanted.items()) if now.get(name) != value]
+    return [_moved(name, before.get(name), now.get(name)) for name in moved] + [
+        f"{name} must be {_shown(value)} and is {_shown(now.get(name))}." for name, value in lost
+    ]
 
 
 def edited_by(former: JsonObject, after: JsonObject, touches: tuple[str, ...]) -> Edited:
-    """Return what an edit from one template to the other leaves in the fields that it touches."""
+    """Return what an edit from one template to the other changes. What it leaves alone may be redacted in either, and is not told."""
     before, now = fields_of(former), fields_of(after)
-    named = {name for name in before.keys() | now.keys() if _below(name, touches)}
-    return Edited(touches=touches, wanted={name: now.get(name) for name in sorted(named)})
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return Edited(touches=touches, wanted={name: now.get(name) for name in changed})
 
 
 def resting(raw: JsonObject, pods: tuple[Pod, ...], replicas: int) -> list[str]:

@@ -112,9 +112,8 @@ class TemplateEdit(Generic[P]):
         if revision_of(raw) != target.former:
             reasons.append(f"Its pods run {revision_of(raw)}, not {target.former}: the template was edited since.")
         reasons += self.refusals(template_of(raw), params)
-        before: dict[str, str | int | None] = dict(
-            sorted((name, now) for name, now in fields_of(template_of(raw)).items() if name in self._named(raw, params))
-        )
+        present = fields_of(template_of(raw))
+        before: dict[str, str | int | None] = {name: present.get(name) for name in self._changed(raw, params)}
         image: JsonObject = {"revision": target.former, "updateStrategy": target.strategy}
         return Check(world=world_of(raw), refusals=tuple(reasons), before=before, before_image=image)
 
@@ -156,15 +155,15 @@ class TemplateEdit(Generic[P]):
         try:
             former = await former_template(readers, target)
             raw = await read_target(readers, target)
-            moved = foreign(raw, former, self.edited(former, params))
+            edited = self.edited(former, params)
         except Refused as refused:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused), final=True)
-        if moved:
+        if moved := foreign(raw, former, edited):
             return Verification(outcome=Outcome.FAILED, sentence=" ".join(moved), final=True)
         if not observed(raw):
             return Verification(outcome=Outcome.FAILED, sentence="The controller has not seen the new template yet.")
         sentence = f"The new template stands as revision {revision_of(raw)}; no pod runs it yet."
-        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers={"revision": revision_of(raw)})
+        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers=dict(edited.wanted))
 
     async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
         """Put the former template back, replace what was made of the new one, and let the former strategy stand again."""
@@ -176,11 +175,11 @@ class TemplateEdit(Generic[P]):
         strategy = held(part(part(raw, "spec"), "updateStrategy"), params.target.replicas)
         return with_template(raw, self.edit(template_of(raw), params), strategy)
 
-    def _named(self, raw: JsonObject, params: P) -> frozenset[str]:
+    def _changed(self, raw: JsonObject, params: P) -> tuple[str, ...]:
         try:
-            return frozenset(self.edited(template_of(raw), params).wanted)
+            return tuple(self.edited(template_of(raw), params).wanted)
         except Refused:
-            return frozenset()
+            return ()
 
 
 def rolls(workload: Workload) -> str:

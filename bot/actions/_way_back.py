@@ -23,11 +23,10 @@ from bot.actions._statefulset import (
     must_be_observed,
     pod_in,
     read_target,
-    strategy_of,
     template_of,
     with_template,
 )
-from bot.errors import NotYet, Refused
+from bot.errors import NotYet, OutcomeUnknown, Refused
 from bot.model import JsonObject, OperationId, Outcome, part
 from bot.model.kubernetes import Kind, Pod, deletion
 from bot.ports import Readers, Writers
@@ -44,7 +43,8 @@ async def bring_back(
     """
     former = await former_template(readers, target)
     raw = await read_target(readers, target)
-    if not _is(raw, former) or strategy_of(raw) != ON_DELETE:
+    strategy = part(part(raw, "spec"), "updateStrategy")
+    if not _is(raw, former) or strategy not in (_NOTHING_BY_ITSELF, target.strategy):
         undoing = OperationId(f"{operation}.undo")
         raw = await _write(readers, writers, target, edited, former, _NOTHING_BY_ITSELF, undoing)
     revisions = (target.former, must_be_observed(raw, target))
@@ -78,7 +78,10 @@ async def _write(
             )
         return with_template(raw, former, strategy)
 
-    return await change_object(readers, writers, Kind.STATEFUL_SET, target.statefulset, target.uid, edit, operation)
+    try:
+        return await change_object(readers, writers, Kind.STATEFUL_SET, target.statefulset, target.uid, edit, operation)
+    except OutcomeUnknown as error:
+        raise _looks_again(error) from error
 
 
 async def _pod_back(
@@ -88,7 +91,10 @@ async def _pod_back(
     if pod is not None and not pod.deleting and pod.revision not in revisions:
         if not stuck(pod, target.container):
             await _spared(readers, target, ordinal)
-        await delete_pod(writers, pod)
+        try:
+            await delete_pod(writers, pod)
+        except OutcomeUnknown as error:
+            raise _looks_again(error) from error
         raise NotYet(f"{pod.name} was deleted, to be made of the former template.")
     seen = await returned(readers, target, ordinal, revisions, ANY)
     if seen.outcome is not Outcome.VERIFIED:
@@ -103,6 +109,11 @@ async def _spared(readers: Readers, target: Target, ordinal: int) -> None:
 async def delete_pod(writers: Writers, pod: Pod) -> None:
     """Delete the very pod that was looked at. Raises `NotApplied` or `OutcomeUnknown`."""
     await writers.write_object(deletion(Kind.POD, pod.raw))
+
+
+def _looks_again(error: OutcomeUnknown) -> NotYet:
+    """An unknown outcome is no end of the way back: the next call looks at reality, and each write of it holds only for the very object that was read."""
+    return NotYet(str(error))
 
 
 def _is(raw: JsonObject, template: JsonObject) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, server_of, some, stuck
+from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, runs, server_of, some, stuck
 from bot.actions._statefulset import Target, pod_in, pods_in, read_target, resting, workload_in, world_of
 from bot.actions._template_edit import HALF_WAY
 from bot.actions._way_back import delete_pod
@@ -64,7 +64,7 @@ class RestartPod:
                 reasons += hindrances(await look(readers), target, params.ordinal, ANY)
         except Refused as refused:
             return Check(world={}, refusals=refused.reasons)
-        before: dict[str, str | int | None] = {"restarts": pod.restarts, "phase": pod.phase}
+        before = runs(snapshot, target, params.ordinal)
         return Check(world=world_of(raw) | {"pod.uid": pod.uid}, refusals=tuple(reasons), before=before)
 
     async def preview(self, readers: Readers, params: RestartParams) -> Preview:

@@ -1,7 +1,7 @@
 """Replaces one pod by the edited template, once every Raft group can spare its server. The order is Kubernetes' own: from the highest ordinal to 0.
 
-Under RollingUpdate the partition is lowered to this ordinal, and the controller replaces the pod. It does not where the pod hangs (OrderedReady waits for
-it forever, reference/nats.md 4.5), and never under OnDelete: there the very pod that was looked at is deleted.
+Under RollingUpdate the partition is lowered to this ordinal, and the controller replaces the pod. It does not where the pod is not ready and the policy
+OrderedReady (it waits for it forever, reference/nats.md 4.5), and never under OnDelete: there the very pod that was looked at is deleted.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bot.actions._gate import (
     hindrances,
     leaderships,
     returned,
+    runs,
     server_of,
     some,
-    stuck,
 )
 from bot.actions._objects import change_object, object_receipt
 from bot.actions._statefulset import (
@@ -43,7 +43,7 @@ from bot.actions._statefulset import (
 )
 from bot.actions._template_edit import HALF_WAY
 from bot.actions._way_back import bring_back, delete_pod
-from bot.errors import NotYet, Refused
+from bot.errors import NotYet, ObjectRefused, OutcomeUnknown, Refused
 from bot.model import JsonObject, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification, part
 from bot.model.kubernetes import Kind, Pod
 from bot.ports import Readers, Writers
@@ -89,15 +89,17 @@ class RollPod:
         try:
             former = await former_template(readers, target)
             raw = await read_target(readers, target)
+            if reasons := _disturbed(raw, former, params):
+                return Check(world=world_of(raw), refusals=tuple(reasons), final=True)
             cheap = await readers.gather(NOTHING)
-            reasons = _disturbed(raw, former, params) + _order(raw, cheap, params)
+            reasons = _order(raw, cheap, params)
             if missing := absent(cheap, target, params.ordinal):
                 return Check(world=world_of(raw), refusals=(*reasons, *missing))
             snapshot = await look(readers)
             reasons += hindrances(snapshot, target, params.ordinal, params.strict)
-            before = _numbers(snapshot, params)
+            before = runs(snapshot, target, params.ordinal)
         except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
+            return Check(world={}, refusals=refused.reasons, final=True)
         return Check(world=world_of(raw), refusals=tuple(reasons), before=before)
 
     async def preview(self, readers: Readers, params: RollParams) -> Preview:
@@ -121,6 +123,7 @@ class RollPod:
         """Let the controller replace the pod, or delete it where the controller would not."""
         target = params.target
         former = await former_template(readers, target)
+        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
 
         def release(raw: JsonObject) -> JsonObject:
             if reasons := _disturbed(raw, former, params):
@@ -130,9 +133,12 @@ class RollPod:
         raw = await change_object(
             readers, writers, Kind.STATEFUL_SET, target.statefulset, target.uid, release, operation
         )
-        pod = pod_in(await readers.gather(NOTHING), target, params.ordinal)
         if pod is not None and _only_by_deletion(pod, raw, params):
-            await delete_pod(writers, pod)
+            try:
+                await delete_pod(writers, pod)
+            except ObjectRefused as error:
+                # It may be gone, or another one by now, and half of this stage is written: its receipt tells.
+                raise OutcomeUnknown(f"Pod {pod.name} was not deleted: {error}") from error
 
     async def receipt(self, readers: Readers, params: RollParams, operation: OperationId) -> Receipt:
         """Read the annotation; where the pod had to be deleted, too, it must be on its way."""
@@ -197,14 +203,7 @@ def _only_by_deletion(pod: Pod, raw: JsonObject, params: RollParams) -> bool:
     if pod.deleting or pod.revision != params.target.former:
         return False
     ordered = part(raw, "spec").get("podManagementPolicy") != "Parallel"
-    return not params.target.rolling or (ordered and stuck(pod, params.target.container))
-
-
-def _numbers(snapshot: Snapshot, params: RollParams) -> dict[str, str | int | None]:
-    pod = pod_in(snapshot, params.target, params.ordinal)
-    server = server_of(snapshot, params.pod)
-    version = next((one.version for one in snapshot.servers if one.name == server), None)
-    return {"revision": pod.revision if pod else None, "version": version, "leads": len(leaderships(snapshot, server))}
+    return not params.target.rolling or (ordered and not pod.ready)
 
 
 ACTION = RollPod()

@@ -176,11 +176,13 @@ class Executor:
     async def _facts(self, execution: Execution, index: int, stage: Stage) -> Check | str:
         """Return the check right before a stage, or why it must not be sent.
 
-        Half-way through a proposal a refusal is waited out for a while: an election passes, and stopping there leaves half a change.
+        Half-way through a proposal a refusal is waited out for a while, and people are told: an election passes, and stopping there leaves half a change.
         """
         started = self._clock.now()
         patience = self._stages.action(stage.kind, stage.params)[0].half_way if index else 0.0
+        told = False
         while True:
+            hopeless = False
             try:
                 check = await self._stages.check(self._readers[execution.cluster], stage)
             except Unreadable as error:
@@ -188,9 +190,12 @@ class Executor:
             else:
                 if not check.refusals:
                     return check
-                problem = " ".join(check.refusals)
-            if (self._clock.now() - started).total_seconds() >= patience:
+                problem, hopeless = " ".join(check.refusals), check.final
+            if hopeless or (self._clock.now() - started).total_seconds() >= patience:
                 return problem
+            if not told:
+                await self._ledger.stage(execution.id, index, StageState.WAITING, f"Waits: {problem}")
+                told = True
             await self._clock.sleep(POLL_SECONDS)
 
     async def _send(self, execution: Execution, index: int) -> StageRun:

@@ -47,6 +47,7 @@ from tests.integration.kubernetes_support import (
     until,
 )
 
+SERVERS = 3
 SETTLE = 2.0
 """Seconds: a test needs not wait as long as an operator wants to."""
 NEEDS = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
@@ -129,15 +130,11 @@ def stateful_set(namespace: str, image: str, storage: str) -> Raw:
     }
 
 
-@dataclass
-class Scene:
-    """A cluster of three, and what acts on it."""
+class Eyes:
+    """What natsmedic's readers see of three servers."""
 
-    cluster: Cluster
-    namespace: str
-    url: str
-    readers: Readers
-    desk: Desk
+    def __init__(self, readers: Readers) -> None:
+        self.readers = readers
 
     async def look(self) -> Snapshot:
         return await self.readers.gather(NEEDS)
@@ -153,6 +150,28 @@ class Scene:
         assert isinstance(found, tuple), found
         return found
 
+    async def whole(self) -> None:
+        """Waits until every server is in full health and every group current: what a composition starts from."""
+
+        async def healthy() -> bool:
+            snapshot = await self.look()
+            fine = [snapshot.data(s.name, Endpoint.HEALTHZ) for s in snapshot.servers]
+            meta = meta_standing(snapshot)
+            return len(fine) == SERVERS and all((one or {}).get("status") == "ok" for one in fine) and meta.whole
+
+        await until("full health of three servers", healthy)
+
+
+class Scene(Eyes):
+    """A cluster of three in a real Kubernetes, and what acts on it."""
+
+    def __init__(self, cluster: Cluster, namespace: str, url: str, desk: Desk) -> None:
+        super().__init__(desk.readers)
+        self.cluster = cluster
+        self.namespace = namespace
+        self.url = url
+        self.desk = desk
+
     async def raw(self) -> Raw:
         return await self.cluster.get("StatefulSet", "nats", self.namespace)
 
@@ -162,17 +181,6 @@ class Scene:
 
     async def ready(self) -> None:
         await rolled_out(self.cluster, self.namespace)
-
-    async def whole(self) -> None:
-        """Waits until every server is in full health and every group current: what a composition starts from."""
-
-        async def healthy() -> bool:
-            snapshot = await self.look()
-            fine = [snapshot.data(s.name, Endpoint.HEALTHZ) for s in snapshot.servers]
-            meta = meta_standing(snapshot)
-            return len(fine) == 3 and all((answer or {}).get("status") == "ok" for answer in fine) and meta.whole
-
-        await until("full health of three servers", healthy)
 
 
 @asynccontextmanager
@@ -189,10 +197,10 @@ async def open_scene(folder: Path, image: str) -> AsyncGenerator[Scene]:
             address = (await cluster.get("Service", "nats-any", namespace))["spec"]["clusterIP"]
             url = f"nats://{address}:4222"
             async with (
-                bot_wired(url, settings) as (readers, writers),
+                bot_wired([url], settings) as (readers, writers),
                 SqlStore.open(database(folder), SystemClock()) as store,
             ):
-                scene = Scene(cluster, namespace, url, readers, Desk(store, readers, writers, Stages(ACTIONS)))
+                scene = Scene(cluster, namespace, url, Desk(store, readers, writers, Stages(ACTIONS)))
                 await scene.whole()
                 yield scene
         finally:
@@ -209,13 +217,13 @@ async def end_pods(cluster: Cluster, namespace: str) -> None:
 
 
 @asynccontextmanager
-async def bot_wired(url: str, settings: KubernetesSettings) -> AsyncGenerator[tuple[Readers, Writers]]:
+async def bot_wired(urls: list[str], settings: KubernetesSettings) -> AsyncGenerator[tuple[Readers, Writers]]:
     """What the bot itself wires for such settings."""
     named = ClusterSettings.model_validate(
         {
             "name": "prod",
             "channel": "C0123456789",
-            "nats": {"servers": [url], "system": {"user": "sys", "password": "sys"}, "timeout_seconds": 3.0},
+            "nats": {"servers": urls, "system": {"user": "sys", "password": "sys"}, "timeout_seconds": 3.0},
         }
     ).model_copy(update={"kubernetes": settings})
     reading, writing = await connect_cluster(named, SystemClock())

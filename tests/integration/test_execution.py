@@ -74,7 +74,7 @@ class Target:
     foreign: bool = False
     no_way_back: set[str] = field(default_factory=set[str])
     hopeless: set[str] = field(default_factory=set[str])
-    """Stages whose verification fails for good."""
+    """Stages that are refused, or whose verification fails, for good."""
     undoing: dict[str, list[Exception]] = field(default_factory=dict[str, list[Exception]])
     """By stage name, raised by its rollback before it has an effect."""
 
@@ -96,7 +96,8 @@ class SetValue:
     async def check(self, readers: Readers, params: Params) -> Check:
         del readers
         refusal = self.target.refusals.get(params.name)
-        return Check(world=dict(self.target.world), refusals=(refusal,) if refusal else ())
+        final = params.name in self.target.hopeless
+        return Check(world=dict(self.target.world), refusals=(refusal,) if refusal else (), final=final)
 
     async def preview(self, readers: Readers, params: Params) -> Preview:
         del readers

@@ -35,6 +35,24 @@ async def test_half_way_what_passes_is_sent_again_and_what_does_not_pass_ends_it
         assert h.target.effects == ["a", "-a"]
 
 
+async def test_half_way_people_are_told_once_what_is_waited_for(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.refusals = {"b": "nats-0 is not current."}
+        ended = await h.run()
+        assert ended.state is ExecutionState.ROLLED_BACK
+        told = [e.sentence for e in await h.store.audit_entries() if e.kind == "stage.waiting"]
+        assert told == ["Stage 2 of 2: Waits: nats-0 is not current."]
+
+
+async def test_half_way_a_refusal_for_good_is_not_waited_out(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.refusals, h.target.hopeless = {"b": "Somebody else edited it."}, {"b"}
+        before = h.clock.now()
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.ROLLED_BACK, ["a", "-a"])
+        assert h.clock.now() - before < timedelta(seconds=SetValue.half_way)
+
+
 async def test_a_failure_for_good_ends_the_stage_at_once(tmp_path: Path) -> None:
     async with house(tmp_path, "a") as h:
         h.target.broken, h.target.hopeless = {"a"}, {"a"}

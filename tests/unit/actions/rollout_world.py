@@ -11,7 +11,8 @@ from bot.action import Action
 from bot.actions._statefulset import fields_of
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_restart
-from bot.errors import NotYet, Unreadable
+from bot.adapters.kubernetes.redaction import clean
+from bot.errors import NotYet, ObjectRefused, Unreadable
 from bot.model import JsonObject, OperationId, Outcome, Snapshot, Verification, digest
 from bot.model.kubernetes import Change, Kind, KubernetesFacts, Listing, Pod, Rehearsal, Verb, Workload
 from bot.model.probes import ENABLED_ONLY, ProbeKind
@@ -79,13 +80,11 @@ class World:
         """Images that no node has."""
         self.hanging: set[int] = set()
         """Pods that run and do not become ready."""
-        self.before_write: Callable[[], None] = lambda: None
+        self.before_delete: Callable[[], object] = lambda: None
         self.raw["status"] = {"currentRevision": self._revision()}
         self._observe()
         for ordinal in range(3):
             self._make(ordinal)
-
-    # What actions see.
 
     async def gather(self, needs: object, **more: object) -> Snapshot:
         del needs, more
@@ -107,8 +106,8 @@ class World:
         return found
 
     def facts(self) -> KubernetesFacts:
-        pods = tuple(copy.deepcopy(self.pods[ordinal]) for ordinal in sorted(self.pods))
-        items = {Kind.STATEFUL_SET: (copy.deepcopy(self.raw),), Kind.POD: pods}
+        pods = tuple(clean(Kind.POD, self.pods[ordinal]) for ordinal in sorted(self.pods))
+        items = {Kind.STATEFUL_SET: (clean(Kind.STATEFUL_SET, self.raw),), Kind.POD: pods}
         listings = tuple(
             Listing(kind=k, verb="list", api="v1", namespace="queues", items=items.get(k, ())) for k in Kind
         )
@@ -134,9 +133,11 @@ class World:
         return Rehearsal(before=change.before, after=change.after, by_server=False)
 
     async def write_object(self, change: Change) -> Raw:
-        self.before_write()
         if change.verb is Verb.DELETE:
+            self.before_delete()
             ordinal = int(change.name.rpartition("-")[2])
+            if ordinal not in self.pods:
+                raise ObjectRefused(str(change), 404, "NotFound", f"{change.name} not found")
             assert self.pods[ordinal]["metadata"]["uid"] == change.uid
             self.writes.append(f"delete {change.name}")
             del self.pods[ordinal]
@@ -301,8 +302,6 @@ async def undo(world: World, kind: str, raw: JsonObject, operation: OperationId,
     raise AssertionError
 
 
-# Drafts.
-
 RELAXED = ProbeChange(path=ENABLED_ONLY)
 OP = OperationId("op_9")
 
@@ -337,9 +336,6 @@ async def check(world: World, rollout: Rollout, stage: int) -> tuple[str, ...]:
 
 def restart(world: World, ordinal: int) -> Rollout:
     return compose_restart(world.snapshot(), world.workload(), Pod(world.pods[ordinal]))
-
-
-# What servers answer.
 
 
 def peer(name: str, **fields: Any) -> Callable[[Raw], None]:

@@ -11,7 +11,7 @@ from bot.actions.rollout import (
     compose_resources,
     compose_spread,
 )
-from bot.errors import NotYet, Refused
+from bot.errors import NotYet, OutcomeUnknown, Refused
 from bot.model import OperationId, Outcome, RiskClass
 from bot.model.kubernetes import receipt_of
 from bot.model.probes import ENABLED_ONLY
@@ -28,8 +28,8 @@ from tests.unit.actions.rollout_world import (
     restart,
     run,
     sides,
-    silence,
     stateful_set,
+    template,
     undo,
     unready,
     upgraded,
@@ -76,6 +76,16 @@ async def test_the_edit_alone_replaces_no_pod_and_bears_the_receipt() -> None:
     assert (await action.verify(readers, params, OP)).outcome is Outcome.VERIFIED
 
 
+async def test_what_is_redacted_where_a_rollout_is_composed_is_no_foreign_edit_where_it_runs() -> None:
+    headers = [{"name": "Authorization", "value": "s3cret"}]
+    probe_ = template()["spec"]["containers"][0]["readinessProbe"]
+    asked = probe_ | {"httpGet": probe_["httpGet"] | {"httpHeaders": headers}}
+    world = World(stateful_set(template=template(readinessProbe=asked)))
+    assert "s3cret" not in str(probe(world).stages)
+    assert (await run(world, probe(world).stages)).outcome is Outcome.VERIFIED
+    assert container(world)["readinessProbe"]["httpGet"]["httpHeaders"] == headers
+
+
 async def test_under_on_delete_each_pod_is_deleted_by_its_uid() -> None:
     world = World(stateful_set(updateStrategy={"type": "OnDelete"}))
     assert (await run(world, probe(world).stages)).outcome is Outcome.VERIFIED
@@ -84,13 +94,11 @@ async def test_under_on_delete_each_pod_is_deleted_by_its_uid() -> None:
     assert len(set(world.revisions_of_pods())) == 1
 
 
-async def test_in_ordered_ready_a_pod_that_hangs_in_the_former_template_is_deleted_so_that_the_edit_reaches_it() -> (
-    None
-):
+@pytest.mark.parametrize("waiting", ["CrashLoopBackOff", ""])
+async def test_in_ordered_ready_a_pod_that_is_not_ready_is_deleted_so_that_the_edit_reaches_it(waiting: str) -> None:
     world = World(stateful_set(podManagementPolicy="OrderedReady"))
     stages = probe(world).stages
-    unready(world, 2, "CrashLoopBackOff")
-    world.sick["2 is away"] = silence("nats-2")
+    unready(world, 2, waiting)
     assert (await run(world, stages[:1])).outcome is Outcome.VERIFIED
     kind, raw = stages[1]
     params = ACTIONS[kind].params.model_validate(raw)
@@ -109,6 +117,19 @@ async def test_a_crash_between_partition_and_deletion_is_seen_in_the_receipt() -
     params = ACTIONS[kind].params.model_validate(raw)
     world.edit(lambda raw: raw["metadata"].setdefault("annotations", {}).update({"natsmedic.io/op": OP}))
     assert await ACTIONS[kind].receipt(sides(world)[0], params, OP) is Receipt.NOT_APPLIED
+
+
+async def test_a_pod_that_went_by_itself_just_before_its_deletion_is_no_failure() -> None:
+    world = World(stateful_set(updateStrategy={"type": "OnDelete"}))
+    stages = probe(world).stages
+    await run(world, stages[:1])
+    kind, raw = stages[1]
+    params = ACTIONS[kind].params.model_validate(raw)
+    readers, writers = sides(world)
+    world.before_delete = lambda: world.pods.pop(2)
+    with pytest.raises(OutcomeUnknown, match="not found"):
+        await ACTIONS[kind].apply(readers, writers, params, OP)
+    assert await ACTIONS[kind].receipt(readers, params, OP) is Receipt.APPLIED
 
 
 # Back.
@@ -171,6 +192,17 @@ async def test_nothing_is_put_back_over_somebody_elses_edit() -> None:
     with pytest.raises(Refused, match=r"changed by somebody else.*container\.nats\.image") as refused:
         await undo(world, *stages[3], OP)
     assert not isinstance(refused.value, NotYet)
+    assert world.writes == writes
+
+
+async def test_an_undone_rollout_that_is_undone_again_writes_nothing_more() -> None:
+    world = World()
+    stages = probe(world).stages
+    await run(world, stages)
+    for index in (3, 2, 1, 0):
+        await undo(world, *stages[index], OperationId(f"op_{index}"))
+    writes = list(world.writes)
+    await undo(world, *stages[0], OperationId("op_0"))
     assert world.writes == writes
 
 
@@ -315,6 +347,18 @@ async def test_every_edit_is_rolled_out_and_undone_to_the_last_field(compose: Ca
     for index in (3, 2, 1, 0):
         await undo(world, *stages[index], OperationId(f"op_{index}"))
     assert world.raw["spec"] == before
+
+
+async def test_people_see_what_each_pod_ran_before_and_runs_now() -> None:
+    world = World()
+    former, stages = world.revisions_of_pods()[0], image(world).stages
+    readers, _ = sides(world)
+    checks = [await ACTIONS[kind].check(readers, ACTIONS[kind].params.model_validate(raw)) for kind, raw in stages[:2]]
+    assert checks[0].before == {"container.nats.image": "nats:2.15.1"}
+    world.sick["version"] = upgraded("2.15.2")
+    seen = await run(world, stages)
+    assert seen.numbers == {"nats-0": f"2.15.2, {world.revisions_of_pods()[0]}"}
+    assert former not in str(seen.numbers)
 
 
 async def test_a_server_of_another_version_than_promised_is_no_success() -> None:

@@ -338,6 +338,17 @@ def test_what_the_api_server_fills_in_below_a_new_probe_is_no_foreign_edit() -> 
     ]
 
 
+def test_another_number_of_the_edited_probe_that_somebody_changes_is_seen() -> None:
+    params = probes(path=ENABLED_ONLY)
+    after = probe.edit(template(), params)
+    edited = edited_by(template(), after, probe.touches(params))
+    assert edited.wanted == {"container.nats.readinessProbe.path": ENABLED_ONLY}
+    container(after)["readinessProbe"] |= {"failureThreshold": 9}
+    assert foreign({"spec": {"template": after}}, template(), edited) == [
+        "Somebody else changed container.nats.readinessProbe.failureThreshold: it was 3, now 9."
+    ]
+
+
 def test_a_hold_keeps_what_else_the_strategy_says_and_on_delete_needs_none() -> None:
     rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": 1}}
     assert held(rolling, 3) == {"type": "RollingUpdate", "rollingUpdate": {"partition": 3, "maxUnavailable": 1}}
