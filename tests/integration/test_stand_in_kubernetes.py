@@ -181,6 +181,25 @@ async def test_with_the_shipped_roles_the_reader_knows_everything_and_changes_no
             assert (await reader.request(method, f"/api/v1/namespaces/nats/{path}")).status_code == 403
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+async def test_with_tls_a_token_in_a_file_is_enough_for_the_reader(tmp_path: Path):
+    async with StandInKubernetes(tmp_path, tls=True) as kube:
+        kube.apply([workload(0)])
+        (tmp_path / "token").write_text(kube.token)
+        settings = KubernetesSettings(
+            server=kube.url, token_file=tmp_path / "token", ca_file=kube.authority, namespace="nats", statefulset="nats"
+        )
+        facts = await KubernetesApiReader(settings, SystemClock()).gather()
+    assert facts.unknown == ()
+    assert not isinstance(facts.workload, Unknown)
+
+
+async def test_the_door_is_open_only_where_it_was_asked_for(tmp_path: Path, kube: StandInKubernetes):
+    async with httpx.AsyncClient() as nobody, StandInKubernetes(tmp_path / "open", open_door=True) as open_one:
+        assert (await nobody.get(open_one.url + MAPS)).status_code == 200
+        assert (await nobody.get(kube.url + MAPS)).status_code == 403
+
+
 async def test_what_is_no_manifest_of_the_stand_in_is_refused(kube: StandInKubernetes):
     with pytest.raises(LabError, match="has no apps/v1 Deployment"):
         kube.apply([{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}}])
@@ -188,9 +207,12 @@ async def test_what_is_no_manifest_of_the_stand_in_is_refused(kube: StandInKuber
         kube.apply([workload(-1)])
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
+TOOLS = shutil.which("kubectl"), shutil.which("openssl")
+
+
+@pytest.mark.skipif(None in TOOLS, reason="no kubectl or no openssl on this machine")
 async def test_kubectl_reads_rolls_and_deletes(tmp_path: Path):
-    async with StandInKubernetes(tmp_path, open_door=True) as kube:
+    async with StandInKubernetes(tmp_path, tls=True) as kube:
         kube.apply([workload(1)])
         await kube.wait_ready()
         config = str(kube.kubeconfig())

@@ -24,7 +24,7 @@ Where it differs from a real cluster:
   service with a cluster IP resolves to its ready pods; the cluster IP itself leads nowhere.
 - Connections between pods come from 127.0.0.1, not from the pod's address.
 - Limits of CPU, memory and disk are not enforced; `kill_pod(oom=True)` stands for the kernel. Volumes are folders of any size.
-- No OpenAPI (`kubectl apply` needs `--validate=false`), no `Table` answers, no protobuf, no TLS (and kubectl sends no token over http: `open_door`), no
+- No OpenAPI (`kubectl apply` needs `--validate=false`), no `Table` answers, no protobuf, TLS only with `tls=True` (kubectl sends no token without), no
   custom resources, Deployments, Jobs, admission plugins, quotas, leases, bookmarks, `follow` of logs, `SelfSubjectRulesReview`.
 - Unknown fields are kept, where a real server drops them. Only the pods of a wrong template are validated, as in 1.20, and of them containers, probes,
   resources and mounts.
@@ -39,8 +39,18 @@ Where it differs from a real cluster:
 
 from bot.lab.kubernetes.api import ArrivedWrite
 from bot.lab.kubernetes.faults import Fault, FaultKind
-from bot.lab.kubernetes.manifests import NatsManifest, Routes
+from bot.lab.kubernetes.manifests import CHART_READINESS, STRICT_READINESS, NatsManifest, Routes
 from bot.lab.kubernetes.refusals import Refused
 from bot.lab.kubernetes.server import StandInKubernetes
 
-__all__ = ["ArrivedWrite", "Fault", "FaultKind", "NatsManifest", "Refused", "Routes", "StandInKubernetes"]
+__all__ = [
+    "CHART_READINESS",
+    "STRICT_READINESS",
+    "ArrivedWrite",
+    "Fault",
+    "FaultKind",
+    "NatsManifest",
+    "Refused",
+    "Routes",
+    "StandInKubernetes",
+]

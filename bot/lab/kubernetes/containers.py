@@ -91,10 +91,6 @@ class ContainerRunner:
     def ready(self) -> bool:
         return self._run is not None and self._ready
 
-    @property
-    def done(self) -> bool:
-        return self._run is None and self._terminated is not None and self._stopping.is_set()
-
     def log(self, *, previous: bool) -> str | None:
         """What the present or the previous process wrote; None where there is none."""
         if len(self._logs) < (2 if previous else 1):
