@@ -33,9 +33,9 @@ demo: $(VENV)/.lab
 test: $(VENV)/.all
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
-# Against whatever KUBECONFIG points at, in namespaces of its own.
+# Against whatever KUBECONFIG points at, in namespaces of its own; a module's tests share one.
 test-kubernetes: $(VENV)/.all
-	$(BIN)/python -m pytest -m kubernetes tests/integration $(ARGS)
+	$(BIN)/python -m pytest -m kubernetes --numprocesses $(JOBS) --dist loadfile tests/integration $(ARGS)
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

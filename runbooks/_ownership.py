@@ -6,7 +6,6 @@ Sources: reference/nats.md 4.5 (Helm 3 and 4, Argo CD, Flux, operators). Pure.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from typing import Final
 
 import yaml
@@ -26,23 +25,7 @@ from bot.model.kubernetes.charts import (
     values_of,
 )
 
-REVERTS: Final[Mapping[OwnerKind, str]] = {
-    OwnerKind.HELM: "Helm 3 takes a field that the chart sets back at the next `helm upgrade`; Helm 4 fails that upgrade with a conflict of field managers.",
-    OwnerKind.ARGO_CD: "Argo CD shows OutOfSync; with `automated.selfHeal` it takes the change back within minutes, which rolls all pods once more. Pause the "
-    "sync, or add the field to `ignoreDifferences`, before.",
-    OwnerKind.FLUX_HELM: "Flux takes it back at the next change of the HelmRelease, and within its interval where `driftDetection.mode` is `enabled`. Suspend the "
-    "HelmRelease before.",
-    OwnerKind.FLUX_KUSTOMIZE: "Flux applies the Kustomization again at every interval and takes the change back. Suspend the Kustomization before.",
-    OwnerKind.OPERATOR: "The operator takes it back as soon as it looks at its custom resource again, which may be at once.",
-}
-
-_NEXT: Final[Mapping[OwnerKind, str]] = {
-    OwnerKind.HELM: "Helm's next upgrade",
-    OwnerKind.ARGO_CD: "Argo CD's next sync",
-    OwnerKind.FLUX_HELM: "Flux's next look",
-    OwnerKind.FLUX_KUSTOMIZE: "Flux's next look",
-    OwnerKind.OPERATOR: "the operator's next look",
-}
+_IN_SOURCE_AS_WELL: Final = "Make the same change in its source as well, and do this first only where it can't wait."
 
 
 def owned(workload: Workload, wish: Wish, direct: Draft) -> tuple[Draft, ...]:
@@ -53,11 +36,10 @@ def owned(workload: Workload, wish: Wish, direct: Draft) -> tuple[Draft, ...]:
     outermost = owners[0]
     marked = direct.model_copy(
         update={
-            "title": f"{direct.title}, directly: it holds until {_NEXT[outermost.kind]}",
-            "cautions": (
-                *(f"{_named(owner)} keeps this object ({owner.marker}). {REVERTS[owner.kind]}" for owner in owners),
-                "Make the same change in its source as well, and do this first only where it can't wait.",
-                *direct.cautions,
+            "title": f"{direct.title}, directly: it holds until {outermost.next_look}",
+            # Composing names the owners as well: each is told once.
+            "cautions": tuple(
+                dict.fromkeys((*(owner.reverts for owner in owners), _IN_SOURCE_AS_WELL, *direct.cautions))
             ),
         }
     )
@@ -67,7 +49,7 @@ def owned(workload: Workload, wish: Wish, direct: Draft) -> tuple[Draft, ...]:
 def _in_source(workload: Workload, wish: Wish, direct: Draft, owner: Owner) -> Draft:
     values = values_of(workload, wish)
     name = f"{workload.name}-values.yaml"
-    where = _named(owner)
+    where = str(owner)
     if values is None:
         guidance, patches = _by_hand(workload, wish, where), ()
     else:
@@ -80,25 +62,13 @@ def _in_source(workload: Workload, wish: Wish, direct: Draft, owner: Owner) -> D
     )
 
 
-def _named(owner: Owner) -> str:
-    words = {
-        OwnerKind.HELM: "Helm release",
-        OwnerKind.ARGO_CD: "Argo CD application",
-        OwnerKind.FLUX_HELM: "Flux HelmRelease",
-        OwnerKind.FLUX_KUSTOMIZE: "Flux Kustomization",
-        OwnerKind.OPERATOR: "operator's",
-    }
-    place = f" in namespace {owner.namespace}" if owner.namespace else ""
-    return f"{words[owner.kind]} {owner.name}{place}"
-
-
 def _yaml(workload: Workload, values: JsonObject) -> str:
     head = f"# Merge this into the values of chart {workload.chart or 'nats'} ({chart_of_workload(workload)}).\n"
     return head + yaml.safe_dump(values, sort_keys=False)
 
 
 def _commands(workload: Workload, owner: Owner, file: str, wish: Wish) -> tuple[str, ...]:
-    merge = f"Merge {file} of this thread into the values of {_named(owner)}, and let it roll out in quiet hours."
+    merge = f"Merge {file} of this thread into the values of {owner}, and let it roll out in quiet hours."
     match owner.kind:
         case OwnerKind.HELM:
             namespace = shlex.quote(owner.namespace or workload.namespace)

@@ -24,6 +24,9 @@ PAUSE: Final = 3.0
 PROPAGATION: Final = 150.0
 """Seconds after which a changed ConfigMap has reached every pod: the kubelet looks once a minute, and its cache may be a minute old (reference/nats.md 4.2)."""
 
+GLANCE: Final = 1.0
+"""Seconds before another look, where nobody was asked for anything."""
+
 LOOKS: Final = 2
 """Looks per server: where the mesh is in pieces each look shows one piece, at random."""
 
@@ -59,15 +62,16 @@ async def load_everywhere(
     late = dict.fromkeys(servers)
     for _ in range(LOOKS * len(late)):
         snapshot = await look_at(readers, late)
-        mesh = read_mesh(snapshot)
+        mesh, pause = read_mesh(snapshot), GLANCE
         for server in snapshot.servers:
             if server.name not in late:
                 continue
             if runs_with(mesh, server.name, addresses):
                 del late[server.name]
             elif writers is not None:
+                pause = PAUSE
                 await ask_to_load(writers, server.id)
         if not late:
             break
-        await sleep(PAUSE)
+        await sleep(pause)
     return tuple(late)

@@ -9,7 +9,7 @@ from bot.actions._routes import addresses_of
 from bot.errors import Refused
 from bot.model import Endpoint, Outcome, Snapshot, Unknown, Verification
 from bot.model.groups import latest
-from bot.model.kubernetes import KubernetesFacts, OwnerKind, Pod, Workload
+from bot.model.kubernetes import KubernetesFacts, Pod, Workload
 from bot.model.mesh import Mesh, Pair, read_mesh
 from bot.model.nats_conf import NatsConf
 
@@ -138,24 +138,6 @@ def mesh_among(snapshot: Snapshot, servers: Sequence[str]) -> Verification:
         return Verification(outcome=Outcome.CANNOT_TELL, sentence=text, numbers=numbers)
     text = f"All {due} pairs of {', '.join(servers)} have every connection." if due else f"{servers[0]} answers."
     return Verification(outcome=Outcome.VERIFIED, sentence=text, numbers=numbers)
-
-
-_SOURCES: Final = {
-    OwnerKind.OPERATOR: "its controller writes it back at once",
-    OwnerKind.ARGO_CD: "Argo CD shows it as out of sync, and with selfHeal brings it back within minutes",
-    OwnerKind.FLUX_HELM: "Flux brings it back at the next release, and with drift detection before",
-    OwnerKind.FLUX_KUSTOMIZE: "Flux brings it back at its next interval",
-    OwnerKind.HELM: "the next `helm upgrade` brings it back, or stops at the conflict (Helm 4)",
-}
-"""What becomes of a change beside its source (reference/nats.md 4.5)."""
-
-
-def owner_cautions(workload: Workload) -> tuple[str, ...]:
-    """Return who will undo a change that is not made at its source."""
-    return tuple(
-        f"Owned by {owner.kind} {owner.name}: {_SOURCES[owner.kind]}. Make the same change there."
-        for owner in workload.owners
-    )
 
 
 def _routes(mesh: Mesh, name: str) -> int | None:

@@ -6,7 +6,7 @@ One patch carries the template, the hold and the receipt. Under RollingUpdate th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -35,7 +35,7 @@ from bot.actions._statefulset import (
 from bot.actions._way_back import put_back
 from bot.errors import Refused
 from bot.model import JsonObject, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification, part
-from bot.model.kubernetes import Kind, OwnerKind, Workload, patch
+from bot.model.kubernetes import Kind, Workload, patch
 from bot.ports import Readers, Writers
 
 RESTART: Final = 30.0
@@ -43,16 +43,6 @@ RESTART: Final = 30.0
 
 HALF_WAY: Final = 900.0
 """Seconds for which a paused rollout waits: as long as the startup probe of the official chart (90 × 10 s, reference/nats.md 4.1)."""
-
-
-_REVERTS: Final[Mapping[OwnerKind, str]] = {
-    OwnerKind.OPERATOR: "{name} owns this StatefulSet and reverts the edit at its next reconciliation, within minutes: change it there.",
-    OwnerKind.ARGO_CD: "Argo CD application {name} shows OutOfSync; with automated.selfHeal it reverts the edit within minutes, which rolls all pods again.",
-    OwnerKind.FLUX_HELM: "Flux HelmRelease {name} reverts the edit at its next upgrade; with driftDetection.mode enabled, at its next reconciliation.",
-    OwnerKind.FLUX_KUSTOMIZE: "Flux Kustomization {name} reverts the edit at its next interval, which rolls all pods again.",
-    OwnerKind.HELM: "Helm release {name} reverts the edit at its next upgrade (Helm 3), or refuses that upgrade with a conflict (Helm 4): change its values too.",
-}
-"""What each owner does to an edit that it does not know (reference/nats.md 4.5)."""
 
 
 class EditParams(Record):
@@ -129,7 +119,7 @@ class TemplateEdit(Generic[P]):
             summary=self.summary(params),
             diff=diff,
             blast_radius=f"StatefulSet {target.statefulset}: this edit alone replaces no pod; the stages after it roll {rolls(workload)}.",
-            effects=(*self.effects, *away, *reverts(workload), *notes),
+            effects=(*self.effects, *away, *(owner.reverts for owner in workload.owners), *notes),
             way_back=f"The template of {target.former} is put back, and pods that were made of the new one are replaced again.",
         )
 
@@ -188,11 +178,6 @@ def rolls(workload: Workload) -> str:
     delay = max((probe.initial_delay for probe in (startup, readiness) if probe), default=0)
     minutes = math.ceil(workload.replicas * (workload.grace_seconds + delay + RESTART) / 60)
     return f"{workload.replicas} pods one at a time, about {minutes} minute{'s' if minutes > 1 else ''}"
-
-
-def reverts(workload: Workload) -> tuple[str, ...]:
-    """Say who brings the template back to its own version, and when (reference/nats.md 4.5)."""
-    return tuple(_REVERTS[owner.kind].format(name=owner.name) for owner in workload.owners)
 
 
 def _away(snapshot: Snapshot, target: Target, ordinal: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Final
 from bot.action import ELECTION, Check, Receipt
 from bot.actions._facts import look
 from bot.actions._objects import Edit, change_object, object_receipt, read_object, rehearsed
-from bot.actions._servers import facts_of, owner_cautions, workload_of
+from bot.actions._servers import facts_of, workload_of
 from bot.errors import Refused
 from bot.model import (
     JsonObject,
@@ -216,7 +216,7 @@ def budget_stage(snapshot: Snapshot, workload: Workload) -> tuple[tuple[str, Jso
         uid=there.uid if there else "",
         former=limits_of(there.spec) if there else {},
     )
-    return (DisruptionBudget.kind, params.model_dump(mode="json")), owner_cautions(workload)
+    return (DisruptionBudget.kind, params.model_dump(mode="json")), tuple(owner.reverts for owner in workload.owners)
 
 
 async def _change(readers: Readers, params: BudgetParams) -> Change:

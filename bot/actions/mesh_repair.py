@@ -10,7 +10,6 @@ from bot.actions._servers import (
     conf_of,
     loaded_the_file,
     mesh_among,
-    owner_cautions,
     runs_with,
     servers_of,
 )
@@ -168,7 +167,7 @@ def _refuse_what_helps_nobody(snapshot: Snapshot, servers: tuple[str, ...]) -> N
 
 
 def _cautions(snapshot: Snapshot, workload: Workload, servers: Mapping[str, str]) -> tuple[str, ...]:
-    told = list(owner_cautions(workload))
+    told = [owner.reverts for owner in workload.owners]
     pending = [server for pod, server in servers.items() if loaded_the_file(snapshot, workload, pod, server) is False]
     if pending:
         told.append(

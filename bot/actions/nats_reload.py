@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._loading import PAUSE, PROPAGATION, Sleep, ask_to_load, look_at
+from bot.actions._loading import GLANCE, PAUSE, PROPAGATION, Sleep, ask_to_load, look_at
 from bot.actions._servers import lists, loaded_the_file, mesh_among, runs_with, workload_of
 from bot.errors import NotApplied, OutcomeUnknown, Refused, Unreadable
 from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
@@ -85,36 +86,33 @@ class Reload:
 
     async def apply(self, readers: Readers, writers: Writers, params: ReloadParams, operation: OperationId) -> None:
         """Ask until it shows the routes. What was sent and not seen to work is a definite no: it still runs with what it had."""
-        problem, sent = "", False
-        began: datetime | None = None
-        for _ in range(int(PROPAGATION / PAUSE)):
+        tried, sent = _Try(), False
+        waited, began = 0.0, None
+        while waited < PROPAGATION:
             try:
-                snapshot = await look_at(readers, [params.server])
+                tried = await _try(readers, writers, params)
             except Unreadable as error:
                 if not sent:
                     raise
-                snapshot, problem = None, str(error)
-            if snapshot is not None:
-                began = began or snapshot.taken_at
-                if (snapshot.taken_at - began).total_seconds() >= PROPAGATION:
-                    break
-                if _loaded(snapshot, params):
-                    return
-                identity = next((s for s in snapshot.servers if s.name == params.server), None)
-                problem = "" if identity else "it does not answer."
-                if identity and not params.reloader:
-                    sent = True
-                    problem = await ask_to_load(writers, identity.id)
-            await self._sleep(PAUSE)
+                tried = _Try(problem=str(error))
+            if tried.loaded:
+                return
+            sent |= tried.asked
+            pause = PAUSE if tried.asked else GLANCE
+            await self._sleep(pause)
+            waited += pause
+            if tried.at is not None:
+                began = began or tried.at
+                waited = max(waited, (tried.at - began).total_seconds())
         seen = await self.receipt(readers, params, operation)
         if seen is Receipt.UNREADABLE and not sent and not params.reloader:
-            raise NotApplied(f"{params.server} was not asked, because {problem}")
+            raise NotApplied(f"{params.server} was not asked, because {tried.problem}")
         if seen is Receipt.UNREADABLE:
-            raise OutcomeUnknown(f"What {params.server} runs with can't be read: {problem}")
+            raise OutcomeUnknown(f"What {params.server} runs with can't be read: {tried.problem}")
         if seen is not Receipt.APPLIED:
             raise NotApplied(
                 f"{params.server} did not load the new routes within {PROPAGATION:.0f} s"
-                + (f": {problem}" if problem else ": the changed file does not reach its pod.")
+                + (f": {tried.problem}" if tried.problem else ": the changed file does not reach its pod.")
             )
 
     async def receipt(self, readers: Readers, params: ReloadParams, operation: OperationId) -> Receipt:  # noqa: ARG002
@@ -144,6 +142,30 @@ class Reload:
     async def rollback(self, readers: Readers, writers: Writers, params: ReloadParams, operation: OperationId) -> str:  # noqa: ARG002
         """The file decides what a server runs with, so it is the stage that edited it which makes servers load the former one."""
         return f"{params.server} keeps its routes until the former file is back and loaded."
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One look at the server, and what came of asking it."""
+
+    loaded: bool = False
+    asked: bool = False
+    problem: str = ""
+    at: datetime | None = None
+
+
+async def _try(readers: Readers, writers: Writers, params: ReloadParams) -> _Try:
+    """Look, and ask where there is something to ask for. Raises `Unreadable`, `WriteDenied`, `ServerRefused`."""
+    snapshot = await look_at(readers, [params.server])
+    at = snapshot.taken_at
+    if _loaded(snapshot, params):
+        return _Try(loaded=True)
+    identity = next((server for server in snapshot.servers if server.name == params.server), None)
+    if identity is None:
+        return _Try(problem="it does not answer.", at=at)
+    if params.reloader:
+        return _Try(at=at)
+    return _Try(asked=True, problem=await ask_to_load(writers, identity.id), at=at)
 
 
 def _loaded(snapshot: Snapshot, params: ReloadParams) -> bool | None:

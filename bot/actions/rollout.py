@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from bot.actions._gate import ANY, hindrances, server_of, standstill, stuck
 from bot.actions._statefulset import ROLLING, Target, resting, template_of
-from bot.actions._template_edit import EditParams, TemplateEdit, reverts, rolls
+from bot.actions._template_edit import EditParams, TemplateEdit, rolls
 from bot.actions.kubernetes_image import ACTION as IMAGE
 from bot.actions.kubernetes_image import ImageParams, parsed
 from bot.actions.kubernetes_probe import ACTION as PROBE
@@ -126,7 +126,7 @@ def _cautions(workload: Workload) -> tuple[str, ...]:
     told = [f"It rolls {rolls(workload)}, and waits before each until every Raft group can spare its server."]
     if workload.replicas == 1:
         told.append("There is one server: everything is away while its pod is replaced.")
-    return (*told, *reverts(workload))
+    return (*told, *(owner.reverts for owner in workload.owners))
 
 
 def _refuse(reasons: Iterable[str]) -> None:

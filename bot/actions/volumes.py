@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from bot.actions._servers import conf_of, owner_cautions, servers_of
+from bot.actions._servers import conf_of, servers_of
 from bot.actions.kubernetes_grow_volume import GrowParams, GrowVolume, cannot_grow, request_of
 from bot.errors import Refused
 from bot.model import JsonObject, Snapshot, Unknown
@@ -51,7 +51,7 @@ def compose_growth(snapshot: Snapshot, workload: Workload, size: str) -> Larger:
         stages.append((GrowVolume.kind, params.model_dump(mode="json")))
     if reasons:
         raise Refused(*dict.fromkeys(reasons))
-    return Larger(tuple(stages), (*owner_cautions(workload), *_stays_behind(workload, size)))
+    return Larger(tuple(stages), (*(owner.reverts for owner in workload.owners), *_stays_behind(workload, size)))
 
 
 def move_storage_guidance(snapshot: Snapshot, workload: Workload, storage_class: str) -> tuple[str, ...]:

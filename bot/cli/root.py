@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import audit, config, diagnose, gather, incidents, proposals, runbooks, serve, unlock
+from bot.cli import audit, config, demo, diagnose, gather, incidents, proposals, runbooks, serve, unlock
 from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
 from bot.cli.where import VerdictCommand
 
@@ -29,6 +29,11 @@ app.add_typer(runbooks.app, name="runbooks")
 app.command(name="diagnose", cls=VerdictCommand)(diagnose.diagnose)
 app.command(name="gather", cls=VerdictCommand)(gather.gather)
 app.command(name="unlock")(unlock.unlock)
+app.command(
+    name="demo",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(demo.demo)
 
 
 @app.callback()

@@ -1,6 +1,6 @@
 """`make demo`: three real nats-servers, a stand-in Slack with a web page, the bot on SQLite, and a consumer broken on purpose.
 
-The visitor reads the thread and presses the button. `--headless` has two scripted people press it through the stand-in's own HTTP interface,
+`--scenario` chooses another incident, on a stand-in Kubernetes (bot.lab.kubernetes_demo). The visitor reads the thread and presses the button. `--headless` has two scripted people press it through the stand-in's own HTTP interface,
 prints the thread as text, and exits 0 only if the consumer delivers again and the audit chain verifies.
 """
 
@@ -20,10 +20,11 @@ from pathlib import Path
 
 import httpx
 
+from bot.lab import kubernetes_demo
 from bot.lab.drills import Drill, fetch, ghost_split, remove_decoys
 from bot.lab.drills import publish as publish_orders
 from bot.lab.servers import LabCluster, LabError
-from bot.lab.whole import ADA, BO, CHANNEL, WholeBot, lab_slack
+from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot, lab_slack
 from bot.model import JsonObject
 
 VERSION = "2.11.11"
@@ -31,10 +32,9 @@ VERSION = "2.11.11"
 ROOM_ON_N1 = 4
 """max_ha_assets of the server that runs out of room for one more Raft group."""
 STREAM, CONSUMER = "ORDERS", "worker"
+STUCK_CONSUMER = "stuck-consumer"
 REPAIR_SECONDS = 180.0
 VISIT_SECONDS = 24 * 3600.0
-VERIFIED_BOARD = "Verified healthy by natsmedic"
-"""What the status board says once a diagnosis after the repair found the consumer whole."""
 DRAIN_BATCH = 50
 DRAIN_WAIT = 1.5
 """Seconds of silence after which a worker has got everything."""
@@ -191,8 +191,10 @@ async def with_visitor(bot: WholeBot, started: float) -> bool:
     return True
 
 
-async def run(directory: Path, *, scripted: bool, port: int) -> bool:
-    """Run the demo in `directory`."""
+async def run(directory: Path, scenario: str, *, scripted: bool, port: int) -> bool:
+    """Run one scenario in `directory`."""
+    if scenario != STUCK_CONSUMER:
+        return await kubernetes_demo.run(directory, scenario, scripted=scripted, port=port, say=say)
     started = time.monotonic()
     say("natsmedic demo")
     async with stage(directory, port) as bot:
@@ -203,12 +205,18 @@ async def run(directory: Path, *, scripted: bool, port: int) -> bool:
 def main() -> int:
     """Parse the arguments and run."""
     parser = argparse.ArgumentParser(
-        prog="make demo ARGS=…", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="natsmedic demo", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
         "--headless", action="store_true", help="two scripted people approve; exit 0 only if it is repaired"
     )
     parser.add_argument("--data", type=Path, metavar="DIR", help="keep natsmedic.yaml, natsmedic.db and logs there")
+    parser.add_argument(
+        "--scenario",
+        choices=(STUCK_CONSUMER, *kubernetes_demo.SCENARIOS),
+        default=STUCK_CONSUMER,
+        help="which incident (default: %(default)s); the others need Linux, for their stand-in Kubernetes",
+    )
     parser.add_argument("--port", type=int, default=0, help="port of the Slack page on 127.0.0.1 (default: a free one)")
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
@@ -219,7 +227,13 @@ def main() -> int:
             parser.error(f"{directory} holds a former demo: name a new directory, or remove it")
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            return 0 if asyncio.run(run(directory.resolve(), scripted=arguments.headless, port=arguments.port)) else 1
+            return (
+                0
+                if asyncio.run(
+                    run(directory.resolve(), arguments.scenario, scripted=arguments.headless, port=arguments.port)
+                )
+                else 1
+            )
         except LabError as error:
             print(f"The demo failed: {error}", file=sys.stderr)
             return 1

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import httpx
 import yaml
@@ -38,6 +38,9 @@ PEOPLE: Sequence[User] = (
     User(ADA_TWICE, "ada.second", "Ada (second account)"),
 )
 
+VERIFIED_BOARD = "Verified healthy by natsmedic"
+"""What the status board says once a diagnosis after a repair found nothing wrong any more."""
+
 START_SECONDS = 120.0
 """Within which a bot process must answer `/readyz`; a warm start takes 3 to 5 s on two busy cores, and its imports alone 33 s where ten jobs share each."""
 STOP_SECONDS = 15.0
@@ -50,17 +53,27 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class WholeBot:
+class Served(Protocol):
+    """The servers that the bot looks after, as its config names them."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def urls(self) -> Sequence[str]: ...
+
+
+class BotProcess:
     """Writes the config, runs the bot process, posts alerts, acts as people. An async context manager.
 
     `directory` gets `natsmedic.yaml`, `natsmedic.db` and `natsmedic.log`. `overrides` replaces top-level sections of the config.
     """
 
     def __init__(
-        self, directory: Path, cluster: LabCluster, slack: StandInSlack, overrides: JsonObject | None = None
+        self, directory: Path, servers: Served, slack: StandInSlack, overrides: JsonObject | None = None
     ) -> None:
         self.directory = directory
-        self.cluster = cluster
+        self.servers = servers
         self.slack = slack
         self.port = free_port()
         self.secret = "lab-alertmanager-secret"
@@ -94,10 +107,10 @@ class WholeBot:
             "database": {"url": "sqlite:///natsmedic.db"},
             "clusters": [
                 {
-                    "name": self.cluster.name,
+                    "name": self.servers.name,
                     "channel": CHANNEL,
                     "nats": {
-                        "servers": list(self.cluster.urls),
+                        "servers": list(self.servers.urls),
                         "system": _login(SYSREADER),
                         "accounts": {"APP": {"reader": _login(READER), "writer": _login(WRITER)}},
                         "timeout_seconds": 3,
@@ -225,7 +238,7 @@ class WholeBot:
         truncated: int = 0,
     ) -> httpx.Response:
         """Post an Alertmanager v4 webhook, as Alertmanager 0.32 and later write it."""
-        all_labels = {"alertname": name, "cluster": self.cluster.name, "severity": "critical"} | (labels or {})
+        all_labels = {"alertname": name, "cluster": self.servers.name, "severity": "critical"} | (labels or {})
         alert: JsonObject = {
             "status": state,
             "labels": all_labels,
@@ -340,6 +353,16 @@ class WholeBot:
                 return (await client.get(f"{self.url}/readyz", timeout=2)).is_success
         except httpx.TransportError:
             return False
+
+
+class WholeBot(BotProcess):
+    """The bot beside a cluster of the lab."""
+
+    def __init__(
+        self, directory: Path, cluster: LabCluster, slack: StandInSlack, overrides: JsonObject | None = None
+    ) -> None:
+        super().__init__(directory, cluster, slack, overrides)
+        self.cluster = cluster
 
 
 def lab_slack() -> StandInSlack:

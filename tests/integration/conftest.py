@@ -1,10 +1,13 @@
-"""Fixtures of the conformance suite: the stand-in Kubernetes always, and a real cluster where there is one."""
+"""Fixtures of Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 
+from bot.lab.kubernetes import StandInKubernetes
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
 
 BOTH = [STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]
@@ -24,3 +27,16 @@ async def world(opened_kubernetes: World) -> AsyncGenerator[World]:
     """The cluster, in a namespace of the test's own."""
     async with opened_kubernetes.new_namespace() as inside:
         yield inside
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
+    async with StandInKubernetes(tmp_path, config_delay=0.2, first_back_off=0.5) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {kube.token}"}
+    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
+        yield client

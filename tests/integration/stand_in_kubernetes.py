@@ -50,9 +50,7 @@ async def app(kube: StandInKubernetes, *pods: str) -> Client:
     """A client of account APP, of the first pod or of these."""
     client = Client()
     servers = [f"nats://{kube.pod_address(pod)}:4222" for pod in pods or ("nats-0",)]
-    await client.connect(
-        servers=servers, user="app", password="app", reconnect_time_wait=1, max_reconnect_attempts=-1
-    )
+    await client.connect(servers=servers, user="app", password="app", reconnect_time_wait=1, max_reconnect_attempts=-1)
     return client
 
 

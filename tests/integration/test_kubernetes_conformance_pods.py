@@ -105,6 +105,11 @@ async def test_a_failing_readiness_keeps_a_pod_unready_and_says_why(world: World
     event = await world.told("Pod", "nats-0", "Unhealthy", "statuscode")
     assert event["message"] == "Readiness probe failed: HTTP probe failed with statuscode: 404"
     assert event["type"] == "Warning"
+
+    async def running() -> bool:
+        return bool(status_of(await world.pod("nats-0")).get("state", {}).get("running"))
+
+    await until("the kubelet's report", running)
     pod = await world.pod("nats-0")
     assert pod is not None
     condition = next(c for c in pod["status"]["conditions"] if c["type"] == "Ready")
@@ -188,9 +193,11 @@ async def test_our_reader_sees_the_same_cluster(world: World):
         namespace=world.namespace,
         replicas=2,
         budget_api="policy/v1beta1",
-        grace=3,
+        grace=5,
         pull_policy=PULL_POLICY,
         helm=True,
+        storage_class=None,
+        resources={"requests": {"cpu": "50m", "memory": "64Mi"}},
     )
     for raw in manifest.manifests():
         group = "" if raw["apiVersion"] == "v1" else "s"

@@ -5,13 +5,12 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
-import pytest_asyncio
 import yaml
 
 from bot.adapters.clock import SystemClock
@@ -20,47 +19,46 @@ from bot.lab.kubernetes import FaultKind, NatsManifest, Refused, StandInKubernet
 from bot.lab.process import LabError
 from bot.model import Unknown
 from bot.settings.clusters import KubernetesSettings
-from tests.integration.kubernetes_conformance import config_map, workload
+from tests.integration.kubernetes_conformance import config_map, container, workload
 from tests.integration.kubernetes_support import READER_FILE
 from tests.integration.stand_in_kubernetes import MAPS, MERGE, becomes, status_of, uid, varz
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
-    async with StandInKubernetes(tmp_path, config_delay=0.2, first_back_off=0.5) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {kube.token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
-        yield client
-
-
 # Faults.
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "code", "reason"),
+    ("kind", "status", "code", "said"),
     [
-        (FaultKind.CONFLICT, 500, 409, "Conflict"),
-        (FaultKind.FORBIDDEN, 500, 403, "Forbidden"),
-        (FaultKind.TOO_MANY_REQUESTS, 500, 429, "TooManyRequests"),
-        (FaultKind.SERVER_ERROR, 500, 500, "InternalError"),
-        (FaultKind.SERVER_ERROR, 503, 503, "ServiceUnavailable"),
+        (
+            FaultKind.CONFLICT,
+            500,
+            409,
+            'Conflict: Operation cannot be fulfilled on configmaps "a": the object has been modified',
+        ),
+        (
+            FaultKind.FORBIDDEN,
+            500,
+            403,
+            'Forbidden: configmaps "a" is forbidden: User "admin" cannot patch resource "configmaps"',
+        ),
+        (FaultKind.TOO_MANY_REQUESTS, 500, 429, "TooManyRequests: Too many requests, please try again later."),
+        (FaultKind.SERVER_ERROR, 500, 500, "InternalError: An error on the server"),
+        (FaultKind.SERVER_ERROR, 503, 503, "ServiceUnavailable: An error on the server"),
     ],
 )
 async def test_a_refusing_fault_hits_once_and_does_nothing(
-    kube: StandInKubernetes, http: httpx.AsyncClient, kind: FaultKind, status: int, code: int, reason: str
+    kube: StandInKubernetes, http: httpx.AsyncClient, kind: FaultKind, status: int, code: int, said: str
 ):
     kube.apply([config_map("a", {"k": "v"})])
     kube.faults.add(kind, "PATCH", "configmaps/a", seconds=3, status=status)
     assert (await http.get(f"{MAPS}/a")).status_code == 200, "another method is another request"
     answer = await http.patch(f"{MAPS}/a", json={"data": {"k": "w"}}, headers=MERGE)
-    assert (answer.status_code, answer.json()["reason"], answer.json()["code"]) == (code, reason, code)
+    found = answer.json()
+    assert (answer.status_code, found["code"]) == (code, code)
+    assert f"{found['reason']}: {found['message']}".startswith(said)
     assert answer.headers.get("Retry-After") == ("3" if code == 429 else None)
     assert (await http.get(f"{MAPS}/a")).json()["data"] == {"k": "v"}
     assert (await http.patch(f"{MAPS}/a", json={"data": {"k": "w"}}, headers=MERGE)).status_code == 200
@@ -112,7 +110,9 @@ async def test_a_revoked_token_is_unknown(kube: StandInKubernetes, http: httpx.A
 async def test_during_an_outage_nobody_answers_and_pods_run_on(kube: StandInKubernetes, http: httpx.AsyncClient):
     kube.apply([workload(1)])
     await kube.wait_ready()
-    outage = asyncio.create_task(kube.outage(1.0))
+    watching = asyncio.create_task(http.get(MAPS, params={"watch": 1, "timeoutSeconds": 30}))
+    await asyncio.sleep(0.1)
+    outage = asyncio.create_task(kube.outage(1.5))
     await asyncio.sleep(0.1)
     with pytest.raises(httpx.TransportError):
         await http.get(MAPS)
@@ -121,6 +121,8 @@ async def test_during_an_outage_nobody_answers_and_pods_run_on(kube: StandInKube
             await fresh.get(kube.url + MAPS)
     assert (await varz(kube, "nats-0"))["port"] == 4222
     kube.kill_pod("nats-0")
+    with pytest.raises(httpx.TransportError):
+        await watching
     await outage
     assert (await http.get(MAPS)).status_code == 200
     await becomes("a restart seen after the outage", lambda: status_of(kube, "nats-0")["restartCount"] == 1)
@@ -179,6 +181,25 @@ async def test_with_the_shipped_roles_the_reader_knows_everything_and_changes_no
             assert (await reader.request(method, f"/api/v1/namespaces/nats/{path}")).status_code == 403
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl on this machine")
+async def test_with_tls_a_token_in_a_file_is_enough_for_the_reader(tmp_path: Path):
+    async with StandInKubernetes(tmp_path, tls=True) as kube:
+        kube.apply([workload(0)])
+        (tmp_path / "token").write_text(kube.token)
+        settings = KubernetesSettings(
+            server=kube.url, token_file=tmp_path / "token", ca_file=kube.authority, namespace="nats", statefulset="nats"
+        )
+        facts = await KubernetesApiReader(settings, SystemClock()).gather()
+    assert facts.unknown == ()
+    assert not isinstance(facts.workload, Unknown)
+
+
+async def test_the_door_is_open_only_where_it_was_asked_for(tmp_path: Path, kube: StandInKubernetes):
+    async with httpx.AsyncClient() as nobody, StandInKubernetes(tmp_path / "open", open_door=True) as open_one:
+        assert (await nobody.get(open_one.url + MAPS)).status_code == 200
+        assert (await nobody.get(kube.url + MAPS)).status_code == 403
+
+
 async def test_what_is_no_manifest_of_the_stand_in_is_refused(kube: StandInKubernetes):
     with pytest.raises(LabError, match="has no apps/v1 Deployment"):
         kube.apply([{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}}])
@@ -186,9 +207,12 @@ async def test_what_is_no_manifest_of_the_stand_in_is_refused(kube: StandInKuber
         kube.apply([workload(-1)])
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
+TOOLS = shutil.which("kubectl"), shutil.which("openssl")
+
+
+@pytest.mark.skipif(None in TOOLS, reason="no kubectl or no openssl on this machine")
 async def test_kubectl_reads_rolls_and_deletes(tmp_path: Path):
-    async with StandInKubernetes(tmp_path, open_door=True) as kube:
+    async with StandInKubernetes(tmp_path, tls=True) as kube:
         kube.apply([workload(1)])
         await kube.wait_ready()
         config = str(kube.kubeconfig())
@@ -226,6 +250,25 @@ async def test_no_process_is_left(tmp_path: Path):
     async with httpx.AsyncClient() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://{address}:8222/varz")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.2, 1.0])
+async def test_an_end_in_the_middle_of_a_beginning_leaves_no_process(tmp_path: Path, seconds: float):
+    async with StandInKubernetes(tmp_path) as kube:
+        prefix = f"--addr\0{kube._kubelet.addresses.prefix}."
+        probe = {"httpGet": {"path": "/no-such-page", "port": "monitor"}, "periodSeconds": 1, "failureThreshold": 1}
+        kube.apply([workload(3, pod=container(livenessProbe=probe))])
+        await asyncio.sleep(seconds)
+    assert [line for line in command_lines() if prefix in line] == []
+
+
+def command_lines() -> list[str]:
+    """Of all processes of this machine."""
+    found: list[str] = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            found.append(file.read_text(errors="replace"))
+    return found
 
 
 async def test_two_stand_ins_stay_out_of_each_others_way(tmp_path: Path, kube: StandInKubernetes):

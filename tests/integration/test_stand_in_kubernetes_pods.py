@@ -3,14 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import nats.errors
 import pytest
-import pytest_asyncio
+import yaml
+from nats.aio.client import Client
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
@@ -22,19 +23,6 @@ from tests.integration.kubernetes_support import Raw
 from tests.integration.stand_in_kubernetes import MERGE, app, becomes, hosts, status_of, the, uid, varz
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
-    async with StandInKubernetes(tmp_path, config_delay=0.2, first_back_off=0.5) as running:
-        yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
-    headers = {"Authorization": f"Bearer {kube.token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
-        yield client
 
 
 async def test_a_changed_configuration_reaches_the_file_late_and_the_server_when_it_reloads(kube: StandInKubernetes):
@@ -103,7 +91,7 @@ async def test_a_kill_for_memory_says_so_and_the_second_waits(kube: StandInKuber
 
 
 async def test_a_claim_keeps_what_a_pod_has_stored_and_grows(kube: StandInKubernetes, http: httpx.AsyncClient):
-    kube.apply(NatsManifest(replicas=1, storage_class="standard", grace=2).manifests())
+    kube.apply(NatsManifest(replicas=1, grace=2).manifests())
     await kube.wait_ready()
     client = await app(kube)
     await client.jetstream().add_stream(name="ORDERS", subjects=["orders"])
@@ -146,6 +134,56 @@ async def test_a_claim_of_a_class_without_expansion_does_not_grow(kube: StandInK
     assert answer.json()["message"].endswith("the storageclass that provisions the pvc must support resize")
 
 
+async def test_a_pod_becomes_a_lame_duck_before_it_ends(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply(NatsManifest(replicas=1, lame_duck_grace="1s", grace=20).manifests())
+    await kube.wait_ready()
+    before = uid(kube, "nats-0")
+    told = asyncio.Event()
+
+    async def lame() -> None:
+        told.set()
+
+    client = Client()
+    await client.connect(
+        f"nats://{kube.pod_address('nats-0')}:4222", user="app", password="app", lame_duck_mode_cb=lame
+    )
+    await http.delete("/api/v1/namespaces/nats/pods/nats-0")
+    await asyncio.wait_for(told.wait(), 5)
+    assert uid(kube, "nats-0") == before, "its clients have time to go"
+    await becomes("another pod", lambda: uid(kube, "nats-0") != before)
+    await client.close()
+
+
+async def test_a_hook_that_cannot_be_run_is_told_and_the_pod_ends(kube: StandInKubernetes, http: httpx.AsyncClient):
+    kube.apply([workload(1, pod=container(lifecycle={"preStop": {"exec": {"command": ["sleep", "60"]}}}))])
+    await kube.wait_ready()
+    before = uid(kube, "nats-0")
+    await http.delete("/api/v1/namespaces/nats/pods/nats-0")
+    await becomes("another pod", lambda: uid(kube, "nats-0") != before)
+    events = (await http.get("/api/v1/namespaces/nats/events")).json()["items"]
+    assert "FailedPreStopHook" in {event["reason"] for event in events}
+
+
+async def test_a_spread_that_is_insisted_on_gives_each_node_one_pod(kube: StandInKubernetes, http: httpx.AsyncClient):
+    node = "/api/v1/nodes/node-2"
+    await http.patch(node, json={"spec": {"unschedulable": True}}, headers=MERGE)
+    kube.apply(NatsManifest(readiness=None, startup=None, liveness=None).manifests())
+    await becomes("two bound", lambda: sum("nodeName" in the(kube, "Pod", pod)["spec"] for pod in kube.pods()) == 2)
+    await becomes("one not", lambda: any(unschedulable(kube, pod) for pod in kube.pods()))
+    await http.patch(node, json={"spec": {"unschedulable": None}}, headers=MERGE)
+    await becomes(
+        "all bound",
+        lambda: (
+            {the(kube, "Pod", pod)["spec"].get("nodeName") for pod in kube.pods()} == {f"node-{i}" for i in range(3)}
+        ),
+    )
+
+
+def unschedulable(kube: StandInKubernetes, pod: str) -> bool:
+    conditions = the(kube, "Pod", pod)["status"].get("conditions") or []
+    return any("topology spread" in condition.get("message", "") for condition in conditions)
+
+
 async def test_a_pod_that_may_not_share_a_node_stays_pending_where_there_is_none(kube: StandInKubernetes):
     raw = workload(4)
     term = {"labelSelector": {"matchLabels": {"app": "nats"}}, "topologyKey": "kubernetes.io/hostname"}
@@ -162,7 +200,7 @@ async def test_a_pod_that_may_not_share_a_node_stays_pending_where_there_is_none
 
 
 async def test_a_staged_upgrade_keeps_every_acknowledged_message(kube: StandInKubernetes):
-    kube.apply(NatsManifest(version="2.10.26", storage_class="standard", grace=5).manifests())
+    kube.apply(NatsManifest(version="2.10.26", lame_duck_grace="1s", grace=20).manifests())
     await kube.wait_ready()
     client = await app(kube, *kube.pods())
     stream = client.jetstream(timeout=2)
@@ -212,3 +250,27 @@ async def test_a_staged_upgrade_keeps_every_acknowledged_message(kube: StandInKu
     await client.close()
     assert len(kept) > 50
     assert set(kept) <= found
+
+
+async def test_no_runbook_finds_anything_wrong_with_the_default_manifest(kube: StandInKubernetes, tmp_path: Path):
+    kube.apply(NatsManifest().manifests())
+    await kube.wait_ready()
+    servers = [f"nats://{kube.pod_address(pod)}:4222" for pod in kube.pods()]
+    reader = {"user": "app", "password": {"env": "APP_PASSWORD"}}
+    system = {"user": "sys", "password": {"env": "SYS_PASSWORD"}}
+    cluster = {
+        "name": "prod",
+        "channel": "C0123456789",
+        "nats": {"servers": servers, "system": system, "accounts": {"APP": {"reader": reader}}},
+        "kubernetes": {"kubeconfig": str(kube.kubeconfig()), "namespace": "nats"},
+    }
+    settings = tmp_path / "natsmedic.yaml"
+    settings.write_text(yaml.safe_dump({"database": {"url": "sqlite:///natsmedic.db"}, "clusters": [cluster]}))
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("natsmedic")), "--config", str(settings), "diagnose"),
+        env={**os.environ, "APP_PASSWORD": "app", "SYS_PASSWORD": "sys"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()

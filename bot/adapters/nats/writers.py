@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bot.adapters.nats.api import checked_filter, checked_name, write
 from bot.adapters.nats.connection import Connection
+from bot.adapters.nats.direct import REDIALS
 from bot.errors import ApiRefused, BadInput, NoResponders, OutcomeUnknown, ServerRefused, WriteDenied
 from bot.model import JsonObject
 from bot.model.kubernetes import Change
@@ -44,19 +45,24 @@ class NatsWriters:
     async def reload_server(self, server_id: str) -> None:
         """Ask one server to load its configuration file again. Raises `ServerRefused` where it keeps the one it has.
 
-        In a broken mesh the server that we are connected to may have no route to it; after `NoResponders` the next request goes through another one.
+        In a broken mesh the server that we are connected to may have no route to it. Then nothing received the request, and it goes through others.
         """
         if self._system is None:
             raise WriteDenied(
                 f"No writer of the system account is configured for cluster {self._cluster}: add `nats.system_writer` to reload a server."
             )
-        try:
-            await write(self._system, f"$SYS.REQ.SERVER.{checked_name('server', server_id)}.RELOAD")
-        except ApiRefused as error:
-            raise ServerRefused("load its configuration again", error.code, error.description) from error
-        except NoResponders:
-            await self._system.aclose()
-            raise
+        subject = f"$SYS.REQ.SERVER.{checked_name('server', server_id)}.RELOAD"
+        for attempt in range(REDIALS, -1, -1):
+            try:
+                await write(self._system, subject)
+            except ApiRefused as error:
+                raise ServerRefused("load its configuration again", error.code, error.description) from error
+            except NoResponders:
+                await self._system.aclose()
+                if not attempt:
+                    raise
+                continue
+            return
 
     async def write_object(self, change: Change) -> JsonObject:
         """There is nobody to write as: `ClusterWriters` knows both sides."""

@@ -16,20 +16,22 @@ Needs Linux, and root or unprivileged user namespaces (`unshare --user`); a cont
 
 Where it differs from a real cluster:
 
-- Runs images `nats:VERSION` alone; any other image cannot be pulled. No init containers, no `command`, no exec probes or hooks, no `exec`, `attach`,
-  `port-forward`. Containers share the machine's network, so a second container of a pod must use other ports.
+- Runs images `nats:VERSION` alone; any other image cannot be pulled. No init containers, no `command`, no exec probes, no `exec`, `attach`,
+  `port-forward`; of hooks only a `preStop` that runs nats-server. Containers share the machine's network, so a second container of a pod must use other ports.
 - A server that opens a port on every address is given its pod's: the client and monitoring port by `--addr`, other blocks of nats.conf by a line in the mounted
   copy, which then has another digest. A nats.conf that binds to `$POD_IP` (`NatsManifest` does) is mounted as it is.
 - DNS is /etc/hosts of each pod, written anew at once when endpoints change; nats-server looks at it again within 5 seconds. Names resolve inside pods only. A
   service with a cluster IP resolves to its ready pods; the cluster IP itself leads nowhere.
+- Connections between pods come from 127.0.0.1, not from the pod's address.
 - Limits of CPU, memory and disk are not enforced; `kill_pod(oom=True)` stands for the kernel. Volumes are folders of any size.
-- No OpenAPI (`kubectl apply` needs `--validate=false`), no `Table` answers, no protobuf, no TLS (and kubectl sends no token over http: `open_door`), no
+- No OpenAPI (`kubectl apply` needs `--validate=false`), no `Table` answers, no protobuf, TLS only with `tls=True` (kubectl sends no token without), no
   custom resources, Deployments, Jobs, admission plugins, quotas, leases, bookmarks, `follow` of logs, `SelfSubjectRulesReview`.
 - Unknown fields are kept, where a real server drops them. Only the pods of a wrong template are validated, as in 1.20, and of them containers, probes,
   resources and mounts.
+- A claim goes at once, though a pod uses it; events are kept for ever; `kube.apply` takes nothing away that a manifest leaves out.
 - Pages after the first show the objects as they are now. Tokens never expire. Services are not validated.
-- The scheduler knows readiness and `unschedulable` of nodes, node selectors, claims and required anti-affinity; it spreads by the number of pods, and knows
-  neither taints, resources nor topology spread. Nodes never fail by themselves; `zone` and `hostname` labels are there.
+- The scheduler knows readiness and `unschedulable` of nodes, node selectors, claims, required anti-affinity and topology spread; it otherwise spreads by the
+  number of pods, and knows neither taints nor resources. Nodes never fail by themselves; `zone` and `hostname` labels are there.
 - `policy` and `discovery.k8s.io` have v1 and v1beta1 of the same objects; managedFields name v1. Requests of controllers and kubelet are no HTTP requests: RBAC,
   faults and `writes` concern clients alone.
 - A kubelet's jitter, its waiting times for images and mounts, and the time-outs of endpoints are shorter.
@@ -37,8 +39,18 @@ Where it differs from a real cluster:
 
 from bot.lab.kubernetes.api import ArrivedWrite
 from bot.lab.kubernetes.faults import Fault, FaultKind
-from bot.lab.kubernetes.manifests import NatsManifest, Routes
+from bot.lab.kubernetes.manifests import CHART_READINESS, STRICT_READINESS, NatsManifest, Routes
 from bot.lab.kubernetes.refusals import Refused
 from bot.lab.kubernetes.server import StandInKubernetes
 
-__all__ = ["ArrivedWrite", "Fault", "FaultKind", "NatsManifest", "Refused", "Routes", "StandInKubernetes"]
+__all__ = [
+    "CHART_READINESS",
+    "STRICT_READINESS",
+    "ArrivedWrite",
+    "Fault",
+    "FaultKind",
+    "NatsManifest",
+    "Refused",
+    "Routes",
+    "StandInKubernetes",
+]

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -16,8 +18,8 @@ from bot.lab.kubernetes.store import Change, Store
 
 WATCH_TIMEOUT: Final = 1800.0
 """Seconds that a watch lasts at least (`--min-request-timeout`)."""
-LOOK_AT_CLIENT: Final = 1.0
-"""Seconds between two looks whether the watcher is still there."""
+LOOK_AT_PEERS: Final = 0.5
+"""Seconds between two looks whether watcher and server are still there."""
 
 
 def shown(kind: Kind, version: str, raw: Raw) -> Raw:
@@ -80,54 +82,67 @@ def _check_revision(store: Store, text: str) -> int:
     return revision
 
 
-async def watch(
-    request: web.Request, store: Store, kind: Kind, version: str, namespace: str, chosen: Selected
-) -> web.StreamResponse:
-    """Streams changes as lines of JSON until the time asked for is over or the watcher goes. Raises `Refused` before the first line."""
-    query = request.query
-    since = _check_revision(store, query.get("resourceVersion", ""))
-    answer = web.StreamResponse(headers={"Content-Type": "application/json"})
-    await answer.prepare(request)
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What somebody watches. `away` tells whether the server is gone."""
 
-    async def tell(change: str, raw: Raw) -> None:
-        await answer.write(json.dumps({"type": change, "object": raw}).encode() + b"\n")
+    store: Store
+    kind: Kind
+    version: str
+    namespace: str
+    chosen: Selected
+    away: Callable[[], bool]
 
-    if since and since < store.oldest:
-        await tell("ERROR", expired(since, store.oldest).status())
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Streams changes as lines of JSON until the time asked for is over, or watcher or server are gone. Raises `Refused` before the first line."""
+        since = _check_revision(self.store, request.query.get("resourceVersion", ""))
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        if since and since < self.store.oldest:
+            await _tell(answer, "ERROR", expired(since, self.store.oldest).status())
+            return answer
+        position = since or self.store.revision
+        seconds = float(request.query.get("timeoutSeconds") or WATCH_TIMEOUT)
+        with contextlib.suppress(ConnectionResetError):  # the watcher went while it was told something
+            if not since:
+                for raw in filter(self.chosen, self.store.list(self.kind, self.namespace)):
+                    await _tell(answer, "ADDED", shown(self.kind, self.version, raw))
+            await self._follow(request, answer, position, asyncio.get_running_loop().time() + seconds)
         return answer
-    position = since or store.revision
-    if not since:
-        for raw in store.list(kind, namespace):
-            if chosen(raw):
-                await tell("ADDED", shown(kind, version, raw))
-    end = asyncio.get_running_loop().time() + float(query.get("timeoutSeconds") or WATCH_TIMEOUT)
-    try:
+
+    async def _follow(self, request: web.Request, answer: web.StreamResponse, position: int, end: float) -> None:
         while (left := end - asyncio.get_running_loop().time()) > 0 and not _gone(request):
-            for change in store.since(position):
+            if self.away():
+                drop(request)
+                return
+            for change in self.store.since(position):
                 position = change.revision
-                for told, raw in _seen(change, kind, namespace, chosen):
-                    await tell(told, shown(kind, version, raw))
-            try:
-                async with asyncio.timeout(min(left, LOOK_AT_CLIENT)):
-                    await store.after(position)
-            except TimeoutError:
-                continue
-        if not _gone(request):
-            await answer.write_eof()
-    except ConnectionResetError:
-        return answer  # the watcher went while it was told something
-    return answer
+                for told, raw in self._seen(change):
+                    await _tell(answer, told, shown(self.kind, self.version, raw))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, LOOK_AT_PEERS)):
+                    await self.store.after(position)
+
+    def _seen(self, change: Change) -> Iterator[tuple[str, Raw]]:
+        """What a watch with a selector sees of a change: an object that no longer matches is gone for it."""
+        if change.kind is not self.kind or self.namespace not in ("", namespace_of(change.object)):
+            return
+        before = change.previous is not None and self.chosen(change.previous)
+        after = change.type != "DELETED" and self.chosen(change.object)
+        if before or after:
+            yield ("MODIFIED" if before and after else "ADDED" if after else "DELETED"), change.object
+
+
+async def _tell(answer: web.StreamResponse, change: str, raw: Raw) -> None:
+    await answer.write(json.dumps({"type": change, "object": raw}).encode() + b"\n")
+
+
+def drop(request: web.Request) -> web.Response:
+    """Closes the connection so that the caller gets no answer, or no end of it."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)  # never leaves: the connection is gone
 
 
 def _gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
-
-
-def _seen(change: Change, kind: Kind, namespace: str, chosen: Selected) -> Iterator[tuple[str, Raw]]:
-    """What a watch with a selector sees of a change: an object that no longer matches is gone for it."""
-    if change.kind is not kind or namespace not in ("", namespace_of(change.object)):
-        return
-    before = change.previous is not None and chosen(change.previous)
-    after = change.type != "DELETED" and chosen(change.object)
-    if before or after:
-        yield ("MODIFIED" if before and after else "ADDED" if after else "DELETED"), change.object

@@ -10,7 +10,7 @@ import aiohttp
 import yaml
 from aiohttp import web
 
-from bot.lab.kubernetes.answers import page, shown, watch
+from bot.lab.kubernetes.answers import Watch, drop, page, shown
 from bot.lab.kubernetes.eviction import evict
 from bot.lab.kubernetes.faults import WRITES, Fault, FaultKind, Faults
 from bot.lab.kubernetes.kinds import POD, REVIEWS, SERVICE_ACCOUNT, STATEFUL_SET, VERSION, Kind, discovery, kind_at
@@ -21,7 +21,9 @@ from bot.lab.kubernetes.refusals import (
     Cause,
     Refused,
     bad_request,
+    forbidden,
     invalid_options,
+    modified,
     no_such_path,
     not_allowed,
     subject,
@@ -117,15 +119,15 @@ class Api:
         return drop(request) if cut else answer
 
     async def _answer(self, request: web.Request, body: bytes, fault: Fault | None) -> web.StreamResponse:
-        if (refusal := fault.refusal() if fault else None) is not None:
-            raise refusal
         user = self._access.who(request.headers.get("Authorization", ""))
         target = target_of(request.path)
+        verb = _verb(request, target)
+        if (refusal := _struck(fault, user, target, verb) if fault else None) is not None:
+            raise refusal
         if target is None:
             return self._path(request, user)
         if request.path.startswith(f"/apis/{REVIEWS}/"):
             return self._review(user, _json(body))
-        verb = _verb(request, target)
         attempt = Attempt(
             verb, target.kind.group, target.kind.plural, target.namespace, target.name, target.subresource
         )
@@ -137,9 +139,11 @@ class Api:
         if target.subresource in ("log", "proxy"):
             return await self._pod(target, request.query)
         if verb == "watch":
-            return await watch(
-                request, self._store, target.kind, target.version, target.namespace, _chosen(request, target)
+            chosen = _chosen(request, target)
+            watch = Watch(
+                self._store, target.kind, target.version, target.namespace, chosen, away=lambda: self._faults.down
             )
+            return await watch.stream(request)
         made, status = self._object(request, target, verb, body)
         return web.json_response(made, status=status)
 
@@ -286,26 +290,28 @@ class Api:
         )
 
 
-def drop(request: web.Request) -> web.Response:
-    """Closes the connection so that the caller gets no answer at all."""
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response(status=503)  # never leaves: the connection is gone
-
-
 def _status_answer(refused: Refused) -> web.Response:
     headers = {"Retry-After": str(refused.retry_after)} if refused.retry_after else None
     return web.json_response(refused.status(), status=refused.code, headers=headers)
 
 
-def _verb(request: web.Request, target: Target) -> str:
+def _struck(fault: Fault, user: User, target: Target | None, verb: str) -> Refused | None:
+    """The answer instead of the real one, in the words that fit the request; None where a fault refuses nothing."""
+    if target is not None and fault.kind is FaultKind.CONFLICT:
+        return modified(target.kind, target.name)
+    if target is not None and fault.kind is FaultKind.FORBIDDEN:
+        return forbidden(user.name, verb, target.kind, target.name, target.namespace, target.subresource)
+    return fault.refusal()
+
+
+def _verb(request: web.Request, target: Target | None) -> str:
     """The verb by which RBAC knows a request (apiserver `RequestInfo`)."""
     if request.method in ("GET", "HEAD"):
-        if target.name:
+        if target is None or target.name:
             return "get"
         return "watch" if request.query.get("watch") in ("1", "true") else "list"
     if request.method == "DELETE":
-        return "delete" if target.name else "deletecollection"
+        return "delete" if target is None or target.name else "deletecollection"
     return {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(request.method, "")
 
 

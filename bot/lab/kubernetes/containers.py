@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import os
 import re
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,7 @@ from bot.lab.binaries import SUPPORTED_VERSIONS, BinaryUnavailable, nats_server_
 from bot.lab.kubernetes.environment import NoSuchValue, environment, expanded
 from bot.lab.kubernetes.objects import Raw, parts, stamp
 from bot.lab.kubernetes.probes import ProbeKind, Prober
-from bot.lab.kubernetes.sandbox import CANNOT_ENTER, enter, reap
+from bot.lab.kubernetes.sandbox import CANNOT_ENTER, PROGRAM, enter, reap, send
 from bot.lab.kubernetes.store import Store
 from bot.lab.kubernetes.volumes import Volumes
 from bot.lab.process import LabError, watch_over
@@ -55,6 +54,7 @@ class Surroundings:
 class _Run:
     """One life of the process."""
 
+    binary: Path
     process: asyncio.subprocess.Process
     watch: asyncio.subprocess.Process
     id: str
@@ -90,10 +90,6 @@ class ContainerRunner:
     @property
     def ready(self) -> bool:
         return self._run is not None and self._ready
-
-    @property
-    def done(self) -> bool:
-        return self._run is None and self._terminated is not None and self._stopping.is_set()
 
     def log(self, *, previous: bool) -> str | None:
         """What the present or the previous process wrote; None where there is none."""
@@ -137,6 +133,8 @@ class ContainerRunner:
                 self._wait_for("CreateContainerConfigError", str(error))
                 await self._pause(IMAGE_RETRY)
                 continue
+            if self._stopping.is_set():
+                self.kill()  # told to stop while it was being started
             lived = await self._live(self._run)
             if self._stopping.is_set():
                 return
@@ -153,7 +151,7 @@ class ContainerRunner:
         if self._run is None:
             raise LabError(f"container {self.name} does not run")
         self._run.oom = oom
-        os.kill(self._run.process.pid, signal.SIGKILL)
+        send(self._run.process, signal.SIGKILL)
 
     # Starting.
 
@@ -196,13 +194,13 @@ class ContainerRunner:
         values = environment(around.store, around.pod(), self._raw, around.address)
         # All pods share the machine's ports, so each server has to be told its own address.
         arguments = ["--addr", around.address, *(expanded(str(a), values) for a in parts(self._raw, "args"))]
-        root = around.folder / self.name
         log = around.folder / f"{self.name}-{self._restarts}.log"
         self._logs.append(log)
-        process = await enter(root, binary, arguments, values, around.volumes.mounts(self._raw), log)
+        process = await self._enter(binary, arguments, values, log)
         around.tell("Normal", "Created", f"Created container {self.name}", self.name)
         around.tell("Normal", "Started", f"Started container {self.name}", self.name)
         run = _Run(
+            binary,
             process,
             await watch_over(process),
             f"lab://{uuid.uuid4().hex}",
@@ -296,15 +294,40 @@ class ContainerRunner:
     # Ending.
 
     async def _end(self, run: _Run, grace: float) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            run.process.terminate()
+        began = time.monotonic()
+        await self._pre_stop(run, grace)
+        grace = max(grace - (time.monotonic() - began), 0)
+        send(run.process, signal.SIGTERM)
         try:
             async with asyncio.timeout(grace):
                 await run.process.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                run.process.kill()
+            send(run.process, signal.SIGKILL)
             await run.process.wait()
+
+    async def _pre_stop(self, run: _Run, grace: float) -> None:
+        """Runs the hook of a container before its SIGTERM, within the grace period. Only nats-server itself can be run, as with `-sl=ldm=<pid file>`."""
+        command = parts(self._raw, "lifecycle", "preStop", "exec", "command")
+        if not command or not grace:
+            return
+        if Path(str(command[0])).name != Path(PROGRAM).name:
+            words = f"Exec lifecycle hook ({command}) failed: the stand-in runs nats-server alone"
+            self._around.tell("Warning", "FailedPreStopHook", words, self.name)
+            return
+        hook = await self._enter(run.binary, [str(word) for word in command[1:]], {}, self._logs[-1])
+        try:
+            async with asyncio.timeout(grace):
+                await hook.wait()
+        except TimeoutError:
+            send(hook, signal.SIGKILL)
+            await hook.wait()
+
+    async def _enter(
+        self, binary: Path, arguments: list[str], values: Mapping[str, str], log: Path
+    ) -> asyncio.subprocess.Process:
+        """Starts nats-server in the container's file system."""
+        root = self._around.folder / self.name
+        return await enter(root, binary, arguments, values, self._around.volumes.mounts(self._raw), log)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -109,20 +109,19 @@ class Controllers:
             claim = part(volume, "persistentVolumeClaim").get("claimName")
             found = self._store.get(CLAIM, namespace_of(pod), claim) if claim else None
             if claim and (found is None or found["status"].get("phase") != "Bound"):
-                return (
-                    None,
-                    f"0/{len(nodes)} nodes are available: {len(nodes)} pod has unbound immediate PersistentVolumeClaims.",
-                )
+                words = "pod has unbound immediate PersistentVolumeClaims"
+                return None, f"0/{len(nodes)} nodes are available: {len(nodes)} {words}."
         others = [p for p in self._store.list(POD) if p["spec"].get("nodeName")]
         free = [n for n in nodes if condition(n, "Ready") and not n["spec"].get("unschedulable")]
         wanted = part(pod, "spec", "nodeSelector")
         free = [node for node in free if matches({"matchLabels": wanted}, labels_of(node))]
-        fitting = [node for node in free if not _repelled(pod, node, others, nodes)]
+        apart = [node for node in free if not _repelled(pod, node, others, nodes)]
+        fitting = [node for node in apart if not _crowded(pod, node, others, nodes)]
         if not fitting:
-            apart = len(free)
             words = (
-                f"{apart} node(s) didn't match pod affinity/anti-affinity" if apart else "no node is ready and matches"
+                "didn't match pod topology spread constraints" if apart else "didn't match pod affinity/anti-affinity"
             )
+            words = f"{len(free)} node(s) {words}" if free else "no node is ready and matches"
             return None, f"0/{len(nodes)} nodes are available: {words}."
         load = {name_of(n): sum(p["spec"]["nodeName"] == name_of(n) for p in others) for n in fitting}
         return min(load, key=lambda name: (load[name], name)), ""
@@ -147,8 +146,14 @@ class Controllers:
         """Deletes what its owners have left behind, and lets go of it where they said so."""
         living = {uid_of(raw): raw for kind in KINDS for raw in self._store.list(kind)}
         for kind, raw in self._dependents():
-            for owner in raw["metadata"]["ownerReferences"]:
-                self._collect_one(kind, raw, living.get(owner["uid"]), owner)
+            references: list[Raw] = raw["metadata"]["ownerReferences"]
+            ends = [_end_of(living.get(reference["uid"])) for reference in references]
+            if "orphan" in ends:
+                left = [reference for reference, end in zip(references, ends, strict=True) if end != "orphan"]
+                freed = raw | {"metadata": raw["metadata"] | {"ownerReferences": left}}
+                self._store.replace(kind, without_empty(freed))
+            elif not terminating(raw) and all(ends):
+                self._registry.delete(kind, namespace_of(raw), name_of(raw), Deletion({}))
         for kind in KINDS:
             for raw in self._store.list(kind):
                 self._let_go(kind, raw)
@@ -158,14 +163,6 @@ class Controllers:
             for raw in self._store.list(kind):
                 if raw["metadata"].get("ownerReferences"):
                     yield kind, raw
-
-    def _collect_one(self, kind: Kind, raw: Raw, owner: Raw | None, reference: Raw) -> None:
-        finalizers = parts(owner, "metadata", "finalizers") if owner and terminating(owner) else []
-        if "orphan" in finalizers:
-            left = [one for one in raw["metadata"]["ownerReferences"] if one["uid"] != reference["uid"]]
-            self._store.replace(kind, without_empty(raw | {"metadata": raw["metadata"] | {"ownerReferences": left}}))
-        elif (owner is None or "foregroundDeletion" in finalizers) and not terminating(raw):
-            self._registry.delete(kind, namespace_of(raw), name_of(raw), Deletion({}))
 
     def _let_go(self, kind: Kind, raw: Raw) -> None:
         """Takes the collector's finalizers away once nothing depends on it."""
@@ -200,8 +197,34 @@ class Controllers:
                 self._store.remove(NAMESPACE, "", name)
 
 
+def _crowded(pod: Raw, node: Raw, others: list[Raw], nodes: list[Raw]) -> bool:
+    """Tells whether a pod on this node would break a spread that its template insists on."""
+    for constraint in parts(pod, "spec", "topologySpreadConstraints"):
+        if constraint["whenUnsatisfiable"] != "DoNotSchedule":
+            continue
+        key, place_of = constraint["topologyKey"], {name_of(one): labels_of(one) for one in nodes}
+        counts = {labels[key]: 0 for labels in place_of.values() if key in labels}
+        for other in others:
+            place = place_of.get(other["spec"]["nodeName"], {}).get(key)
+            same = namespace_of(other) == namespace_of(pod) and not terminating(other)
+            if place is not None and same and matches(constraint.get("labelSelector"), labels_of(other)):
+                counts[place] += 1
+        here = labels_of(node).get(key)
+        if here is None or counts[here] + 1 - min(counts.values()) > constraint["maxSkew"]:
+            return True
+    return False
+
+
+def _end_of(owner: Raw | None) -> str:
+    """How an owner ends, for what it owns: `gone`, by its finalizer `orphan` or `foregroundDeletion`; empty while it stays."""
+    if owner is None:
+        return "gone"
+    finalizers = parts(owner, "metadata", "finalizers") if terminating(owner) else []
+    return next((one for one in ("orphan", "foregroundDeletion") if one in finalizers), "")
+
+
 def _repelled(pod: Raw, node: Raw, others: list[Raw], nodes: list[Raw]) -> bool:
-    """Tells whether a required anti-affinity or a hard spread over hosts keeps a pod away from a node."""
+    """Tells whether a required anti-affinity keeps a pod away from a node."""
     affinity: Raw = part(pod, "spec", "affinity", "podAntiAffinity")
     by_name = {name_of(one): one for one in nodes}
     for term in parts(affinity, "requiredDuringSchedulingIgnoredDuringExecution"):

@@ -114,7 +114,9 @@ def _probe(raw: Raw) -> None:
 def _service(raw: Raw) -> None:
     spec: Raw = raw.setdefault("spec", {})
     _fill(spec, type="ClusterIP", sessionAffinity="None")
-    _fill(spec, clusterIP=f"10.96.{next(_service_numbers) // 250}.{next(_service_numbers) % 250 + 1}")
+    if "clusterIP" not in spec:
+        number = next(_service_numbers)
+        spec["clusterIP"] = f"10.96.{number // 250}.{number % 250 + 1}"
     _fill(spec, clusterIPs=[spec["clusterIP"]])
     for port in parts(spec, "ports"):
         _fill(port, protocol="TCP")

@@ -15,7 +15,7 @@ RETRY_AFTER: Final = 1
 
 class FaultKind(StrEnum):
     CONFLICT = "conflict"  # 409 of a stale resourceVersion, nothing done
-    FORBIDDEN = "forbidden"  # 403 with the words of an admission plugin, nothing done
+    FORBIDDEN = "forbidden"  # 403 in the words of RBAC, nothing done
     TOO_MANY_REQUESTS = "too_many_requests"  # 429 with Retry-After, nothing done
     SERVER_ERROR = "server_error"  # 5xx, nothing done
     SLOW = "slow"  # answered `seconds` later, done at once
@@ -40,14 +40,8 @@ class Fault:
         return self.count > 0 and meant and re.search(self.path, path) is not None
 
     def refusal(self) -> Refused | None:
-        """The answer instead of the real one; None where the request goes through or the connection is cut."""
+        """The answer instead of the real one; None where the request goes through, the connection is cut, or the answer depends on the request."""
         match self.kind:
-            case FaultKind.CONFLICT:
-                words = "the object has been modified; please apply your changes to the latest version and try again"
-                return Refused(409, "Conflict", f"Operation cannot be fulfilled: {words}", {})
-            case FaultKind.FORBIDDEN:
-                words = "admission webhook denied the request: told so by the lab"
-                return Refused(403, "Forbidden", words, {})
             case FaultKind.TOO_MANY_REQUESTS:
                 words = "Too many requests, please try again later."
                 return Refused(429, "TooManyRequests", words, retry_after=max(1, round(self.seconds)))

@@ -179,10 +179,11 @@ class PodRunner:
         return {"type": kind, "status": status, "lastProbeTime": None, "lastTransitionTime": since, **why}
 
     def _write_hosts(self) -> None:
-        text = f"127.0.0.1 localhost\n{self.address} {name_of(self._pod)}\n" + self._kubelet.names(
-            namespace_of(self._pod)
-        )
-        if not self._mounted or text == self._hosts:
+        if not self._mounted:
+            return
+        names = self._kubelet.names(namespace_of(self._pod))
+        text = f"127.0.0.1 localhost\n{self.address} {name_of(self._pod)}\n{names}"
+        if text == self._hosts:
             return
         self._hosts = text
         for container in self.containers:
@@ -264,8 +265,10 @@ class Kubelet:
 
     async def close(self) -> None:
         """Kills every pod."""
-        await asyncio.gather(*(runner.close() for runner in tuple(self._pods.values())))
-        self.addresses.close()
+        try:
+            await asyncio.gather(*(runner.close() for runner in tuple(self._pods.values())))
+        finally:
+            self.addresses.close()
 
     def names(self, namespace: str) -> str:
         """The lines of /etc/hosts that stand for the cluster's DNS, as a pod in this namespace sees them."""

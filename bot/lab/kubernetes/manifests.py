@@ -1,5 +1,6 @@
 """Manifests of a NATS cluster as the official chart shapes it, with what incidents need changed (reference/nats.md 4.1)."""
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -9,6 +10,10 @@ from bot.lab.kubernetes.objects import Raw, Value
 STRICT_READINESS: Final = "/healthz"
 """Fails while one stream of the server catches up: incident family A on 2.10."""
 CHART_READINESS: Final = "/healthz?js-server-only=true"
+CHART_LIVENESS: Final = "/healthz?js-enabled-only=true"
+PID_FILE: Final = "/var/run/nats/nats.pid"
+CHECKSUM: Final = "checksum/config"
+"""Annotation of the pod template by which a chart rolls the pods when the configuration changes."""
 CLIENT_PORT, ROUTE_PORT, MONITOR_PORT = 4222, 6222, 8222
 
 
@@ -17,39 +22,48 @@ class Routes(StrEnum):
     HEADLESS = "headless"  # one name for all: incident family B
 
 
+_ROOM: Final = {"cpu": "2", "memory": "1Gi"}
+"""What a server is certain of and limited to: the same, so that its pods are Guaranteed."""
+
+
 @dataclass(frozen=True, slots=True)
 class NatsManifest:
-    """What a cluster is made of. `manifests()` is what to apply."""
+    """What a cluster is made of; by default one that has nothing wrong with it. `manifests()` is what to apply."""
 
-    version: str = "2.11.11"
+    version: str = "2.15.1"
     name: str = "nats"
     namespace: str = "nats"
     replicas: int = 3
     readiness: str | None = CHART_READINESS
     startup: str | None = "/healthz"
-    liveness: str | None = None
+    liveness: str | None = CHART_LIVENESS
     period: int = 1
     """Seconds between two probes; the chart has 10, which a test does not wait for."""
     failure_threshold: int = 3
-    startup_threshold: int = 90
-    grace: int = 10
+    startup_threshold: int = 300
+    liveness_period: int = 30
+    grace: int = 60
+    """Seconds; a lame duck needs 10 and 30 of them where it has clients."""
+    lame_duck: bool = True
+    """Whether a pod goes into lame duck mode before it ends."""
+    lame_duck_grace: str = "10s"
+    """How long a lame duck keeps its clients at least."""
+    checksum: bool = True
+    """Whether the template carries the checksum of the configuration."""
     routes: Routes = Routes.EXPLICIT
     route_pods: int | None = None
     """For how many pods there are routes; all by default."""
     policy: str = "Parallel"
     strategy: Raw | None = None
-    resources: Raw = field(
-        default_factory=lambda: {
-            "requests": {"cpu": "100m", "memory": "64Mi"},
-            "limits": {"cpu": "1", "memory": "256Mi"},
-        }
-    )
-    gomemlimit: str | None = "200MiB"
+    resources: Raw = field(default_factory=lambda: {"requests": dict(_ROOM), "limits": dict(_ROOM)})
+    gomemlimit: str | None = "800MiB"
     budget: bool = True
     budget_api: str = "policy/v1"
-    storage_class: str | None = None
+    storage_class: str | None = "standard"
     """None: the store lies in an emptyDir."""
     storage: str = "1Gi"
+    spread: str = "DoNotSchedule"
+    """What becomes of a pod that finds no node without another of them."""
     publish_not_ready: bool = True
     helm: bool = False
     pull_policy: str = "IfNotPresent"
@@ -83,7 +97,8 @@ accounts {{
   APP: {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}
 }}
 system_account: SYS
-lame_duck_grace_period: 1s
+{f"pid_file: {PID_FILE}" if self.lame_duck else ""}
+lame_duck_grace_period: {self.lame_duck_grace}
 lame_duck_duration: 30s
 {self.extra_conf}
 """
@@ -129,7 +144,7 @@ cluster {{
             "replicas": self.replicas,
             "podManagementPolicy": self.policy,
             "selector": {"matchLabels": self.labels},
-            "template": {"metadata": {"labels": self.labels}, "spec": self._pod()},
+            "template": {"metadata": self._template_metadata(), "spec": self._pod()},
         }
         if self.strategy is not None:
             spec["updateStrategy"] = self.strategy
@@ -139,14 +154,21 @@ cluster {{
             spec["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
         return self._object("apps/v1", "StatefulSet", self.name, spec=spec)
 
+    def _template_metadata(self) -> Raw:
+        if not self.checksum:
+            return {"labels": self.labels}
+        return {"labels": self.labels, "annotations": {CHECKSUM: hashlib.sha256(self.conf().encode()).hexdigest()}}
+
     def _pod(self) -> Raw:
         volumes: list[Raw] = [{"name": "config", "configMap": {"name": f"{self.name}-config"}}]
         if self.storage_class is None:
             volumes.append({"name": "data", "emptyDir": {}})
+        if self.lame_duck:
+            volumes.append({"name": "pid", "emptyDir": {}})
         spread = {
             "maxSkew": 1,
             "topologyKey": "kubernetes.io/hostname",
-            "whenUnsatisfiable": "ScheduleAnyway",
+            "whenUnsatisfiable": self.spread,
             "labelSelector": {"matchLabels": self.labels},
         }
         return {
@@ -164,6 +186,11 @@ cluster {{
         if self.gomemlimit:
             variables.append({"name": "GOMEMLIMIT", "value": self.gomemlimit})
         ports = (("nats", CLIENT_PORT), ("cluster", ROUTE_PORT), ("monitor", MONITOR_PORT))
+        mounts = [{"name": "config", "mountPath": "/etc/nats-config"}, {"name": "data", "mountPath": "/data"}]
+        hook: Raw = {}
+        if self.lame_duck:
+            mounts.append({"name": "pid", "mountPath": PID_FILE.rpartition("/")[0]})
+            hook = {"lifecycle": {"preStop": {"exec": {"command": ["nats-server", f"-sl=ldm={PID_FILE}"]}}}}
         probes = {"startup": self.startup, "readiness": self.readiness, "liveness": self.liveness}
         return {
             "name": "nats",
@@ -173,17 +200,16 @@ cluster {{
             "env": variables,
             "ports": [{"name": name, "containerPort": port} for name, port in ports],
             "resources": self.resources,
-            "volumeMounts": [
-                {"name": "config", "mountPath": "/etc/nats-config"},
-                {"name": "data", "mountPath": "/data"},
-            ],
+            "volumeMounts": mounts,
+            **hook,
             **{f"{kind}Probe": self._probe(kind, path) for kind, path in probes.items() if path},
         }
 
     def _probe(self, kind: str, path: str) -> Raw:
         threshold = self.startup_threshold if kind == "startup" else self.failure_threshold
         http = {"path": path, "port": "monitor"}
-        return {"httpGet": http, "periodSeconds": self.period, "failureThreshold": threshold, "timeoutSeconds": 2}
+        period = self.liveness_period if kind == "liveness" else self.period
+        return {"httpGet": http, "periodSeconds": period, "failureThreshold": threshold, "timeoutSeconds": 2}
 
     def _object(self, api: str, kind: str, name: str, **content: Value) -> Raw:
         meta: Raw = {"name": name, "namespace": self.namespace, "labels": self.labels}

@@ -166,7 +166,7 @@ class Registry:
 
     def _commit(self, kind: Kind, old: Raw, new: Raw, write: Write, subresource: str, *, managed: bool = False) -> Raw:
         """Writes the successor of an object. `managed` says that its owners are known already."""
-        meta = dict(new["metadata"])
+        meta = dict(part(new, "metadata"))
         version = meta.get("resourceVersion")
         if version and version != old["metadata"]["resourceVersion"]:
             raise modified(kind, name_of(old))

@@ -6,6 +6,7 @@ the machine's: every pod has a loopback address of its own.
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -138,10 +139,18 @@ async def enter(
         )
 
 
+def send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """Sends a signal to a process that may have just ended. `Process.send_signal` polls first, and thereby takes the exit code away from asyncio, which
+    then reports 255 (Python 3.11, ThreadedChildWatcher).
+    """
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
 async def reap(process: asyncio.subprocess.Process, watch: asyncio.subprocess.Process) -> int:
     """Waits for a server's end and returns its exit code as a container has it: 128 and the signal."""
     code = await process.wait()
-    with suppress(ProcessLookupError):
-        watch.kill()
+    send(watch, signal.SIGKILL)
     await watch.wait()
     return 128 - code if code < 0 else code

@@ -35,6 +35,7 @@ from bot.lab.kubernetes.patches import PatchType
 from bot.lab.kubernetes.rbac import Access, User
 from bot.lab.kubernetes.registry import Registry, Write
 from bot.lab.kubernetes.store import Store
+from bot.lab.kubernetes.tls import HOST, Certificate, make_certificate
 from bot.lab.process import LabError
 
 BODY_BYTES_MAX: Final = 3 * 2**20
@@ -55,7 +56,8 @@ class StandInKubernetes:
         nodes: how many nodes there are, each in a zone of its own, up to three zones.
         config_delay: seconds that a changed ConfigMap takes to reach the files of a pod; a real one takes up to two minutes.
         first_back_off: seconds of the first CrashLoopBackOff; a real kubelet has 10.
-        open_door: takes requests without a token for the administrator's: `kubectl` sends no token over http.
+        tls: serves https with a certificate of its own, which needs the program openssl. `kubectl` gives its token to nobody without.
+        open_door: takes requests without a token for the administrator's.
         clock: the time that objects are stamped with.
 
     Raises `LabError` where the machine lets nobody make namespaces, or has no loopback addresses beside 127.0.0.1.
@@ -69,6 +71,7 @@ class StandInKubernetes:
         nodes: int = 3,
         config_delay: float = 1.0,
         first_back_off: float = FIRST_BACK_OFF,
+        tls: bool = False,
         open_door: bool = False,
         clock: Clock = now,
     ) -> None:
@@ -86,6 +89,8 @@ class StandInKubernetes:
         self._api = Api(self._registry, self._access, self.faults, self._kubelet)
         self._controllers = Controllers(self._registry, recorder, self._kubelet, self.faults)
         self._nodes = nodes
+        self._tls = tls
+        self._certificate: Certificate | None = None
         self._loop: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
         self._site: web.TCPSite | None = None
@@ -95,6 +100,8 @@ class StandInKubernetes:
 
     async def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self._tls:
+            self._certificate = await make_certificate(self.directory)
         self._kubelet.addresses.open()
         self._found()
         app = web.Application(client_max_size=BODY_BYTES_MAX)
@@ -110,10 +117,12 @@ class StandInKubernetes:
         if loop is not None:
             loop.cancel()
             await asyncio.wait([loop])
-        await self._kubelet.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        try:
+            await self._kubelet.close()
+        finally:
+            if self._runner is not None:
+                await self._runner.cleanup()
+                self._runner = None
         if loop is not None and not loop.cancelled() and (error := loop.exception()):
             raise error
 
@@ -132,7 +141,8 @@ class StandInKubernetes:
 
     async def _listen(self) -> None:
         assert self._runner is not None
-        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
+        context = self._certificate.context() if self._certificate else None
+        self._site = web.TCPSite(self._runner, HOST, self._port, ssl_context=context, reuse_address=True)
         await self._site.start()
         self._port = int(self._runner.addresses[0][1])
 
@@ -157,7 +167,12 @@ class StandInKubernetes:
     @property
     def url(self) -> str:
         """Address of the API server."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://{HOST}:{self._port}"
+
+    @property
+    def authority(self) -> Path | None:
+        """The file of the certificate to trust; None without TLS."""
+        return self._certificate.file if self._certificate else None
 
     @property
     def token(self) -> str:
@@ -167,10 +182,11 @@ class StandInKubernetes:
     def kubeconfig(self, path: Path | None = None, token: str | None = None) -> Path:
         """Writes a kubeconfig of the administrator, or of whoever has that token."""
         target = path or self.directory / f"kubeconfig-{secrets.token_hex(3)}"
+        trust = {"certificate-authority": str(self.authority)} if self.authority else {}
         content = {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "lab", "cluster": {"server": self.url}}],
+            "clusters": [{"name": "lab", "cluster": {"server": self.url} | trust}],
             "users": [{"name": "lab", "user": {"token": token or self._token}}],
             "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab", "namespace": self.namespace}}],
             "current-context": "lab",
@@ -200,7 +216,7 @@ class StandInKubernetes:
     # Doing.
 
     def apply(self, manifests: str | Iterable[Raw], manager: str = "kubectl") -> list[Raw]:
-        """Creates or changes objects, as `kubectl apply` does for a person who knows no conflicts. Raises `Refused`, `LabError`."""
+        """Creates or changes objects, without a question about conflicts. Raises `Refused`, `LabError`."""
         wanted = yaml.safe_load_all(manifests) if isinstance(manifests, str) else manifests
         return [self._apply(cast("Raw", raw), manager) for raw in wanted if raw]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -39,6 +39,48 @@ class Owner:
     namespace: str
     """Empty where the marker does not say."""
     marker: str
+
+    def __str__(self) -> str:
+        place = f" in namespace {self.namespace}" if self.namespace else ""
+        return f"{_WORDS[self.kind]} {self.name}{place}"
+
+    @property
+    def reverts(self) -> str:
+        """What it does to a change that is not made in its source, and when."""
+        return f"{self} keeps this object ({self.marker}): {_REVERTS[self.kind]}"
+
+    @property
+    def next_look(self) -> str:
+        """Until when such a change holds."""
+        return _NEXT[self.kind]
+
+
+_WORDS: Final[Mapping[OwnerKind, str]] = {
+    OwnerKind.HELM: "Helm release",
+    OwnerKind.ARGO_CD: "Argo CD application",
+    OwnerKind.FLUX_HELM: "Flux HelmRelease",
+    OwnerKind.FLUX_KUSTOMIZE: "Flux Kustomization",
+    OwnerKind.OPERATOR: "operator's",
+}
+
+_REVERTS: Final[Mapping[OwnerKind, str]] = {
+    OwnerKind.HELM: "Helm 3 takes back a field that the chart sets at the next `helm upgrade`; Helm 4 fails that upgrade with a conflict of field managers.",
+    OwnerKind.ARGO_CD: "it shows OutOfSync; with `automated.selfHeal` it takes the change back within minutes, which rolls the pods once more. Pause the sync, or "
+    "add the field to `ignoreDifferences`, before.",
+    OwnerKind.FLUX_HELM: "Flux takes the change back at the next one of the HelmRelease, and within its interval where `driftDetection.mode` is `enabled`. Suspend "
+    "it before.",
+    OwnerKind.FLUX_KUSTOMIZE: "Flux applies it again at every interval and takes the change back. Suspend it before.",
+    OwnerKind.OPERATOR: "its controller takes the change back as soon as it looks again, which may be at once.",
+}
+"""Reference/nats.md 4.5."""
+
+_NEXT: Final[Mapping[OwnerKind, str]] = {
+    OwnerKind.HELM: "Helm's next upgrade",
+    OwnerKind.ARGO_CD: "Argo CD's next sync",
+    OwnerKind.FLUX_HELM: "Flux's next look",
+    OwnerKind.FLUX_KUSTOMIZE: "Flux's next look",
+    OwnerKind.OPERATOR: "the operator's next look",
+}
 
 
 def owners_of(found: Object) -> tuple[Owner, ...]:

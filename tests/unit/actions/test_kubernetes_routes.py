@@ -184,7 +184,7 @@ def test_people_are_told_of_owners_of_pending_edits_and_of_unpublished_names():
     scene.config_file = file_with(digests={"nats-1": ("sha256:new",)})
     scene.servers["nats-1"].digest = "sha256:old"
     told = compose_routes(*scene.look()).cautions
-    assert any("helm queue: the next `helm upgrade` brings it back" in line for line in told)
+    assert any("Helm release queue keeps this object" in line for line in told)
     assert any(line.startswith("nats-1 did not load the file as it stands now") for line in told)
     assert any("publishNotReadyAddresses" in line for line in told)
     assert any("nats.system_writer" in line for line in told)

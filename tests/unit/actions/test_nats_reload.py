@@ -57,8 +57,7 @@ async def test_looks_that_take_long_count_among_the_propagation_time():
 
     with pytest.raises(NotApplied, match="within 150 s"):
         await Reload(slow).apply(scene.readers, scene.writers, params, OP)
-    assert sum(scene.slept) == PROPAGATION
-    assert len(scene.reloaded) == 10
+    assert PROPAGATION <= sum(scene.slept) <= PROPAGATION + 15
 
 
 async def test_a_server_that_runs_with_the_list_is_not_asked():

@@ -276,7 +276,7 @@ async def test_an_owner_that_reverts_the_edit_is_a_caution() -> None:
     raw = stateful_set()
     raw["metadata"]["annotations"] = {"meta.helm.sh/release-name": "queues"}
     told = probe(World(raw)).cautions
-    assert any("Helm release queues reverts the edit at its next upgrade" in one for one in told)
+    assert any("Helm release queues keeps this object" in one for one in told)
 
 
 async def test_previews_say_what_rolls_how_long_and_what_is_led() -> None:

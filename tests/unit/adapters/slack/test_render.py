@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,17 @@ from bot.adapters.visible import visible
 from bot.flow.approval import Form
 from bot.lab.slack.limits import BLOCKS_TEXT_SUM_MAX, block_text_length, check_message, check_view
 from bot.lab.slack.methods_views import FILE_ALT_TEXT_MAX
-from bot.model import Choice, ExecutionState, IncidentState, Json, JsonObject, ProposalState, RiskClass, Subject
+from bot.model import (
+    Choice,
+    ExecutionState,
+    IncidentState,
+    Json,
+    JsonObject,
+    Patch,
+    ProposalState,
+    RiskClass,
+    Subject,
+)
 from bot.settings import PolicySettings
 from tests.unit.adapters.slack.slack_records import RULES, approval, case, diagnosis, execution, incident, proposal
 from tests.unit.charts import matrix
@@ -212,6 +223,22 @@ def test_a_long_diff_is_cut_with_a_mark_and_attached_whole() -> None:
 
 def test_a_short_plan_is_not_attached() -> None:
     assert not [one for one in render(case("words"), RULES) if one.key.startswith("plan:")]
+
+
+def test_files_that_the_guidance_speaks_of_are_attached_whole_and_once() -> None:
+    made = case("words")
+    (entry, *others) = made.proposals
+    patches = (Patch(name="nats-values.yaml", text="container: <!channel>\n"), Patch(name="more.yaml", text="x"))
+    offered = entry.proposal.model_copy(update={"patches": patches})
+    found = [
+        one
+        for one in render(replace(made, proposals=(replace(entry, proposal=offered), *others)), RULES)
+        if one.key.startswith("patch:")
+    ]
+    files = [one.file for one in found]
+    assert [(f.title, f.text) for f in files if f] == [(p.name, p.text) for p in patches]
+    assert len({f.name for f in files if f}) == 2, "a file is found again by its name"
+    assert all(offered.id in one.text and "<!channel>" not in one.text for one in found)
 
 
 def test_the_plan_file_names_the_digest() -> None:

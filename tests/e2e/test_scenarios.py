@@ -1,0 +1,27 @@
+"""The demo's incidents on Kubernetes, as a visitor runs them: broken, diagnosed, approved by one operator, repaired and proven."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from bot.lab.kubernetes_demo import SCENARIOS
+
+pytestmark = pytest.mark.timeout(400)
+"""A rollout takes a pod after the other, each until it has held for its settle time."""
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_a_scenario_ends_repaired_with_nothing_lost(scenario: str, tmp_path: Path) -> None:
+    command = ("-m", "bot", "demo", "--headless", "--scenario", scenario, "--data", str(tmp_path / "demo"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    said = output.decode()
+    assert process.returncode == 0, said
+    assert "0 of them lost" in said
+    assert "rows verify" in said
