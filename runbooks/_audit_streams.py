@@ -94,6 +94,8 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
     streams = 0
     for streams, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
         for server, state in states.items():
+            if _far_below(state, thresholds):
+                continue
             config = _config(facts, server, key, state)
             for what, used_key, limit_key, threshold in LIMITS:
                 used, limit = getattr(state.stored, used_key), facts.number(server, config, limit_key, 0)
@@ -121,7 +123,8 @@ def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
     even: dict[str, str] = {}
     for key, views in facts.streams(snapshot):
         for server, view in views.items():
-            facts.number(server, _config(facts, server, key, view), "num_replicas", 1)
+            if view.declared.complaint:
+                facts.number(server, _config(facts, server, key, view), "num_replicas", 1)
         if len(facts.answers) > 1:
             count = stream_replicas({s: v for s, v in views.items() if v.group is not None})
             if count == 1 and any(v.group for v in views.values()):
@@ -138,6 +141,16 @@ def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
         found.append(REPLICAS.finding(where, Severity.WARNING, text, {"streams": list(even)[:100], "count": len(even)}))
     return REPLICAS.result(
         snapshot, found, [facts], "Every stream has an odd number of replicas above 1, or there is one server."
+    )
+
+
+def _far_below(state: StreamState, thresholds: Thresholds) -> bool:
+    """A cheap test for the many streams that are far below their limits, so that the costly look is for the few that are not. False proves nothing."""
+    limits = state.limits
+    return limits is not None and not any(
+        (limit := getattr(limits, limit_key)) > 0
+        and getattr(state.stored, used_key) > int(limit * thresholds[threshold])
+        for _, used_key, limit_key, threshold in LIMITS
     )
 
 

@@ -16,6 +16,7 @@ from bot.actions.kubernetes_budget import budget_stage
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.mesh_repair import compose_routes
 from bot.actions.rollout import compose_image, compose_probe, compose_resources, compose_restart, compose_spread
+from bot.actions.scale import compose_scale_out
 from bot.actions.volumes import compose_growth
 from bot.errors import Refused
 from bot.model import Finding, JsonObject, Snapshot, Unknown, part
@@ -24,6 +25,7 @@ from bot.model.kubernetes.charts import (
     BudgetWish,
     ImageWish,
     ProbeWish,
+    ReplicasWish,
     ResourcesWish,
     RoutesWish,
     SpreadWish,
@@ -68,7 +70,20 @@ def offered(snapshot: Snapshot, workload: Workload | None, found: Sequence[Findi
 
 
 def drafts(workload: Workload | None, ways: Sequence[Way], guide: Draft) -> tuple[Draft, ...]:
-    """Return a draft for each way that can be gone, and the guide where none can."""
+    """Return a draft for each way that can be gone, and the guide where one can't, with what speaks against it."""
+    made, against = _composed(workload, ways, guide.why)
+    if made and not against:
+        return tuple(made)
+    told = tuple(f"natsmedic does not offer it now: {reason}" for reason in dict.fromkeys(against))
+    return (*made, guide.model_copy(update={"guidance": (*guide.guidance, *told)}))
+
+
+def possible(workload: Workload, ways: Sequence[Way], why: str) -> tuple[Draft, ...]:
+    """Return a draft for each way that can be gone."""
+    return tuple(_composed(workload, ways, why)[0])
+
+
+def _composed(workload: Workload | None, ways: Sequence[Way], why: str) -> tuple[list[Draft], list[str]]:
     made: list[Draft] = []
     against: list[str] = []
     for way in ways:
@@ -77,12 +92,9 @@ def drafts(workload: Workload | None, ways: Sequence[Way], guide: Draft) -> tupl
         except Refused as refused:
             against += refused.reasons
             continue
-        direct = Draft(title=way.title, why=guide.why, stages=stages, cautions=(*way.cautions, *cautions))
+        direct = Draft(title=way.title, why=why, stages=stages, cautions=(*way.cautions, *cautions))
         made += owned(workload, way.wish, direct) if workload is not None and way.wish is not None else (direct,)
-    if made and not against:
-        return tuple(made)
-    told = tuple(f"natsmedic does not offer it now: {reason}" for reason in dict.fromkeys(against))
-    return (*made, guide.model_copy(update={"guidance": (*guide.guidance, *told)}))
+    return made, against
 
 
 def workload_of(snapshot: Snapshot) -> Workload | None:
@@ -151,6 +163,21 @@ def routes_way(snapshot: Snapshot, workload: Workload, cautions: tuple[str, ...]
         return made.stages, made.cautions
 
     return Way("Name every pod in cluster.routes and reload", RoutesWish(routes), compose, cautions)
+
+
+def scale_way(snapshot: Snapshot, workload: Workload) -> Way:
+    """Return the next larger odd number of servers: an even one tolerates no more losses than one less (reference/nats.md 4.3)."""
+    target = workload.replicas + 1 + workload.replicas % 2
+
+    def compose() -> tuple[Stages, tuple[str, ...]]:
+        made = compose_scale_out(snapshot, workload, target)
+        return made.stages, made.cautions
+
+    cautions = (
+        "New servers take nothing over by themselves: leaders and clients are moved to them afterwards.",
+        "The way back is work for people: what the servers hold is moved first, and a peer that is gone counts for quorum until it is removed.",
+    )
+    return Way(f"Add servers: {target} instead of {workload.replicas}", ReplicasWish(target), compose, cautions)
 
 
 def _ways(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) -> Iterator[Way]:

@@ -1,4 +1,4 @@
-"""What people can do against overload, the least risky first (reference/nats.md 1.D, remedy menu). Guidance only: natsmedic has no such actions. Pure.
+"""What is done against overload, the least risky first (reference/nats.md 1.D, remedy menu): guidance, and what the Kubernetes side offers. Pure.
 
 Commands are those of natscli 0.5.0; what `balance` does is read in jsm.go `connbalancer/balancer.go`.
 """
@@ -14,6 +14,7 @@ from runbooks import _audit_guidance as audit
 from runbooks._audit_versions import Version, version_of
 from runbooks._audit_views import read
 from runbooks._deploy_guidance import guidance
+from runbooks._deploy_offers import possible, scale_way, workload_of
 from runbooks._overload_mqtt import ASSETS, CLIENTS
 from runbooks._overload_queues import API, OTHERS
 from runbooks._overload_servers import CONNECTS, HOT
@@ -58,7 +59,17 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         draft = guide(snapshot, about) if about else None
         if draft is not None:
             proposed.append(Proposed(_subject(snapshot, about), draft))
-    return proposed + guidance(snapshot, sick)
+    return proposed + guidance(snapshot, sick) + _more_servers(snapshot, sick)
+
+
+def _more_servers(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
+    """At last, where CPU is what is short and Kubernetes can make more servers: only what may be done now, for it helps late."""
+    busy = [f for f in sick if f.check == HOT.code and "of its CPU" in f.sentence]
+    workload = workload_of(snapshot)
+    if not busy or workload is None:
+        return []
+    made = possible(workload, [scale_way(snapshot, workload)], busy[0].sentence)
+    return [Proposed(_subject(snapshot, busy), draft) for draft in made]
 
 
 def _wait(snapshot: Snapshot, found: Sequence[Finding]) -> Draft | None:  # noqa: ARG001 - every guide takes both

@@ -131,6 +131,17 @@ class Declared(Struct, frozen=True, gc=False):
 _DECLARED = msgspec.json.Decoder(Declared)
 
 
+class Limits(Struct, frozen=True, gc=False):
+    """How much a stream may hold; 0 or less is no limit."""
+
+    max_msgs: int = 0
+    max_bytes: int = 0
+    max_consumers: int = 0
+
+
+_LIMITS = msgspec.json.Decoder(Limits)
+
+
 class NamedRaftGroup(Struct, frozen=True, gc=False):
     name: str = ""
     raft_group: str = ""
@@ -232,6 +243,14 @@ class StreamState(
     def declared(self) -> Declared:
         """The part of the configuration that is asked for most, decoded anew each time; defaults and a complaint where it is not what it must be."""
         return _declared(self.raw_config)
+
+    @property
+    def limits(self) -> Limits | None:
+        """The limits of the configuration, decoded anew each time; None where they are not what they must be."""
+        try:
+            return _LIMITS.decode(self.raw_config) if self.raw_config else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
 
     @property
     def consumers(self) -> tuple[ConsumerState, ...]:

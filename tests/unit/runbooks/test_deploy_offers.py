@@ -9,8 +9,9 @@ from bot.action import Draft
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.model import Finding, Layer, Severity, Subject
 from bot.model.kubernetes import Workload
+from bot.model.kubernetes.charts import ReplicasWish
 from bot.model.probes import ENABLED_ONLY, ProbeKind
-from runbooks._deploy_offers import drafts, offered, probe_way, restart_way, upgrade_way
+from runbooks._deploy_offers import drafts, offered, probe_way, restart_way, scale_way, upgrade_way
 from tests.unit.actions.rollout_world import World, silence, stateful_set, template
 
 GUIDE = Draft(title="Set it right", why="It is wrong.", guidance=("kubectl edit",))
@@ -137,6 +138,15 @@ def test_a_restart_is_that_of_the_pod_in_which_the_server_runs():
     stages, _ = way.compose()
     assert [kind for kind, _ in stages] == ["kubernetes.restart_pod"]
     assert restart_way(snapshot, workload, "nobody") is None
+
+
+@pytest.mark.parametrize(("replicas", "target"), [(3, 5), (4, 5)])
+def test_more_servers_are_the_next_odd_number_and_the_way_back_is_told(replicas: int, target: int):
+    world = World(stateful_set(replicas=replicas))
+    way = scale_way(world.snapshot(), world.workload())
+    assert way.title == f"Add servers: {target} instead of {replicas}"
+    assert way.wish == ReplicasWish(target)
+    assert any("work for people" in line for line in way.cautions)
 
 
 def test_a_new_probe_has_a_port_and_the_charts_times():
