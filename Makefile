@@ -31,7 +31,7 @@ demo: $(VENV)/.lab
 	@$(BIN)/python -m bot.lab.demo $(ARGS)
 
 test: $(VENV)/.all
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxschedchunk 4 $(ARGS)
 
 # Against whatever KUBECONFIG points at, in namespaces of its own; a module's tests share one.
 test-kubernetes: $(VENV)/.all

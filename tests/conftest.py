@@ -9,6 +9,23 @@ import pytest
 
 from bot.lab.servers import LabCluster
 
+FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes")
+"""Modules whose tests take a minute or more, the longest first."""
+
+TIERS = ("e2e", "integration", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end."""
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> tuple[int, int]:
+    module = FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST)
+    tier = next((rank for rank, name in enumerate(TIERS) if name in item.path.parts), 0)
+    return module, tier
+
+
 LabFactory = Callable[..., Awaitable[LabCluster]]
 
 

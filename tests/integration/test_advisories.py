@@ -255,6 +255,7 @@ async def elect(cluster: LabCluster, heard: Heard) -> None:
 async def test_a_denied_subject_is_named_with_its_remedy_and_the_others_are_heard(
     lab_cluster: LabFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "PROBE_SECONDS", 0.2)
     denied = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*"
     allowed = tuple(subject for subject in lab_config.SYSREADER_SUBSCRIBE if subject != denied)
     monkeypatch.setattr(lab_config, "SYSREADER_SUBSCRIBE", allowed)
@@ -267,6 +268,9 @@ async def test_a_denied_subject_is_named_with_its_remedy_and_the_others_are_hear
             assert await heard.see(AdvisoryAlert.LEADER_ELECTIONS) == [ASSET]
             assert heard.listeners[0]._ear.denied == {denied}
             assert heard.listeners[0].losses == 0
+            async with asyncio.timeout(10):
+                while not any(entry["event"] == "advisories missed" for entry in logs):
+                    await asyncio.sleep(0.05)
     (told,) = [entry for entry in logs if entry["event"] == "advisories missed"]
     assert told["denied"] == [denied]
     assert "nats-permissions.conf" in told["way_out"]

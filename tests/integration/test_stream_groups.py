@@ -9,7 +9,7 @@ import pytest
 from bot.flow.ranking import rank
 from bot.lab import drills, stream_drills
 from bot.lab.servers import LabCluster
-from bot.model import Finding, Focus, Severity, Snapshot
+from bot.model import TRENDS, Again, Finding, Focus, Severity, Snapshot
 from bot.runbook import Proposed
 from runbooks.stream_groups import RUNBOOK
 from tests.integration.nats_support import VERSIONS, reading, settings_of
@@ -18,12 +18,33 @@ from tests.rounds import always
 LabFactory = Callable[..., Awaitable[LabCluster]]
 SETTLE = 1.5
 """Seconds between two readings; what the drills break stays broken."""
+BETWEEN = 3.0
+"""Seconds between two readings in which something happens: a server that is killed is missed within."""
 QUICK = RUNBOOK.values({"settle": SETTLE})
 
 
 async def gathered(cluster: LabCluster, *, rounds: int = 2, interval: float = SETTLE) -> Snapshot:
     async with reading(settings_of(cluster, timeout=1.5)) as readers:
         return await readers.gather(RUNBOOK.needs, again=always(rounds, interval))
+
+
+async def gathered_around(cluster: LabCluster, between: Callable[[], Awaitable[None]]) -> Snapshot:
+    """Look, let something happen, and look once more."""
+    seen = asyncio.Event()
+
+    def again(snapshot: Snapshot) -> Again:
+        del snapshot
+        loop.call_soon_threadsafe(seen.set)
+        return Again(TRENDS, 2, BETWEEN)
+
+    async def happens() -> None:
+        await seen.wait()
+        await between()
+
+    loop = asyncio.get_running_loop()
+    async with reading(settings_of(cluster, timeout=1.5)) as readers:
+        snapshot, _ = await asyncio.gather(readers.gather(RUNBOOK.needs, again=again), happens())
+    return snapshot
 
 
 def examined(snapshot: Snapshot, focus: Focus | None = None) -> list[Finding]:
@@ -201,10 +222,7 @@ async def test_an_only_holder_that_dies_between_two_readings_is_named_with_what_
     for number in range(9):
         await drills.create_consumer(client, "ORDERS", f"one{number}", {"num_replicas": 1})
     await client.close()
-    reading_twice = asyncio.create_task(gathered(cluster, interval=3.0))
-    await asyncio.sleep(2)
-    await cluster.kill("n2")
-    snapshot = await reading_twice
+    snapshot = await gathered_around(cluster, lambda: cluster.kill("n2"))
     expected = {key.consumer for key, views in snapshot.consumers(0).items() if set(views) == {"n2"}}
     away = [f for f in examined(snapshot) if f.check == "STREAM_HOLDER" and f.severity is Severity.CRITICAL]
     assert {f.subject.stream for f in away if f.subject.consumer is None} == {"SINGLE"}
