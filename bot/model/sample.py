@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bot.model.assets import DETAILS, Assets, read_page
-from bot.model.base import JsonObject, Record
+from bot.model.base import Json, JsonObject, Record
 
 
 class Endpoint(StrEnum):
@@ -57,6 +58,13 @@ class Unknown(Record):
     detail: str
 
 
+def _json(details: Json) -> bytes:
+    try:
+        return msgspec.json.encode(details)
+    except UnicodeEncodeError:
+        return json.dumps(details).encode()  # half of a surrogate pair, which no server writes, stays an escape
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One server's answer to one endpoint. Exactly one of `data` and `unknown` is set."""
@@ -85,7 +93,7 @@ class Sample:
         if endpoint is not Endpoint.JSZ or DETAILS not in answer:
             return cls(server, endpoint, taken_at, answer, None, round)
         rest = {key: value for key, value in answer.items() if key != DETAILS}
-        return cls(server, endpoint, taken_at, rest, None, round, read_page(msgspec.json.encode(answer[DETAILS])))
+        return cls(server, endpoint, taken_at, rest, None, round, read_page(_json(answer[DETAILS])))
 
     @property
     def answer(self) -> JsonObject | None:
