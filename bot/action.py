@@ -6,6 +6,7 @@ needs stands in its parameters, so that what was approved is what runs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar
 
@@ -106,6 +107,15 @@ class Action(Protocol[P]):
         or must wait. It is called again then, so it looks at reality for what is left to do.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """What composing a change comes to."""
+
+    stages: tuple[tuple[str, JsonObject], ...]
+    cautions: tuple[str, ...]
+    """What people must know before they approve them."""
 
 
 class Draft(Record):

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from bot.action import Draft
+from bot.action import Composed, Draft
 from bot.actions._routes import wanted_addresses
 from bot.actions._servers import server_in
-from bot.actions.kubernetes_budget import budget_stage
+from bot.actions.kubernetes_budget import compose_budget
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.mesh_repair import compose_routes
 from bot.actions.rollout import compose_image, compose_probe, compose_resources, compose_restart, compose_spread
@@ -32,6 +33,7 @@ from bot.model.kubernetes.charts import (
     Wish,
 )
 from bot.model.probes import ENABLED_ONLY, OFFICIAL_CHART, ProbeKind
+from runbooks._audit_versions import version_of
 from runbooks._deploy_probes import KILLS, PROBES
 from runbooks._deploy_resources import MEMORY
 from runbooks._deploy_routes import ROUTES
@@ -39,8 +41,6 @@ from runbooks._deploy_settings import TIMES
 from runbooks._deploy_spread import BUDGET, SPREAD
 from runbooks._deploy_storage import VOLUMES
 from runbooks._ownership import owned
-
-Stages = tuple[tuple[str, JsonObject], ...]
 
 GO_SHARE: Final = 0.8
 """Of the memory limit: GOMEMLIMIT as the official chart's README has it (reference/nats.md 1.A)."""
@@ -58,7 +58,7 @@ class Way:
     title: str
     wish: Wish | None
     """None where no chart has a value for it."""
-    compose: Callable[[], tuple[Stages, tuple[str, ...]]]
+    compose: Callable[[], Composed]
     cautions: tuple[str, ...] = ()
     """What people must know of it besides what composing says."""
 
@@ -88,11 +88,12 @@ def _composed(workload: Workload | None, ways: Sequence[Way], why: str) -> tuple
     against: list[str] = []
     for way in ways:
         try:
-            stages, cautions = way.compose()
+            composed = way.compose()
         except Refused as refused:
             against += refused.reasons
             continue
-        direct = Draft(title=way.title, why=why, stages=stages, cautions=(*way.cautions, *cautions))
+        cautions = (*way.cautions, *composed.cautions)
+        direct = Draft(title=way.title, why=why, stages=composed.stages, cautions=cautions)
         made += owned(workload, way.wish, direct) if workload is not None and way.wish is not None else (direct,)
     return made, against
 
@@ -113,38 +114,26 @@ def restart_way(snapshot: Snapshot, workload: Workload, server: str) -> Way | No
     )
     if pod is None:
         return None
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_restart(snapshot, workload, pod)
-        return made.stages, made.cautions
-
+    compose = partial(compose_restart, snapshot, workload, pod)
     return Way(f"Restart pod {pod.name}", None, compose)
 
 
 def probe_way(snapshot: Snapshot, workload: Workload, kind: ProbeKind, change: ProbeChange) -> Way:
     """Return the change of one probe."""
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_probe(snapshot, workload, kind, change)
-        return made.stages, made.cautions
-
+    compose = partial(compose_probe, snapshot, workload, kind, change)
     return Way(_probe_title(kind, change), ProbeWish(kind, _whole_probe(workload, kind, change)), compose)
 
 
 def upgrade_way(snapshot: Snapshot, workload: Workload) -> Way | None:
     """Return the upgrade to the next line; None where the drills know none, or the image has no plain tag."""
-    versions = sorted(tuple(int(n) for n in s.version.split(".")[:2]) for s in snapshot.servers if s.version)
-    version = UPGRADES.get((versions[0][0], versions[0][1])) if versions else None
+    versions = [found for server in snapshot.servers if (found := version_of(server.version))]
+    version = UPGRADES.get(min(versions)[:2]) if versions else None
     image = workload.nats.image
     if version is None or not image.tag or image.digest:
         return None
     _, dash, suffix = image.tag.partition("-")
     tag = f"{version}{dash}{suffix}"
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_image(snapshot, workload, f"{image.repository}:{tag}", version)
-        return made.stages, made.cautions
-
+    compose = partial(compose_image, snapshot, workload, f"{image.repository}:{tag}", version)
     return Way(f"Upgrade nats-server of {workload.name} to {version}", ImageWish(tag), compose)
 
 
@@ -157,22 +146,14 @@ def routes_way(snapshot: Snapshot, workload: Workload, cautions: tuple[str, ...]
             routes = tuple(f"nats://{address}" for address in wanted_addresses(conf, workload, workload.replicas))
         except Refused:
             routes = ()  # composing says why
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_routes(snapshot, workload)
-        return made.stages, made.cautions
-
+    compose = partial(compose_routes, snapshot, workload)
     return Way("Name every pod in cluster.routes and reload", RoutesWish(routes), compose, cautions)
 
 
 def scale_way(snapshot: Snapshot, workload: Workload) -> Way:
     """Return the next larger odd number of servers: an even one tolerates no more losses than one less (reference/nats.md 4.3)."""
     target = workload.replicas + 1 + workload.replicas % 2
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_scale_out(snapshot, workload, target)
-        return made.stages, made.cautions
-
+    compose = partial(compose_scale_out, snapshot, workload, target)
     cautions = (
         "New servers take nothing over by themselves: leaders and clients are moved to them afterwards.",
         "The way back is work for people: what the servers hold is moved first, and a peer that is gone counts for quorum until it is removed.",
@@ -198,10 +179,7 @@ def _ways(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) -> I
 
 
 def _budget(snapshot: Snapshot, workload: Workload) -> Way:
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        stage, cautions = budget_stage(snapshot, workload)
-        return (stage,), cautions
-
+    compose = partial(compose_budget, snapshot, workload)
     return Way(f"Let one pod of {workload.name} go at a time", BudgetWish(), compose)
 
 
@@ -251,11 +229,7 @@ def _gomemlimit(snapshot: Snapshot, workload: Workload) -> Way | None:
         return None
     share = int(limit * GO_SHARE)
     amount = f"{share // _GIB}GiB" if share % _GIB == 0 else f"{share // _MIB}MiB"
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_resources(snapshot, workload, {}, amount)
-        return made.stages, made.cautions
-
+    compose = partial(compose_resources, snapshot, workload, {}, amount)
     wish = ResourcesWish(_amounts(resources.raw, "requests"), _amounts(resources.raw, "limits"), amount)
     return Way(f"Set GOMEMLIMIT to {amount}, 80 % of the memory limit", wish, compose)
 
@@ -265,10 +239,7 @@ def _amounts(resources: JsonObject, side: str) -> dict[str, str]:
 
 
 def _spread(snapshot: Snapshot, workload: Workload) -> Way:
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_spread(snapshot, workload, {"required": True})
-        return made.stages, made.cautions
-
+    compose = partial(compose_spread, snapshot, workload, {"required": True})
     return Way(f"Keep the pods of {workload.name} on different nodes", SpreadWish(), compose)
 
 
@@ -277,9 +248,5 @@ def _volumes(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) -
     if not needed:
         return
     size = f"{-(-max(needed) // _GIB)}Gi"
-
-    def compose() -> tuple[Stages, tuple[str, ...]]:
-        made = compose_growth(snapshot, workload, size)
-        return made.stages, made.cautions
-
+    compose = partial(compose_growth, snapshot, workload, size)
     yield Way(f"Grow the volumes to {size}", None, compose)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bot.action import ELECTION, Check, Receipt
+from bot.action import ELECTION, Check, Composed, Receipt
 from bot.actions._facts import look
 from bot.actions._objects import Edit, change_object, object_receipt, read_object, rehearsed
 from bot.actions._servers import facts_of, workload_of
@@ -189,7 +189,7 @@ def told(limits: JsonObject) -> str:
     return ", ".join(f"{key} {value}" for key, value in limits.items()) or "no limit"
 
 
-def budget_stage(snapshot: Snapshot, workload: Workload) -> tuple[tuple[str, JsonObject], tuple[str, ...]]:
+def compose_budget(snapshot: Snapshot, workload: Workload) -> Composed:
     """Return the stage that gives the pods their budget, with cautions. Raises `Refused` where they have it, or where one more harms."""
     budgets = budgets_of(workload)
     if len(budgets) > 1:
@@ -216,7 +216,8 @@ def budget_stage(snapshot: Snapshot, workload: Workload) -> tuple[tuple[str, Jso
         uid=there.uid if there else "",
         former=limits_of(there.spec) if there else {},
     )
-    return (DisruptionBudget.kind, params.model_dump(mode="json")), tuple(owner.reverts for owner in workload.owners)
+    stage = (DisruptionBudget.kind, params.model_dump(mode="json"))
+    return Composed((stage,), tuple(owner.reverts for owner in workload.owners))
 
 
 async def _change(readers: Readers, params: BudgetParams) -> Change:

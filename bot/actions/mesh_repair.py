@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bot.action import Composed
 from bot.actions._routes import addresses_of, fingerprint, wanted_addresses
 from bot.actions._servers import (
     conf_of,
@@ -26,12 +27,10 @@ Stages = tuple[tuple[str, JsonObject], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RouteRepair:
-    """The stages, and what people must know before they approve them."""
+class RouteRepair(Composed):
+    """The stages, and the list that they lead to."""
 
     routes: tuple[str, ...]
-    stages: Stages
-    cautions: tuple[str, ...]
 
 
 def compose_routes(snapshot: Snapshot, workload: Workload) -> RouteRepair:
@@ -69,9 +68,8 @@ def route_stages(snapshot: Snapshot, workload: Workload, replicas: int) -> Route
     stages: list[tuple[str, JsonObject]] = []
     if edit:
         stages.append(_edit(workload, file, file.text, former, wanted, tuple(servers.values())))
-    return RouteRepair(
-        wanted, (*stages, *_reloads(workload, order, servers, wanted)), _cautions(snapshot, workload, servers)
-    )
+    stages += _reloads(workload, order, servers, wanted)
+    return RouteRepair(tuple(stages), _cautions(snapshot, workload, servers), wanted)
 
 
 def _edit(

@@ -6,9 +6,9 @@ Each refusal is collected before it is said, so that people see at once what spe
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from bot.action import Composed
 from bot.actions._gate import ANY, hindrances, server_of, standstill, stuck
 from bot.actions._statefulset import ROLLING, Target, resting, template_of
 from bot.actions._template_edit import EditParams, TemplateEdit, rolls
@@ -29,32 +29,23 @@ from bot.model.probes import ProbeKind
 
 COMPOSES = (PROBE.kind, RESOURCES.kind, IMAGE.kind, SPREAD.kind, RollPod.kind, RestartPod.kind)
 
-Stages = tuple[tuple[str, JsonObject], ...]
 P = TypeVar("P", bound=EditParams)
 
 
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """The stages, and what people must know before they approve them."""
-
-    stages: Stages
-    cautions: tuple[str, ...]
-
-
-def compose_probe(snapshot: Snapshot, workload: Workload, probe: ProbeKind, change: ProbeChange) -> Rollout:
+def compose_probe(snapshot: Snapshot, workload: Workload, probe: ProbeKind, change: ProbeChange) -> Composed:
     """Return the stages that change a probe. Raises `Refused` with every reason that speaks against it."""
     return _compose(snapshot, workload, PROBE, ProbeParams(target=target_of(workload), probe=probe, change=change))
 
 
 def compose_resources(
     snapshot: Snapshot, workload: Workload, amounts: Mapping[str, str], gomemlimit: str | None = None
-) -> Rollout:
+) -> Composed:
     """Return the stages that set amounts: `cpu_request`, `memory_request`, `cpu_limit`, `memory_limit`, as Kubernetes writes them. Raises `Refused`."""
     raw: dict[str, Any] = {"target": target_of(workload), **amounts, "gomemlimit": gomemlimit}
     return _compose(snapshot, workload, RESOURCES, ResourcesParams.model_validate(raw))
 
 
-def compose_image(snapshot: Snapshot, workload: Workload, image: str, version: str) -> Rollout:
+def compose_image(snapshot: Snapshot, workload: Workload, image: str, version: str) -> Composed:
     """Return the stages that bring the servers to a version, each in full health before the next. Raises `Refused`."""
     versions = [found for server in snapshot.servers if (found := parsed(server.version))]
     if not versions:
@@ -65,13 +56,13 @@ def compose_image(snapshot: Snapshot, workload: Workload, image: str, version: s
     return _compose(snapshot, workload, IMAGE, params, version=version)
 
 
-def compose_spread(snapshot: Snapshot, workload: Workload, constraint: Mapping[str, str | bool]) -> Rollout:
+def compose_spread(snapshot: Snapshot, workload: Workload, constraint: Mapping[str, str | bool]) -> Composed:
     """Return the stages that keep pods apart by `means`, `topology` and `required` (`SpreadParams`). Raises `Refused`."""
     params = SpreadParams.model_validate({"target": target_of(workload), **constraint})
     return _compose(snapshot, workload, SPREAD, params)
 
 
-def compose_restart(snapshot: Snapshot, workload: Workload, pod: Pod) -> Rollout:
+def compose_restart(snapshot: Snapshot, workload: Workload, pod: Pod) -> Composed:
     """Return the one stage that restarts a pod. Raises `Refused`."""
     target = target_of(workload)
     if pod.ordinal is None or target.pod(pod.ordinal) != pod.name:
@@ -79,7 +70,7 @@ def compose_restart(snapshot: Snapshot, workload: Workload, pod: Pod) -> Rollout
     if not stuck(pod, target.container):
         _refuse(hindrances(snapshot, target, pod.ordinal, ANY))
     params = RestartParams(target=target, ordinal=pod.ordinal, pod_uid=pod.uid)
-    return Rollout(((RestartPod.kind, params.model_dump(mode="json")),), ())
+    return Composed(((RestartPod.kind, params.model_dump(mode="json")),), ())
 
 
 def target_of(workload: Workload) -> Target:
@@ -95,7 +86,7 @@ def target_of(workload: Workload) -> Target:
     )
 
 
-def _compose(snapshot: Snapshot, workload: Workload, action: TemplateEdit[P], params: P, version: str = "") -> Rollout:
+def _compose(snapshot: Snapshot, workload: Workload, action: TemplateEdit[P], params: P, version: str = "") -> Composed:
     target = params.target
     pods = workload.pods
     if isinstance(pods, Unknown):
@@ -108,7 +99,7 @@ def _compose(snapshot: Snapshot, workload: Workload, action: TemplateEdit[P], pa
     for ordinal in range(target.first, -1, -1):
         roll = RollParams(target=target, ordinal=ordinal, edited=edited, full=bool(version), version=version)
         stages.append((RollPod.kind, roll.model_dump(mode="json")))
-    return Rollout(tuple(stages), _cautions(workload))
+    return Composed(tuple(stages), _cautions(workload))
 
 
 def _cannot_spare(snapshot: Snapshot, target: Target) -> Iterable[str]:

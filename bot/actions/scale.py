@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 
+from bot.action import Composed
 from bot.actions._servers import servers_of
 from bot.actions.kubernetes_routes import RouteList
 from bot.actions.kubernetes_scale_out import ScaleOut, ScaleOutParams, even_size, not_now
@@ -17,7 +17,6 @@ from bot.model.kubernetes import Workload
 
 COMPOSES = (RouteList.kind, Reload.kind, ScaleOut.kind)
 
-Stages = tuple[tuple[str, JsonObject], ...]
 
 SMALLEST = 3
 """Servers with quorum after the loss of one."""
@@ -26,15 +25,7 @@ FEWEST = 2
 """A single server is no cluster: making it one deletes its streams 30 s later (nats-server #5467; reference/nats.md 0, fact 7)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """The stages, and what people must know before they approve them."""
-
-    stages: Stages
-    cautions: tuple[str, ...]
-
-
-def compose_scale_out(snapshot: Snapshot, workload: Workload, target: int) -> Growth:
+def compose_scale_out(snapshot: Snapshot, workload: Workload, target: int) -> Composed:
     """Return the stages from the present number of pods to `target`: routes for all, loaded by all, then pod after pod. Raises `Refused`."""
     if workload.replicas < FEWEST:
         raise Refused(
@@ -74,7 +65,7 @@ def compose_scale_out(snapshot: Snapshot, workload: Workload, target: int) -> Gr
     cautions.append(
         "Until a new pod is there, the others log *Error trying to connect to route* for its address every second."
     )
-    return Growth(tuple(stages), tuple(cautions))
+    return Composed(tuple(stages), tuple(cautions))
 
 
 def scale_in_guidance(snapshot: Snapshot, workload: Workload, target: int) -> tuple[str, ...]:

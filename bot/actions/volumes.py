@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 
+from bot.action import Composed
 from bot.actions._servers import conf_of, servers_of
 from bot.actions.kubernetes_grow_volume import GrowParams, GrowVolume, cannot_grow, request_of
 from bot.errors import Refused
@@ -14,21 +14,12 @@ from bot.model.kubernetes import Claim, Workload
 
 COMPOSES = (GrowVolume.kind,)
 
-Stages = tuple[tuple[str, JsonObject], ...]
 
 SURVIVES = 3
 """Replicas with which a stream outlives a server that starts with an empty store: it is copied back from the other two (reference/drills.md 3.6)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Larger:
-    """The stages, and what people must know before they approve them."""
-
-    stages: Stages
-    cautions: tuple[str, ...]
-
-
-def compose_growth(snapshot: Snapshot, workload: Workload, size: str) -> Larger:
+def compose_growth(snapshot: Snapshot, workload: Workload, size: str) -> Composed:
     """Return one stage for each claim of the store that requests less than `size`, e.g. `20Gi`. Raises `Refused` with every reason."""
     claims = store_claims_of(workload)
     small = [claim for claim in claims if request_of(claim) != size]
@@ -51,7 +42,7 @@ def compose_growth(snapshot: Snapshot, workload: Workload, size: str) -> Larger:
         stages.append((GrowVolume.kind, params.model_dump(mode="json")))
     if reasons:
         raise Refused(*dict.fromkeys(reasons))
-    return Larger(tuple(stages), (*(owner.reverts for owner in workload.owners), *_stays_behind(workload, size)))
+    return Composed(tuple(stages), (*(owner.reverts for owner in workload.owners), *_stays_behind(workload, size)))
 
 
 def move_storage_guidance(snapshot: Snapshot, workload: Workload, storage_class: str) -> tuple[str, ...]:

@@ -168,7 +168,20 @@ def examine(snapshot: Snapshot, runbook: Runbook, thresholds: Thresholds, focus:
                     sentence=f"Check {check.code} failed on this snapshot ({type(error).__name__}), so its answer is unknown.",
                 )
             )
-    proposed = tuple(runbook.propose(snapshot, findings, thresholds, focus))
+    try:
+        proposed = tuple(runbook.propose(snapshot, findings, thresholds, focus))
+    except Exception as error:  # what was found is worth more than what could be done about it
+        log.exception("a runbook can't propose", runbook=runbook.code, snapshot=snapshot.id)
+        proposed = ()
+        findings.append(
+            Finding(
+                check=f"{runbook.code}_PROPOSALS",
+                layer=Layer.CLIENTS,
+                subject=Subject(cluster=snapshot.cluster),
+                severity=Severity.UNKNOWN,
+                sentence=f"Runbook {runbook.code} could not say what to do about this ({type(error).__name__}); what it found stands.",
+            )
+        )
     return Judgement(snapshot, runbook, tuple(findings), rank(findings), proposed)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bot.actions import kubernetes_scale_out
 from bot.actions._servers import mesh_among
-from bot.actions.kubernetes_budget import budget_stage
+from bot.actions.kubernetes_budget import compose_budget
 from bot.actions.kubernetes_scale_out import ScaleOutParams
 from bot.actions.scale import compose_scale_out, scale_in_guidance
 from bot.model import ExecutionState, Outcome, StageState
@@ -28,7 +28,7 @@ async def the_budget_is_made_and_taken_back(nats: Nats, monkeypatch: pytest.Monk
     """A later stage of the same proposal can't be: the pods are not seven."""
     monkeypatch.setattr(kubernetes_scale_out.ACTION, "half_way", 1.0)
     snapshot, workload = await nats.look()
-    budget, _ = budget_stage(snapshot, workload)
+    (budget,) = compose_budget(snapshot, workload).stages
     impossible = ScaleOutParams(
         workload="nats", workload_uid=workload.uid, replicas=7, servers=("nats-0",), server="nats-7", routes=()
     )
@@ -46,7 +46,7 @@ async def test_three_servers_become_five_and_each_joins_before_the_next(
     async with open_nats(tmp_path, NEWER_IMAGE, 3, nats_conf(addresses(3))) as nats:
         await until("a complete meta group", partial(healthy, nats))
         await the_budget_is_made_and_taken_back(nats, monkeypatch)
-        stage, _ = budget_stage(*await nats.look())
+        (stage,) = compose_budget(*await nats.look()).stages
         ended = await nats.desk.carry_out([stage])
         assert ended.state is ExecutionState.DONE, ended.sentence
         assert "protects 3 pods; 1 may be evicted now" in ended.sentence

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bot.action import Composed
 from bot.actions.kubernetes_probe import ProbeChange
-from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_resources, compose_restart
+from bot.actions.rollout import compose_image, compose_probe, compose_resources, compose_restart
 from bot.model import Execution, ExecutionState, ProposalState, StageState
 from bot.model.probes import ENABLED_ONLY, ProbeKind
 from tests.integration.kubernetes_support import IMAGE, NEWER_IMAGE, until
@@ -34,7 +35,7 @@ async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Scen
         yield opened
 
 
-async def readiness(scene: Scene, change: ProbeChange) -> Rollout:
+async def readiness(scene: Scene, change: ProbeChange) -> Composed:
     await scene.whole()
     return compose_probe(await scene.look(), await scene.workload(), ProbeKind.READINESS, change)
 
@@ -163,7 +164,7 @@ async def test_an_upgrade_waits_while_a_server_hangs_and_goes_on_when_it_is_back
         assert watch.away <= 2, "the one that hangs, and the one that was replaced before"
 
 
-async def approved(scene: Scene, rollout: Rollout) -> Execution:
+async def approved(scene: Scene, rollout: Composed) -> Execution:
     return await scene.desk.approved(await scene.desk.plan(rollout.stages))
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest_asyncio
 import yaml
 
+from bot.action import Composed
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.kubernetes_restart_pod import RestartPod
 from bot.actions.kubernetes_roll_pod import RollPod
-from bot.actions.rollout import Rollout, compose_image, compose_probe
+from bot.actions.rollout import compose_image, compose_probe
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.bootstrap.serving import end
@@ -41,7 +42,7 @@ class Scene(Eyes):
         self.url = url
         self.desk = desk
 
-    async def relaxed(self) -> Rollout:
+    async def relaxed(self) -> Composed:
         await self.whole()
         change = ProbeChange(path=ENABLED_ONLY)
         return compose_probe(await self.look(), await self.workload(), ProbeKind.READINESS, change)

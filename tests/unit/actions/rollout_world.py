@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
-from bot.action import Action
+from bot.action import Action, Composed
 from bot.actions._statefulset import fields_of
 from bot.actions.kubernetes_probe import ProbeChange
-from bot.actions.rollout import Rollout, compose_image, compose_probe, compose_restart
+from bot.actions.rollout import compose_image, compose_probe, compose_restart
 from bot.adapters.kubernetes.redaction import clean
 from bot.errors import NotYet, ObjectRefused, Unreadable
 from bot.model import JsonObject, OperationId, Outcome, Snapshot, Verification, digest
@@ -306,11 +306,11 @@ RELAXED = ProbeChange(path=ENABLED_ONLY)
 OP = OperationId("op_9")
 
 
-def probe(world: World, change: ProbeChange = RELAXED) -> Rollout:
+def probe(world: World, change: ProbeChange = RELAXED) -> Composed:
     return compose_probe(world.snapshot(), world.workload(), ProbeKind.READINESS, change)
 
 
-def image(world: World, reference: str = "nats:2.15.2", version: str = "2.15.2") -> Rollout:
+def image(world: World, reference: str = "nats:2.15.2", version: str = "2.15.2") -> Composed:
     return compose_image(world.snapshot(), world.workload(), reference, version)
 
 
@@ -328,13 +328,13 @@ def changed(world: World, **fields: Any) -> Callable[[Raw], None]:
     return change
 
 
-async def check(world: World, rollout: Rollout, stage: int) -> tuple[str, ...]:
+async def check(world: World, rollout: Composed, stage: int) -> tuple[str, ...]:
     kind, raw = rollout.stages[stage]
     action = ACTIONS[kind]
     return (await action.check(sides(world)[0], action.params.model_validate(raw))).refusals
 
 
-def restart(world: World, ordinal: int) -> Rollout:
+def restart(world: World, ordinal: int) -> Composed:
     return compose_restart(world.snapshot(), world.workload(), Pod(world.pods[ordinal]))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bot.action import Receipt
-from bot.actions.kubernetes_budget import BudgetParams, DisruptionBudget, budget_stage
+from bot.actions.kubernetes_budget import BudgetParams, DisruptionBudget, compose_budget
 from bot.errors import Refused
 from bot.model import OperationId, Outcome, Unknown, UnknownReason
 from bot.model.kubernetes import Kind, Verb
@@ -31,7 +31,7 @@ def served(scene: Scene, api: str = "policy/v1") -> Scene:
 
 
 def params_of(scene: Scene) -> BudgetParams:
-    (kind, raw), _ = budget_stage(*served(scene).look())
+    ((kind, raw),) = compose_budget(*served(scene).look()).stages
     assert kind == "kubernetes.budget"
     return BudgetParams.model_validate(raw)
 
@@ -46,7 +46,7 @@ def budget(scene: Scene, name: str = "nats") -> Raw:
 @pytest.mark.parametrize("api", ["policy/v1", "policy/v1beta1"])
 async def test_a_missing_budget_is_made_in_the_version_that_the_server_has(api: str):
     scene = served(cluster(), api)
-    (_, raw), _ = budget_stage(*scene.look())
+    ((_, raw),) = compose_budget(*scene.look()).stages
     await DisruptionBudget().apply(scene.readers, scene.writers, BudgetParams.model_validate(raw), OP)
     (change,) = scene.written
     assert (change.verb, change.kind, change.name) == (Verb.CREATE, Kind.BUDGET, "nats")
@@ -57,12 +57,12 @@ async def test_a_missing_budget_is_made_in_the_version_that_the_server_has(api: 
 
 def test_a_server_whose_version_is_not_known_gets_none():
     with pytest.raises(Refused, match="Which version"):
-        budget_stage(*served(cluster(), "").look())
+        compose_budget(*served(cluster(), "").look())
 
 
 def test_a_right_budget_is_left_alone():
     with pytest.raises(Refused, match="guard has maxUnavailable 1 already"):
-        budget_stage(*served(with_budget(maxUnavailable=1)).look())
+        compose_budget(*served(with_budget(maxUnavailable=1)).look())
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ def test_two_budgets_are_peoples_because_under_two_no_pod_can_be_evicted():
     scene = with_budget(maxUnavailable=1)
     scene.objects[Kind.BUDGET, "other"] = budget(scene, "guard") | {"metadata": metadata("other")}
     with pytest.raises(Refused, match=r"2 budgets \(guard, other\)"):
-        budget_stage(*served(scene).look())
+        compose_budget(*served(scene).look())
 
 
 def test_budgets_that_could_not_be_read_are_not_absent():
     scene = cluster()
     scene.extra = {"budget": Unknown(reason=UnknownReason.DENIED, detail="The reader may not list budgets.")}
     with pytest.raises(Refused, match="may not list budgets"):
-        budget_stage(*served(scene).look())
+        compose_budget(*served(scene).look())
 
 
 # --- check, receipt, verify -----------------------------------------------------------------------------------------------------

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from bot.action import Receipt
+from bot.action import Composed, Receipt
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.rollout import (
-    Rollout,
     compose_resources,
     compose_spread,
 )
@@ -337,7 +336,7 @@ async def test_every_rolling_action_asks_for_an_approver() -> None:
         image,
     ],
 )
-async def test_every_edit_is_rolled_out_and_undone_to_the_last_field(compose: Callable[[World], Rollout]) -> None:
+async def test_every_edit_is_rolled_out_and_undone_to_the_last_field(compose: Callable[[World], Composed]) -> None:
     world = World()
     before = world.raw["spec"]
     stages = compose(world).stages

@@ -172,6 +172,17 @@ def judged(*runbooks: Runbook) -> Again | None:
     return unsettled(judge(recorded("healthy_2.15.1"), runbooks, settle, Focus()), settle)
 
 
+def test_a_runbook_that_cannot_propose_hides_nothing_that_it_found() -> None:
+    def broken(*_: object) -> list[Proposed]:
+        raise ValueError("no")
+
+    plain = replace(runbook("A", found(Severity.CRITICAL, "it is broken")), propose=broken)
+    (judgement,) = judge(recorded("healthy_2.15.1"), (plain,), {}, Focus())
+    assert [f.severity for f in judgement.findings] == [Severity.CRITICAL, Severity.UNKNOWN]
+    assert "could not say what to do about this (ValueError)" in judgement.findings[1].sentence
+    assert judgement.proposed == ()
+
+
 def test_what_is_content_with_the_first_look_is_not_looked_at_again() -> None:
     assert judged(comparing("A", Severity.OK, JSZ, 3, 2.0)) is None
 

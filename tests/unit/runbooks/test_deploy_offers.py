@@ -1,5 +1,6 @@
 """What natsmedic offers for findings of the Kubernetes side: exact stages where they may be made, and otherwise the guide with what speaks against them."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from bot.action import Draft
 from bot.actions.kubernetes_probe import ProbeChange
-from bot.model import Finding, Layer, Severity, Subject
+from bot.model import Finding, Layer, Severity, Snapshot, Subject
 from bot.model.kubernetes import Workload
 from bot.model.kubernetes.charts import ReplicasWish
 from bot.model.probes import ENABLED_ONLY, ProbeKind
@@ -107,7 +108,7 @@ def test_an_upgrade_goes_to_the_next_line_and_keeps_what_the_tag_says_besides():
     way = upgrade_way(older(world), world.workload())
     assert way is not None
     assert way.title.endswith("to 2.11.11")
-    stages, _ = way.compose()
+    stages = way.compose().stages
     assert stages[0][1]["image"] == "registry.example.com/nats:2.11.11-alpine"
 
 
@@ -117,14 +118,20 @@ def test_an_image_without_a_tag_is_not_upgraded(image: str):
     assert upgrade_way(older(world), world.workload()) is None
 
 
+@pytest.mark.parametrize("said", ["", "devel", "v2", "2.x.26"])
+def test_a_version_that_is_none_is_no_reason_to_upgrade_or_to_break(said: str):
+    world = World()
+    snapshot = world.snapshot()
+    odd = replace(snapshot, servers=tuple(s.model_copy(update={"version": said}) for s in snapshot.servers))
+    assert upgrade_way(odd, world.workload()) is None
+
+
 def test_what_is_new_enough_is_not_upgraded():
     world = World()
     assert upgrade_way(world.snapshot(), world.workload()) is None
 
 
-def older(world: World) -> Any:
-    from dataclasses import replace
-
+def older(world: World) -> Snapshot:
     snapshot = world.snapshot()
     return replace(snapshot, servers=tuple(s.model_copy(update={"version": "2.10.26"}) for s in snapshot.servers))
 
@@ -135,7 +142,7 @@ def test_a_restart_is_that_of_the_pod_in_which_the_server_runs():
     server = snapshot.servers[0].name
     way = restart_way(snapshot, workload, server)
     assert way is not None
-    stages, _ = way.compose()
+    stages = way.compose().stages
     assert [kind for kind, _ in stages] == ["kubernetes.restart_pod"]
     assert restart_way(snapshot, workload, "nobody") is None
 
