@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-import yaml
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -24,14 +23,13 @@ from bot.lab.jetstream import request, section
 from bot.lab.kubernetes import NatsManifest, Routes, StandInKubernetes
 from bot.lab.kubernetes.front import ServiceFront
 from bot.lab.kubernetes.manifests import CLIENT_PORT
+from bot.lab.kubernetes_bot import NAME, NAMESPACE, KubernetesBot
 from bot.lab.process import LabError
 from bot.lab.slack import Message
-from bot.lab.whole import ADA, CHANNEL, VERIFIED_BOARD, BotProcess, lab_slack
-from bot.model import Json, JsonObject, part, parts
+from bot.lab.whole import ADA, CHANNEL, VERIFIED_BOARD
+from bot.model import JsonObject, part, parts
 
-NAMESPACE, NAME = "nats", "nats"
 STREAM: Final = "ORDERS"
-DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 PUBLISH_EVERY: Final = 0.05
 ANSWER: Final = 2.0
 """Seconds that a publisher waits for an acknowledgement before it sends the message again, under the same id."""
@@ -239,52 +237,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
         _memory_is_told,
     ),
 }
-
-
-class KubernetesBot(BotProcess):
-    """The bot beside a cluster in Kubernetes: with the ServiceAccounts and roles of deploy/, and the system account's writer for reloads."""
-
-    def __init__(self, directory: Path, kube: StandInKubernetes, front: ServiceFront) -> None:
-        super().__init__(directory, _Servers(NAME, (f"nats://127.0.0.1:{front.port}",)), lab_slack())
-        _grant(kube)
-        reader = kube.kubeconfig(directory / "reader.kubeconfig", kube.account_token("natsmedic-reader"))
-        applier = kube.kubeconfig(directory / "applier.kubeconfig", kube.account_token("natsmedic-applier"))
-        self._kubernetes: JsonObject = {
-            "kubeconfig": str(reader),
-            "namespace": NAMESPACE,
-            "statefulset": NAME,
-            "applier": {"kubeconfig": str(applier)},
-        }
-
-    def settings(self) -> JsonObject:
-        """Return the config with the Kubernetes side in it."""
-        written = super().settings()
-        login = {"user": "sys", "password": "sys"}
-        app = {"user": "app", "password": "app"}
-        nats: JsonObject = {
-            "servers": list(self.servers.urls),
-            "system": login,
-            "system_writer": login,
-            "accounts": {"APP": {"reader": app}},
-            "timeout_seconds": 3,
-        }
-        cluster: Json = parts(written, "clusters")[0] | {"nats": nats, "kubernetes": self._kubernetes}
-        return written | {"clusters": [cluster]}
-
-
-@dataclass(frozen=True)
-class _Servers:
-    """What a bot must know of servers that somebody else runs."""
-
-    name: str
-    urls: tuple[str, ...]
-
-
-def _grant(kube: StandInKubernetes) -> None:
-    """Apply the roles that deploy/ ships; the bot's own namespace is that of the servers here."""
-    for file in ("kubernetes-reader.yaml", "kubernetes-applier.yaml"):
-        text = (DEPLOY / file).read_text(encoding="utf-8").replace("namespace: natsmedic", f"namespace: {NAMESPACE}")
-        kube.apply(list(yaml.safe_load_all(text)))
 
 
 @asynccontextmanager

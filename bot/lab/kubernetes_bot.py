@@ -1,0 +1,63 @@
+"""The bot beside a cluster in the stand-in Kubernetes, with the ServiceAccounts and roles that deploy/ ships."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from bot.lab.kubernetes import StandInKubernetes
+from bot.lab.kubernetes.front import ServiceFront
+from bot.lab.whole import BotProcess, lab_slack
+from bot.model import Json, JsonObject, parts
+
+NAMESPACE, NAME = "nats", "nats"
+DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+
+
+class KubernetesBot(BotProcess):
+    """The bot beside a cluster in Kubernetes: with the ServiceAccounts and roles of deploy/, and the system account's writer for reloads."""
+
+    def __init__(self, directory: Path, kube: StandInKubernetes, front: ServiceFront) -> None:
+        super().__init__(directory, _Servers(NAME, (f"nats://127.0.0.1:{front.port}",)), lab_slack())
+        _grant(kube)
+        reader = kube.kubeconfig(directory / "reader.kubeconfig", kube.account_token("natsmedic-reader"))
+        applier = kube.kubeconfig(directory / "applier.kubeconfig", kube.account_token("natsmedic-applier"))
+        self._kubernetes: JsonObject = {
+            "kubeconfig": str(reader),
+            "namespace": NAMESPACE,
+            "statefulset": NAME,
+            "applier": {"kubeconfig": str(applier)},
+        }
+
+    def settings(self) -> JsonObject:
+        """Return the config with the Kubernetes side in it."""
+        written = super().settings()
+        login = {"user": "sys", "password": "sys"}
+        app = {"user": "app", "password": "app"}
+        nats: JsonObject = {
+            "servers": list(self.servers.urls),
+            "system": login,
+            "system_writer": login,
+            "accounts": {"APP": {"reader": app}},
+            "timeout_seconds": 3,
+        }
+        cluster: Json = parts(written, "clusters")[0] | {"nats": nats, "kubernetes": self._kubernetes}
+        return written | {"clusters": [cluster]}
+
+
+@dataclass(frozen=True)
+class _Servers:
+    """What a bot must know of servers that somebody else runs."""
+
+    name: str
+    urls: tuple[str, ...]
+
+
+def _grant(kube: StandInKubernetes) -> None:
+    """Apply the roles that deploy/ ships; the bot's own namespace is that of the servers here."""
+    for file in ("kubernetes-reader.yaml", "kubernetes-applier.yaml"):
+        text = (DEPLOY / file).read_text(encoding="utf-8").replace("namespace: natsmedic", f"namespace: {NAMESPACE}")
+        kube.apply(list(yaml.safe_load_all(text)))
