@@ -200,8 +200,15 @@ def ha_assets(snapshot: Snapshot, server: str) -> HaAssets:
 
 def latest(snapshot: Snapshot, server: str, endpoint: Endpoint) -> JsonObject | None:
     """Return what the server answered in the last round; None where it did not answer then."""
-    taken = [s for s in snapshot.samples if s.server == server and s.endpoint is endpoint]
-    return max(taken, key=lambda s: s.round).data if taken else None
+    return snapshot.once("latest answers", lambda: _latest(snapshot)).get((server, endpoint))
+
+
+def _latest(snapshot: Snapshot) -> dict[tuple[str, Endpoint], JsonObject | None]:
+    """The last round's; where two servers have one name, the first that answered."""
+    found: dict[tuple[str, Endpoint], JsonObject | None] = {}
+    for sample in sorted(snapshot.samples, key=lambda sample: sample.round, reverse=True):
+        found.setdefault((sample.server, sample.endpoint), sample.data)
+    return found
 
 
 def raft_node(snapshot: Snapshot, server: str, account: str, raft_group: str) -> bool | None:

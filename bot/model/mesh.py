@@ -227,6 +227,10 @@ class Pair:
 
 def read_mesh(snapshot: Snapshot) -> Mesh:
     """Return the mesh of the snapshot's cluster: the cluster name that most servers have."""
+    return snapshot.once("mesh", lambda: _mesh(snapshot))
+
+
+def _mesh(snapshot: Snapshot) -> Mesh:
     identities = {s.name: s for s in snapshot.servers}
     members = [_member(snapshot, name) for name in sorted(snapshot.expected | identities.keys())]
     votes = [m.cluster for m in members if m.cluster]
