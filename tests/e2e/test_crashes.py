@@ -14,6 +14,7 @@ from bot.lab.servers import LabError
 from bot.lab.whole import ADA, BO, CHANNEL, WholeBot
 from tests.e2e.conftest import Whole
 from tests.e2e.target import Counts, counting
+from tests.exhaustive import chosen
 
 LABELS = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
 
@@ -32,9 +33,18 @@ POINTS = [
     ("P12:2", False),  # create sent, no response seen
     ("P13:2", False),  # create answered, outcome not committed
 ]
+OFTEN = [
+    ("P02", True),
+    ("P04:1", True),
+    ("P08:2", False),
+    ("P12:1", False),
+    ("P14:1", False),
+    ("P11:2", False),
+    ("P13:2", False),
+]
 
 
-@pytest.mark.parametrize(("point", "early"), POINTS)
+@pytest.mark.parametrize(("point", "early"), chosen(POINTS, OFTEN))
 async def test_the_invariants_hold_after_a_kill_at(whole: Whole, point: str, early: bool) -> None:
     async with whole() as bot:
         drill = await break_consumer(bot.cluster)

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from bot.lab.kubernetes_demo import SCENARIOS
+from tests.exhaustive import chosen
 
 pytestmark = pytest.mark.timeout(400)
 """A rollout takes a pod after the other, each until it has held for its settle time."""
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", chosen(list(SCENARIOS), ["routes", "readiness"]))
 async def test_a_scenario_ends_repaired_with_nothing_lost(scenario: str, tmp_path: Path) -> None:
     command = ("-m", "bot", "demo", "--headless", "--scenario", scenario, "--data", str(tmp_path / "demo"))
     process = await asyncio.create_subprocess_exec(

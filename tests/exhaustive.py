@@ -1,0 +1,24 @@
+"""Which of the long tests run: a chosen few every time, and all of them with `NATSMEDIC_EXHAUSTIVE=1 make test`, which takes half an hour more.
+
+What is left out is another version, or the second stage, of what runs anyway.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pytest
+
+EXHAUSTIVE: Final = os.environ.get("NATSMEDIC_EXHAUSTIVE") == "1"
+
+_REASON: Final = "one of many: runs with NATSMEDIC_EXHAUSTIVE=1"
+
+
+def chosen(every: Sequence[Any], often: Sequence[Any]) -> list[Any]:
+    """Return all parameters of a test, those that are not among `often` skipped unless everything is asked for."""
+    skip = pytest.mark.skipif(not EXHAUSTIVE, reason=_REASON)
+    return [one if one in often else _marked(one, skip) for one in every]
+
+
+def _marked(one: Any, mark: pytest.MarkDecorator) -> Any:
+    return pytest.param(*one, marks=mark) if isinstance(one, tuple) else pytest.param(one, marks=mark)
