@@ -12,6 +12,7 @@ from runbooks import _deploy_pods as pods
 from runbooks import _deploy_probes as probes
 from runbooks import _deploy_resources as resources
 from runbooks import _deploy_routes as routes
+from runbooks import _deploy_size as size
 from runbooks import _deploy_spread as spread
 from runbooks import _deploy_storage as storage
 
@@ -42,6 +43,7 @@ VOLUMES = storage.VOLUMES.of_kubernetes(
 PLACEMENT = spread.PLACEMENT.of_kubernetes(
     "Without any one node or zone every Raft group keeps its quorum.", _JSZ, spread.no_place_holds_a_majority
 )
+SIZE = size.SIZE.of_kubernetes("The number of servers is odd.", _NOTHING, size.number_is_odd)
 SPREAD = spread.SPREAD.of_kubernetes("The pods must run on different nodes.", _NOTHING, spread.pods_are_kept_apart)
 BUDGET = spread.BUDGET.of_kubernetes("One pod at a time may be evicted.", _NOTHING, spread.budget_protects_quorum)
 PROBES = probes.PROBES.of_kubernetes(
@@ -132,5 +134,5 @@ THRESHOLDS: Final = (
 
 ALL: Final = (
     *(PODS, NODES, KILLS, ROLLOUT, SERVICE, ROUTES, CONFIG, STORAGE, VOLUMES),
-    *(PLACEMENT, SPREAD, BUDGET, PROBES, ORDER, RESOURCES, MEMORY, SHUTDOWN, RELOAD, IMAGE),
+    *(PLACEMENT, SIZE, SPREAD, BUDGET, PROBES, ORDER, RESOURCES, MEMORY, SHUTDOWN, RELOAD, IMAGE),
 )

@@ -18,6 +18,7 @@ from runbooks._deploy_pods import NODES, PODS, ROLLOUT
 from runbooks._deploy_probes import KILLS, ORDER, PROBES
 from runbooks._deploy_resources import MEMORY, RESOURCES
 from runbooks._deploy_routes import ROUTES, SERVICE
+from runbooks._deploy_size import SIZE
 from runbooks._deploy_spread import BUDGET, PLACEMENT, SPREAD
 from runbooks._deploy_storage import STORAGE, VOLUMES
 from runbooks._deploy_target import Target, target_of
@@ -55,6 +56,7 @@ GUIDES: tuple[tuple[frozenset[str], Guide], ...] = (
     (frozenset({PROBES.code}), settings.probes),
     (frozenset({RESOURCES.code, MEMORY.code}), settings.resources),
     (frozenset({SPREAD.code, PLACEMENT.code}), settings.spread),
+    (frozenset({SIZE.code}), settings.size),
     (frozenset({SHUTDOWN.code}), settings.shutdown),
     (frozenset({RELOAD.code}), settings.reload),
     (frozenset({IMAGE.code}), settings.image),

@@ -17,8 +17,8 @@ from bot.actions.kubernetes_budget import compose_budget
 from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.mesh_repair import compose_routes
 from bot.actions.rollout import compose_image, compose_probe, compose_resources, compose_restart, compose_spread
-from bot.actions.scale import compose_scale_out
-from bot.actions.volumes import compose_growth
+from bot.actions.scale import compose_scale_out, scale_in_guidance
+from bot.actions.volumes import compose_growth, move_storage_guidance
 from bot.errors import Refused
 from bot.model import Finding, JsonObject, Snapshot, Unknown, part
 from bot.model.kubernetes import Workload
@@ -38,14 +38,18 @@ from runbooks._deploy_probes import KILLS, PROBES
 from runbooks._deploy_resources import MEMORY
 from runbooks._deploy_routes import ROUTES
 from runbooks._deploy_settings import TIMES
+from runbooks._deploy_size import SIZE
 from runbooks._deploy_spread import BUDGET, SPREAD
-from runbooks._deploy_storage import VOLUMES
+from runbooks._deploy_storage import STORAGE, VOLUMES
 from runbooks._ownership import owned
 
 GO_SHARE: Final = 0.8
 """Of the memory limit: GOMEMLIMIT as the official chart's README has it (reference/nats.md 1.A)."""
 _MIB: Final = 1024 * 1024
 _GIB: Final = 1024 * _MIB
+
+BLOCK: Final = "CLASS-OF-BLOCK-STORAGE"
+"""Which class that is nobody can tell from the cluster; people put its name in."""
 
 UPGRADES: Final[Mapping[tuple[int, int], str]] = {(2, 10): "2.11.11"}
 """From the line of the lowest server to the release of the next one that this house's drills run on."""
@@ -65,8 +69,14 @@ class Way:
 
 def offered(snapshot: Snapshot, workload: Workload | None, found: Sequence[Finding], guide: Draft) -> tuple[Draft, ...]:
     """Return the drafts for findings of one guide: the changes that may be made, or the guide itself with what speaks against them."""
-    ways = list(_ways(snapshot, workload, found)) if workload is not None else []
-    return drafts(workload, ways, guide)
+    if workload is None:
+        return (guide,)
+    codes = {finding.check for finding in found}
+    if SIZE.code in codes:
+        return (*possible(workload, [scale_way(snapshot, workload)], guide.why), smaller(snapshot, workload, guide))
+    if STORAGE.code in codes:
+        return (moved(snapshot, workload, guide),)
+    return drafts(workload, list(_ways(snapshot, workload, found)), guide)
 
 
 def drafts(workload: Workload | None, ways: Sequence[Way], guide: Draft) -> tuple[Draft, ...]:
@@ -159,6 +169,25 @@ def scale_way(snapshot: Snapshot, workload: Workload) -> Way:
         "The way back is work for people: what the servers hold is moved first, and a peer that is gone counts for quorum until it is removed.",
     )
     return Way(f"Add servers: {target} instead of {workload.replicas}", ReplicasWish(target), compose, cautions)
+
+
+def moved(snapshot: Snapshot, workload: Workload, guide: Draft) -> Draft:
+    """Return the move to another storage class as exact commands, where the claims are known; it is never automatic."""
+    try:
+        lines = move_storage_guidance(snapshot, workload, BLOCK)
+    except Refused:
+        return guide  # an emptyDir has no claims to move
+    return guide.model_copy(update={"guidance": (*lines, guide.guidance[-1])})
+
+
+def smaller(snapshot: Snapshot, workload: Workload, guide: Draft) -> Draft:
+    """Return the guide with the commands by which people take one server away, or with what speaks against it."""
+    fewer = workload.replicas - 1
+    try:
+        lines = (f"To {fewer}:", *scale_in_guidance(snapshot, workload, fewer))
+    except Refused as refused:
+        lines = tuple(f"Not to {fewer}: {reason}" for reason in refused.reasons)
+    return guide.model_copy(update={"guidance": (*guide.guidance, *lines)})
 
 
 def _ways(snapshot: Snapshot, workload: Workload, found: Sequence[Finding]) -> Iterator[Way]:

@@ -111,6 +111,17 @@ def resources(target: Target, found: Sequence[Finding]) -> Draft:
     )
 
 
+def size(target: Target, found: Sequence[Finding]) -> Draft:
+    return target.change(
+        found,
+        "Run an odd number of servers",
+        "Official chart: config: {cluster: {replicas: 5}}",
+        "Bitnami chart: replicaCount: 5",
+        "One more: list the new pod in the routes of all, reload them, and then raise replicas by one.",
+        "One less: move what the last server holds first, take its pod away, and then remove it from the meta group; until then it counts for quorum.",
+    )
+
+
 def shutdown(target: Target, found: Sequence[Finding]) -> Draft:
     return target.roll(
         found,

@@ -13,7 +13,9 @@ from bot.model.kubernetes import Workload
 from bot.model.kubernetes.charts import ReplicasWish
 from bot.model.probes import ENABLED_ONLY, ProbeKind
 from runbooks._deploy_offers import drafts, offered, probe_way, restart_way, scale_way, upgrade_way
+from tests.unit.actions import kubernetes_scene
 from tests.unit.actions.rollout_world import World, silence, stateful_set, template
+from tests.unit.runbooks.deploy_support import found, healthy
 
 GUIDE = Draft(title="Set it right", why="It is wrong.", guidance=("kubectl edit",))
 ROLLS = ["kubernetes.roll_pod"] * 3
@@ -166,3 +168,38 @@ def test_a_new_probe_has_a_port_and_the_charts_times():
     values = yaml.safe_load(source.patches[0].text)["container"]["merge"]["livenessProbe"]
     assert values["httpGet"] == {"port": 8222, "path": ENABLED_ONLY}
     assert (values["periodSeconds"], values["failureThreshold"]) == (30, 3)
+
+
+@pytest.mark.parametrize(("replicas", "even"), [(1, False), (2, True), (3, False), (4, True), (5, False)])
+def test_an_even_number_of_servers_is_a_warning_that_says_what_it_tolerates(replicas: int, even: bool):
+    world = healthy()
+    world.spec["replicas"] = replicas
+    (said,) = found(world, "DEPLOY_SIZE")
+    assert said.severity is (Severity.WARNING if even else Severity.OK)
+    if even:
+        assert (
+            f"{replicas} servers tolerate the loss of {(replicas - 1) // 2}, and so do {replicas - 1}" in said.sentence
+        )
+
+
+def test_one_server_less_is_work_for_people_with_the_reason_against_it_or_exact_commands():
+    scene = kubernetes_scene.cluster()
+    *_, guide = offered(*scene.look(), [finding("DEPLOY_SIZE")], GUIDE)
+    assert guide.stages == ()
+    assert guide.guidance[0] == GUIDE.guidance[0]
+    assert guide.guidance[-1].startswith("Not to 2: 2 servers have no quorum without either of them")
+
+
+def test_storage_is_moved_by_people_with_exact_commands_where_the_claims_are_known():
+    (guide,) = offered(*kubernetes_scene.cluster().look(), [finding("DEPLOY_STORAGE")], GUIDE)
+    assert guide == GUIDE, "this scene has no claims"
+    world = healthy()
+    snapshot = world.snapshot()
+    assert snapshot.kubernetes is not None
+    workload = snapshot.kubernetes.workload
+    assert isinstance(workload, Workload)
+    (guide,) = offered(snapshot, workload, [finding("DEPLOY_STORAGE")], GUIDE)
+    assert guide.stages == ()
+    commands = " ".join(guide.guidance)
+    for said in ("CLASS-OF-BLOCK-STORAGE", "--cascade=orphan", "delete pvc nats-js-nats-2", "Retain"):
+        assert said in commands
