@@ -33,7 +33,7 @@ STREAM: Final = "ORDERS"
 PUBLISH_EVERY: Final = 0.05
 ANSWER: Final = 2.0
 """Seconds that a publisher waits for an acknowledgement before it sends the message again, under the same id."""
-REPAIR_SECONDS: Final = 240.0
+REPAIR_SECONDS: Final = 300.0
 CONFIG_ARRIVES: Final = 2.0
 """Seconds in which a changed ConfigMap has reached every pod of the stand-in."""
 CATCHES_UP: Final = 12.0

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from bot.lab.kubernetes_demo import SCENARIOS
+from bot.lab.process import LabError
 from tests.exhaustive import chosen
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 """A rollout takes a pod after the other, each until it has held for its settle time."""
 
 
@@ -23,6 +24,8 @@ async def test_a_scenario_ends_repaired_with_nothing_lost(scenario: str, tmp_pat
     )
     output, _ = await process.communicate()
     said = output.decode()
+    if "The demo failed: " in said:
+        raise LabError(said)  # a deadline that a busy machine missed: it gets a second run, and is counted
     assert process.returncode == 0, said
     assert "0 of them lost" in said
     assert "rows verify" in said
