@@ -33,15 +33,7 @@ POINTS = [
     ("P12:2", False),  # create sent, no response seen
     ("P13:2", False),  # create answered, outcome not committed
 ]
-OFTEN = [
-    ("P02", True),
-    ("P04:1", True),
-    ("P08:2", False),
-    ("P12:1", False),
-    ("P14:1", False),
-    ("P11:2", False),
-    ("P13:2", False),
-]
+OFTEN = [("P02", True), ("P04:1", True), ("P08:2", False), ("P14:1", False), ("P13:2", False)]
 
 
 @pytest.mark.parametrize(("point", "early"), chosen(POINTS, OFTEN))

@@ -12,6 +12,7 @@ from bot.lab.servers import LabCluster
 from bot.model import TRENDS, Again, Finding, Focus, Severity, Snapshot
 from bot.runbook import Proposed
 from runbooks.stream_groups import RUNBOOK
+from tests.exhaustive import chosen
 from tests.integration.nats_support import VERSIONS, reading, settings_of
 from tests.rounds import always
 
@@ -112,7 +113,7 @@ async def test_streams_at_work_are_well_and_one_that_is_scaled_up_is_never_criti
     await becomes_well(cluster)
 
 
-@pytest.mark.parametrize("version", ["2.10.26", "2.11.2", "2.11.11"])
+@pytest.mark.parametrize("version", chosen(["2.10.26", "2.11.2", "2.11.11"], ["2.11.2"]))
 async def test_an_empty_history_is_found_and_its_messages_are_rescued(
     lab_cluster: LabFactory, tmp_path: Path, version: str
 ) -> None:
