@@ -54,7 +54,7 @@ def server_of(snapshot: Snapshot, pod: str) -> str:
     known = snapshot.expected | names(snapshot.servers)
     if pod in known:
         return pod
-    ending = sorted(name for name in known if name.endswith(pod))
+    ending = sorted(name for name in known if name.endswith(f"-{pod}"))
     if len(ending) == 1:
         return ending[0]
     seen = f"{', '.join(ending)} end in it" if ending else f"none of {', '.join(sorted(known)) or 'no servers'} does"
