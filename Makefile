@@ -30,8 +30,10 @@ install: $(VENV)/.all
 demo: $(VENV)/.lab
 	@$(BIN)/python -m bot.lab.demo $(ARGS)
 
+# What fails beside others is run once more, alone: a deadline missed on a busy machine is met there, a wrong answer is wrong again.
 test: $(VENV)/.all
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxschedchunk 4 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxschedchunk 4 $(ARGS) || \
+		{ test $$? -eq 1 && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS); }
 
 # Against whatever KUBECONFIG points at, in namespaces of its own; a module's tests share one.
 test-kubernetes: $(VENV)/.all

@@ -34,6 +34,9 @@ ANSWER_TIMEOUT: Final = 15.0
 NO_PEERS: Final = 10005
 """JetStream's err_code for "no suitable peers for placement" (reference/nats.md 3.3)."""
 
+STREAM_NOT_FOUND: Final = 10059
+"""JetStream's err_code (reference/nats.md 3.4)."""
+
 FLUSH_DELAY: Final = 2.0
 """Seconds before an R1 holder is killed: it writes its position to disk behind the acknowledgements."""
 
@@ -268,10 +271,22 @@ async def create_stream(client: Client, name: str, replicas: int, config: JsonOb
 
 
 async def create_consumer(client: Client, stream: str, name: str, config: JsonObject | None = None) -> None:
-    """Creates a durable, explicitly acknowledged pull consumer; `config` overrides and adds keys (durations in ns)."""
+    """Creates a durable, explicitly acknowledged pull consumer; `config` overrides and adds keys (durations in ns).
+
+    A new stream's leader answers when the stream stands; the meta leader, which answers here, may be about to read of it.
+    """
     wanted: JsonObject = {"name": name, "durable_name": name, "ack_policy": "explicit", "deliver_policy": "all"}
     body: JsonObject = {"stream_name": stream, "action": "create", "config": wanted | (config or {})}
-    await request(client, f"CONSUMER.CREATE.{stream}.{name}", body)
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    while True:
+        try:
+            await request(client, f"CONSUMER.CREATE.{stream}.{name}", body)
+        except ApiRefused as refused:
+            if refused.code != STREAM_NOT_FOUND or time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(POLL_INTERVAL)
+        else:
+            return
 
 
 async def publish(client: Client, stream: str, count: int) -> None:

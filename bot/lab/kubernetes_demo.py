@@ -24,6 +24,7 @@ from bot.lab.kubernetes import NatsManifest, Routes, StandInKubernetes
 from bot.lab.kubernetes.front import ServiceFront
 from bot.lab.kubernetes.manifests import CLIENT_PORT
 from bot.lab.kubernetes_bot import NAME, NAMESPACE, KubernetesBot
+from bot.lab.kubernetes_nats import start_nats
 from bot.lab.process import LabError
 from bot.lab.slack import Message
 from bot.lab.whole import ADA, CHANNEL, VERIFIED_BOARD
@@ -243,8 +244,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 async def stage(directory: Path, scenario: Scenario, port: int, say: Callable[[str], None]) -> AsyncGenerator[Scene]:
     """Start Kubernetes, servers, stand-in Slack, bot and an application that publishes."""
     async with StandInKubernetes(directory / "kubernetes") as kube:
-        kube.apply(scenario.manifest.manifests())
-        await kube.wait_ready(NAME)
+        await start_nats(kube, scenario.manifest)
         say(f"  a stand-in Kubernetes with three pods of nats:{scenario.manifest.version}: {kube.url}")
 
         def pods() -> list[str]:

@@ -1,5 +1,8 @@
 """The meta group as each lab server sees it."""
 
+import asyncio
+from collections.abc import Mapping
+
 import httpx
 from pydantic import BaseModel
 
@@ -35,3 +38,25 @@ async def meta_view(http: httpx.AsyncClient, monitor: str) -> MetaView | None:
     except httpx.HTTPError:
         return None
     return _Jsz.model_validate_json(answer.content).meta_cluster
+
+
+async def views_of(http: httpx.AsyncClient, monitors: Mapping[str, str]) -> dict[str, MetaView | None]:
+    """What each server says, by its name; `monitors` are monitoring addresses."""
+    answers = await asyncio.gather(*(meta_view(http, monitor) for monitor in monitors.values()))
+    return dict(zip(monitors, answers, strict=True))
+
+
+def whole(answers: Mapping[str, MetaView | None], size: int) -> tuple[str, str]:
+    """The meta leader, and what is still missing before all these servers agree on a group of `size` whose members are current."""
+    if silent := [name for name, view in answers.items() if view is None]:
+        return "", f"no answer from {', '.join(silent)}"
+    views = {name: view for name, view in answers.items() if view}
+    leaders = {name: view.leader for name, view in views.items()}
+    leader = next(iter(leaders.values()), "")
+    if leader not in views or set(leaders.values()) != {leader}:
+        return "", f"the servers name different or dead meta leaders: {leaders}"
+    sizes = {name: view.cluster_size for name, view in views.items()}
+    if set(sizes.values()) != {size}:
+        return leader, f"meta group sizes are {sizes}, not {size}"
+    behind = set(views) - views[leader].current - {leader}
+    return leader, f"not current with meta leader {leader}: {sorted(behind)}" if behind else ""

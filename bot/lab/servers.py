@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, server_config
-from bot.lab.meta import meta_view
+from bot.lab.meta import views_of, whole
 from bot.lab.process import LabError, ServerDied, ServerProcess, watch_over
 
 START_TIMEOUT: Final = 40.0
@@ -283,9 +283,10 @@ class LabCluster:
         """
         deadline = time.monotonic() + within
         awaited = [self._servers[name] for name in self.answering]
+        monitors = {server.name: self.monitor_url(server.name) for server in awaited}
         async with httpx.AsyncClient(timeout=2.0) as http:
             while True:
-                leader, missing = await self._look(http, awaited)
+                leader, missing = whole(await views_of(http, monitors), len(self._servers))
                 if not missing:
                     return leader
                 for server in awaited:
@@ -294,22 +295,6 @@ class LabCluster:
                 if time.monotonic() > deadline:
                     raise LabError(f"cluster {self.name} is not ready after {within:.0f} s: {missing}")
                 await asyncio.sleep(POLL_INTERVAL)
-
-    async def _look(self, http: httpx.AsyncClient, awaited: Sequence[ServerProcess]) -> tuple[str, str]:
-        """The meta leader, and what is still missing before the cluster is ready."""
-        answers = await asyncio.gather(*(meta_view(http, self.monitor_url(server.name)) for server in awaited))
-        views = {server.name: view for server, view in zip(awaited, answers, strict=True) if view}
-        if silent := [server.name for server in awaited if server.name not in views]:
-            return "", f"no answer from {', '.join(silent)}"
-        leaders = {name: view.leader for name, view in views.items()}
-        leader = next(iter(leaders.values()), "")
-        if leader not in views or set(leaders.values()) != {leader}:
-            return "", f"the servers name different or dead meta leaders: {leaders}"
-        sizes = {name: view.cluster_size for name, view in views.items()}
-        if set(sizes.values()) != {len(self._servers)}:
-            return leader, f"meta group sizes are {sizes}, not {len(self._servers)}"
-        behind = set(views) - views[leader].current - {leader}
-        return leader, f"not current with meta leader {leader}: {sorted(behind)}" if behind else ""
 
     async def _spawn(self, server: ServerProcess) -> None:
         binary = await nats_server_binary(server.version)
@@ -327,7 +312,7 @@ class LabCluster:
             )
         server.watch = await watch_over(server.process)
         server.frozen = False
-        await self._await_monitor(server)
+        await self._await_clients(server)
 
     def _write_config(self, server: ServerProcess) -> Path:
         server.directory.mkdir(parents=True, exist_ok=True)
@@ -346,15 +331,16 @@ class LabCluster:
         config.write_text(text)
         return config
 
-    async def _await_monitor(self, server: ServerProcess) -> None:
+    async def _await_clients(self, server: ServerProcess) -> None:
+        """Of a server's ports, the one for clients opens last (`Server.Start` in server/server.go)."""
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             if not server.alive:
                 raise server.died()
             if time.monotonic() > deadline:
-                raise LabError(f"nats-server {server.name} opened no monitoring port within {START_TIMEOUT:.0f} s")
+                raise LabError(f"nats-server {server.name} opened no port for clients within {START_TIMEOUT:.0f} s")
             try:
-                _, writer = await asyncio.open_connection(HOST, server.ports.monitor)
+                _, writer = await asyncio.open_connection(HOST, server.ports.client)
             except OSError:
                 await asyncio.sleep(POLL_INTERVAL)
                 continue

@@ -16,6 +16,7 @@ from bot.adapters.database import SqlStore
 from bot.adapters.kubernetes import KubernetesApiReader, KubernetesApiWriter
 from bot.adapters.nats import NatsWriters, connect_cluster
 from bot.lab.kubernetes import FaultKind, NatsManifest, StandInKubernetes
+from bot.lab.kubernetes_nats import start_nats
 from bot.model import Endpoint, Execution, ExecutionState, ProposalState, StageState
 from bot.model.kubernetes import Workload
 from bot.model.probes import ENABLED_ONLY, ProbeKind
@@ -71,8 +72,7 @@ async def scene(tmp_path: Path) -> AsyncGenerator[Scene]:
 @asynccontextmanager
 async def _scene(folder: Path) -> AsyncGenerator[Scene]:
     async with StandInKubernetes(folder / "kubernetes") as kube:
-        kube.apply(NatsManifest(version="2.10.26").manifests())
-        await kube.wait_ready("nats")
+        await start_nats(kube, NatsManifest(version="2.10.26"))
         kubernetes = KubernetesSettings(
             kubeconfig=kube.kubeconfig(), namespace=kube.namespace, statefulset="nats", timeout_seconds=TIMEOUT
         ).model_copy(update={"applier": ApplierSettings(kubeconfig=kube.kubeconfig(folder / "applier"))})

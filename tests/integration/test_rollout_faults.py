@@ -19,6 +19,7 @@ from bot.adapters.database import SqlStore
 from bot.bootstrap.serving import end
 from bot.flow.stages import Stages
 from bot.lab.kubernetes import FaultKind, NatsManifest, StandInKubernetes
+from bot.lab.kubernetes_nats import start_nats
 from bot.lab.process import LabError
 from bot.model import ExecutionState, StageState
 from bot.model.probes import ENABLED_ONLY, ProbeKind
@@ -88,8 +89,7 @@ async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest_asyncio.fixture
 async def scene(tmp_path: Path) -> AsyncGenerator[Scene]:
     async with StandInKubernetes(tmp_path / "kube", config_delay=0.2, first_back_off=0.5) as kube:
-        kube.apply(NatsManifest(version=OLD, storage_class="standard").manifests())
-        await kube.wait_ready("nats")
+        await start_nats(kube, NatsManifest(version=OLD, storage_class="standard"))
         async with (
             service(kube) as url,
             bot_wired([url], settings(kube, shipped())) as (readers, writers),

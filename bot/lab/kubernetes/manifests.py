@@ -25,6 +25,9 @@ class Routes(StrEnum):
 _ROOM: Final = {"cpu": "2", "memory": "1Gi"}
 """What a server is certain of and limited to: the same, so that its pods are Guaranteed."""
 
+CLAIM: Final = "data"
+"""Name of the claim template, and of the volume."""
+
 
 @dataclass(frozen=True, slots=True)
 class NatsManifest:
@@ -151,7 +154,7 @@ cluster {{
         if self.storage_class is not None:
             request = {"requests": {"storage": self.storage}}
             claim = {"accessModes": ["ReadWriteOnce"], "storageClassName": self.storage_class, "resources": request}
-            spec["volumeClaimTemplates"] = [{"metadata": {"name": "data"}, "spec": claim}]
+            spec["volumeClaimTemplates"] = [{"metadata": {"name": CLAIM}, "spec": claim}]
         return self._object("apps/v1", "StatefulSet", self.name, spec=spec)
 
     def _template_metadata(self) -> Raw:
@@ -162,7 +165,7 @@ cluster {{
     def _pod(self) -> Raw:
         volumes: list[Raw] = [{"name": "config", "configMap": {"name": f"{self.name}-config"}}]
         if self.storage_class is None:
-            volumes.append({"name": "data", "emptyDir": {}})
+            volumes.append({"name": CLAIM, "emptyDir": {}})
         if self.lame_duck:
             volumes.append({"name": "pid", "emptyDir": {}})
         spread = {
@@ -186,7 +189,7 @@ cluster {{
         if self.gomemlimit:
             variables.append({"name": "GOMEMLIMIT", "value": self.gomemlimit})
         ports = (("nats", CLIENT_PORT), ("cluster", ROUTE_PORT), ("monitor", MONITOR_PORT))
-        mounts = [{"name": "config", "mountPath": "/etc/nats-config"}, {"name": "data", "mountPath": "/data"}]
+        mounts = [{"name": "config", "mountPath": "/etc/nats-config"}, {"name": CLAIM, "mountPath": "/data"}]
         hook: Raw = {}
         if self.lame_duck:
             mounts.append({"name": "pid", "mountPath": PID_FILE.rpartition("/")[0]})
