@@ -20,6 +20,7 @@ from bot.model import (
     Diagnosis,
     Endpoint,
     Execution,
+    Freeze,
     Incident,
     IncidentId,
     JsonObject,
@@ -33,9 +34,9 @@ from bot.model import (
 )
 from bot.model.kubernetes import Change, Kind, Rehearsal
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
 """The records a transaction writes."""
 
 
@@ -185,6 +186,14 @@ class Transaction(Protocol):
 
     async def approvals(self, proposal: str) -> Sequence[Approval]: ...
 
+    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
+        """Return the executions of a cluster that were queued since then, oldest first."""
+        ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
+
     async def touch(self, incident: IncidentId) -> None:
         """Raise the incident's revision, so that the chat draws it again."""
         ...
@@ -242,6 +251,10 @@ class Store(Protocol):
     async def execution_of(self, proposal: str) -> Execution | None: ...
 
     async def unfinished_executions(self) -> Sequence[Execution]: ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
 
     async def fence(self, cluster: str) -> tuple[str | None, int]:
         """Return who holds the cluster's lock (execution id) and the current fence number."""

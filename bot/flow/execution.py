@@ -17,6 +17,7 @@ from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refus
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
 from bot.flow.stages import Stages
+from bot.limits import Limits
 from bot.model import (
     Execution,
     ExecutionId,
@@ -61,6 +62,7 @@ class Executor:
         writers: Mapping[str, Writers],
         directory: Directory,
         rules: PolicySettings,
+        limits: Limits,
         engine: Engine,
         clock: Clock,
         chat: Chat,
@@ -73,7 +75,7 @@ class Executor:
         self._rules = rules
         self._engine = engine
         self._clock = clock
-        self._ledger = Ledger(store=store, clock=clock, chat=chat)
+        self._ledger = Ledger(store=store, limits=limits, clock=clock, chat=chat)
 
     async def run(self, key: str, steps: Steps) -> None:
         """Run execution `key` to an end. Safe to start again after a crash at any point."""
@@ -104,7 +106,10 @@ class Executor:
             return GO
         proposal = await self._ledger.proposal(execution)
         refusal = (
-            await self._take_lock(execution, proposal) or await self._authority(proposal) or await self._world(proposal)
+            await self._take_lock(execution, proposal)
+            or await self._limits(proposal)
+            or await self._authority(proposal)
+            or await self._world(proposal)
         )
         if refusal is None:
             await self._ledger.applying(execution_id)
@@ -123,6 +128,10 @@ class Executor:
                 )
             await self._clock.sleep(LOCK_POLL_SECONDS)
         return None
+
+    async def _limits(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
+        ruling = await self._ledger.may_start(proposal)
+        return None if ruling.allowed else (ProposalState.WITHDRAWN, ruling.sentence)
 
     async def _authority(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
         approvals = await self._store.approvals(proposal.id)
@@ -204,15 +213,8 @@ class Executor:
         stage = proposal.stages[index]
         action, params = self._stages.action(stage.kind, stage.params)
         operation = execution.stages[index].operation_id
-        if not await self._ledger.still_ours(execution):
-            return await self._ledger.stage(
-                execution.id,
-                index,
-                StageState.NOT_APPLIED,
-                "Another execution holds this cluster's lock, so nothing was sent.",
-            )
-        await self._ledger.count_send(execution.id, index)
         try:
+            await self._ledger.sending(execution, index, stage.kind)
             await action.apply(self._readers[execution.cluster], self._writers[execution.cluster], params, operation)
         except (NotApplied, Refused, Unreadable) as error:
             return await self._not_applied(execution, index, error)
@@ -347,8 +349,7 @@ class Executor:
         action, params = self._stages.action(stage.kind, stage.params)
         started = self._clock.now()
         while True:
-            if not await self._ledger.still_ours(execution):
-                raise Refused("Another execution holds this cluster's lock.")
+            await self._ledger.undoing(execution, stage.kind)
             try:
                 return await action.rollback(
                     self._readers[execution.cluster], self._writers[execution.cluster], params, operation
