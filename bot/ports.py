@@ -154,6 +154,10 @@ class Writers(Protocol):
         """
         ...
 
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Replace a stream's configuration; `config` is complete and raw, for the server takes what is left out for a default. Returns the answer, raw."""
+        ...
+
     async def write_object(self, change: Change) -> JsonObject:
         """Change one Kubernetes object of the cluster's namespace and return it as it was stored."""
         ...

@@ -135,6 +135,9 @@ class ClusterWriters:
     async def reload_server(self, server_id: str) -> None:
         await self._nats.reload_server(server_id)
 
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        return await self._nats.update_stream(account, stream, config)
+
     async def write_object(self, change: Change) -> JsonObject:
         return await self._kubernetes.write(change)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
 from bot.errors import Unreadable
+from bot.flow.aftermath import rescues
 from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, look, unreadable
 from bot.flow.illustration import illustrate
@@ -121,7 +122,8 @@ class Diagnoser:
             reason=reason,
             charts=charts,
         )
-        proposals = [await self._proposal(incident, diagnosis, one) for one in judged.proposed]
+        lost = await rescues(self._store, self._stages, self._readers[incident.cluster], incident.id)
+        proposals = [await self._proposal(incident, diagnosis, one) for one in (*lost, *judged.proposed)]
         async with self._store.begin() as tx:
             await self._commit(tx, diagnosis, proposals)
         return diagnosis.verdict.severity

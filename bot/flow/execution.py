@@ -13,16 +13,15 @@ import structlog
 
 from bot import crashpoints
 from bot.action import Check, Receipt
-from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Unreadable, WriteError
+from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Stands, Unreadable, WriteError
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
-from bot.flow.stages import Stages
+from bot.flow.stages import Stages, pace
 from bot.limits import Limits
 from bot.model import (
     Execution,
     ExecutionId,
     ExecutionState,
-    OperationId,
     Outcome,
     Proposal,
     ProposalState,
@@ -237,9 +236,8 @@ class Executor:
             execution.id, index, StageState.UNKNOWN, f"Outcome unknown, reading the receipt. {why}"
         )
         proposal = await self._ledger.proposal(execution)
-        stage = proposal.stages[index]
         readers = self._readers[execution.cluster]
-        action, params = self._stages.action(stage.kind, stage.params)
+        action, params = self._stages.begun(proposal.stages[index], run)
         started = self._clock.now()
         while (waited := (self._clock.now() - started).total_seconds()) < UNKNOWN_PATIENCE:
             try:
@@ -276,11 +274,12 @@ class Executor:
         return await self._send(execution, index)
 
     async def _verify(self, execution: Execution, index: int) -> StageRun:
-        """Poll reality until the stage's condition has held for its settle time, or its patience is over."""
+        """Poll reality until the stage's condition has held for its settle time, or does not hold when its patience is over."""
         proposal = await self._ledger.proposal(execution)
-        stage = proposal.stages[index]
-        action, params = self._stages.action(stage.kind, stage.params)
-        operation = execution.stages[index].operation_id
+        run = (await self._ledger.load(execution.id)).stages[index]
+        action, params = self._stages.begun(proposal.stages[index], run)
+        settle, patience = pace(action, params)
+        operation = run.operation_id
         if index == len(execution.stages) - 1:
             await self._ledger.verifying(execution.id)
         started = self._clock.now()
@@ -293,12 +292,12 @@ class Executor:
                 seen = Verification(outcome=Outcome.CANNOT_TELL, sentence=f"Reality could not be read: {error}")
             now = self._clock.now()
             good_since = (good_since or now) if seen.outcome is Outcome.VERIFIED else None
-            if good_since is not None and (now - good_since).total_seconds() >= action.settle:
+            if good_since is not None and (now - good_since).total_seconds() >= settle:
                 return await self._ledger.stage(
                     execution.id, index, StageState.VERIFIED, seen.sentence, after=seen.numbers
                 )
             hopeless = seen.final and seen.outcome is Outcome.FAILED
-            if hopeless or (now - started).total_seconds() >= action.patience:
+            if hopeless or (good_since is None and (now - started).total_seconds() >= patience):
                 state = StageState.UNKNOWN if seen.outcome is Outcome.CANNOT_TELL else StageState.FAILED
                 return await self._ledger.stage(execution.id, index, state, seen.sentence, after=seen.numbers)
             await self._clock.sleep(POLL_SECONDS)
@@ -323,13 +322,15 @@ class Executor:
         return await self._roll_back(execution, stopped)
 
     async def _roll_back(self, execution: Execution, stopped: StageRun) -> str:
-        """Undo what was applied, last first. The first thing that cannot be undone stops it: a human must look."""
+        """Undo what was applied, last first. The first thing that cannot be undone stops it: a human must look. What is to stay ends it too."""
         proposal = await self._ledger.proposal(execution)
         applied = [r for r in execution.stages if r.state in {StageState.VERIFIED, StageState.FAILED}]
         what = f"Stage {stopped.index + 1} of {len(execution.stages)} did not succeed: {stopped.sentence}"
         for run in reversed(applied):
             try:
-                sentence = await self._undo(execution, proposal.stages[run.index], run.operation_id)
+                sentence = await self._undo(execution, proposal.stages[run.index], run)
+            except Stands as stays:
+                return await self._kept(execution, f"{what} {stays}", undone=run is not applied[-1])
             except (Refused, WriteError, Unreadable) as error:
                 whole = f"{what} Rolling back stage {run.index + 1} stopped: {error} A person must look."
                 return await self._ledger.end(
@@ -344,15 +345,22 @@ class Executor:
             execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, f"{what} Everything was undone."
         )
 
-    async def _undo(self, execution: Execution, stage: Stage, operation: OperationId) -> str:
+    async def _kept(self, execution: Execution, sentence: str, *, undone: bool) -> str:
+        """Close an execution of which earlier stages stay: they are whole, and only what came after them failed."""
+        if undone:
+            whole = f"{sentence} What came after it was undone."
+            return await self._ledger.end(execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, whole)
+        return await self._ledger.end(execution.id, ExecutionState.FAILED, ProposalState.FAILED, sentence)
+
+    async def _undo(self, execution: Execution, stage: Stage, run: StageRun) -> str:
         """Undo one stage; what only has to wait is waited for."""
-        action, params = self._stages.action(stage.kind, stage.params)
+        action, params = self._stages.begun(stage, run)
         started = self._clock.now()
         while True:
             await self._ledger.undoing(execution, stage.kind)
             try:
                 return await action.rollback(
-                    self._readers[execution.cluster], self._writers[execution.cluster], params, operation
+                    self._readers[execution.cluster], self._writers[execution.cluster], params, run.operation_id
                 )
             except (NotYet, NotApplied, Unreadable) as error:
                 if not error.retry_helps or (self._clock.now() - started).total_seconds() >= action.half_way:

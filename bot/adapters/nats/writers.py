@@ -64,6 +64,10 @@ class NatsWriters:
                 continue
             return
 
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Replace the configuration through the meta leader and return the answer, raw; its `cluster` is not yet meaningful (reference/nats.md 1.E)."""
+        return await write(self._connection(account), f"$JS.API.STREAM.UPDATE.{checked_name('stream', stream)}", config)
+
     async def write_object(self, change: Change) -> JsonObject:
         """There is nobody to write as: `ClusterWriters` knows both sides."""
         raise WriteDenied(
