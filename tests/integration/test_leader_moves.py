@@ -13,6 +13,8 @@ from bot.action import ELECTION
 from bot.actions import consumer_step_down, meta_step_down, stream_step_down
 from bot.actions._elections import PREFERRED
 from bot.actions._facts import NEEDS, consumer_facts, stream_facts
+from bot.actions.leaders_move import find, shares
+from bot.actions.spread_leaders import compose
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.errors import OutcomeUnknown, Refused
@@ -193,3 +195,53 @@ async def test_a_step_down_that_moves_nobody_is_failed_whatever_the_call_said(tm
         assert run.state is StageState.FAILED, said(execution)
         assert run.sentence == f"{leaders(before)[1]} still leads."
         assert run.after["last sequence"] == PUBLISHED
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_server_that_leads_everything_is_relieved_and_the_rest_spread_evenly(
+    tmp_path: Path, version: str
+) -> None:
+    async with scene(tmp_path, version) as lab:
+        for number in range(7):
+            await drills.create_stream(lab.client, f"S{number}", 3)
+            await drills.create_consumer(lab.client, f"S{number}", "worker")
+        await lab.whole()
+        snapshot = await settled(lab)
+        hot = max(shares(snapshot), key=lambda server: shares(snapshot)[server])
+        choosing = version_number(version) >= PREFERRED
+        await gather_leaders(lab, hot, 16 if choosing else 9, hot if choosing else "")
+        snapshot = await settled(lab)
+        execution = await lab.desk.carry_out(compose(snapshot, hot).stages)
+        assert execution.state is ExecutionState.DONE, said(execution)
+        assert shares(await settled(lab))[hot] <= 6
+        if choosing:
+            assert sorted(shares(await settled(lab)).values()) == [5, 5, 6]
+            with pytest.raises(Refused, match="more even"):
+                compose(await settled(lab))
+        await assert_nothing_lost(lab)
+
+
+async def settled(lab: Scene) -> Snapshot:
+    """The cluster once every stream and consumer can be moved."""
+    async with asyncio.timeout(ELECTION):
+        while True:
+            snapshot = await lab.look()
+            keys = (*snapshot.streams(), *snapshot.consumers())
+            with suppress(Refused):
+                if len(keys) == 16 and all(find(snapshot, key)[0].agreed for key in keys):
+                    return snapshot
+            await asyncio.sleep(0.2)
+
+
+async def gather_leaders(lab: Scene, server: str, count: int, preferred: str) -> None:
+    """Makes one server lead so many."""
+    async with asyncio.timeout(2 * ELECTION):
+        while shares(snapshot := await settled(lab))[server] < count:
+            for key in (*snapshot.streams(), *snapshot.consumers()):
+                if find(snapshot, key)[0].leader == server:
+                    continue
+                if isinstance(key, ConsumerKey):
+                    await lab.writers.step_down_consumer(key.account, key.stream, key.consumer, preferred)
+                else:
+                    await lab.writers.step_down_stream(key.account, key.stream, preferred)
+            await asyncio.sleep(1)  # the servers report the old leaders for a moment
