@@ -144,8 +144,8 @@ class Writers(Protocol):
         """Delete through the meta leader."""
         ...
 
-    async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
-        """Ask the consumer's Raft leader to step down."""
+    async def step_down_consumer(self, account: str, stream: str, consumer: str, preferred: str = "") -> None:
+        """Ask the consumer's Raft leader to step down, for the member `preferred` where one is named (2.11.0)."""
         ...
 
     async def reload_server(self, server_id: str) -> None:
@@ -160,6 +160,34 @@ class Writers(Protocol):
 
     async def write_object(self, change: Change) -> JsonObject:
         """Change one Kubernetes object of the cluster's namespace and return it as it was stored."""
+        ...
+
+    async def step_down_stream(self, account: str, stream: str, preferred: str = "") -> None:
+        """Ask the stream's Raft leader to step down, for the member `preferred` where one is named (2.11.0)."""
+        ...
+
+    async def step_down_meta(self, preferred: str = "") -> None:
+        """Ask the meta leader to step down, for the server `preferred` where one is named (2.11.0)."""
+        ...
+
+    async def remove_stream_peer(self, account: str, stream: str, peer: str) -> None:
+        """Replace the member `peer` of a stream by another server. An `ApiRefused` of 10075 does not say that the member stays (before 2.15)."""
+        ...
+
+    async def remove_server(self, server: str, peer_id: str = "") -> None:
+        """Remove a server from the meta group: by its peer id where one is given, else by its name."""
+        ...
+
+    async def reset_consumer(self, account: str, stream: str, consumer: str, seq: int | None = None) -> JsonObject:
+        """Let a consumer start again at a stream sequence, behind its ack floor where none is given (2.14.0); the answer, raw."""
+        ...
+
+    async def pause_consumer(self, account: str, stream: str, consumer: str, until: str = "") -> JsonObject:
+        """Pause a consumer until a moment (RFC 3339), or end its pause where none is given (2.11.0); the answer, raw."""
+        ...
+
+    async def unpin_consumer(self, account: str, stream: str, consumer: str, group: str) -> None:
+        """Let go of the client that is pinned in a priority group of a consumer (2.11.0)."""
         ...
 
 

@@ -33,7 +33,7 @@ from bot.model.groups import (
     stream_replicas,
 )
 from bot.model.snapshot import names
-from bot.model.version import version_number
+from bot.model.versions import version_number
 from bot.runbook import Thresholds
 
 T = TypeVar("T")
@@ -236,11 +236,6 @@ def _missing(
         "names as leader": leader,
     }
     return Missing(server, ghost, evidence)
-
-
-def version(snapshot: Snapshot, server: str) -> str:
-    """Return the server's version, empty where it is not known."""
-    return next((s.version for s in snapshot.servers if s.name == server), "")
 
 
 def lacks_6851(text: str) -> bool:
