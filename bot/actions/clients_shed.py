@@ -312,8 +312,8 @@ def _needless(scene: Scene, params: ShedParams, remaining: Sequence[Connected]) 
 
 
 def _remaining(own: Clients, params: ShedParams) -> Sequence[Connected]:
-    wanted = set(params.cids)
-    return [row for row in own.rows if row.cid in wanted]
+    there = {row.cid: row for row in own.rows}
+    return [there[cid] for cid in params.cids if cid in there]
 
 
 def _kicked(closed: Sequence[Mapping[str, object]], params: ShedParams) -> list[datetime]:
