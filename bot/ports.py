@@ -84,6 +84,12 @@ class Readers(Protocol):
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
         ...
 
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        """Return the client connections that a server remembers as closed, as CONNZ has them: `stop` and `reason` say when and why. It remembers the
+        last 10,000 (`max_closed_clients`). Raises `Unreadable`.
+        """
+        ...
+
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         """Return one object of the cluster's namespace raw and whole; None is a definite *not found*. Never a Secret."""
         ...
@@ -156,6 +162,16 @@ class Writers(Protocol):
 
     async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
         """Replace a stream's configuration; `config` is complete and raw, for the server takes what is left out for a default. Returns the answer, raw."""
+        ...
+
+    async def kick_client(self, server_id: str, cid: int) -> None:
+        """Close one client connection of a server (`$SYS.REQ.SERVER.<id>.KICK`, 2.10.0). Raises `ServerRefused` where it has none of this id."""
+        ...
+
+    async def warn_client(self, server_id: str, cid: int) -> None:
+        """Tell one client that its server goes into lame-duck mode (`$SYS.REQ.SERVER.<id>.LDM`, 2.10.0), so that it may leave by itself. Raises
+        `ServerRefused` where it is not there, or where its protocol has no such message, as MQTT.
+        """
         ...
 
     async def write_object(self, change: Change) -> JsonObject:

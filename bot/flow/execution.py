@@ -174,6 +174,9 @@ class Executor:
         check = await self._facts(execution, index, proposal.stages[index])
         if isinstance(check, str):
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, check)
+        if check.needless:
+            sentence = f"Not sent: {check.needless}"
+            return await self._ledger.stage(execution.id, index, StageState.VERIFIED, sentence, after=check.before)
         try:
             await self._ledger.intend(execution, index, check)
         except Refused as error:
@@ -324,7 +327,8 @@ class Executor:
     async def _roll_back(self, execution: Execution, stopped: StageRun) -> str:
         """Undo what was applied, last first. The first thing that cannot be undone stops it: a human must look. What is to stay ends it too."""
         proposal = await self._ledger.proposal(execution)
-        applied = [r for r in execution.stages if r.state in {StageState.VERIFIED, StageState.FAILED}]
+        # A stage that needed nothing is verified and was never sent.
+        applied = [r for r in execution.stages if r.sent and r.state in {StageState.VERIFIED, StageState.FAILED}]
         what = f"Stage {stopped.index + 1} of {len(execution.stages)} did not succeed: {stopped.sentence}"
         for run in reversed(applied):
             try:

@@ -66,6 +66,7 @@ class Target:
     late: dict[str, list[BaseException]] = field(default_factory=dict[str, list[BaseException]])
     world: dict[str, str | int | bool | None] = field(default_factory=lambda: {"leader": "n0"})
     refusals: dict[str, str] = field(default_factory=dict[str, str])
+    needless: dict[str, str] = field(default_factory=dict[str, str])
     broken: set[str] = field(default_factory=set[str])
     """Stages whose verification fails."""
     receipt_blind: int = 0
@@ -96,7 +97,13 @@ class SetValue:
         del readers
         refusal = self.target.refusals.get(params.name)
         final = params.name in self.target.hopeless
-        return Check(world=dict(self.target.world), refusals=(refusal,) if refusal else (), final=final)
+        return Check(
+            world=dict(self.target.world),
+            refusals=(refusal,) if refusal else (),
+            needless=self.target.needless.get(params.name, ""),
+            final=final,
+            before={"set": len(self.target.values)},
+        )
 
     async def preview(self, readers: Readers, params: Params) -> Preview:
         del readers
