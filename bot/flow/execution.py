@@ -13,6 +13,7 @@ import structlog
 
 from bot import crashpoints
 from bot.action import Check, Receipt
+from bot.crashpoints import Point
 from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Unreadable, WriteError
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
@@ -86,7 +87,7 @@ class Executor:
             return
         for index in range(len(execution.stages)):
             ended = await steps.run(f"stage {index}", partial(self._stage, execution_id, index))
-            crashpoints.reached("P14")
+            crashpoints.reached(Point.P14)
             if ended != StageState.VERIFIED:
                 break
         await steps.run("end", partial(self._end, execution_id))
@@ -103,9 +104,10 @@ class Executor:
         if execution.state is not ExecutionState.QUEUED:
             return GO
         proposal = await self._ledger.proposal(execution)
-        refusal = (
-            await self._take_lock(execution, proposal) or await self._authority(proposal) or await self._world(proposal)
-        )
+        crashpoints.reached(Point.P09)
+        refusal = await self._take_lock(execution, proposal)
+        crashpoints.reached(Point.P10)
+        refusal = refusal or await self._authority(proposal) or await self._world(proposal)
         if refusal is None:
             await self._ledger.applying(execution_id)
             return GO
@@ -170,7 +172,7 @@ class Executor:
             await self._ledger.intend(execution, index, check)
         except Refused as error:
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, str(error))
-        crashpoints.reached("P11")
+        crashpoints.reached(Point.P11)
         return await self._send(execution, index)
 
     async def _facts(self, execution: Execution, index: int, stage: Stage) -> Check | str:
@@ -218,7 +220,7 @@ class Executor:
             return await self._not_applied(execution, index, error)
         except OutcomeUnknown as error:
             return await self._resolve(execution, index, str(error))
-        crashpoints.reached("P13")
+        crashpoints.reached(Point.P13)
         return await self._ledger.stage(execution.id, index, StageState.APPLIED, "Applied.")
 
     async def _not_applied(self, execution: Execution, index: int, error: NatsmedicError) -> StageRun:
@@ -289,6 +291,7 @@ class Executor:
                 seen = await action.verify(self._readers[execution.cluster], params, operation)
             except Unreadable as error:
                 seen = Verification(outcome=Outcome.CANNOT_TELL, sentence=f"Reality could not be read: {error}")
+            crashpoints.reached(Point.P15)
             now = self._clock.now()
             good_since = (good_since or now) if seen.outcome is Outcome.VERIFIED else None
             if good_since is not None and (now - good_since).total_seconds() >= action.settle:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bot import crashpoints
 from bot.action import Check
+from bot.crashpoints import Point
 from bot.errors import BadInput, Refused
 from bot.model import (
     AuditDraft,
@@ -230,6 +232,8 @@ class Ledger:
                     data={"execution": execution_id, "state": state, "fence": execution.fence},
                 )
             )
+        if state.terminal:
+            crashpoints.reached(Point.P16)
         self._chat.nudge(execution.incident_id)
 
     async def _locked(self, tx: Transaction, execution_id: ExecutionId) -> Execution:
