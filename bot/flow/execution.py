@@ -311,7 +311,7 @@ class Executor:
         execution = await self._ledger.load(execution_id)
         if execution.state.terminal:
             return execution.state
-        stopped = next((r for r in execution.stages if r.state is not StageState.VERIFIED), None)
+        stopped = _stopped(execution)
         if stopped is None:
             last = execution.stages[-1]
             return await self._ledger.end(execution_id, ExecutionState.DONE, ProposalState.DONE, last.sentence)
@@ -329,15 +329,21 @@ class Executor:
         applied = [r for r in execution.stages if r.state in {StageState.VERIFIED, StageState.FAILED}]
         what = f"Stage {stopped.index + 1} of {len(execution.stages)} did not succeed: {stopped.sentence}"
         for run in reversed(applied):
+            await self._ledger.undoing(execution.id, run.index)
             try:
                 sentence = await self._undo(execution, proposal.stages[run.index], run.operation_id)
+            except OutcomeUnknown as error:
+                await self._ledger.stage(execution.id, run.index, StageState.UNKNOWN, f"Perhaps undone. {error}")
+                return await self._end(execution.id)
             except (Refused, WriteError, Unreadable) as error:
                 whole = f"{what} Rolling back stage {run.index + 1} stopped: {error} A person must look."
                 return await self._ledger.end(
                     execution.id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, whole
                 )
-            await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, sentence)
-        if not applied:
+            told = sentence if run.state is StageState.VERIFIED else f"{run.sentence} Undone: {sentence}"
+            await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, told)
+            crashpoints.reached(Point.P14)
+        if not applied and stopped.state is not StageState.ROLLED_BACK:
             return await self._ledger.end(
                 execution.id, ExecutionState.FAILED, ProposalState.FAILED, f"{what} Nothing was changed."
             )
@@ -356,7 +362,18 @@ class Executor:
                 return await action.rollback(
                     self._readers[execution.cluster], self._writers[execution.cluster], params, operation
                 )
-            except (NotYet, NotApplied, Unreadable) as error:
-                if not error.retry_helps or (self._clock.now() - started).total_seconds() >= action.half_way:
+            except (NotYet, NotApplied, Unreadable, OutcomeUnknown) as error:
+                lost = isinstance(error, OutcomeUnknown)
+                hopeless = not (error.retry_helps or lost)
+                if hopeless or (self._clock.now() - started).total_seconds() >= action.half_way:
                     raise
-            await self._clock.sleep(POLL_SECONDS)
+            # A way back whose answer was lost looks again at what is left to do, once it can't arrive any more.
+            late = LATE_ARRIVAL_FACTOR * self._readers[execution.cluster].api_timeout if lost else 0.0
+            await self._clock.sleep(max(POLL_SECONDS, late))
+
+
+def _stopped(execution: Execution) -> StageRun | None:
+    """Return the stage that did not succeed, None where all did; interrupted on the way back, it may be undone by now: then it is the last one that is."""
+    failed = [r for r in execution.stages if r.state in {StageState.UNKNOWN, StageState.NOT_APPLIED, StageState.FAILED}]
+    undone = [r for r in execution.stages if r.state is StageState.ROLLED_BACK]
+    return next(iter([*failed, *reversed(undone)]), None)

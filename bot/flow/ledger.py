@@ -141,6 +141,12 @@ class Ledger:
                 tx, current, index, lambda r: r.model_copy(update={"sent": r.sent + 1}), "stage.sending"
             )
 
+    async def undoing(self, execution_id: ExecutionId, index: int) -> None:
+        """Commit the intent to take a stage back, before anything is sent; again after a crash, as often as it is tried."""
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution_id)
+            await self._put_stage(tx, current, index, lambda run: run, "stage.undoing")
+
     async def stage(
         self, execution_id: ExecutionId, index: int, state: StageState, sentence: str, *, after: Numbers | None = None
     ) -> StageRun:
