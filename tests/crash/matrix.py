@@ -46,7 +46,7 @@ def systematic(scenes: Iterable[Scene], seed: int) -> Iterator[Run]:
 def by_chance(scenes: Sequence[Scene], seed: int, number: int) -> Run:
     """Return run `number`, drawn by the seed: one to three deaths, and maybe a lost answer or a repair that does not help."""
     dice = _dice(seed, number)
-    scene = dice.choice(scenes)
+    (scene,) = dice.choices(scenes, [one.share for one in scenes])
     stages = range(len(scene.kinds))
     first = dice.choice((Point.P10, *EACH_STAGE))
     deaths = [Death(first, 1, dice.choice(stages) if first in EACH_STAGE else None)]

@@ -63,7 +63,7 @@ async def judge(store: SqlStore, evidence: Evidence) -> Judged:
         *_twice(evidence.situation, effects),
         *await _unapproved(store, proposal, entries, effects),
         *await _untrue(evidence.situation, execution, proposal, effects),
-        *_unaudited(entries, effects, execution),
+        *_unaudited(evidence.situation, entries, effects, execution),
         *_unfinished(evidence, execution, entries),
         *await _lock_left(store, execution),
     ]
@@ -86,11 +86,9 @@ def _twice(situation: Situation, effects: Sequence[str]) -> list[str]:
 
 
 def possible(expected: Sequence[Sequence[str]], back: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Everything that may take effect: so many stages, and then the way back of these, the last first; in the end all stages."""
-    for done in range(len(expected)):
-        forward = chain.from_iterable(expected[: done + 1])
-        backward = chain.from_iterable(reversed(back[: done + 1]))
-        yield (*forward, *backward)
+    """Everything that may take effect: so many stages, and then the whole way back from there; in the end all stages."""
+    for done, way_back in enumerate(back):
+        yield (*chain.from_iterable(expected[: done + 1]), *way_back)
     yield tuple(chain.from_iterable(expected))
 
 
@@ -131,7 +129,9 @@ async def _untrue(situation: Situation, execution: Execution, proposal: Proposal
     return wrong
 
 
-def _unaudited(entries: Sequence[AuditEntry], effects: Sequence[str], execution: Execution) -> list[str]:
+def _unaudited(
+    situation: Situation, entries: Sequence[AuditEntry], effects: Sequence[str], execution: Execution
+) -> list[str]:
     """I5: the chain verifies, and no more was changed than was announced before it was sent."""
     wrong: list[str] = []
     report = verify(entries)
@@ -146,6 +146,9 @@ def _unaudited(entries: Sequence[AuditEntry], effects: Sequence[str], execution:
             wrong.append(f"I5: stage {run.index + 1} was sent {run.sent} times, {len(counted)} are on record")
     if effects and not any(entry.kind == "stage.sending" for entry in entries):
         wrong.append(f"I5: the target saw {list(effects)}, and no sending is on record")
+    forward = sum(len(stage) for stage in situation.expected[: len(intended)])
+    if len(effects) > forward and not any(entry.kind == "stage.undoing" for entry in entries):
+        wrong.append(f"I5: the target saw {list(effects)}, and no way back is on record")
     return wrong
 
 

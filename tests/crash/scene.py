@@ -41,7 +41,7 @@ class Situation:
     lose: Callable[[str], None]
     """Have the answer to the next change never arrive that is this one, as `effects` writes it."""
     back: Sequence[Sequence[str]] = ()
-    """What taking each stage back changes at the target; empty for a stage that has no way back, or that needs none."""
+    """By the number of stages that were done, from one on: what the whole way back from there changes at the target, in order."""
 
 
 class Lab(Protocol):
@@ -68,6 +68,11 @@ class Scene(Protocol):
 
     @property
     def where(self) -> Where: ...
+
+    @property
+    def share(self) -> int:
+        """How often it is drawn, compared with others: the longer a run takes, the less."""
+        ...
 
     def open(self, lab: Lab, number: int) -> AbstractAsyncContextManager[Situation]:
         """Make what run `number` needs in its lab, and clear it away afterwards."""

@@ -25,6 +25,9 @@ STATEFUL_SET = "PATCH statefulsets/nats"
 LAST = "nats-2"
 """The pod that Kubernetes and natsmedic begin with."""
 
+WAYS_BACK = ((STATEFUL_SET, STATEFUL_SET), (STATEFUL_SET, f"DELETE pods/{LAST}", STATEFUL_SET))
+"""The former template, held; a pod of the new one replaced; and the strategy that stood before."""
+
 Compose = Callable[[Snapshot, Workload], Composed]
 
 
@@ -40,6 +43,7 @@ class TemplateEdit:
     kinds: Sequence[str]
     compose: Compose
     where: Where = Where.KUBERNETES
+    share: int = 1
 
     @asynccontextmanager
     async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
@@ -73,7 +77,7 @@ class TemplateEdit:
                     problem=problem,
                     untouched=untouched,
                     lose=lab.lose,
-                    back=[[STATEFUL_SET] for _ in stages],
+                    back=[list(one) for one in WAYS_BACK[: len(stages)]],
                 )
             finally:
                 lab.kube.faults.clear()
@@ -87,6 +91,7 @@ class Restart:
     name: str = "restart a pod"
     kinds: Sequence[str] = (RestartPod.kind,)
     where: Where = Where.KUBERNETES
+    share: int = 2
 
     @asynccontextmanager
     async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
@@ -129,6 +134,7 @@ class Budget:
     name: str = "give the pods a budget"
     kinds: Sequence[str] = (DisruptionBudget.kind,)
     where: Where = Where.KUBERNETES
+    share: int = 2
 
     @asynccontextmanager
     async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
@@ -174,6 +180,7 @@ class Growth:
     name: str = "grow a volume"
     kinds: Sequence[str] = (GrowVolume.kind,)
     where: Where = Where.KUBERNETES
+    share: int = 2
 
     @asynccontextmanager
     async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:

@@ -132,6 +132,7 @@ class Recreate:
     name: str = "recreate a consumer"
     kinds: Sequence[str] = ("consumer.delete", "consumer.create")
     where: Where = Where.NATS
+    share: int = 6
 
     @asynccontextmanager
     async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
@@ -150,7 +151,7 @@ class Recreate:
                 cluster=lab.settings([proxy.url]),
                 stages=stages,
                 expected=expected,
-                back=[[expected[-1][0]] if kind == "consumer.delete" else [] for kind, _ in stages],
+                back=_way_back(stages),
                 effects=lambda: proxy.effects,
                 problem=problem,
                 untouched=partial(position_problem, lab, key),
@@ -160,6 +161,12 @@ class Recreate:
 
 async def _composed(lab: NatsLab, key: ConsumerKey) -> StageList:
     return compose(await look(lab.readers), key).stages
+
+
+def _way_back(stages: StageList) -> list[list[str]]:
+    """A consumer that is deleted and not there again is created from its copy; one that is there again stays."""
+    (_, deleted), *_ = stages
+    return [[_effect("consumer.create", deleted | {"config": deleted["restore"]})]]
 
 
 def _effect(kind: str, raw: JsonObject) -> str:
@@ -175,6 +182,7 @@ class StepDown:
     name: str = "move a consumer's leader"
     kinds: Sequence[str] = (ConsumerStepDown.kind,)
     where: Where = Where.NATS
+    share: int = 6
 
     @asynccontextmanager
     async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
