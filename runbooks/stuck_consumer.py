@@ -25,6 +25,7 @@ from runbooks._consumer_checks import (
 )
 from runbooks._consumer_delivery import WAITING, clients_work, consumers_deliver
 from runbooks._consumer_views import SETTLE, version
+from runbooks._nack import recreated_in_source
 from runbooks._shared_checks import META_QUORUM, SERVER_ANSWERS, STREAM_QUORUM
 from runbooks._shared_guidance import cause_guidance, command
 
@@ -134,6 +135,8 @@ def _recreate(snapshot: Snapshot, key: ConsumerKey) -> Proposed:
     try:
         recreation = compose(snapshot, key)
     except Refused as refused:
+        if (in_source := _in_source(snapshot, key)) is not None:
+            return Proposed(_subject(snapshot, key), in_source)
         guidance = (
             *(f"Not offered: {reason}" for reason in refused.reasons),
             "Nothing was changed; the consumer's position is safe where it is.",
@@ -144,6 +147,15 @@ def _recreate(snapshot: Snapshot, key: ConsumerKey) -> Proposed:
         )
     draft = Draft(title=title, why=_why(recreation), stages=recreation.stages, cautions=recreation.cautions)
     return Proposed(_subject(snapshot, key), draft)
+
+
+def _in_source(snapshot: Snapshot, key: ConsumerKey) -> Draft | None:
+    """How NACK recreates a consumer that it keeps; None where it does not, or where nobody should."""
+    try:
+        recreation = compose(snapshot, key, by_owner=True)
+    except Refused:
+        return None
+    return recreated_in_source(snapshot, recreation, _why(recreation))
 
 
 def _why(recreation: Recreation) -> str:
