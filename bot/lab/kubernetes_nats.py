@@ -49,6 +49,10 @@ async def _missing(kube: StandInKubernetes, size: int, within: float) -> str:
             await asyncio.sleep(POLL_INTERVAL)
 
 
+async def quiet(error: Exception) -> None:
+    """A client that loses its server says so on every try; the incident is about that."""
+
+
 class Pods:
     """The pods of a cluster, as `bot.lab.jetstream.Servers`. `limits` are the `max_ha_assets` of those that have one."""
 
@@ -87,6 +91,7 @@ class Pods:
             password=login.password,
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
+            error_cb=quiet,
         )
         return client
 

@@ -20,7 +20,7 @@ from bot.lab.kubernetes import NatsManifest, StandInKubernetes
 from bot.lab.kubernetes.front import ServiceFront
 from bot.lab.kubernetes.manifests import CLIENT_PORT, MONITOR_PORT
 from bot.lab.kubernetes_bot import NAME, KubernetesBot
-from bot.lab.kubernetes_nats import start_nats
+from bot.lab.kubernetes_nats import quiet, start_nats
 from bot.lab.process import LabError
 from bot.model import JsonObject, part, parts
 
@@ -128,17 +128,13 @@ async def stage(
                         password="app",
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=1,
-                        error_cb=_quiet,
+                        error_cb=quiet,
                     )
                     yield Scene(kube, bot, front, client, publisher)
             finally:
                 publisher.over = True
                 await client.close()
                 await bot.slack.stop()
-
-
-async def _quiet(error: Exception) -> None:
-    """A client that loses its server says so on every try; the scenario is about that."""
 
 
 async def lost(scene: Scene) -> int:
