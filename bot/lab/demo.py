@@ -53,13 +53,13 @@ def main() -> int:
             directory.resolve(), arguments.scenario, scripted=arguments.headless, port=arguments.port, say=say
         )
         try:
-            return 0 if asyncio.run(playing) else 1
+            asyncio.run(playing)
         except LabError as error:
             print(f"The demo failed: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             say("\nStopped.")
-            return 0
+    return 0
 
 
 if __name__ == "__main__":

@@ -64,6 +64,16 @@ class Scene:
     publisher: Publisher
     drill: Drill | None = None
     """The consumer that a scenario has broken, and what its worker still has to get."""
+    publishing: asyncio.Task[None] | None = None
+
+    def forget(self) -> None:
+        """Nothing is kept between two looks: the thread and the cluster are asked each time."""
+
+    async def application_ends(self) -> None:
+        """Let the application publish no more, and wait until it has stopped."""
+        self.publisher.over = True
+        if self.publishing is not None:
+            await self.publishing
 
     def containers(self) -> Mapping[str, tuple[str, int]]:
         """By pod: its uid, and how often its server was started again."""
@@ -130,9 +140,12 @@ async def stage(
                         reconnect_time_wait=1,
                         error_cb=quiet,
                     )
-                    yield Scene(kube, bot, front, client, publisher)
+                    scene = Scene(kube, bot, front, client, publisher)
+                    try:
+                        yield scene
+                    finally:
+                        await scene.application_ends()
             finally:
-                publisher.over = True
                 await client.close()
                 await bot.slack.stop()
 
