@@ -109,7 +109,7 @@ class Scene:
 
 @asynccontextmanager
 async def stage(
-    directory: Path, manifest: NatsManifest, port: int, say: Callable[[str], None]
+    manifest: NatsManifest, port: int, directory: Path, say: Callable[[str], None]
 ) -> AsyncGenerator[Scene]:
     """Start Kubernetes, servers, stand-in Slack, bot and an application that publishes."""
     async with StandInKubernetes(directory / "kubernetes") as kube:

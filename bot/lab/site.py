@@ -134,13 +134,16 @@ def root(runbook: str, check: str, *, focus: Focus | None = None) -> Look[Site]:
 
 
 def never_worse_than(runbook: str, severity: Severity, *, focus: Focus | None = None) -> Look[Site]:
-    """No finding is worse than this, and none is unknown unless that is allowed."""
+    """No finding is worse than this; one that is unknown is worse than a warning."""
 
     async def seen(site: Site) -> Seen:
         findings = (await site.judged(runbook, focus or Focus())).findings
-        worse = [f for f in findings if f.severity.rank > severity.rank]
+        worst = max(findings, key=lambda f: f.severity.rank)
+        worse = worst.severity.rank > severity.rank
         said = (
-            f"{worse[0].check} {worse[0].severity.value}: {worse[0].sentence}" if worse else f"{len(findings)} findings"
+            f"{worst.check} {worst.severity.value}: {worst.sentence}"
+            if worse
+            else f"the worst is {worst.severity.value}"
         )
         return Seen(not worse, said)
 
