@@ -7,18 +7,16 @@ left out, named as a complaint, and the rest is decoded again: one bad value hid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import force_setattr
 
 from bot.model.base import Json, JsonObject
-from bot.model.states import AccountState, ConsumerKey, ConsumerState, StreamKey, StreamState
-
-S = TypeVar("S", StreamState, ConsumerState)
+from bot.model.states import AccountState, ConsumerKey, ConsumerState, StreamKey, StreamState, declared_in
 
 Buffer = bytes | bytearray | Raw
 """JSON text; a `Raw` is a part of a larger message and keeps it alive."""
@@ -103,31 +101,35 @@ def read_page(page: Buffer) -> Assets:
         return _repaired(page)
 
 
-def by_key(answers: Iterable[tuple[str, Assets]]) -> tuple[Streams, Consumers]:
-    """Return every stream's and consumer's state per reporting server."""
-    streams: Streams = {}
-    consumers: Consumers = {}
+def streams_of(answers: Iterable[tuple[str, Assets]]) -> Streams:
+    """Return every stream's state per reporting server."""
+    found: Streams = {}
     for server, assets in answers:
         for account in assets.accounts:
             for stream in account.streams:
-                key = StreamKey(account.name, stream.name)
-                streams.setdefault(key, {})[server] = _owned(stream, server)
-                raft_groups = {g.name: g.raft_group for g in stream.raft_groups_or_none or ()}
-                for consumer in stream.consumers:
-                    _owned(consumer, server)
-                    if consumer.name in raft_groups:
-                        force_setattr(consumer, "raft_group", raft_groups[consumer.name])
-                    name = ConsumerKey(account.name, stream.name, consumer.name)
-                    if (views := consumers.get(name)) is None:
-                        consumers[name] = {server: consumer}
-                    else:
-                        views[server] = consumer
-    return streams, consumers
+                force_setattr(stream, "server", server)
+                force_setattr(stream, "declared", declared_in(stream.raw_config))
+                found.setdefault(StreamKey(account.name, stream.name), {})[server] = stream
+    return found
 
 
-def _owned(state: S, server: str) -> S:
-    force_setattr(state, "server", server)
-    return state
+def consumers_of(holders: Mapping[str, StreamState]) -> dict[str, dict[str, ConsumerState]]:
+    """Return the consumers of one stream by name, each as the servers that hold the stream see it."""
+    found: dict[str, dict[str, ConsumerState]] = {}
+    for server, stream in holders.items():
+        raft_groups = {g.name: g.raft_group for g in stream.raft_groups_or_none or ()}
+        for consumer in stream.consumers:
+            force_setattr(consumer, "server", server)
+            if consumer.name in raft_groups:
+                force_setattr(consumer, "raft_group", raft_groups[consumer.name])
+            found.setdefault(consumer.name, {})[server] = consumer
+    return found
+
+
+def all_consumers(streams: Streams) -> Consumers:
+    """Return every consumer's state per reporting server."""
+    named = ((key, consumers_of(holders)) for key, holders in streams.items())
+    return {ConsumerKey(*key, name): views for key, found in named for name, views in found.items()}
 
 
 def _identity(account: JsonObject) -> str:

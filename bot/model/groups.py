@@ -109,21 +109,23 @@ def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]
     """
     if len(views) != max(replicas, 1):
         return False
+    if len(views) == 1:
+        [(server, only)] = views.items()
+        return leads_alone(server, only.group)
     leader = None
     for view in views.values():
-        if view.group is None:
-            return len(views) == 1
-        named = view.group.leader_or_none
+        named = view.group.leader_or_none if view.group else None
         if not named or (leader is not None and named != leader):
             return False
         leader = named
     own = views.get(leader) if leader else None
-    if own is None or own.group is None:
-        return False
-    peers = own.group.replicas_or_none
-    if not peers:
-        return len(views) == 1
+    peers = own.group.peers if own and own.group else ()
     return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
+
+
+def leads_alone(server: str, group: Group | None) -> bool:
+    """True where this server says of itself that it leads, and that nobody follows."""
+    return group is None or (group.leader_or_none == server and not group.replicas_or_none)
 
 
 def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
