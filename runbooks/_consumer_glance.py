@@ -50,7 +50,7 @@ class Glance:
         last = stream.last_seq
         for view in stream.consumers:
             self.count += 1
-            if not leads_alone(server, view.group) or declared_replicas(view, 1) != 1:
+            if not leads_alone(server, view.group) or view.declared.num_replicas > 1:
                 self.doubtful.add(ConsumerKey(*key, view.name))
             if view.delivered.stream_seq > last or view.floor.stream_seq > last:
                 self.apart.append(ConsumerKey(*key, view.name))

@@ -143,11 +143,10 @@ def stream_replicas(views: Mapping[str, StreamState]) -> int:
     """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger. As many as the largest
     view shows where no configuration can be read.
     """
-    declared = [view.declared for view in views.values()]
-    seen = [max(one.num_replicas, 1) for one in declared if not one.complaint]
+    seen = [max(view.declared.num_replicas, 1) for view in views.values() if not view.declared.complaint]
     if not seen:
         return _shown(views)
-    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n), default=1)
+    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n))
 
 
 def declared_replicas(state: ConsumerState, of_stream: int) -> int:
