@@ -31,11 +31,12 @@ class Glance:
 
     def take(self, key: StreamKey, holders: Holders) -> None:
         """Look at the consumers of one stream."""
-        replicas = _plain_replicas(holders)
-        if len(holders) == 1 and replicas == 1:
+        if len(holders) == 1:
             [(server, stream)] = holders.items()
-            self._take_lone(key, server, stream)
-            return
+            if _is_plainly_single(stream, server):
+                self._take_lone(key, server, stream)
+                return
+        replicas = _plain_replicas(holders)
         for name, views in consumers_of(holders).items():
             self.count += 1
             first = next(iter(views.values()))
@@ -68,6 +69,12 @@ def glance(snapshot: Snapshot, round: int) -> Glance:  # noqa: A002 - the field'
         return found
 
     return snapshot.once(f"glance {round}", look)
+
+
+def _is_plainly_single(stream: StreamState, server: str) -> bool:
+    """True for a stream of one replica that leads itself here: what `_plain_replicas` says at more length."""
+    declared = stream.declared
+    return declared.num_replicas <= 1 and not declared.complaint and leads_alone(server, stream.group)
 
 
 def _plain_replicas(holders: Holders) -> int | None:

@@ -73,15 +73,21 @@ class Assets:
 def read_answer(answer: Buffer, *, jsz: bool) -> tuple[JsonObject, Assets | None] | None:
     """Return a JSON object; of JSZ without its `account_details`, and these. None where it is no JSON object."""
     try:
-        if not jsz:
-            whole: Json = msgspec.json.decode(answer)
-            return (cast("JsonObject", whole), None) if isinstance(whole, dict) else None
-        fields = _FIELDS.decode(answer)
-        page = fields.pop(DETAILS, None)
-        rest: JsonObject = {key: msgspec.json.decode(raw) for key, raw in fields.items()}
+        if jsz:
+            return read_fields(_FIELDS.decode(answer))
+        whole: Json = msgspec.json.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return rest, None if page is None else read_page(page)
+    return (cast("JsonObject", whole), None) if isinstance(whole, dict) else None
+
+
+def read_fields(fields: Mapping[str, Raw]) -> tuple[JsonObject, Assets | None] | None:
+    """Return the same of a JSZ answer whose fields were told apart already: each pass over a large answer counts."""
+    try:
+        rest: JsonObject = {key: msgspec.json.decode(raw) for key, raw in fields.items() if key != DETAILS}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return rest, read_page(fields[DETAILS]) if DETAILS in fields else None
 
 
 def join(pages: Sequence[Assets]) -> Assets:
