@@ -47,6 +47,8 @@ class Assets:
     pages: tuple[Buffer, ...]
     """Raw JSON of each page's list, as answered."""
     accounts: tuple[AccountState, ...]
+    named: frozenset[str] = frozenset()
+    """Everyone whom a group of these streams and consumers names as leader or replica."""
     complaints: tuple[str, ...] = ()
     """Fields that are not what they must be, and so count as not there."""
 
@@ -96,15 +98,18 @@ def join(pages: Sequence[Assets]) -> Assets:
         return pages[0]
     accounts = {account.id or account.name: account for page in pages for account in page.accounts}
     raw = tuple(buffer for page in pages for buffer in page.pages)
-    return Assets(raw, tuple(accounts.values()), tuple(c for page in pages for c in page.complaints))
+    named = frozenset[str]().union(*(page.named for page in pages))
+    return Assets(raw, tuple(accounts.values()), named, tuple(c for page in pages for c in page.complaints))
 
 
 def read_page(page: Buffer) -> Assets:
     """Return the assets of one page."""
     try:
-        return Assets((page,), _ACCOUNTS.decode(page) or ())
+        accounts = _ACCOUNTS.decode(page) or ()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _repaired(page)
+    # Here, because then it is done for one server's answer while those of the others are still under way.
+    return Assets((page,), accounts, _named(accounts))
 
 
 def streams_of(answers: Iterable[tuple[str, Assets]]) -> Streams:
@@ -138,6 +143,19 @@ def all_consumers(streams: Streams) -> Consumers:
     return {ConsumerKey(*key, name): views for key, found in named for name, views in found.items()}
 
 
+def _named(accounts: Iterable[AccountState]) -> frozenset[str]:
+    found: set[str | None] = set()
+    for account in accounts:
+        for stream in account.streams:
+            for state in (stream, *stream.consumers):
+                if (group := state.group) is None:
+                    continue
+                found.add(group.leader_or_none)
+                if group.replicas_or_none:
+                    found.update([peer.name for peer in group.replicas_or_none])
+    return frozenset(name for name in found if name)
+
+
 def _identity(account: JsonObject) -> str:
     return str(account.get("id") or account.get("name") or "")
 
@@ -147,22 +165,22 @@ def _repaired(page: Buffer) -> Assets:
     try:
         tree: Json = msgspec.json.decode(page)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Assets((b"[]",), (), (f"{DETAILS}: {error}",))
+        return Assets((b"[]",), (), complaints=(f"{DETAILS}: {error}",))
     complaints: list[str] = []
     while len(complaints) < MOST_COMPLAINTS:
         try:
-            return Assets((page,), _ACCOUNTS.decode(msgspec.json.encode(tree)) or (), tuple(complaints))
+            accounts = _ACCOUNTS.decode(msgspec.json.encode(tree)) or ()
+            return Assets((page,), accounts, _named(accounts), tuple(complaints))
         except msgspec.ValidationError as error:
             found = _WHERE.match(str(error))
             path = found["path"] if found else None
             if not path:
-                return Assets((page,), (), (f"{DETAILS}: {error}",))
+                return Assets((page,), (), complaints=(f"{DETAILS}: {error}",))
             value = _removed(tree, path)
             if not (isinstance(value, int) and _UNDERFLOW <= value < _TOO_LARGE):
                 complaints.append(f"{DETAILS}{path}: {found['what'] if found else error}")
-    return Assets(
-        (page,), (), (*complaints, f"{DETAILS}: more than {MOST_COMPLAINTS} fields are not what they must be")
-    )
+    too_many = f"{DETAILS}: more than {MOST_COMPLAINTS} fields are not what they must be"
+    return Assets((page,), (), complaints=(*complaints, too_many))
 
 
 def _removed(tree: Json, path: str) -> Json:

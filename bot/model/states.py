@@ -295,9 +295,9 @@ class AccountState(Struct, frozen=True, gc=False, rename={"streams_or_none": "st
 def declared_in(raw: Raw) -> Declared:
     """Return the part of a configuration that is asked for most; defaults and a complaint where it is not what it must be."""
     try:
-        return _DECLARED.decode(raw) if raw else Declared(complaint="no config")
+        return _DECLARED.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Declared(complaint=f"config: {error}")
+        return Declared(complaint=f"config: {error}" if raw else "no config")
 
 
 def _object(raw: Raw) -> JsonObject:
