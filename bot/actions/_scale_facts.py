@@ -257,7 +257,7 @@ def _new_consumers(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams)
     if not fresh:
         return []
     return [
-        f"{named(fresh)} of stream {stream.key} was created within the last {params.young:.0f} s, and must settle first."
+        f"When {named(fresh)} of stream {stream.key} was created is less than {params.young:.0f} s ago, or not known: it must settle first."
     ]
 
 

@@ -28,6 +28,9 @@ WRITABLE, READ_ONLY = 0o755, 0o555
 PUBLISH_TIMEOUT: Final = 2.0
 """Seconds after which a publish without an answer counts as not acknowledged; it may be stored all the same."""
 
+EDIT_TIMEOUT: Final = 2.0
+"""Seconds that one edit may take; an election takes longer, and then it is tried again."""
+
 DRAIN: Final = 15.0
 """Seconds in which a consumer must have delivered what was published before."""
 
@@ -121,10 +124,10 @@ async def _consume(client: Client, stream: str, consumer: str, seen: Load) -> No
 async def edit_metadata(client: Client, stream: str, key: str, value: str) -> bool:
     """One edit as other tools make it: read the configuration, change one field, write it back whole. False where it was not confirmed."""
     try:
-        info = await request(client, f"STREAM.INFO.{stream}")
-        config = section(info, "config")
-        metadata: JsonObject = {**section(config, "metadata"), key: value}
-        await request(client, f"STREAM.UPDATE.{stream}", config | {"metadata": metadata})
-    except (ApiRefused, NatsError):
+        async with asyncio.timeout(EDIT_TIMEOUT):
+            config = section(await request(client, f"STREAM.INFO.{stream}"), "config")
+            metadata: JsonObject = {**section(config, "metadata"), key: value}
+            await request(client, f"STREAM.UPDATE.{stream}", config | {"metadata": metadata})
+    except (ApiRefused, NatsError, TimeoutError):
         return False
     return True
