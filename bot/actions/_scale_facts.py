@@ -122,10 +122,13 @@ def consumer_problems(snapshot: Snapshot, stream: StreamFacts) -> list[str]:
     return problems
 
 
-def risky_down(snapshot: Snapshot, stream: StreamFacts) -> list[str]:
-    """Reasons why fewer members may mean a lost copy: older servers may keep a member that is away."""
+def no_way_down(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> list[str]:
+    """Reasons why the former number of replicas could cost the copy that counts: no majority, or a server that may keep a member that is away."""
+    if not stream.standing.quorum:
+        counted = stream.standing.counted
+        return [f"Stream {stream.key} has no quorum ({counted}), so which copy would be kept is not certain."]
     away = sorted(stream.standing.lagging)
-    if not away or all(has(server.version, SAFE_SCALE_DOWN) for server in snapshot.servers):
+    if not params.up or not away or all(has(server.version, SAFE_SCALE_DOWN) for server in snapshot.servers):
         return []
     why = "before 2.12.10 and 2.14.2 a server may keep such a member and drop a good one when it scales down (nats-server #8253)"
     return [f"{', '.join(away)} is not current for stream {stream.key}, and {why}."]

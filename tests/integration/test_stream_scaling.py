@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +32,7 @@ from tests.integration.executing import STAGES, Desk, database
 from tests.integration.nats_support import connected, settings_of
 
 VERSIONS = chosen(("2.10.26", "2.11.2", "2.15.1"), ("2.11.2", "2.15.1"))
-QUICK = Times(at_two=1.0, elsewhere=2.0, young=0.0, catch_up=25.0)
+QUICK = Times(at_two=1.0, elsewhere=2.0, young=0.0, catch_up=25.0, catch_up_at_two=25.0)
 KEY = StreamKey("APP", "ORDERS")
 PUBLISHED = 20
 
@@ -257,7 +257,7 @@ async def test_twenty_writers_lose_nothing_and_are_named_while_what_was_done_bef
     async with scene(tmp_path, "2.11.2") as at:
         for name in ("DONE", "ORDERS"):
             await stream(at, name)
-        scaling = await at.composed("DONE", "ORDERS", times=Times(4.0, 1.0, 0.0, 25.0))
+        scaling = await at.composed("DONE", "ORDERS", times=Times(4.0, 1.0, 0.0, 25.0, 25.0))
         execution = await at.desk.approved(await at.desk.plan(scaling.stages))
         running = asyncio.create_task(at.desk.run(execution))
         await at.reached(execution, 2, StageState.APPLIED)
@@ -317,6 +317,29 @@ async def test_a_history_that_begins_anew_ends_the_stage_for_good_with_the_numbe
         (told,) = await at.lost(ended)
         assert told.draft.title == "Look for the messages of stream ORDERS"
         assert told.draft.stages == ()
+
+
+@pytest.mark.parametrize("version", chosen(("2.10.26", "2.11.2"), ("2.11.2",)))
+async def test_where_the_second_member_never_comes_the_holder_has_the_stream_alone_again(
+    tmp_path: Path, version: str
+) -> None:
+    async with scene(tmp_path, version) as at:
+        await stream(at)
+        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 8.0, 8.0))
+        await asyncio.sleep(scaling_drills.YOUNG_CONSUMER)
+        async with AsyncExitStack() as sick:
+            try:
+                for name in {*at.cluster.names} - {await at.holder()}:
+                    await sick.enter_async_context(scaling_drills.sick_disk(at.cluster, name))
+            except LabError as error:
+                pytest.skip(str(error))
+            ended = await at.desk.carry_out(scaling.stages)
+        assert ended.state is ExecutionState.ROLLED_BACK, ended.sentence
+        assert "has no leader that 2 of 2 members agree on" in ended.sentence
+        assert states(ended) == [StageState.ROLLED_BACK, StageState.SKIPPED]
+        (view,) = (await stream_views(at.cluster, "ORDERS")).values()
+        assert (view.state.messages, [c.name for c in view.consumer_detail]) == (PUBLISHED, ["worker"])
+        await drills.publish(at.client, "ORDERS", 1)
 
 
 async def test_consumers_that_a_sick_disk_makes_disappear_are_rebuilt_at_their_positions(tmp_path: Path) -> None:
