@@ -96,6 +96,9 @@ def replicas_in(config: JsonObject) -> int:
 def group_problems(snapshot: Snapshot, stream: StreamFacts) -> list[str]:
     """Say what the stream's group lacks: members, one leader, everything the leader has, their Raft nodes."""
     views = snapshot.streams(snapshot.rounds - 1).get(stream.key) or {}
+    if stream.state.group is None:
+        # A server that has just got a cluster deletes such a stream 30 s after its start (reference/nats.md 0, fact 7).
+        return [f"Stream {stream.key} is outside of the cluster on {stream.state.server}."]
     problems = _whole(f"Stream {stream.key}", stream.standing, set(views))
     problems += _behind(snapshot, stream)
     if stream.standing.replicas > 1:
