@@ -68,7 +68,7 @@ def everywhere(endpoint: str, server: str | None = None, **fields: Any) -> Chang
 
     def change(raw: Raw) -> None:
         for answer in answers(raw, endpoint, server):
-            answer |= fields
+            answer.update(fields)
 
     return change
 
@@ -92,10 +92,10 @@ class Reading:
     def __init__(self, snapshot: Snapshot, key: StreamKey = SINGLE, **info: Any) -> None:
         self.snapshot = snapshot
         self.asked: Again | None = None
-        self.info: JsonObject | None | Unreadable
-        view = facts(snapshot, key)
-        cluster = {"leader": view.standing.leader}
-        self.info = {"created": view.state.created, "config": view.state.config, "cluster": cluster} | info
+        self.info: JsonObject | Unreadable | None
+        view = next(iter(snapshot.streams(snapshot.rounds - 1)[key].values()))
+        leader = view.group.leader if view.group else ""
+        self.info = {"created": view.created, "config": view.config, "cluster": {"leader": leader}} | info
 
     async def gather(
         self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
