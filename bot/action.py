@@ -29,6 +29,8 @@ class Check(Record):
     """The facts that make this stage right; compared field by field between proposal, click and first write."""
     refusals: tuple[str, ...] = ()
     """Whole sentences; any one of them means *do not apply*."""
+    needless: str = ""
+    """A sentence that says why nothing need be done any more: the stage then ends well, and nothing is sent."""
     final: bool = False
     """Whether a refusal stays one, however long it is waited for: somebody else has edited the object."""
     before_image: JsonObject = {}

@@ -212,7 +212,12 @@ def limit_reached(snapshot: Snapshot, server: str, more: int) -> list[str]:
 
 
 def untouchable(facts: ConsumerFacts) -> list[str]:
-    """Reasons why natsmedic never deletes this consumer (reference/nats.md 1.E.1, 4.5)."""
+    """Reasons why natsmedic never deletes this consumer: what it is, and who has marked it as its own."""
+    return irreplaceable(facts) + marked(facts.config)
+
+
+def irreplaceable(facts: ConsumerFacts) -> list[str]:
+    """Reasons why nobody should delete this consumer (reference/nats.md 1.E.1)."""
     config = facts.config
     reasons: list[str] = []
     if not config.get("durable_name"):
@@ -221,11 +226,14 @@ def untouchable(facts: ConsumerFacts) -> list[str]:
         reasons.append("It belongs to an MQTT session, which breaks without it.")
     if config.get("direct") or config.get("sourcing") or config.get("ack_policy") == "flow_control":
         reasons.append("It feeds a mirror or a sourcing stream, which owns it.")
-    if owner := owner_mark(config):
-        reasons.append(
-            f"It is owned by a controller ({owner}): change it there, or the controller works against the repair."
-        )
     return reasons
+
+
+def marked(config: JsonObject) -> list[str]:
+    """Refuse what a controller has marked as its own (reference/nats.md 4.5)."""
+    if owner := owner_mark(config):
+        return [f"It is owned by a controller ({owner}): change it there, or the controller works against the repair."]
+    return []
 
 
 def owner_mark(config: JsonObject) -> str:

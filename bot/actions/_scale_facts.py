@@ -15,7 +15,7 @@ from bot.actions._stream_copy import changed_fields, named
 from bot.errors import Refused
 from bot.model import ConsumerKey, ConsumerState, Endpoint, Json, JsonObject, Snapshot, StreamKey, StreamState, part
 from bot.model.groups import Standing, consumer_replicas, ha_assets, health_errors, latest, meta_standing, raft_node
-from bot.model.version import Number, has
+from bot.model.versions import Version, has
 
 YOUNG: Final = 15.0
 """Seconds after a server's start, or before its restart, in which replicas must not change: an empty member may begin a new history (drills.md 3.2)."""
@@ -23,7 +23,7 @@ YOUNG: Final = 15.0
 MOST_REPLICAS: Final = 5
 """StreamMaxReplicas of nats-server (err 10052, reference/nats.md 0.1)."""
 
-SAFE_SCALE_DOWN: Final[tuple[Number, ...]] = ((2, 12, 10), (2, 14, 2))
+SAFE_SCALE_DOWN: Final[tuple[Version, ...]] = ((2, 12, 10), (2, 14, 2))
 """First versions of their lines that keep the leader and prefer live peers when they scale down (nats-server #8253)."""
 
 OWN_FIELDS: Final = frozenset({"num_replicas", f"metadata.{RECEIPT_KEY}"})

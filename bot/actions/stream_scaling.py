@@ -16,14 +16,14 @@ from bot.actions._scale_facts import YOUNG, ScaleParams, hindrances, replicas_in
 from bot.actions.stream_scale import StreamScale
 from bot.errors import Refused
 from bot.model import JsonObject, Snapshot, StreamKey
-from bot.model.version import Number, has
+from bot.model.versions import Version, has
 
 COMPOSES = (StreamScale.kind,)
 
-DESIRED_STATE: Final[tuple[Number, ...]] = ((2, 15, 0),)
+DESIRED_STATE: Final[tuple[Version, ...]] = ((2, 15, 0),)
 """First version that adds a member only once it has caught up (nats-server #8432, #8460; `cluster.desired`, reference/nats.md 1.E)."""
 
-WAITS_FOR_HOLDER: Final[tuple[Number, ...]] = ((2, 12, 8),)
+WAITS_FOR_HOLDER: Final[tuple[Version, ...]] = ((2, 12, 8),)
 """Oldest version whose empty members were seen to wait for the one that has the messages, every time (tests/integration/test_stream_groups.py)."""
 
 MOST_STREAMS: Final = 5

@@ -52,8 +52,8 @@ class Stages:
             return Plan(stages=(), guidance=(), world={}, risk=RiskClass.READ)
         try:
             checks = await self._checks(readers, draft.stages)
-            if checks[0].refusals:
-                return _not_offered(*checks[0].refusals)
+            if checks[0].refusals or checks[0].needless:
+                return _not_offered(*checks[0].refusals, *filter(None, [checks[0].needless]))
             stages = [await self._stage(readers, kind, params) for kind, params in draft.stages]
         except Unreadable as error:
             return _not_offered(f"a fact it rests on could not be read. {error}")

@@ -21,6 +21,9 @@ Groups = Mapping[str, Group | None]
 LOST_QUORUM_NS = 10_000_000_000
 """Raft's own lost-quorum interval: a leader that has not heard from a peer for 10 s counts it out (reference/nats.md 1.0)."""
 
+META_GROUP = "_meta_"
+"""Name of the meta group in RAFTZ, below the system account."""
+
 _SERVER_METADATA = "_nats."
 """Prefix of metadata keys that the server itself writes and changes with its version (reference/nats.md 1.E.1)."""
 
@@ -109,21 +112,23 @@ def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]
     """
     if len(views) != max(replicas, 1):
         return False
+    if len(views) == 1:
+        [(server, only)] = views.items()
+        return leads_alone(server, only.group)
     leader = None
     for view in views.values():
-        if view.group is None:
-            return len(views) == 1
-        named = view.group.leader_or_none
+        named = view.group.leader_or_none if view.group else None
         if not named or (leader is not None and named != leader):
             return False
         leader = named
     own = views.get(leader) if leader else None
-    if own is None or own.group is None:
-        return False
-    peers = own.group.replicas_or_none
-    if not peers:
-        return len(views) == 1
+    peers = own.group.peers if own and own.group else ()
     return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
+
+
+def leads_alone(server: str, group: Group | None) -> bool:
+    """True where this server says of itself that it leads, and that nobody follows."""
+    return group is None or (group.leader_or_none == server and not group.replicas_or_none)
 
 
 def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
@@ -141,11 +146,10 @@ def stream_replicas(views: Mapping[str, StreamState]) -> int:
     """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger. As many as the largest
     view shows where no configuration can be read.
     """
-    declared = [view.declared for view in views.values()]
-    seen = [max(one.num_replicas, 1) for one in declared if not one.complaint]
+    seen = [max(view.declared.num_replicas, 1) for view in views.values() if not view.declared.complaint]
     if not seen:
         return _shown(views)
-    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n), default=1)
+    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n))
 
 
 def declared_replicas(state: ConsumerState, of_stream: int) -> int:
@@ -221,6 +225,20 @@ def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_gro
     """Return the highest Raft term that RAFTZ of these servers shows for the group; every election raises it. 0 where none is known."""
     seen = [part(latest(snapshot, s, Endpoint.RAFTZ) or {}, account) for s in servers]
     return max((_int(part(nodes, raft_group).get("term")) for nodes in seen), default=0)
+
+
+def meta_group(raftz: JsonObject) -> tuple[str, JsonObject] | None:
+    """Return the system account, as RAFTZ names it, and its group `_meta_`; None where no account has one."""
+    for account in raftz:
+        if group := part(part(raftz, account), META_GROUP):
+            return account, group
+    return None
+
+
+def system_account(snapshot: Snapshot) -> str:
+    """Return the name or id of the system account in RAFTZ; `$SYS`, the default, where no RAFTZ shows it."""
+    answers = (latest(snapshot, s.name, Endpoint.RAFTZ) for s in snapshot.servers)
+    return next((found[0] for raw in answers if raw and (found := meta_group(raw))), "$SYS")
 
 
 def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:

@@ -24,7 +24,7 @@ from bot.model import (
     Verification,
 )
 from bot.ports import Readers, Writers
-from tests.integration.test_execution import House, Params, SetValue, Target, house
+from tests.integration.execution_house import House, Params, SetValue, Target, house
 
 
 class OwnParams(Paced, Comparing, Params):
