@@ -37,7 +37,7 @@ from bot.actions._stream_copy import (
 )
 from bot.actions.consumer_delete import with_receipt
 from bot.actions.consumer_rebuild import rescue
-from bot.errors import NotYet, OutcomeUnknown, Refused, Stands, Unreadable
+from bot.errors import NotYet, Refused, Stands, Unreadable
 from bot.model import (
     TRENDS,
     Again,
@@ -189,12 +189,7 @@ class StreamScale:
             raise Refused(
                 f"Somebody else has given stream {params.key} {replicas} replicas; this stage set {params.to}."
             )
-        try:
-            await writers.update_stream(params.account, params.stream, _scaled(config, params.start, undone))
-        except OutcomeUnknown as error:
-            raise NotYet(
-                f"Whether stream {params.key} was told to have {params.start} replicas is not known: {error}"
-            ) from error
+        await writers.update_stream(params.account, params.stream, _scaled(config, params.start, undone))
         raise NotYet(
             f"Stream {params.key} was told to have {params.start} replicas again, and its members are not ready."
         )

@@ -336,8 +336,8 @@ async def test_a_stage_is_taken_back_once_and_then_waited_for() -> None:
     assert writers.sent == []
 
 
-async def test_a_way_back_without_an_answer_is_read_before_it_is_asked_for_again() -> None:
-    with pytest.raises(NotYet, match="is not known"):
+async def test_a_way_back_without_an_answer_is_flows_to_look_at_again() -> None:
+    with pytest.raises(OutcomeUnknown):
         await undone(writers=Writing(OutcomeUnknown("no answer")))
 
 
