@@ -83,6 +83,12 @@ class Readers(Protocol):
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
         ...
 
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        """Return the account's streams, or one stream's consumers, that the meta leader knows and whose leader does not answer. What lives on a server that
+        is away is named nowhere else.
+        """
+        ...
+
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         """Return one object of the cluster's namespace raw and whole; None is a definite *not found*. Never a Secret."""
         ...

@@ -87,6 +87,9 @@ class ClusterReaders:
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return await self._nats.consumer_info(account, stream, consumer)
 
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        return await self._nats.missing(account, stream)
+
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         return await self._kubernetes.object(kind, name)
 
