@@ -20,6 +20,7 @@ from bot.model import (
     Diagnosis,
     Endpoint,
     Execution,
+    Freeze,
     Incident,
     IncidentId,
     JsonObject,
@@ -33,9 +34,9 @@ from bot.model import (
 )
 from bot.model.kubernetes import Change, Kind, Rehearsal
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
 """The records a transaction writes."""
 
 
@@ -86,6 +87,12 @@ class Readers(Protocol):
     async def missing(self, account: str, stream: str = "") -> frozenset[str]:
         """Return the account's streams, or one stream's consumers, that the meta leader knows and whose leader does not answer. What lives on a server that
         is away is named nowhere else.
+        """
+        ...
+
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        """Return the client connections that a server remembers as closed, as CONNZ has them: `stop` and `reason` say when and why. It remembers the
+        last 10,000 (`max_closed_clients`). Raises `Unreadable`.
         """
         ...
 
@@ -159,6 +166,20 @@ class Writers(Protocol):
         """
         ...
 
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Replace a stream's configuration; `config` is complete and raw, for the server takes what is left out for a default. Returns the answer, raw."""
+        ...
+
+    async def kick_client(self, server_id: str, cid: int) -> None:
+        """Close one client connection of a server (`$SYS.REQ.SERVER.<id>.KICK`, 2.10.0). Raises `ServerRefused` where it has none of this id."""
+        ...
+
+    async def warn_client(self, server_id: str, cid: int) -> None:
+        """Tell one client that its server goes into lame-duck mode (`$SYS.REQ.SERVER.<id>.LDM`, 2.10.0), so that it may leave by itself. Raises
+        `ServerRefused` where it is not there, or where its protocol has no such message, as MQTT.
+        """
+        ...
+
     async def write_object(self, change: Change) -> JsonObject:
         """Change one Kubernetes object of the cluster's namespace and return it as it was stored."""
         ...
@@ -219,6 +240,14 @@ class Transaction(Protocol):
 
     async def approvals(self, proposal: str) -> Sequence[Approval]: ...
 
+    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
+        """Return the executions of a cluster that were queued since then, oldest first."""
+        ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
+
     async def touch(self, incident: IncidentId) -> None:
         """Raise the incident's revision, so that the chat draws it again."""
         ...
@@ -276,6 +305,10 @@ class Store(Protocol):
     async def execution_of(self, proposal: str) -> Execution | None: ...
 
     async def unfinished_executions(self) -> Sequence[Execution]: ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
 
     async def fence(self, cluster: str) -> tuple[str | None, int]:
         """Return who holds the cluster's lock (execution id) and the current fence number."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -90,6 +90,9 @@ class ClusterReaders:
     async def missing(self, account: str, stream: str = "") -> frozenset[str]:
         return await self._nats.missing(account, stream)
 
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        return await self._nats.closed_clients(server_id)
+
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         return await self._kubernetes.object(kind, name)
 
@@ -137,6 +140,15 @@ class ClusterWriters:
 
     async def reload_server(self, server_id: str) -> None:
         await self._nats.reload_server(server_id)
+
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        return await self._nats.update_stream(account, stream, config)
+
+    async def kick_client(self, server_id: str, cid: int) -> None:
+        await self._nats.kick_client(server_id, cid)
+
+    async def warn_client(self, server_id: str, cid: int) -> None:
+        await self._nats.warn_client(server_id, cid)
 
     async def write_object(self, change: Change) -> JsonObject:
         return await self._kubernetes.write(change)

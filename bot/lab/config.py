@@ -158,6 +158,11 @@ def free_ports(count: int) -> list[int]:
     raise OSError(f"no {count} free ports between {LOWEST_PORT} and {HIGHEST_PORT}")
 
 
+def server_tag(name: str) -> str:
+    """The server's own tag, by which a stream is placed on it."""
+    return f"node:{name}"
+
+
 def server_config(
     *,
     cluster: str,
@@ -178,7 +183,7 @@ def server_config(
     limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
     return f"""\
 server_name: {json.dumps(name)}
-server_tags: [{json.dumps(f"node:{name}")}]
+server_tags: [{json.dumps(server_tag(name))}]
 listen: "{HOST}:{ports.client}"
 http: "{HOST}:{ports.monitor}"
 log_file: {json.dumps(str(directory / "nats.log"))}

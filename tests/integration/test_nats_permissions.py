@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 import bot
-from bot.errors import ApiRefused, NoResponders, OutcomeUnknown, Unreachable
+from bot.errors import ApiRefused, NoResponders, OutcomeUnknown, ServerRefused, Unreachable
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import HOST, free_ports
 from bot.model import Endpoint, Snapshot, UnknownReason
@@ -92,7 +92,7 @@ async def test_the_optional_lines_are_what_a_probe_needs(tmp_path: Path, allowed
         assert {d.unknown and d.unknown.reason for d in snapshot.deliveries} == {UnknownReason.DENIED}
 
 
-async def test_the_system_writer_makes_a_server_load_its_file_and_may_do_nothing_else(tmp_path: Path) -> None:
+async def test_the_system_writer_reloads_servers_lets_clients_go_and_may_do_nothing_else(tmp_path: Path) -> None:
     config = tmp_path / "nats.conf"
     config.write_text(PERMISSIONS.read_text(encoding="utf-8"), encoding="utf-8")
     async with servers(config) as urls, connected(logins(urls)) as (readers, writers), asyncio.timeout(PATIENCE):
@@ -104,6 +104,9 @@ async def test_the_system_writer_makes_a_server_load_its_file_and_may_do_nothing
         assert all(loaded_at(snapshot, name) > moment for name, moment in loaded.items())
         with pytest.raises(NoResponders):
             await writers.reload_server("NOBODY")
+        for ask in (writers.kick_client, writers.warn_client):
+            with pytest.raises(ServerRefused, match="no such client"):
+                await ask(snapshot.servers[0].id, 10**9)
         client = Client()
         login: dict[str, Any] = {"user": "natsmedic-sys-writer", "password": PASSWORDS["NATS_SYS_WRITER_PASSWORD"]}
         denied: list[str] = []
@@ -112,7 +115,7 @@ async def test_the_system_writer_makes_a_server_load_its_file_and_may_do_nothing
             denied.append(str(error))
 
         await client.connect(urls[0], error_cb=on_error, inbox_prefix="_INBOX_natsmedic-sys-writer", **login)
-        for verb in ("KICK", "LDM", "VARZ"):
+        for verb in ("PROFILEZ", "VARZ", "CONNZ"):
             await client.publish(f"$SYS.REQ.SERVER.{snapshot.servers[0].id}.{verb}", b"{}")
         for call in ("META.RESCUE", "ACCOUNT.PURGE.APP"):
             await client.publish(f"$JS.API.{call}", b"")

@@ -47,19 +47,19 @@ class NatsWriters:
 
         In a broken mesh the server that we are connected to may have no route to it. Then nothing received the request, and it goes through others.
         """
-        system = self._system_connection("reload a server")
-        subject = f"$SYS.REQ.SERVER.{checked_name('server', server_id)}.RELOAD"
-        for attempt in range(REDIALS, -1, -1):
-            try:
-                await write(system, subject)
-            except ApiRefused as error:
-                raise ServerRefused("load its configuration again", error.code, error.description) from error
-            except NoResponders:
-                await system.aclose()
-                if not attempt:
-                    raise
-                continue
-            return
+        await self._ask_server(server_id, "RELOAD", "load its configuration again")
+
+    async def kick_client(self, server_id: str, cid: int) -> None:
+        """Close one client connection. Raises `ServerRefused` where there is none of this id."""
+        await self._ask_server(server_id, "KICK", f"disconnect client {cid}", {"cid": cid})
+
+    async def warn_client(self, server_id: str, cid: int) -> None:
+        """Send one client a lame-duck notice. Raises `ServerRefused` where it can't be told."""
+        await self._ask_server(server_id, "LDM", f"send client {cid} a lame-duck notice", {"cid": cid})
+
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Replace the configuration through the meta leader and return the answer, raw; its `cluster` is not yet meaningful (reference/nats.md 1.E)."""
+        return await write(self._connection(account), f"$JS.API.STREAM.UPDATE.{checked_name('stream', stream)}", config)
 
     async def write_object(self, change: Change) -> JsonObject:
         """There is nobody to write as: `ClusterWriters` knows both sides."""
@@ -108,6 +108,21 @@ class NatsWriters:
         """Close all connections."""
         for connection in (*([self._system] if self._system else []), *self._connections.values()):
             await connection.aclose()
+
+    async def _ask_server(self, server_id: str, verb: str, what: str, body: JsonObject | None = None) -> None:
+        system = self._system_connection(f"ask a server to {what}")
+        subject = f"$SYS.REQ.SERVER.{checked_name('server', server_id)}.{verb}"
+        for attempt in range(REDIALS, -1, -1):
+            try:
+                await write(system, subject, body)
+            except ApiRefused as error:
+                raise ServerRefused(what, error.code, error.description) from error
+            except NoResponders:
+                await system.aclose()
+                if not attempt:
+                    raise
+                continue
+            return
 
     async def _succeed(self, account: str, subject: str, body: JsonObject | None = None) -> None:
         _demand_success(await write(self._connection(account), subject, body), subject)
