@@ -1,4 +1,4 @@
-"""Whether a server runs with a limit, by what VARZ shows of it and by the digest of the file that it has loaded."""
+"""Whether a server runs with a limit: by what VARZ shows of it, and where it shows nothing by the digest of the file that it has loaded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ def runs_with_limit(
     """Tell whether a server runs with this value, None for none; None where it does not say: not at all, or before 2.11, which reports no digest."""
     if latest(snapshot, server, Endpoint.VARZ) is None:
         return None
+    if TRAITS[setting].varz:
+        wanted = TRAITS[setting].default if value is None else as_shown(setting, value)
+        return shown(snapshot, server, setting) == wanted
     try:
-        by_digest = loaded_the_file(snapshot, workload_of(snapshot, workload_name, uid), pod, server)
+        return loaded_the_file(snapshot, workload_of(snapshot, workload_name, uid), pod, server)
     except Refused:
         return None
-    if not TRAITS[setting].varz:
-        return by_digest
-    wanted = TRAITS[setting].default if value is None else as_shown(setting, value)
-    return shown(snapshot, server, setting) == wanted and by_digest is not False

@@ -78,7 +78,7 @@ class NatsWriters:
             try:
                 await write(self._system, subject, body)
             except ApiRefused as error:
-                raise ServerRefused(what, error.code, error.description) from error
+                raise ServerRefused(what, error.code, error.description.strip()) from error
             except NoResponders:
                 await self._system.aclose()
                 if not attempt:

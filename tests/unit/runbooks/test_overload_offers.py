@@ -1,5 +1,13 @@
 """What the overload runbook offers to do itself: slices of clients, and limits; and the guide where it can't."""
 
+from dataclasses import replace
+
+from bot.action import Draft
+from bot.model import Finding, Severity, Subject
+from bot.model.kubernetes import Kind
+from runbooks._overload_mqtt import ASSETS
+from runbooks._overload_offers import limit_offers
+from tests.unit.actions.test_limit_change import scene
 from tests.unit.runbooks.overload_support import SERVERS, idle, mqtt, mqtt_listeners, nats, proposed, varz
 
 
@@ -39,3 +47,38 @@ def test_clients_are_moved_from_the_crowded_server_by_its_name_and_id_where_nats
     assert "--name n2 |" in move
     assert f'kick "$cid" {id_} > /dev/null; sleep 0.1' in move
     assert (draft.stages, draft.guidance[-1]) == ((), "natsmedic does not offer it now: n0 uses 95% of its CPU.")
+
+
+GUIDE = Draft(title="Let MQTT need fewer Raft groups", why="120 of 120 sessions are idle.", guidance=("by hand",))
+
+
+def assets(**evidence: int) -> Finding:
+    return ASSETS.finding(Subject(cluster="prod"), Severity.WARNING, GUIDE.why, dict(evidence))
+
+
+def test_limits_that_a_reload_changes_are_offered_and_the_guide_comes_after_them() -> None:
+    snapshot = scene("2.15.1").snapshot()
+    found = [assets(**{"idle sessions": 120}), assets(default_max_consumers=1000)]
+    many, idle_, guide = limit_offers(snapshot, found, GUIDE)
+    assert [kind for kind, _ in many.stages] == ["kubernetes.limit", *["nats.load_limit"] * 3]
+    assert (many.stages[0][1]["setting"], many.stages[0][1]["value"]) == ("jetstream.limits.default_max_consumers", -1)
+    assert (idle_.stages[0][1]["setting"], idle_.stages[0][1]["value"]) == ("mqtt.consumer_inactive_threshold", "24h")
+    assert any("has lost what was waiting for it" in caution for caution in idle_.cautions)
+    assert guide == GUIDE
+
+
+def test_a_limit_that_a_version_does_not_reload_stays_with_the_guide() -> None:
+    found = [assets(default_max_consumers=1000)]
+    assert limit_offers(scene("2.12.8").snapshot(), found, GUIDE) == (GUIDE,)
+    assert limit_offers(replace(scene("2.15.1").snapshot(), kubernetes=None), found, GUIDE) == (GUIDE,)
+
+
+def test_under_helm_the_values_come_first() -> None:
+    made = scene("2.15.1")
+    meta = made.raw(Kind.STATEFUL_SET, "nats")["metadata"]
+    meta["labels"] = meta["labels"] | {"helm.sh/chart": "nats-1.2.6"}
+    meta["annotations"] = {"meta.helm.sh/release-name": "nats", "meta.helm.sh/release-namespace": "queues"}
+    source, direct, _ = limit_offers(made.snapshot(), [assets(**{"idle sessions": 120})], GUIDE)
+    assert (source.stages, direct.stages[0][0]) == ((), "kubernetes.limit")
+    assert "consumer_inactive_threshold: 24h" in source.patches[0].text
+    assert "directly: it holds until Helm's next upgrade" in direct.title
