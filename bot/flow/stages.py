@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from bot.action import Action, Check, Draft
+from bot.action import Action, Check, Comparing, Draft, Paced
 from bot.errors import BadInput, Refused, Unreadable
-from bot.model import Again, Endpoint, JsonObject, Proposal, Record, RiskClass, Snapshot, Stage, World
+from bot.model import Again, Endpoint, JsonObject, Proposal, Record, RiskClass, Snapshot, Stage, StageRun, World
 from bot.ports import Readers
 
 AnyAction = Action[Any]
@@ -38,6 +38,13 @@ class Stages:
                 f"No action of kind {kind!r} is registered; known: {', '.join(sorted(self._actions))}."
             ) from None
         return action, action.params.model_validate(params)
+
+    def begun(self, stage: Stage, run: StageRun) -> tuple[AnyAction, Record]:
+        """Return the action of a stage whose intent is committed, its parameters with what was committed where they ask for it."""
+        action, params = self.action(stage.kind, stage.params)
+        if isinstance(params, Comparing):
+            params = params.model_copy(update={"before": run.before_image})
+        return action, params
 
     async def plan(self, readers: Readers, draft: Draft) -> Plan:
         """Preview every stage and take the world. A refusal of the first stage turns the whole draft into guidance."""
@@ -112,6 +119,11 @@ class _OneLook:
         """What was not seen is looked for anew."""
         self._looks.clear()
         await self._readers.look_elsewhere()
+
+
+def pace(action: AnyAction, params: Record) -> tuple[float, float]:
+    """Return the seconds for which a stage's condition must hold, and those after which one that never held is a failure."""
+    return (params.settle, params.patience) if isinstance(params, Paced) else (action.settle, action.patience)
 
 
 def _not_offered(*reasons: str) -> Plan:

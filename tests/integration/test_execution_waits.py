@@ -7,7 +7,7 @@ import pytest
 
 from bot.errors import NotYet, ObjectMoved, Refused, Unreachable, WriteDenied
 from bot.model import ExecutionState, StageState
-from tests.integration.test_execution import SetValue, house
+from tests.integration.execution_house import SetValue, house
 
 
 async def test_an_action_that_refuses_before_it_sends_anything_is_not_applied(tmp_path: Path) -> None:
