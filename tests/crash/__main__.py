@@ -51,7 +51,7 @@ def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="how many; never less than every point of every stage")
+    parser.add_argument("--runs", type=int, default=RUNS, help="how many; never less than every point of every action")
     parser.add_argument("--seed", type=int, default=1, help="of the runs that are drawn by chance")
     parser.add_argument(
         "--only", type=int, nargs="+", default=[], metavar="NUMBER", help="these runs of the seed again"

@@ -18,6 +18,7 @@ from bot.model import (
     ExecutionId,
     ExecutionState,
     Proposal,
+    ProposalState,
     StageState,
 )
 from bot.policy import still_valid
@@ -114,7 +115,9 @@ async def _unapproved(
 async def _untrue(situation: Situation, execution: Execution, proposal: Proposal, effects: Sequence[str]) -> list[str]:
     """I4: what the store says, and every thread shows, is what the target is."""
     wrong: list[str] = []
-    if execution.state is not ExecutionState.REFUSED and proposal.state.value != execution.state.value:
+    drifted = execution.state in UNSENT and proposal.state is ProposalState.SUPERSEDED
+    refused = execution.state is ExecutionState.REFUSED and proposal.state.terminal
+    if not (drifted or refused) and proposal.state.value != execution.state.value:
         wrong.append(f"I4: the execution is {execution.state}, its proposal {proposal.state}")
     wanted = [effect for stage in situation.expected for effect in stage]
     if execution.state is ExecutionState.DONE:

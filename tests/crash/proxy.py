@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -58,6 +58,8 @@ class Proxy:
     lose: Counter[str] = field(default_factory=Counter[str])
     """How many answers to requests that begin so never arrive, e.g. `CONSUMER.DELETE`."""
     lost: int = 0
+    meet: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict[str, Callable[[], Awaitable[None]]])
+    """By the beginning of a request: what happens before it goes through, once. Whatever comes after it waits behind it."""
     url: str = ""
     _open: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _server: asyncio.Server | None = None
@@ -119,15 +121,17 @@ class Proxy:
             while (frame := await next_frame(reader)) is not None:
                 line, _ = frame
                 words = line.split()
-                if words and words[0] in {b"PUB", b"HPUB"}:
-                    self._count(words, waiting)
+                if words and words[0] in {b"PUB", b"HPUB"} and (what := changed_by(words[1].decode())):
+                    await self._met(what)
+                    self._count(what, words, waiting)
                 there.write(b"".join(frame))
                 await there.drain()
 
-    def _count(self, words: Sequence[bytes], waiting: dict[bytes, Sent]) -> None:
-        what = changed_by(words[1].decode())
-        if what is None:
-            return
+    async def _met(self, what: str) -> None:
+        for prefix in [prefix for prefix in self.meet if what.startswith(prefix)]:
+            await self.meet.pop(prefix)()
+
+    def _count(self, what: str, words: Sequence[bytes], waiting: dict[bytes, Sent]) -> None:
         sent = Sent(what, datetime.now(UTC))
         self.sent.append(sent)
         if len(words) == (4 if words[0] == b"PUB" else 5):

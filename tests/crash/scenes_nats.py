@@ -149,6 +149,7 @@ class Recreate:
 
             yield Situation(
                 cluster=lab.settings([proxy.url]),
+                door=proxy,
                 stages=stages,
                 expected=expected,
                 back=_way_back(stages),
@@ -192,6 +193,7 @@ class StepDown:
             params = step_down_stage(snapshot, read_consumer(snapshot, key))
             yield Situation(
                 cluster=lab.settings([proxy.url]),
+                door=proxy,
                 stages=[(ConsumerStepDown.kind, params.model_dump(mode="json"))],
                 expected=[[f"CONSUMER.LEADER.STEPDOWN.{key.stream}.{key.consumer}"]],
                 effects=lambda: proxy.effects,

@@ -127,6 +127,8 @@ class Host:
                 restarted = child.now()
             else:
                 await _life(assignment, None, END_PATIENCE)
+            if situation.calm is not None:
+                await situation.calm()
             await asyncio.sleep(LATE_ANSWERS)
             evidence = Evidence(situation, execution, restarted)
             async with SqlStore.open(_url(database), SystemClock()) as store:
