@@ -121,7 +121,7 @@ async def _untrue(situation: Situation, execution: Execution, proposal: Proposal
         wrong.append(f"I4: the execution is {execution.state}, its proposal {proposal.state}")
     wanted = [effect for stage in situation.expected for effect in stage]
     if execution.state is ExecutionState.DONE:
-        if list(effects) != wanted:
+        if list(effects) != wanted and not situation.by_itself:
             wrong.append(f"I4: it says done, and the target saw {list(effects)} of {wanted}")
         if problem := await situation.problem():
             wrong.append(f"I4: it says done, but {problem}")

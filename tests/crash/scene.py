@@ -43,6 +43,8 @@ class Situation:
     """What differs from before, after a repair that changed nothing or took everything back; empty where nothing does."""
     lose: Callable[[str], None]
     """Have the answer to the next change never arrive that is this one, as `effects` writes it."""
+    by_itself: bool = False
+    """Whether what is wanted may come without the change: an election that nobody asked for."""
     calm: Callable[[], Awaitable[None]] | None = None
     """Waits until nothing that was sent can arrive any more; the oracle looks only then."""
     back: Sequence[Sequence[str]] = ()

@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from bot.action import RECEIPT_KEY
 from bot.actions._facts import look
@@ -31,6 +32,8 @@ from tests.crash.scene import Lab, Scene, Situation, StageList, Where, until
 API_TIMEOUT = 2.0
 """Seconds. A lost request is sent again after twice as long, so it says how long a run takes."""
 PUBLISHED, PROCESSED = 10, 4
+ADVISED = {"CREATED": "CREATE", "DELETED": "DELETE"}
+"""The verbs of advisories, and those of the API."""
 WORKER = "worker"
 
 
@@ -45,11 +48,14 @@ class NatsLab:
         self._stack = AsyncExitStack()
         self._client: Client | None = None
         self._readers: NatsReaders | None = None
+        self._advisories: list[tuple[str, str, str]] = []
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.cluster)
         self._client = await self.cluster.connect()
         self._stack.push_async_callback(self._client.close)
+        for verb in ADVISED:
+            await self._client.subscribe(f"$JS.EVENT.ADVISORY.CONSUMER.{verb}.>", cb=self._heard)
         self._readers, writers = await connect_cluster(self.settings(self.cluster.urls), SystemClock())
         self._stack.push_async_callback(self._readers.aclose)
         if writers is not None:
@@ -69,6 +75,19 @@ class NatsLab:
         """For composing; they do not go past the counter."""
         assert self._readers is not None, "the lab is open"
         return self._readers
+
+    def consumers_changed(self, stream: str) -> list[str]:
+        """What the servers themselves say was done to the consumers of a stream, in order: of a leader that was paused the answer may never come.
+
+        Several members may tell of one change. It can't be made twice in a row: a consumer that is there can't be created, and one that is not can't be deleted.
+        """
+        told = [(verb, consumer) for verb, at, consumer in self._advisories if at == stream]
+        once = [one for number, one in enumerate(told) if number == 0 or one != told[number - 1]]
+        return [f"CONSUMER.{ADVISED[verb]}.{stream}.{consumer}" for verb, consumer in once]
+
+    async def _heard(self, message: Msg) -> None:
+        verb, stream, consumer = message.subject.split(".")[4:7]
+        self._advisories.append((verb, stream, consumer))
 
     def settings(self, urls: Sequence[str]) -> ClusterSettings:
         def login(one: Login) -> JsonObject:
@@ -139,6 +158,7 @@ class Recreate:
         assert isinstance(lab, NatsLab)
         async with worked_on(lab, number) as key, lab.counted() as proxy:
             stages = await _composed(lab, key)
+            since = len(lab.consumers_changed(key.stream))
             expected = [[_effect(kind, raw)] for kind, raw in stages]
 
             async def problem() -> str:
@@ -153,7 +173,7 @@ class Recreate:
                 stages=stages,
                 expected=expected,
                 back=_way_back(stages),
-                effects=lambda: proxy.effects,
+                effects=lambda: lab.consumers_changed(key.stream)[since:],
                 problem=problem,
                 untouched=partial(position_problem, lab, key),
                 lose=lambda what: proxy.lose.update([what]),
@@ -172,8 +192,7 @@ def _way_back(stages: StageList) -> list[list[str]]:
 
 def _effect(kind: str, raw: JsonObject) -> str:
     verb = {"consumer.delete": "DELETE", "consumer.create": "CREATE"}[kind]
-    filters = raw.get("config", {}).get("filter_subject")
-    return ".".join(filter(None, ("CONSUMER", verb, raw["stream"], raw["consumer"], filters)))
+    return f"CONSUMER.{verb}.{raw['stream']}.{raw['consumer']}"
 
 
 @dataclass(frozen=True)
@@ -197,6 +216,7 @@ class StepDown:
                 stages=[(ConsumerStepDown.kind, params.model_dump(mode="json"))],
                 expected=[[f"CONSUMER.LEADER.STEPDOWN.{key.stream}.{key.consumer}"]],
                 effects=lambda: proxy.effects,
+                by_itself=True,
                 problem=partial(position_problem, lab, key),
                 untouched=partial(position_problem, lab, key),
                 lose=lambda what: proxy.lose.update([what]),
