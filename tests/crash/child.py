@@ -25,10 +25,11 @@ from bot.crashpoints import Point
 from bot.flow.execution import Executor
 from bot.flow.stages import AnyAction, Stages
 from bot.flow.sweep import Sweeper
+from bot.limits import Limits
 from bot.model import Execution, JsonObject, OperationId, Outcome, Record, Verification
 from bot.ports import Phase, PhaseHandler, Readers, Steps
 from bot.registry import load
-from bot.settings import ClusterSettings
+from bot.settings import ClusterSettings, LimitSettings
 from tests.crash.people import RULES, TwoPeople
 
 SETTLE = 0.3
@@ -158,6 +159,7 @@ async def _serve(assignment: Assignment) -> None:
             writers={cluster.name: writers},
             directory=TwoPeople(),
             rules=RULES,
+            limits=Limits(LimitSettings(), clock),
             engine=engine,
             clock=clock,
             chat=chat,

@@ -15,7 +15,8 @@ from nats.aio.msg import Msg
 
 from bot.action import RECEIPT_KEY
 from bot.actions._facts import look
-from bot.actions.consumer_step_down import ConsumerStepDown, step_down_stage
+from bot.actions.consumer_step_down import ACTION as STEP_DOWN
+from bot.actions.consumer_step_down import step_down_stage
 from bot.actions.recreate import compose, read_consumer
 from bot.adapters.clock import SystemClock
 from bot.adapters.nats import NatsReaders, connect_cluster
@@ -200,7 +201,7 @@ class StepDown:
     """A consumer gets another leader."""
 
     name: str = "move a consumer's leader"
-    kinds: Sequence[str] = (ConsumerStepDown.kind,)
+    kinds: Sequence[str] = (STEP_DOWN.kind,)
     where: Where = Where.NATS
     share: int = 6
 
@@ -213,7 +214,7 @@ class StepDown:
             yield Situation(
                 cluster=lab.settings([proxy.url]),
                 door=proxy,
-                stages=[(ConsumerStepDown.kind, params.model_dump(mode="json"))],
+                stages=[(STEP_DOWN.kind, params.model_dump(mode="json"))],
                 expected=[[f"CONSUMER.LEADER.STEPDOWN.{key.stream}.{key.consumer}"]],
                 effects=lambda: proxy.effects,
                 by_itself=True,

@@ -21,6 +21,7 @@ from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
 from bot.crashpoints import Point
 from bot.flow.approval import ApprovalDesk, Click, queued
+from bot.limits import Limits
 from bot.model import (
     AuditDraft,
     Choice,
@@ -36,6 +37,7 @@ from bot.model import (
 )
 from bot.policy import typed_name
 from bot.ports import Phase, Readers
+from bot.settings import LimitSettings
 from tests.crash import child
 from tests.crash.child import Assignment, Death, quick_stages
 from tests.crash.oracle import Evidence, Judged, judge
@@ -214,6 +216,7 @@ async def _approved(database: str, situation: Situation) -> tuple[ExecutionId, P
                 readers={readers.cluster: readers},
                 stages=quick_stages(),
                 rules=RULES,
+                limits=Limits(LimitSettings(), clock),
                 engine=nobody,
                 clock=clock,
                 chat=nobody,
