@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bot.model import ExecutionState
 from tests.crash.lanes import Lane, carried_out
 from tests.crash.matrix import Report, planned
 from tests.crash.scenes import LANES, SCENES
@@ -42,6 +43,8 @@ def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report:
         print(
             f"{len(report.told):>4}/{len(runs)} {told.seconds:5.1f} s  run {told.run.number:<4} {mark:<12} {told.run.told}"
         )
+        if told.judged.end is ExecutionState.NEEDS_HUMAN:
+            print(f"       {told.judged.sentence}")
         for violation in told.judged.violations:
             print(f"       {violation}")
         sys.stdout.flush()

@@ -22,7 +22,7 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.nats import NatsReaders, connect_cluster
 from bot.errors import Refused
 from bot.lab import drills
-from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.config import READER, SYSREADER, SYSWRITER, WRITER, Login
 from bot.lab.jetstream import consumer_views, request, section
 from bot.lab.servers import LabCluster
 from bot.model import ConsumerKey, JsonObject
@@ -97,6 +97,7 @@ class NatsLab:
         nats: JsonObject = {
             "servers": list(urls),
             "system": login(SYSREADER),
+            "system_writer": login(SYSWRITER),
             "accounts": {"APP": {"reader": login(READER), "writer": login(WRITER)}},
             "timeout_seconds": API_TIMEOUT,
         }
