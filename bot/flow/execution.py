@@ -143,7 +143,8 @@ class Executor:
             else (ProposalState.WITHDRAWN, f"The approval no longer holds: {decision.sentence}")
         )
 
-    async def _world(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
+    async def _world(self, proposal: Proposal, *, supersede: bool = True) -> tuple[ProposalState, str] | None:
+        """Compare the world with the proposal's; what was sent already is no longer superseded by a difference."""
         try:
             drift = await self._stages.drift(self._readers[proposal.cluster], proposal)
         except Unreadable as error:
@@ -153,7 +154,8 @@ class Executor:
             )
         if not drift:
             return None
-        await supersede_drifted(self._store, proposal, drift)
+        if supersede:
+            await supersede_drifted(self._store, proposal, drift)
         return ProposalState.SUPERSEDED, "The world has moved: " + " ".join(drift)
 
     # --- one stage --------------------------------------------------------------------------------------------------------------
@@ -261,21 +263,29 @@ class Executor:
         return await self._ledger.stage(execution.id, index, StageState.UNKNOWN, sentence)
 
     async def _lost(self, execution: Execution, index: int, proposal: Proposal) -> StageRun:
-        """No receipt long after the time-out: resend under the same operation id where approval and world still hold."""
+        """No receipt long after the time-out: resend under the same operation id where approval and world still hold.
+
+        Where they do not, what was sent may arrive all the same, however late (reference/safety.md 3.2): only of what was never sent can it be said that
+        nothing was changed. The rest is a human's, and the lock stays.
+        """
         run = (await self._ledger.load(execution.id)).stages[index]
+        why = await self._not_again(execution, run, proposal)
+        if why is None:
+            return await self._send(execution, index)
+        if run.sent == 0:
+            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, f"Not sent. {why}")
+        sentence = f"Sent without a receipt, and not sent again: {why} It may still arrive: a person must look before anything else."
+        return await self._ledger.stage(execution.id, index, StageState.UNKNOWN, sentence)
+
+    async def _not_again(self, execution: Execution, run: StageRun, proposal: Proposal) -> str | None:
+        """Say why a stage must not be sent (again), None where it may."""
         if run.sent >= MAX_SENDS:
-            return await self._ledger.stage(
-                execution.id, index, StageState.NOT_APPLIED, f"Sent {run.sent} times without a receipt."
-            )
-        if index == 0:
-            refusal = await self._authority(proposal) or await self._world(proposal)
-            if refusal:
-                return await self._ledger.stage(
-                    execution.id, index, StageState.NOT_APPLIED, f"Not sent again. {refusal[1]}"
-                )
-        elif isinstance(check := await self._facts(execution, index, proposal.stages[index]), str):
-            return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, check)
-        return await self._send(execution, index)
+            return f"{run.sent} times are enough."
+        if run.index > 0:
+            check = await self._facts(execution, run.index, proposal.stages[run.index])
+            return check if isinstance(check, str) else None
+        refusal = await self._authority(proposal) or await self._world(proposal, supersede=run.sent == 0)
+        return refusal[1] if refusal else None
 
     async def _verify(self, execution: Execution, index: int) -> StageRun:
         """Poll reality until the stage's condition has held for its settle time, or does not hold when its patience is over."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bot.model import ExecutionState
 from tests.crash.lanes import Lane, carried_out
 from tests.crash.matrix import Report, planned
 from tests.crash.scenes import LANES, SCENES
@@ -42,6 +43,8 @@ def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report:
         print(
             f"{len(report.told):>4}/{len(runs)} {told.seconds:5.1f} s  run {told.run.number:<4} {mark:<12} {told.run.told}"
         )
+        if told.judged.end is ExecutionState.NEEDS_HUMAN:
+            print(f"       {told.judged.sentence}")
         for violation in told.judged.violations:
             print(f"       {violation}")
         sys.stdout.flush()
@@ -51,7 +54,7 @@ def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="how many; never less than every point of every stage")
+    parser.add_argument("--runs", type=int, default=RUNS, help="how many; never less than every point of every action")
     parser.add_argument("--seed", type=int, default=1, help="of the runs that are drawn by chance")
     parser.add_argument(
         "--only", type=int, nargs="+", default=[], metavar="NUMBER", help="these runs of the seed again"

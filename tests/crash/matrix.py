@@ -1,6 +1,6 @@
 """Which runs there are, and the report of what became of them.
 
-First every point of every stage of every scene, one death each, then each answer lost and each repair that does not help, and from there on runs drawn
+First every point of every action of every scene, one death each, then each answer lost and each repair that does not help, and from there on runs drawn
 by chance: several deaths in a row, with or without a lost answer. The seed and the number of a run say all about it.
 """
 
@@ -32,15 +32,20 @@ def systematic(scenes: Iterable[Scene], seed: int) -> Iterator[Run]:
     number = 0
     for scene in scenes:
         deaths = [Death(point) for point in ONCE]
-        deaths += [Death(point, 1, stage) for stage in range(len(scene.kinds)) for point in EACH_STAGE]
+        deaths += [Death(point, 1, stage) for stage in one_of_each_kind(scene) for point in EACH_STAGE]
         for death in deaths:
             number += 1
             yield Run(number, scene, (death,), pause=_dice(seed, number).uniform(0, LONGEST_PAUSE))
-        for stage in range(len(scene.kinds)):
+        for stage in one_of_each_kind(scene):
             number += 1
             yield Run(number, scene, (), lost=stage)
             number += 1
             yield Run(number, scene, (), doubted=stage)
+
+
+def one_of_each_kind(scene: Scene) -> list[int]:
+    """Return the first stage of each kind of action: what several servers are asked for one after another is the same for each."""
+    return [stage for stage, kind in enumerate(scene.kinds) if kind not in scene.kinds[:stage]]
 
 
 def by_chance(scenes: Sequence[Scene], seed: int, number: int) -> Run:
@@ -62,7 +67,7 @@ def by_chance(scenes: Sequence[Scene], seed: int, number: int) -> Run:
 
 
 def planned(scenes: Sequence[Scene], seed: int, count: int) -> list[Run]:
-    """Return at least `count` runs, and never less than every point of every stage."""
+    """Return at least `count` runs, and never less than every point of every action."""
     runs = list(systematic(scenes, seed))
     return [*runs, *(by_chance(scenes, seed, number) for number in range(len(runs) + 1, count + 1))]
 

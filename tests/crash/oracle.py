@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import chain, groupby
 
 from bot.adapters.database import SqlStore
 from bot.flow.audit import verify
@@ -18,6 +18,7 @@ from bot.model import (
     ExecutionId,
     ExecutionState,
     Proposal,
+    ProposalState,
     StageState,
 )
 from bot.policy import still_valid
@@ -82,7 +83,15 @@ def _twice(situation: Situation, effects: Sequence[str]) -> list[str]:
     plans = [list(plan) for plan in possible(situation.expected, situation.back)]
     if any(plan[: len(effects)] == list(effects) for plan in plans):
         return []
-    return [f"I2: the target saw {list(effects)}, approved was {plans[-1]}"]
+    return [f"I2: the target saw {listed(effects)}, approved was {listed(plans[-1])}"]
+
+
+def listed(effects: Sequence[str]) -> str:
+    """Return effects in words; what repeats itself is counted."""
+    return (
+        ", ".join(what if (count := len(list(same))) == 1 else f"{count} x {what}" for what, same in groupby(effects))
+        or "nothing"
+    )
 
 
 def possible(expected: Sequence[Sequence[str]], back: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
@@ -100,7 +109,7 @@ async def _unapproved(
         return []
     intents = [entry for entry in entries if entry.kind == "stage.intended"]
     if not intents:
-        return [f"I3: the target saw {list(effects)}, and no intent is on record"]
+        return [f"I3: the target saw {listed(effects)}, and no intent is on record"]
     approvals = await store.approvals(proposal.id)
     people = [await TwoPeople().look_up(approval.user) for approval in approvals]
     decision = still_valid(proposal, approvals, people, RULES, intents[0].at)
@@ -114,16 +123,18 @@ async def _unapproved(
 async def _untrue(situation: Situation, execution: Execution, proposal: Proposal, effects: Sequence[str]) -> list[str]:
     """I4: what the store says, and every thread shows, is what the target is."""
     wrong: list[str] = []
-    if execution.state is not ExecutionState.REFUSED and proposal.state.value != execution.state.value:
+    drifted = execution.state in UNSENT and proposal.state is ProposalState.SUPERSEDED
+    refused = execution.state is ExecutionState.REFUSED and proposal.state.terminal
+    if not (drifted or refused) and proposal.state.value != execution.state.value:
         wrong.append(f"I4: the execution is {execution.state}, its proposal {proposal.state}")
     wanted = [effect for stage in situation.expected for effect in stage]
     if execution.state is ExecutionState.DONE:
-        if list(effects) != wanted:
-            wrong.append(f"I4: it says done, and the target saw {list(effects)} of {wanted}")
+        if list(effects) != wanted and not situation.by_itself:
+            wrong.append(f"I4: it says done, and the target saw {listed(effects)} of {listed(wanted)}")
         if problem := await situation.problem():
             wrong.append(f"I4: it says done, but {problem}")
     if execution.state in UNSENT and effects:
-        wrong.append(f"I4: it says that nothing was changed, and the target saw {list(effects)}")
+        wrong.append(f"I4: it says that nothing was changed, and the target saw {listed(effects)}")
     if execution.state in {*UNSENT, ExecutionState.ROLLED_BACK} and (problem := await situation.untouched()):
         wrong.append(f"I4: it says that everything is as before, but {problem}")
     return wrong
@@ -145,10 +156,10 @@ def _unaudited(
         if len(counted) != run.sent:
             wrong.append(f"I5: stage {run.index + 1} was sent {run.sent} times, {len(counted)} are on record")
     if effects and not any(entry.kind == "stage.sending" for entry in entries):
-        wrong.append(f"I5: the target saw {list(effects)}, and no sending is on record")
+        wrong.append(f"I5: the target saw {listed(effects)}, and no sending is on record")
     forward = sum(len(stage) for stage in situation.expected[: len(intended)])
     if len(effects) > forward and not any(entry.kind == "stage.undoing" for entry in entries):
-        wrong.append(f"I5: the target saw {list(effects)}, and no way back is on record")
+        wrong.append(f"I5: the target saw {listed(effects)}, and no way back is on record")
     return wrong
 
 

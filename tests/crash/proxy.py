@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ class Sent:
     what: str
     """Its subject without the prefix of the API, e.g. `CONSUMER.DELETE.ORDERS.worker`."""
     at: datetime
+    body: bytes
     answer: bytes | None = None
 
     @property
@@ -58,6 +59,8 @@ class Proxy:
     lose: Counter[str] = field(default_factory=Counter[str])
     """How many answers to requests that begin so never arrive, e.g. `CONSUMER.DELETE`."""
     lost: int = 0
+    meet: dict[str, Callable[[], Awaitable[None]]] = field(default_factory=dict[str, Callable[[], Awaitable[None]]])
+    """By the beginning of a request: what happens before it goes through, once. Whatever comes after it waits behind it."""
     url: str = ""
     _open: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     _server: asyncio.Server | None = None
@@ -117,18 +120,20 @@ class Proxy:
         """Carry what the client sends until it is gone; the connection behind it stays."""
         with suppress(OSError):
             while (frame := await next_frame(reader)) is not None:
-                line, _ = frame
+                line, payload = frame
                 words = line.split()
-                if words and words[0] in {b"PUB", b"HPUB"}:
-                    self._count(words, waiting)
+                if words and words[0] in {b"PUB", b"HPUB"} and (what := changed_by(words[1].decode())):
+                    await self._met(what)
+                    self._count(what, words, payload, waiting)
                 there.write(b"".join(frame))
                 await there.drain()
 
-    def _count(self, words: Sequence[bytes], waiting: dict[bytes, Sent]) -> None:
-        what = changed_by(words[1].decode())
-        if what is None:
-            return
-        sent = Sent(what, datetime.now(UTC))
+    async def _met(self, what: str) -> None:
+        for prefix in [prefix for prefix in self.meet if what.startswith(prefix)]:
+            await self.meet.pop(prefix)()
+
+    def _count(self, what: str, words: Sequence[bytes], payload: bytes, waiting: dict[bytes, Sent]) -> None:
+        sent = Sent(what, datetime.now(UTC), _body(words, payload) or b"")
         self.sent.append(sent)
         if len(words) == (4 if words[0] == b"PUB" else 5):
             waiting[words[2]] = sent
@@ -188,6 +193,6 @@ def _without_ways_past(line: bytes) -> bytes:
 
 
 def _body(words: Sequence[bytes], payload: bytes) -> bytes | None:
-    """Return the JSON of an answer; None where it is headers alone, as *no responders* is."""
-    body = payload[int(words[-2]) :] if words[0] == b"HMSG" else payload
+    """Return a payload without its headers; None where there is none, as in *no responders*."""
+    body = payload[int(words[-2]) :] if words[0] in {b"HMSG", b"HPUB"} else payload
     return body.removesuffix(b"\r\n") or None

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from bot.model import JsonObject
 from bot.settings import ClusterSettings
+from tests.crash.proxy import Proxy
 
 StageList = Sequence[tuple[str, JsonObject]]
 
@@ -28,6 +29,8 @@ class Situation:
 
     cluster: ClusterSettings
     """How the bot reaches the target, past a counter."""
+    door: Proxy
+    """What stands between the bot and NATS."""
     stages: StageList
     """The change as the product composes it."""
     expected: Sequence[Sequence[str]]
@@ -40,6 +43,10 @@ class Situation:
     """What differs from before, after a repair that changed nothing or took everything back; empty where nothing does."""
     lose: Callable[[str], None]
     """Have the answer to the next change never arrive that is this one, as `effects` writes it."""
+    by_itself: bool = False
+    """Whether what is wanted may come without the change: an election that nobody asked for."""
+    calm: Callable[[], Awaitable[None]] | None = None
+    """Waits until nothing that was sent can arrive any more; the oracle looks only then."""
     back: Sequence[Sequence[str]] = ()
     """By the number of stages that were done, from one on: what the whole way back from there changes at the target, in order."""
 

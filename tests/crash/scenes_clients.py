@@ -88,6 +88,7 @@ class LetGo:
             one = f"SERVER.{raw['server_id']}.KICK"
             yield Situation(
                 cluster=lab.settings([proxy.url]),
+                door=proxy,
                 stages=[(kind, stage)],
                 expected=[[one] * len(raw["cids"])],
                 effects=lambda: proxy.effects,

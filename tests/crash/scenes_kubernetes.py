@@ -71,6 +71,7 @@ class TemplateEdit:
             try:
                 yield Situation(
                     cluster=lab.settings(proxy),
+                    door=proxy,
                     stages=stages,
                     expected=[[STATEFUL_SET] for _ in stages],
                     effects=lambda: lab.written(since),
@@ -116,6 +117,7 @@ class Restart:
             try:
                 yield Situation(
                     cluster=lab.settings(proxy),
+                    door=proxy,
                     stages=compose_restart(snapshot, workload, pod).stages,
                     expected=[[f"DELETE pods/{LAST}"]],
                     effects=lambda: lab.written(since),
@@ -159,6 +161,7 @@ class Budget:
             try:
                 yield Situation(
                     cluster=lab.settings(proxy),
+                    door=proxy,
                     stages=compose_budget(*await lab.look()).stages,
                     expected=[["POST poddisruptionbudgets"]],
                     effects=lambda: lab.written(since),
@@ -205,6 +208,7 @@ class Growth:
             try:
                 yield Situation(
                     cluster=lab.settings(proxy),
+                    door=proxy,
                     stages=stages,
                     expected=[[f"PATCH persistentvolumeclaims/{claim}"]],
                     effects=lambda: lab.written(since),

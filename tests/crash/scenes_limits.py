@@ -50,6 +50,7 @@ class RaiseLimit:
             try:
                 yield Situation(
                     cluster=lab.settings(proxy),
+                    door=proxy,
                     stages=stages,
                     expected=[[EDIT], []],
                     effects=lambda: lab.written(since),

@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from bot.action import RECEIPT_KEY
 from bot.actions._facts import look
@@ -21,7 +22,7 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.nats import NatsReaders, connect_cluster
 from bot.errors import Refused
 from bot.lab import drills
-from bot.lab.config import READER, SYS, SYSREADER, WRITER, Login
+from bot.lab.config import READER, SYSREADER, SYSWRITER, WRITER, Login
 from bot.lab.jetstream import consumer_views, request, section
 from bot.lab.servers import LabCluster
 from bot.model import ConsumerKey, JsonObject
@@ -32,6 +33,8 @@ from tests.crash.scene import Lab, Scene, Situation, StageList, Where, until
 API_TIMEOUT = 2.0
 """Seconds. A lost request is sent again after twice as long, so it says how long a run takes."""
 PUBLISHED, PROCESSED = 10, 4
+ADVISED = {"CREATED": "CREATE", "DELETED": "DELETE"}
+"""The verbs of advisories, and those of the API."""
 WORKER = "worker"
 
 
@@ -46,11 +49,14 @@ class NatsLab:
         self._stack = AsyncExitStack()
         self._client: Client | None = None
         self._readers: NatsReaders | None = None
+        self._advisories: list[tuple[str, str, str]] = []
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.cluster)
         self._client = await self.cluster.connect()
         self._stack.push_async_callback(self._client.close)
+        for verb in ADVISED:
+            await self._client.subscribe(f"$JS.EVENT.ADVISORY.CONSUMER.{verb}.>", cb=self._heard)
         self._readers, writers = await connect_cluster(self.settings(self.cluster.urls), SystemClock())
         self._stack.push_async_callback(self._readers.aclose)
         if writers is not None:
@@ -71,6 +77,19 @@ class NatsLab:
         assert self._readers is not None, "the lab is open"
         return self._readers
 
+    def consumers_changed(self, stream: str) -> list[str]:
+        """What the servers themselves say was done to the consumers of a stream, in order: of a leader that was paused the answer may never come.
+
+        Several members may tell of one change. It can't be made twice in a row: a consumer that is there can't be created, and one that is not can't be deleted.
+        """
+        told = [(verb, consumer) for verb, at, consumer in self._advisories if at == stream]
+        once = [one for number, one in enumerate(told) if number == 0 or one != told[number - 1]]
+        return [f"CONSUMER.{ADVISED[verb]}.{stream}.{consumer}" for verb, consumer in once]
+
+    async def _heard(self, message: Msg) -> None:
+        verb, stream, consumer = message.subject.split(".")[4:7]
+        self._advisories.append((verb, stream, consumer))
+
     def settings(self, urls: Sequence[str]) -> ClusterSettings:
         def login(one: Login) -> JsonObject:
             return {"user": one.user, "password": one.password, "inbox_prefix": one.inbox_prefix}
@@ -78,7 +97,7 @@ class NatsLab:
         nats: JsonObject = {
             "servers": list(urls),
             "system": login(SYSREADER),
-            "system_writer": login(SYS),
+            "system_writer": login(SYSWRITER),
             "accounts": {"APP": {"reader": login(READER), "writer": login(WRITER)}},
             "timeout_seconds": API_TIMEOUT,
         }
@@ -141,6 +160,7 @@ class Recreate:
         assert isinstance(lab, NatsLab)
         async with worked_on(lab, number) as key, lab.counted() as proxy:
             stages = await _composed(lab, key)
+            since = len(lab.consumers_changed(key.stream))
             expected = [[_effect(kind, raw)] for kind, raw in stages]
 
             async def problem() -> str:
@@ -151,10 +171,11 @@ class Recreate:
 
             yield Situation(
                 cluster=lab.settings([proxy.url]),
+                door=proxy,
                 stages=stages,
                 expected=expected,
                 back=_way_back(stages),
-                effects=lambda: proxy.effects,
+                effects=lambda: lab.consumers_changed(key.stream)[since:],
                 problem=problem,
                 untouched=partial(position_problem, lab, key),
                 lose=lambda what: proxy.lose.update([what]),
@@ -173,8 +194,7 @@ def _way_back(stages: StageList) -> list[list[str]]:
 
 def _effect(kind: str, raw: JsonObject) -> str:
     verb = {"consumer.delete": "DELETE", "consumer.create": "CREATE"}[kind]
-    filters = raw.get("config", {}).get("filter_subject")
-    return ".".join(filter(None, ("CONSUMER", verb, raw["stream"], raw["consumer"], filters)))
+    return f"CONSUMER.{verb}.{raw['stream']}.{raw['consumer']}"
 
 
 @dataclass(frozen=True)
@@ -194,9 +214,11 @@ class StepDown:
             params = step_down_stage(snapshot, read_consumer(snapshot, key))
             yield Situation(
                 cluster=lab.settings([proxy.url]),
+                door=proxy,
                 stages=[(STEP_DOWN.kind, params.model_dump(mode="json"))],
                 expected=[[f"CONSUMER.LEADER.STEPDOWN.{key.stream}.{key.consumer}"]],
                 effects=lambda: proxy.effects,
+                by_itself=True,
                 problem=partial(position_problem, lab, key),
                 untouched=partial(position_problem, lab, key),
                 lose=lambda what: proxy.lose.update([what]),

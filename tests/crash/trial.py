@@ -116,8 +116,8 @@ class Host:
             database = await self.database(f"run{run.number}")
             execution, proposal = await _approved(_url(database), situation)
             assignment = Assignment(_url(database), execution, situation.cluster, doubted=_doubted(run, situation))
-            if run.lost is not None and situation.expected[run.lost]:
-                situation.lose(situation.expected[run.lost][0])
+            if run.lost is not None:
+                situation.lose(situation.expected[_stage(run.lost, situation)][0])
             died: list[tuple[Point, str]] = []
             restarted: datetime | None = None
             for death in run.deaths:
@@ -129,6 +129,8 @@ class Host:
                 restarted = child.now()
             else:
                 await _life(assignment, None, END_PATIENCE)
+            if situation.calm is not None:
+                await situation.calm()
             await asyncio.sleep(LATE_ANSWERS)
             evidence = Evidence(situation, execution, restarted)
             async with SqlStore.open(_url(database), SystemClock()) as store:
@@ -183,7 +185,12 @@ async def _ends(process: multiprocessing.process.BaseProcess, patience: float) -
 
 
 def _doubted(run: Run, situation: Situation) -> tuple[str, JsonObject] | None:
-    return None if run.doubted is None else situation.stages[run.doubted]
+    return None if run.doubted is None else situation.stages[_stage(run.doubted, situation)]
+
+
+def _stage(wanted: int, situation: Situation) -> int:
+    """Return the stage that is there for the one that is wanted: newer servers need fewer of some."""
+    return min(wanted, len(situation.stages) - 1)
 
 
 def _url(database: Path) -> str:

@@ -85,6 +85,9 @@ async def test_a_lost_request_is_not_sent_again_when_the_world_has_moved(tmp_pat
         ended = await h.run()
         assert h.target.effects == []
         assert "leader was n0, now n2" in ended.sentence
+        assert "may still arrive" in ended.sentence
+        assert (ended.state, await h.state()) == (ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN)
+        assert (await h.store.fence("prod"))[0] == ended.id
 
 
 async def test_an_object_that_somebody_else_changed_is_a_humans_and_stays_locked(tmp_path: Path) -> None:

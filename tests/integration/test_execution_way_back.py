@@ -1,4 +1,4 @@
-"""The way back of an execution: announced before it is sent, interrupted and lost answers included, and told as what it was."""
+"""The hard ends of an execution: the way back, announced before it is sent and told as what it was; and what was sent and may still arrive."""
 
 from collections.abc import Generator
 from datetime import timedelta
@@ -9,7 +9,7 @@ import pytest
 from bot import crashpoints
 from bot.crashpoints import Point
 from bot.errors import NotApplied, OutcomeUnknown
-from bot.flow.execution import LATE_ARRIVAL_FACTOR
+from bot.flow.execution import LATE_ARRIVAL_FACTOR, MAX_SENDS
 from bot.model import ExecutionState, ProposalState, StageState
 from tests.integration.test_execution import NoReaders, SetValue, house
 
@@ -90,3 +90,25 @@ async def test_a_way_back_is_on_record_before_it_is_sent(tmp_path: Path) -> None
             entry.kind for entry in await h.store.audit_entries() if "undo" in entry.kind or "rolled" in entry.kind
         ]
         assert kinds == ["stage.undoing", "stage.rolled_back", "execution.rolled_back"]
+
+
+async def test_what_was_never_sent_before_a_kill_is_not_applied_where_the_world_has_moved(tmp_path: Path) -> None:
+    async with house(tmp_path, "a") as h:
+        kill_at(Point.P11, 1)
+        with pytest.raises(KilledError):
+            await h.run()
+        h.target.world["leader"] = "n2"
+        ended = await h.run()
+        assert (ended.state, await h.state()) == (ExecutionState.FAILED, ProposalState.SUPERSEDED)
+        assert (ended.stages[0].sent, h.target.effects) == (0, [])
+        assert "Nothing was changed" in ended.sentence
+        assert (await h.store.fence("prod"))[0] is None
+
+
+async def test_a_stage_sent_three_times_without_a_receipt_is_a_humans_and_not_undone(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.faults["b"] = [OutcomeUnknown("no answer") for _ in range(MAX_SENDS)]
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.NEEDS_HUMAN, ["a"])
+        assert (ended.stages[1].state, ended.stages[1].sent) == (StageState.UNKNOWN, MAX_SENDS)
+        assert (await h.store.fence("prod"))[0] == ended.id

@@ -205,7 +205,11 @@ def test_the_servers_own_metadata_and_our_receipt_are_nobodys_edit() -> None:
 
 
 def test_another_stream_of_the_same_name_is_told() -> None:
-    (why,) = refusals(lambda raw: [one.update(created="2026-11-27T00:00:00Z") for one in details(raw)] and None)
+    def made_anew(raw: Raw) -> None:
+        for one in details(raw):
+            one["created"] = "2026-11-27T00:00:00Z"
+
+    (why,) = refusals(made_anew)
     assert why.endswith("it is another stream.")
 
 

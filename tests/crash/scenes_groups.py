@@ -1,0 +1,235 @@
+"""Scenes of the actions that change who leads, how many members a stream has, and where clients are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import orjson
+
+from bot.actions import clients_shed, leaders_move, meta_step_down, stream_scale, stream_step_down
+from bot.actions._facts import look, stream_facts
+from bot.actions.shedding import Pace, compose_shed
+from bot.actions.stream_scaling import Times, compose_scaling
+from bot.errors import Refused
+from bot.lab import drills
+from bot.lab.config import APP
+from bot.lab.jetstream import request, section
+from bot.model import ConsumerKey, StreamKey
+from bot.model.clients import ClientKind, Selection
+from tests.crash.proxy import Proxy
+from tests.crash.scene import Lab, Scene, Situation, StageList, Where, until
+from tests.crash.scenes_nats import PUBLISHED, NatsLab, position_problem, worked_on
+
+CROWDED = "n0"
+CLIENTS = 33
+"""Enough that a slice of them may go: above a third of them there are `FEWEST` of bot/actions/shedding.py."""
+NATS_CLIENTS = Selection(kinds=(ClientKind.NATS,), account="APP")
+PACE = Pace(per_second=50.0, slice=CLIENTS, most=CLIENTS, cpu=100.0, waiting=5_000)
+"""A share of the CPU that no server reaches: how busy this machine is must not decide."""
+TIMES = Times(at_two=0.3, elsewhere=0.3, young=0.0)
+
+Compose = Callable[[NatsLab, ConsumerKey], Awaitable[StageList]]
+
+
+async def _stream_step_down(lab: NatsLab, key: ConsumerKey) -> StageList:
+    snapshot = await look(lab.readers)
+    params = stream_step_down.step_down_stage(snapshot, stream_facts(snapshot, StreamKey(key.account, key.stream)))
+    return [(stream_step_down.ACTION.kind, params.model_dump(mode="json"))]
+
+
+async def _meta_step_down(lab: NatsLab, key: ConsumerKey) -> StageList:
+    del key
+    params = meta_step_down.step_down_stage(await look(lab.readers))
+    return [(meta_step_down.ACTION.kind, params.model_dump(mode="json"))]
+
+
+async def _both_leaders(lab: NatsLab, key: ConsumerKey) -> StageList:
+    snapshot = await look(lab.readers)
+    moves: list[leaders_move.Move] = []
+    for group in (StreamKey(key.account, key.stream), key):
+        led, created = leaders_move.find(snapshot, group)
+        consumer = group.consumer if isinstance(group, ConsumerKey) else ""
+        moves.append(
+            leaders_move.Move(
+                account=key.account,
+                stream=key.stream,
+                consumer=consumer,
+                created=created,
+                leader=led.leader,
+                term=led.term,
+            )
+        )
+    return [(leaders_move.ACTION.kind, leaders_move.MoveParams(moves=tuple(moves)).model_dump(mode="json"))]
+
+
+@dataclass(frozen=True)
+class Leaders:
+    """Leaders step down; `asked` are the requests of its one stage, with the stream and the consumer to be filled in."""
+
+    name: str
+    kinds: Sequence[str]
+    compose: Compose
+    asked: Sequence[str]
+    where: Where = Where.NATS
+    share: int = 4
+
+    @asynccontextmanager
+    async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
+        assert isinstance(lab, NatsLab)
+        async with worked_on(lab, number) as key, lab.counted() as proxy:
+            # An election may come by itself, and other groups are nobody's here.
+            yield Situation(
+                cluster=lab.settings([proxy.url]),
+                door=proxy,
+                stages=await self.compose(lab, key),
+                expected=[[one.format(stream=key.stream, consumer=key.consumer) for one in self.asked]],
+                effects=lambda: proxy.effects,
+                by_itself=True,
+                problem=partial(position_problem, lab, key),
+                untouched=partial(position_problem, lab, key),
+                lose=lambda what: proxy.lose.update([what]),
+            )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A stream of one replica gets two, and then three."""
+
+    name: str = "give a stream replicas"
+    kinds: Sequence[str] = (stream_scale.ACTION.kind, stream_scale.ACTION.kind)
+    where: Where = Where.NATS
+    share: int = 4
+
+    @asynccontextmanager
+    async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
+        assert isinstance(lab, NatsLab)
+        key = StreamKey("APP", f"SCALE{number}")
+        await drills.create_stream(lab.client, key.stream, 1, {"metadata": {"team": "a"}})
+        await drills.create_consumer(lab.client, key.stream, "worker")
+        await drills.publish(lab.client, key.stream, PUBLISHED)
+        try:
+            stages = await self._stages(lab, key)
+            update = f"STREAM.UPDATE.{key.stream}"
+            async with lab.counted() as proxy:
+                yield Situation(
+                    cluster=lab.settings([proxy.url]),
+                    door=proxy,
+                    stages=stages,
+                    expected=[[update] for _ in stages],
+                    effects=lambda: proxy.effects,
+                    problem=partial(_stream_problem, lab, key, 3),
+                    untouched=partial(_stream_problem, lab, key, 1),
+                    lose=lambda what: proxy.lose.update([what]),
+                    # Two replicas become one again, and three first two.
+                    back=[[update], [update, update]],
+                )
+        finally:
+            await request(lab.client, f"STREAM.DELETE.{key.stream}")
+
+    async def _stages(self, lab: NatsLab, key: StreamKey) -> StageList:
+        found: list[StageList] = []
+
+        async def offered() -> bool:
+            try:
+                found.append(compose_scaling(await look(lab.readers, stream_scale.NEEDS), [key], 3, TIMES).stages)
+            except Refused:
+                return False
+            return True
+
+        await until(f"a stream {key} that may be scaled", offered)
+        return found[0]
+
+
+async def _stream_problem(lab: NatsLab, key: StreamKey, replicas: int) -> str:
+    info = await request(lab.client, f"STREAM.INFO.{key.stream}")
+    config, state = section(info, "config"), section(info, "state")
+    if (config.get("num_replicas"), state.get("messages")) != (replicas, PUBLISHED):
+        return f"{key} has {config.get('num_replicas')} replicas and {state.get('messages')} messages"
+    return "" if section(config, "metadata").get("team") == "a" else f"{key}: its own metadata is gone"
+
+
+@dataclass(frozen=True)
+class Shed:
+    """Clients of one server are let go until it has its share."""
+
+    name: str = "let clients go"
+    kinds: Sequence[str] = (clients_shed.ACTION.kind,)
+    where: Where = Where.NATS
+    share: int = 4
+
+    @asynccontextmanager
+    async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
+        del number
+        assert isinstance(lab, NatsLab)
+        async with AsyncExitStack() as stack, lab.counted() as proxy:
+            for _ in range(CLIENTS):
+                stack.push_async_callback((await lab.cluster.connect(APP, CROWDED)).close)
+            stages = (await self._offered(lab))[:1]
+            params = clients_shed.ShedParams.model_validate(stages[0][1])
+            going = set(params.cids)
+
+            async def there() -> set[int]:
+                snapshot = await lab.readers.gather(clients_shed.NEEDS)
+                scene = clients_shed.scene_of(snapshot, CROWDED, NATS_CLIENTS)
+                return {row.cid for row in scene.own.rows} & going
+
+            async def problem() -> str:
+                left = await there()
+                return f"{len(left)} clients are still on {CROWDED}" if left else ""
+
+            async def untouched() -> str:
+                gone = going - await there()
+                return f"{len(gone)} clients have left {CROWDED}" if gone else ""
+
+            yield Situation(
+                cluster=lab.settings([proxy.url]),
+                door=proxy,
+                stages=stages,
+                expected=[[f"KICK {cid}" for cid in params.cids]],
+                effects=lambda: _kicked(proxy),
+                problem=problem,
+                untouched=untouched,
+                lose=lambda _: proxy.lose.update([f"SERVER.{params.server_id}.KICK"]),
+            )
+
+    async def _offered(self, lab: NatsLab) -> StageList:
+        found: list[StageList] = []
+
+        async def crowded() -> bool:
+            try:
+                snapshot = await lab.readers.gather(clients_shed.NEEDS)
+                found.append(compose_shed(snapshot, CROWDED, NATS_CLIENTS, PACE).stages)
+            except Refused:
+                return False
+            return True
+
+        await until(f"too many clients of {CROWDED}", crowded)
+        return found[0]
+
+
+def _kicked(proxy: Proxy) -> list[str]:
+    """Who was disconnected; a notice before it leaves a connection as it is."""
+    kicks = [one for one in proxy.sent if one.effective and one.what.endswith(".KICK")]
+    return [f"KICK {orjson.loads(one.body)['cid']}" for one in kicks]
+
+
+SCENES: Sequence[Scene] = (
+    Leaders(
+        "move a stream's leader",
+        (stream_step_down.ACTION.kind,),
+        _stream_step_down,
+        ("STREAM.LEADER.STEPDOWN.{stream}",),
+    ),
+    Leaders("move the meta leader", (meta_step_down.ACTION.kind,), _meta_step_down, ("META.LEADER.STEPDOWN",)),
+    Leaders(
+        "spread leaders",
+        (leaders_move.ACTION.kind,),
+        _both_leaders,
+        ("STREAM.LEADER.STEPDOWN.{stream}", "CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}"),
+    ),
+    Scale(),
+    Shed(),
+)
