@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, StreamKey, Subject, part
 from bot.model.groups import ha_assets, latest
+from bot.model.versions import version, version_number
 from bot.runbook import Draft, Proposed, Thresholds
-from runbooks._consumer_views import version, version_number
 from runbooks._nack import edit_replicas
 from runbooks._shared_guidance import cause_guidance, command
 from runbooks._stream_checks import LAG, MEMBERS, NODE, SPLIT

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bot.actions.consumer_step_down import ConsumerStepDown, hindrances, step_down_stage
+from bot.actions.consumer_step_down import ACTION as STEP_DOWN
+from bot.actions.consumer_step_down import hindrances, step_down_stage
 from bot.actions.recreate import Recreation, compose, read_consumer
 from bot.errors import Refused
 from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
 from bot.model.groups import HaAssets, ha_assets
+from bot.model.versions import version
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks import _deploy_guidance as deploy
 from runbooks._consumer_charts import consumer_charts
@@ -25,7 +27,7 @@ from runbooks._consumer_checks import (
     room_for_groups,
 )
 from runbooks._consumer_delivery import WAITING, clients_work, consumers_deliver
-from runbooks._consumer_views import SETTLE, version
+from runbooks._consumer_views import SETTLE
 from runbooks._deploy_checks import KILLS, PODS, PROBE_THRESHOLDS, PROBES, STARTING
 from runbooks._nack import recreated_in_source
 from runbooks._shared_checks import META_QUORUM, SERVER_ANSWERS, STREAM_QUORUM
@@ -109,7 +111,7 @@ def _step_down(snapshot: Snapshot, key: ConsumerKey) -> list[Proposed]:
     draft = Draft(
         title=f"Move the leader of consumer {key.consumer}",
         why=f"{facts.standing.leader} leads with all members current, and yet the consumer does not work: a new leader starts its delivery afresh.",
-        stages=((ConsumerStepDown.kind, step_down_stage(snapshot, facts).model_dump(mode="json")),),
+        stages=((STEP_DOWN.kind, step_down_stage(snapshot, facts).model_dump(mode="json")),),
     )
     return [Proposed(_subject(snapshot, key), draft)]
 

@@ -164,7 +164,7 @@ def _stages(facts: ConsumerFacts, place: Position, *, probe: bool) -> Stages:
     elif probe:
         name = f"{facts.key.consumer}{PROBE_SUFFIX}"
         before += [_helper(facts, place, name, Purpose.PROBE, mark), _helper_gone(facts, name, mark, None)]
-    return (*before, _delete(facts, place, holder, mark), _create(facts, place, holder), *after)
+    return (*before, _delete(facts, place, holder, mark), create_stage(facts, place, holder), *after)
 
 
 def _delete(facts: ConsumerFacts, place: Position, holder: str | None, mark: str) -> tuple[str, JsonObject]:
@@ -182,7 +182,8 @@ def _delete(facts: ConsumerFacts, place: Position, holder: str | None, mark: str
     return ConsumerDelete.kind, params.model_dump(mode="json")
 
 
-def _create(facts: ConsumerFacts, place: Position, holder: str | None) -> tuple[str, JsonObject]:
+def create_stage(facts: ConsumerFacts, place: Position, holder: str | None) -> tuple[str, JsonObject]:
+    """Return the stage that creates a consumer that is gone by then."""
     params = CreateParams(
         **_stream(facts),
         consumer=facts.key.consumer,
