@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bot import crashpoints
+from bot.crashpoints import Point
 from bot.errors import Unreadable
 from bot.flow.endings import end_proposal
 from bot.flow.stages import Stages
@@ -141,6 +142,7 @@ class ApprovalDesk:
             refusal = await self._world_refuses(click, current, person)
             if refusal is not None:
                 return refusal
+        crashpoints.reached(Point.P07)
         async with self._store.begin() as tx:
             current = await tx.get(Proposal, proposal.id) or proposal
             decision = self._judge(current, await tx.approvals(proposal.id), person, click.choice)
@@ -148,7 +150,7 @@ class ApprovalDesk:
         if recorded is None:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
         answer, execution = recorded
-        crashpoints.reached("P08")
+        crashpoints.reached(Point.P08)
         self._chat.nudge(proposal.incident_id)
         if execution is not None:
             await self._engine.start(Phase.EXECUTION, execution.id)

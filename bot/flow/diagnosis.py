@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
+from bot import crashpoints
+from bot.crashpoints import Point
 from bot.errors import Unreadable
 from bot.flow.aftermath import rescues
 from bot.flow.endings import end_proposal
@@ -107,6 +109,7 @@ class Diagnoser:
         started = self._clock.now()
         focus = focus_of(incident.labels)
         judged = await self._judge(incident, focus)
+        crashpoints.reached(Point.P05)
         charts = await asyncio.to_thread(illustrate, judged, self._thresholds.get(judged.runbook.code), focus)
         snapshot_digest = await self._store.save_snapshot(judged.snapshot) if judged.snapshot else None
         diagnosis = Diagnosis(
@@ -126,6 +129,7 @@ class Diagnoser:
         proposals = [await self._proposal(incident, diagnosis, one) for one in (*lost, *judged.proposed)]
         async with self._store.begin() as tx:
             await self._commit(tx, diagnosis, proposals)
+        crashpoints.reached(Point.P06)
         return diagnosis.verdict.severity
 
     async def _judge(self, incident: Incident, focus: Focus) -> Judgement:

@@ -13,6 +13,7 @@ import structlog
 
 from bot import crashpoints
 from bot.action import Check, Receipt
+from bot.crashpoints import Point
 from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Stands, Unreadable, WriteError
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
@@ -87,7 +88,7 @@ class Executor:
             return
         for index in range(len(execution.stages)):
             ended = await steps.run(f"stage {index}", partial(self._stage, execution_id, index))
-            crashpoints.reached("P14")
+            crashpoints.reached(Point.P14)
             if ended != StageState.VERIFIED:
                 break
         await steps.run("end", partial(self._end, execution_id))
@@ -104,11 +105,11 @@ class Executor:
         if execution.state is not ExecutionState.QUEUED:
             return GO
         proposal = await self._ledger.proposal(execution)
+        crashpoints.reached(Point.P09)
+        refusal = await self._take_lock(execution, proposal)
+        crashpoints.reached(Point.P10)
         refusal = (
-            await self._take_lock(execution, proposal)
-            or await self._limits(proposal)
-            or await self._authority(proposal)
-            or await self._world(proposal)
+            refusal or await self._limits(proposal) or await self._authority(proposal) or await self._world(proposal)
         )
         if refusal is None:
             await self._ledger.applying(execution_id)
@@ -181,7 +182,7 @@ class Executor:
             await self._ledger.intend(execution, index, check)
         except Refused as error:
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, str(error))
-        crashpoints.reached("P11")
+        crashpoints.reached(Point.P11)
         return await self._send(execution, index)
 
     async def _facts(self, execution: Execution, index: int, stage: Stage) -> Check | str:
@@ -222,7 +223,7 @@ class Executor:
             return await self._not_applied(execution, index, error)
         except OutcomeUnknown as error:
             return await self._resolve(execution, index, str(error))
-        crashpoints.reached("P13")
+        crashpoints.reached(Point.P13)
         return await self._ledger.stage(execution.id, index, StageState.APPLIED, "Applied.")
 
     async def _not_applied(self, execution: Execution, index: int, error: NatsmedicError) -> StageRun:
@@ -293,6 +294,7 @@ class Executor:
                 seen = await action.verify(self._readers[execution.cluster], params, operation)
             except Unreadable as error:
                 seen = Verification(outcome=Outcome.CANNOT_TELL, sentence=f"Reality could not be read: {error}")
+            crashpoints.reached(Point.P15)
             now = self._clock.now()
             good_since = (good_since or now) if seen.outcome is Outcome.VERIFIED else None
             if good_since is not None and (now - good_since).total_seconds() >= settle:
@@ -312,7 +314,7 @@ class Executor:
         execution = await self._ledger.load(execution_id)
         if execution.state.terminal:
             return execution.state
-        stopped = next((r for r in execution.stages if r.state is not StageState.VERIFIED), None)
+        stopped = _stopped(execution)
         if stopped is None:
             last = execution.stages[-1]
             return await self._ledger.end(execution_id, ExecutionState.DONE, ProposalState.DONE, last.sentence)
@@ -331,17 +333,23 @@ class Executor:
         applied = [r for r in execution.stages if r.sent and r.state in {StageState.VERIFIED, StageState.FAILED}]
         what = f"Stage {stopped.index + 1} of {len(execution.stages)} did not succeed: {stopped.sentence}"
         for run in reversed(applied):
+            await self._ledger.undoing(execution.id, run.index)
             try:
                 sentence = await self._undo(execution, proposal.stages[run.index], run)
             except Stands as stays:
                 return await self._kept(execution, f"{what} {stays}", undone=run is not applied[-1])
+            except OutcomeUnknown as error:
+                await self._ledger.stage(execution.id, run.index, StageState.UNKNOWN, f"Perhaps undone. {error}")
+                return await self._end(execution.id)
             except (Refused, WriteError, Unreadable) as error:
                 whole = f"{what} Rolling back stage {run.index + 1} stopped: {error} A person must look."
                 return await self._ledger.end(
                     execution.id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, whole
                 )
-            await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, sentence)
-        if not applied:
+            told = sentence if run.state is StageState.VERIFIED else f"{run.sentence} Undone: {sentence}"
+            await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, told)
+            crashpoints.reached(Point.P14)
+        if not applied and stopped.state is not StageState.ROLLED_BACK:
             return await self._ledger.end(
                 execution.id, ExecutionState.FAILED, ProposalState.FAILED, f"{what} Nothing was changed."
             )
@@ -361,12 +369,23 @@ class Executor:
         action, params = self._stages.begun(stage, run)
         started = self._clock.now()
         while True:
-            await self._ledger.undoing(execution, stage.kind)
+            await self._ledger.insist(execution, stage.kind)
             try:
                 return await action.rollback(
                     self._readers[execution.cluster], self._writers[execution.cluster], params, run.operation_id
                 )
-            except (NotYet, NotApplied, Unreadable) as error:
-                if not error.retry_helps or (self._clock.now() - started).total_seconds() >= action.half_way:
+            except (NotYet, NotApplied, Unreadable, OutcomeUnknown) as error:
+                lost = isinstance(error, OutcomeUnknown)
+                hopeless = not (error.retry_helps or lost)
+                if hopeless or (self._clock.now() - started).total_seconds() >= action.half_way:
                     raise
-            await self._clock.sleep(POLL_SECONDS)
+            # A way back whose answer was lost looks again at what is left to do, once it can't arrive any more.
+            late = LATE_ARRIVAL_FACTOR * self._readers[execution.cluster].api_timeout if lost else 0.0
+            await self._clock.sleep(max(POLL_SECONDS, late))
+
+
+def _stopped(execution: Execution) -> StageRun | None:
+    """Return the stage that did not succeed, None where all did; interrupted on the way back, it may be undone by now: then it is the last one that is."""
+    failed = [r for r in execution.stages if r.state in {StageState.UNKNOWN, StageState.NOT_APPLIED, StageState.FAILED}]
+    undone = [r for r in execution.stages if r.state is StageState.ROLLED_BACK]
+    return next(iter([*failed, *reversed(undone)]), None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bot import crashpoints
 from bot.action import Check
+from bot.crashpoints import Point
 from bot.errors import BadInput, Refused
 from bot.limits import Limits, Ruling
 from bot.model import (
@@ -63,12 +65,11 @@ class Ledger:
         async with self._store.begin() as tx:
             return await self._limits.start(tx, proposal)
 
-    async def undoing(self, execution: Execution, kind: str) -> None:
+    async def insist(self, execution: Execution, kind: str) -> None:
         """Re-read fence and freezes right before a change is undone. Raises `Refused` as `sending` does."""
         async with self._store.begin() as tx:
-            await self._insist(
-                tx, await self._locked(tx, execution.id), await self._limits.stage(tx, execution.cluster, kind)
-            )
+            current = await self._locked(tx, execution.id)
+            await self._insist(tx, current, await self._limits.stage(tx, current.cluster, kind))
 
     async def applying(self, execution_id: ExecutionId) -> None:
         """Everything the approval rests on holds: the first write may come."""
@@ -152,6 +153,12 @@ class Ledger:
             await self._put_stage(
                 tx, current, index, lambda r: r.model_copy(update={"sent": r.sent + 1}), "stage.sending"
             )
+
+    async def undoing(self, execution_id: ExecutionId, index: int) -> None:
+        """Commit the intent to take a stage back, before anything is sent; again after a crash, as often as it is tried."""
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution_id)
+            await self._put_stage(tx, current, index, lambda run: run, "stage.undoing")
 
     async def stage(
         self, execution_id: ExecutionId, index: int, state: StageState, sentence: str, *, after: Numbers | None = None
@@ -244,6 +251,8 @@ class Ledger:
                     data={"execution": execution_id, "state": state, "fence": execution.fence},
                 )
             )
+        if state.terminal:
+            crashpoints.reached(Point.P16)
         self._chat.nudge(execution.incident_id)
 
     async def _insist(self, tx: Transaction, execution: Execution, ruling: Ruling) -> None:

@@ -26,6 +26,9 @@ class Shows:
     async def look_elsewhere(self) -> None:
         raise AssertionError("nobody looks elsewhere")
 
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        raise AssertionError("nobody asks who was let go")
+
     async def stream_info(self, account: str, stream: str) -> JsonObject | None:
         raise AssertionError("the servers' own views are asked for, never INFO")
 
