@@ -102,7 +102,7 @@ class World:
         expected = frozenset(self.servers)
         return Snapshot(SnapshotId("snap"), "prod", self.now, "system account", there, tuple(samples), expected)
 
-    async def gather(self, needs: frozenset[Endpoint], *, again: object = None) -> Snapshot:  # noqa: ARG002 - the port's parameter
+    async def gather(self, needs: frozenset[Endpoint], *, again: object = None) -> Snapshot:
         del needs
         return self.snapshot
 
