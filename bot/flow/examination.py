@@ -299,7 +299,9 @@ def _as_far_as_read(snapshot: Snapshot, check: Check, findings: Sequence[Finding
 
 def _complaints(snapshot: Snapshot) -> list[tuple[str, str]]:
     """Return the wrong fields of all rounds, each once."""
-    return list(dict.fromkeys(c for n in range(snapshot.rounds) for c in snapshot.complaints(n)))
+    return snapshot.once(
+        "complaints", lambda: list(dict.fromkeys(c for n in range(snapshot.rounds) for c in snapshot.complaints(n)))
+    )
 
 
 def _by_subject(findings: Sequence[Finding]) -> dict[tuple[str, Subject], list[Finding]]:
