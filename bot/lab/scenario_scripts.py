@@ -114,7 +114,8 @@ async def _approve(wanted: str, by: Approval, scene: Scene) -> str:
     if not pressed.ok:
         raise LabError(f"Slack refused the click: {pressed}")
     await scene.bot.wait(lambda: scene.bot.form(by.user), FORM_SECONDS, "no form opened")
-    outcome = await scene.bot.slack.person.submit(by.user, {"reason": by.reason, "typed_name": by.typed_name})
+    form = {"reason": by.reason} | ({"typed_name": by.typed_name} if by.typed_name else {})
+    outcome = await scene.bot.slack.person.submit(by.user, form)
     if not outcome.ok:
         raise LabError(f"the form was refused: {outcome}")
     return ""
