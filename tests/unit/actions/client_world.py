@@ -103,7 +103,7 @@ class World:
         return Snapshot(SnapshotId("snap"), "prod", self.now, "system account", there, tuple(samples), expected)
 
     async def gather(self, needs: frozenset[Endpoint], *, again: object = None) -> Snapshot:
-        del needs
+        del needs, again
         return self.snapshot
 
     async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
