@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import yaml
@@ -17,6 +18,7 @@ from bot.action import Draft
 from bot.actions._facts import owner_mark
 from bot.actions.consumer_create import ConsumerCreate, Purpose
 from bot.actions.recreate import Position, Recreation
+from bot.actions.stream_scaling import steps
 from bot.model import JsonObject, Patch, Snapshot, StreamKey, Unknown, part
 from bot.model.kubernetes import ConsumerResource, StreamResource, owners_of
 from bot.model.kubernetes.nack import consumer_keepers, stream_keepers
@@ -43,7 +45,45 @@ def recreated_in_source(snapshot: Snapshot, recreation: Recreation, why: str) ->
             said = owner_mark(recreation.facts.config).lower().startswith(_MARKS)
             return _draft(recreation, why, None, _unread(snapshot, found)) if said else None
         case _:
-            return _draft(recreation, why, None, _several(resources))
+            return _draft(recreation, why, None, (_several(resources, CONSUMERS),))
+
+
+def scaled_in_source(snapshot: Snapshot, key: StreamKey, start: int, target: int, why: str) -> Draft | None:
+    """Return how the replicas of a stream that NACK keeps change in its resource, in the stages its servers' version calls for; None where none names it."""
+    found = stream_keepers(snapshot.kubernetes, key)
+    if isinstance(found, Unknown) or not found:
+        return None
+    resource = found[0] if len(found) == 1 else None
+    told: list[str] = [] if resource else [_several(found, STREAMS)]
+    files: list[Patch] = []
+    for to in steps(start, target, [server.version for server in snapshot.servers]):
+        file = f"{_file(key.stream)}-{to}-replicas.yaml"
+        files.append(Patch(name=file, text=_yaml({"replicas": to})))
+        told += [
+            f"{command(*_patch(STREAMS, resource), f'--patch-file={file}')}   At this NACK sends the stream's whole configuration as its resource says.",
+            f"Go on only when {to} members are current with the messages of before, and restart nothing meanwhile: {command('nats', 'stream', 'info', key.stream)}",
+        ]
+    told += _held_back(resource)
+    name = f"{resource.namespace}/{resource.name}" if resource else "that names it"
+    return Draft(
+        title=f"Give stream {key.stream} {target} replicas, in its source: NACK's resource {name}",
+        why=f"{why} NACK keeps stream {key.stream} as its resource says, so only a change there lasts.",
+        guidance=(
+            f"Back it up first: {command('nats', 'stream', 'backup', key.stream, f'{key.stream}-backup')}",
+            *told,
+        ),
+        cautions=(
+            *(owner.reverts for owner in (owners_of(resource) if resource else ())),
+            "What others have changed of the stream beside its resource goes with this change.",
+        ),
+        patches=tuple(files),
+    )
+
+
+def _held_back(resource: StreamResource | None) -> tuple[str, ...]:
+    if resource is None or resource.spec.get("preventUpdate") is not True:
+        return ()
+    return ("Its `preventUpdate` keeps NACK from sending any change: somebody wants that, so ask first.",)
 
 
 def edit_replicas(snapshot: Snapshot, key: StreamKey, replicas: int) -> str:
@@ -160,18 +200,16 @@ def _unread(snapshot: Snapshot, found: object) -> tuple[str, ...]:
         why = "this cluster has no `kubernetes` settings, or the archive was gathered without them."
     else:
         why = "no resource in this Kubernetes names it."
-    return (f"Find its resource, which natsmedic could not read ({why.rstrip('.')}): {_listing()}",)
+    return (f"Find its resource, which natsmedic could not read ({why.rstrip('.')}): {_listing(CONSUMERS)}",)
 
 
-def _several(found: tuple[ConsumerResource, ...]) -> tuple[str, ...]:
+def _several(found: Sequence[ConsumerResource | StreamResource], plural: str) -> str:
     names = ", ".join(sorted(f"{r.namespace}/{r.name}" for r in found))
-    return (
-        f"{len(found)} resources name it: {names}. Take the one whose account and servers lead to this stream: {_listing()}",
-    )
+    return f"{len(found)} resources name it: {names}. Take the one whose account and servers lead to this stream: {_listing(plural)}"
 
 
-def _listing() -> str:
-    return command("kubectl", "get", CONSUMERS, "--all-namespaces")
+def _listing(plural: str) -> str:
+    return command("kubectl", "get", plural, "--all-namespaces")
 
 
 def _patch(plural: str, resource: ConsumerResource | StreamResource | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from bot.action import RECEIPT_KEY, Comparing, Paced
 from bot.actions._facts import StreamFacts, consumer_in, owner_mark
+from bot.actions._owners import stream_kept
 from bot.actions._stream_copy import changed_fields, named
 from bot.errors import Refused
 from bot.model import ConsumerKey, ConsumerState, Endpoint, Json, JsonObject, Snapshot, StreamKey, StreamState, part
@@ -69,6 +70,7 @@ def hindrances(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> 
         reasons.append(
             f"Stream {stream.key} is owned by a controller ({owner}): change it there, or the controller changes it back."
         )
+    reasons += stream_kept(snapshot, stream.key)
     reasons += group_problems(snapshot, stream) + consumer_problems(snapshot, stream)
     reasons += _young(snapshot, params.young) + _new_consumers(snapshot, stream, params)
     reasons += _joining(snapshot, stream, params) if params.up else []

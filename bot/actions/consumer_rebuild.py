@@ -23,6 +23,7 @@ from bot.actions._facts import (
     untouchable,
     would_break_again,
 )
+from bot.actions._owners import consumer_kept
 from bot.actions._stream_copy import ConsumerCopy, StreamCopy, lost_messages, vanished, went_back
 from bot.actions.consumer_create import ConsumerCreate, CreateParams
 from bot.actions.recreate import create_stage, position
@@ -65,7 +66,8 @@ def rescue(snapshot: Snapshot, key: StreamKey, copy: StreamCopy) -> Sequence[tup
 def compose_rebuild(snapshot: Snapshot, stream: StreamFacts, key: ConsumerKey, was: ConsumerCopy) -> Rebuild:
     """Return the stage that creates a consumer again as the copy has it. Raises `Refused` with every reason that speaks against it."""
     facts = _facts(stream, key, was)
-    reasons = untouchable(facts) + cannot_write(snapshot, stream) + would_break_again(snapshot, facts, 0)
+    reasons = untouchable(facts) + consumer_kept(snapshot, key)
+    reasons += cannot_write(snapshot, stream) + would_break_again(snapshot, facts, 0)
     reasons += rivals(stream, key.consumer, facts.config)
     try:
         place = position(facts)

@@ -14,7 +14,7 @@ LAB = "bot.lab.demo"
 
 
 def demo(context: typer.Context) -> None:
-    """Play an incident with real nats-servers and a stand-in Slack: --scenario stuck-consumer|readiness|routes|overload, --headless; --help says more."""
+    """Play an incident with real nats-servers in a stand-in Kubernetes and a stand-in Slack: --scenario stuck-consumer|readiness|routes|overload, --headless; --help says more."""
     try:
         os.execv(sys.executable, [sys.executable, "-m", LAB, *context.args])  # noqa: S606 - our own module, and the caller's own words
     except OSError as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from bot.lab.kubernetes_demo import run
 from bot.lab.kubernetes_scenarios import SCENARIOS
 from bot.lab.process import LabError
+from bot.lab.scenario_scripts import hindrance
 
 DEFAULT = "stuck-consumer"
 
@@ -42,6 +43,8 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, default=0, help="port of the Slack page on 127.0.0.1 (default: a free one)")
     arguments = parser.parse_args()
+    if why := hindrance():
+        parser.error(f"the demo can't run here: {why}")
     with contextlib.ExitStack() as stack:
         directory: Path = arguments.data or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="natsmedic-demo-"))

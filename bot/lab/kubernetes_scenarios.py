@@ -40,6 +40,7 @@ class Approval:
     user: str
     reason: str = "as proposed"
     typed_name: str = ""
+    """Of the object, which a destructive change asks for; the form of any other has no such field."""
 
 
 @dataclass(frozen=True)

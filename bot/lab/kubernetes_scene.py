@@ -126,27 +126,26 @@ async def stage(
         async with ServiceFront(pods, CLIENT_PORT) as front:
             bot = KubernetesBot(directory, kube, front)
             await bot.slack.start(port=port)
-            client, publisher = Client(), Publisher()
             try:
                 async with bot:
                     await bot.start()
                     say(f"  the bot, on SQLite: natsmedic --config {bot.config} serve")
-                    url = bot.servers.urls[0]
+                    client = Client()
                     await client.connect(
-                        url,
+                        bot.servers.urls[0],
                         user="app",
                         password="app",
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=1,
                         error_cb=quiet,
                     )
-                    scene = Scene(kube, bot, front, client, publisher)
+                    scene = Scene(kube, bot, front, client, Publisher())
                     try:
                         yield scene
                     finally:
                         await scene.application_ends()
+                        await client.close()
             finally:
-                await client.close()
                 await bot.slack.stop()
 
 

@@ -41,7 +41,7 @@ def approvals(scenario: Scenario) -> tuple[Step[Scene], ...]:
     for number, by in enumerate(scenario.approvals, start=1):
         steps.append(Fault(f"{NAMES[by.user]} approves: {by.reason}", partial(_approve, scenario.wanted, by)))
         if number < len(scenario.approvals):
-            so_far = f"{number} of {len(scenario.approvals)}"
+            so_far = f"{number} of {len(scenario.approvals)} approvals"
             steps.append(Expect(f"the thread counts {so_far}", partial(_told, so_far), FORM_SECONDS))
     return tuple(steps)
 
@@ -51,6 +51,7 @@ def repair(scenario: Scenario, patience: float = REPAIR_SECONDS) -> tuple[Step[S
     return (
         Expect("the change is done and verified", partial(_told, DONE), patience),
         Expect("a new diagnosis finds it repaired", partial(_told, VERIFIED_BOARD), patience + REPAIR_SECONDS),
+        Fault("the application publishes no more", _application_ends),
         Expect("the repair is proven", partial(_proof, scenario.proof), once=True),
         Expect("no acknowledged order is lost", _nothing_lost, once=True),
         Expect("the audit chain verifies", _audit, once=True),
@@ -113,7 +114,8 @@ async def _approve(wanted: str, by: Approval, scene: Scene) -> str:
     if not pressed.ok:
         raise LabError(f"Slack refused the click: {pressed}")
     await scene.bot.wait(lambda: scene.bot.form(by.user), FORM_SECONDS, "no form opened")
-    outcome = await scene.bot.slack.person.submit(by.user, {"reason": by.reason, "typed_name": by.typed_name})
+    form = {"reason": by.reason} | ({"typed_name": by.typed_name} if by.typed_name else {})
+    outcome = await scene.bot.slack.person.submit(by.user, form)
     if not outcome.ok:
         raise LabError(f"the form was refused: {outcome}")
     return ""
@@ -135,8 +137,12 @@ async def _proof(proof: Callable[[Scene], Awaitable[str]], scene: Scene) -> Seen
     return Seen(holds=True, observed=await proof(scene))
 
 
-async def _nothing_lost(scene: Scene) -> Seen:
+async def _application_ends(scene: Scene) -> str:
     await scene.application_ends()
+    return f"{len(scene.publisher.acked)} orders were acknowledged"
+
+
+async def _nothing_lost(scene: Scene) -> Seen:
     missing = await lost(scene)
     told = f"{len(scene.publisher.acked)} orders were acknowledged meanwhile, {missing} of them lost"
     return Seen(missing == 0, told)

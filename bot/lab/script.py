@@ -203,15 +203,14 @@ async def play(steps: Sequence[Step[W]], world: W, say: Tell, clock: LabClock) -
     groups = [(is_fault, list(group)) for is_fault, group in groupby(steps, lambda step: isinstance(step, Fault))]
     for _, group in groups:
         if not report.passed:
-            report.lines += [_not_reached(step) for step in group]
+            for step in group:
+                report.lines.append(_not_reached(step))
+                say(str(report.lines[-1]))
             continue
         faults = [step for step in group if isinstance(step, Fault)]
         expected = [step for step in group if isinstance(step, Expect)]
         async for line in turn.suffer(faults) if faults else turn.await_all(expected):
             report.lines.append(line)
-            say(str(line))
-    for line in report.lines:
-        if line.outcome is Outcome.NOT_REACHED:
             say(str(line))
     return report
 
@@ -246,7 +245,7 @@ class _Turn(Generic[W]):
             yield Line(fault.said, outcome, start - self.begun, self.done - start, observed=observed)
 
     async def await_all(self, expected: Iterable[Expect[W]]) -> AsyncIterator[Line]:
-        """Look for all of them until each is settled."""
+        """Look for all of them until each is settled, or one has failed."""
         pending: dict[Expect[W], float | None] = dict.fromkeys(expected)
         while pending:
             self.world.forget()
@@ -261,6 +260,10 @@ class _Turn(Generic[W]):
                 del pending[expect]
                 at = self.clock.now() - self.begun
                 yield Line(expect.said, outcome, at, first or ended, expect.when, seen.observed)
+                if not outcome.good:
+                    for other in pending:
+                        yield _not_reached(other)
+                    return
             if pending:
                 await self.clock.sleep(POLL_SECONDS)
 

@@ -1,4 +1,4 @@
-"""The demo's incidents on Kubernetes, as a visitor runs them: broken, diagnosed, approved by one operator, repaired and proven."""
+"""The demo's incidents on Kubernetes, as a visitor runs them: broken, diagnosed, approved, repaired and proven."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)
 """A rollout takes a pod after the other, each until it has held for its settle time."""
 
 
-@pytest.mark.parametrize("scenario", chosen(list(SCENARIOS), ["routes", "readiness"]))
+@pytest.mark.parametrize("scenario", chosen(list(SCENARIOS), ["stuck-consumer", "routes"]))
 async def test_a_scenario_ends_repaired_with_nothing_lost(scenario: str, tmp_path: Path) -> None:
     command = ("-m", "bot", "demo", "--headless", "--scenario", scenario, "--data", str(tmp_path / "demo"))
     process = await asyncio.create_subprocess_exec(

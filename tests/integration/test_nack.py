@@ -215,6 +215,21 @@ async def test_the_shipped_reader_lists_nacks_resources_and_may_not_change_them(
         assert (await http.patch(path, json={"spec": {}})).status_code == 403
 
 
+async def test_the_stand_in_serves_them_once_they_are_defined_and_takes_no_strategic_patch(
+    kube: StandInKubernetes, http: httpx.AsyncClient
+):
+    path = f"{API}/namespaces/nats/consumers/orders-worker"
+    assert (await http.get(path)).status_code == 404
+    assert (await http.get("/apis/jetstream.nats.io/v1beta2")).status_code == 404
+    installed(kube)
+    names = {r["name"] for r in (await http.get("/apis/jetstream.nats.io/v1beta2")).json()["resources"]}
+    assert {"streams", "streams/status", "consumers", "consumers/status"} == names
+    strategic = {"Content-Type": "application/strategic-merge-patch+json"}
+    assert (await http.patch(path, json={"spec": {}}, headers=strategic)).status_code == 415
+    made = (await http.patch(path, json={"spec": {"optStartSeq": 5}}, headers=MERGE)).json()
+    assert (made["metadata"]["generation"], made["spec"]["optStartSeq"]) == (2, 5)
+
+
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl on this machine")
 async def test_kubectl_takes_the_patch_file_as_it_is(tmp_path: Path):
     async with StandInKubernetes(tmp_path / "kubernetes", open_door=True) as kube:

@@ -167,7 +167,7 @@ async def test_with_the_shipped_roles_the_reader_knows_everything_and_changes_no
     token = kube.account_token("natsmedic-reader")
     settings = KubernetesSettings(kubeconfig=kube.kubeconfig(token=token), namespace="nats")
     facts = await KubernetesApiReader(settings, SystemClock()).gather()
-    # The stand-in has no custom resources, as a cluster without NACK.
+    # No custom resource is defined here, as in a cluster without NACK.
     assert facts.unknown == ()
     assert not isinstance(facts.workload, Unknown)
     headers = {"Authorization": f"Bearer {token}"}

@@ -151,6 +151,13 @@ async def test_nothing_is_done_after_a_failure_and_each_step_that_was_not_reache
     assert report.verdict == "FAILED: 0 of 2 expectations met"
 
 
+async def test_the_first_expectation_that_fails_ends_the_wait_for_the_others() -> None:
+    patient: Expect[Lamp] = Expect("it shines at last", shines, latest=600.0)
+    report, _ = await played((SWITCH, lamp_shines(), patient), lit_from=500.0)
+    assert outcomes(report) == [Outcome.DONE, Outcome.MISSED, Outcome.NOT_REACHED]
+    assert report.lines[1].at == 15.5
+
+
 async def broken(lamp: Lamp) -> str:
     raise LabError("the switch is broken")
 

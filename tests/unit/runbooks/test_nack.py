@@ -9,13 +9,16 @@ import pytest
 import yaml
 
 from bot.actions.recreate import compose
+from bot.actions.stream_scaling import compose_scaling
 from bot.errors import Refused
 from bot.model import ConsumerKey, Focus, Snapshot, StreamKey, Unknown, UnknownReason
 from bot.runbook import Draft
-from runbooks._nack import edit_replicas
+from runbooks._audit_replicas import replica_offers
+from runbooks._nack import edit_replicas, scaled_in_source
+from runbooks.cluster_audit import RUNBOOK as AUDIT
 from runbooks.stuck_consumer import RUNBOOK
 from tests.unit.model.test_kubernetes_workload import facts
-from tests.unit.snapshots import Raw, both, config, consumers, recorded, retention
+from tests.unit.snapshots import Raw, both, config, consumers, recorded, retention, streams
 
 FOCUS = Focus(account="APP", stream="ORDERS", consumer="worker")
 KEY = ConsumerKey("APP", "ORDERS", "worker")
@@ -207,3 +210,69 @@ def test_the_replicas_of_any_other_stream_change_in_jetstream():
     unknown = edit_replicas(broken(stream=DENIED), STREAM, 3)
     assert unknown.startswith(direct)
     assert "which is not known: The reader may not list" in unknown
+
+
+def replicas(count: int) -> Any:
+    def change(raw: Raw) -> None:
+        for one in streams(raw):
+            one["config"]["num_replicas"] = count
+
+    return change
+
+
+def in_stages(snapshot: Snapshot, start: int = 1, target: int = 3) -> Draft:
+    draft = scaled_in_source(snapshot, STREAM, start, target, "It has one replica.")
+    assert draft is not None
+    return draft
+
+
+def test_a_stream_that_nack_keeps_is_scaled_by_patches_of_its_resource_in_the_stages_of_its_version():
+    draft = in_stages(broken(stream=[stream()]))
+    assert draft.stages == ()
+    assert draft.title == "Give stream ORDERS 3 replicas, in its source: NACK's resource shop/orders"
+    assert [(p.name, yaml.safe_load(p.text)) for p in draft.patches] == [
+        ("ORDERS-2-replicas.yaml", {"spec": {"replicas": 2}}),
+        ("ORDERS-3-replicas.yaml", {"spec": {"replicas": 3}}),
+    ]
+    target = ["kubectl", "patch", "streams.jetstream.nats.io", "orders", "-n", "shop", "--type=merge"]
+    patches = [words for words in map(words_of, draft.guidance) if words[:2] == target[:2]]
+    assert patches == [[*target, f"--patch-file={p.name}"] for p in draft.patches]
+
+
+def test_an_update_that_its_owner_holds_back_is_asked_about():
+    assert "preventUpdate" in in_stages(broken(stream=[stream(preventUpdate=True)])).guidance[-1]
+
+
+def test_a_stream_of_two_resources_is_a_choice_for_people():
+    guidance = " ".join(in_stages(broken(stream=[stream(), stream(name="again")])).guidance)
+    assert "2 resources name it: shop/again, shop/orders" in guidance
+    assert "streams.jetstream.nats.io '<name>'" in guidance
+
+
+def test_a_stream_that_nobody_keeps_or_whose_owner_is_unknown_has_no_patch():
+    assert scaled_in_source(broken(), STREAM, 1, 3, "") is None
+    assert scaled_in_source(broken(stream=DENIED), STREAM, 1, 3, "") is None
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ([stream()], "NACK keeps stream APP > ORDERS as its resource Stream shop/orders says"),
+        (DENIED, f"Whether NACK keeps stream APP > ORDERS is not known: {DENIED.detail}"),
+    ],
+)
+def test_replicas_of_a_stream_that_nack_keeps_or_may_keep_do_not_change_directly(
+    found: list[Raw] | Unknown, why: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        compose_scaling(broken(replicas(1), stream=found), [STREAM], 3)
+    assert why in str(refused.value)
+
+
+def test_the_audit_offers_the_source_of_what_nack_keeps_and_nothing_beside_it():
+    values = AUDIT.values()
+    offered = [p.draft for p in replica_offers(broken(replicas(1), stream=[stream()]), values)]
+    assert [draft.title for draft in offered if "ORDERS" in draft.title] == [in_stages(broken(stream=[stream()])).title]
+    direct = [p.draft for p in replica_offers(broken(replicas(1), stream=[]), values)]
+    assert all("in its source" not in draft.title for draft in direct)
+    assert any("ORDERS" in draft.title for draft in direct)
