@@ -51,8 +51,8 @@ def shared(**fields: Any) -> dict[str, Raw]:
     streams: dict[str, Raw] = {}
     for server in SERVERS:
         cluster = group("n1", SERVERS, server)
-        more = fields if server == "n1" else {}
-        streams[server] = stream(consumer(**({"cluster": cluster} | more)), replicas=3, cluster=cluster)
+        told_here: Raw = {"cluster": cluster} | (fields if server == "n1" else {})
+        streams[server] = stream(consumer() | told_here, replicas=3, cluster=cluster)
     return streams
 
 
@@ -109,7 +109,7 @@ _groups = st.none() | st.fixed_dictionaries({"leader": _leaders, "replicas": _pe
 _configs = st.fixed_dictionaries(
     {"num_replicas": st.sampled_from([0, 1, 2, 3, "x"]), "durable_name": st.sampled_from(["", "d"])}
 )
-_consumers = st.fixed_dictionaries(
+_consumers: st.SearchStrategy[Raw] = st.fixed_dictionaries(
     {
         "name": st.sampled_from(("c", "d")),
         "config": st.none() | _configs,
@@ -119,13 +119,19 @@ _consumers = st.fixed_dictionaries(
         "num_pending": st.integers(0, 2),
     }
 )
-_streams = st.fixed_dictionaries(
+
+
+def _name(made: Raw) -> str:
+    return made["name"]
+
+
+_streams: st.SearchStrategy[Raw] = st.fixed_dictionaries(
     {
         "name": st.just("S"),
         "config": st.none() | _configs,
         "cluster": _groups,
         "state": st.fixed_dictionaries({"last_seq": st.integers(0, 3)}),
-        "consumer_detail": st.lists(_consumers, max_size=2, unique_by=lambda made: made["name"]),
+        "consumer_detail": st.lists(_consumers, max_size=2, unique_by=_name),
     }
 )
 
