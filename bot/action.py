@@ -6,11 +6,12 @@ needs stands in its parameters, so that what was approved is what runs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
-from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Verification, World
+from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Subject, Verification, World
 from bot.ports import Readers, Writers
 
 RECEIPT_KEY = "natsmedic.op"
@@ -28,6 +29,8 @@ class Check(Record):
     """The facts that make this stage right; compared field by field between proposal, click and first write."""
     refusals: tuple[str, ...] = ()
     """Whole sentences; any one of them means *do not apply*."""
+    needless: str = ""
+    """A sentence that says why nothing need be done any more: the stage then ends well, and nothing is sent."""
     final: bool = False
     """Whether a refusal stays one, however long it is waited for: somebody else has edited the object."""
     before_image: JsonObject = {}
@@ -45,6 +48,20 @@ class Receipt(StrEnum):
     """Something else changed the object meanwhile: a human must look."""
     UNREADABLE = "unreadable"
     """No leader or no quorum answers: keep reading."""
+
+
+class Paced(Record):
+    """Parameters that bring their own times, approved with the stage; without them the action's `settle` and `patience` hold."""
+
+    settle: float
+    patience: float
+
+
+class Comparing(Record):
+    """Parameters of a stage that compares what is with what was."""
+
+    before: JsonObject = {}
+    """The before-image as it was committed with the intent. Empty in a proposal: flow fills it in for all that it asks after that commit."""
 
 
 P = TypeVar("P", bound=Record, contravariant=True)
@@ -104,8 +121,18 @@ class Action(Protocol[P]):
 
     async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
         """Undo an applied stage and return a sentence; raises `Refused` with the reason where there is no way back, and `NotYet` while it is under way
-        or must wait. It is called again then, so it looks at reality for what is left to do.
+        or must wait. It is called again then, so it looks at reality for what is left to do. Raises `Stands` where what was reached is whole in
+        itself and worth keeping: it stays then, and so does all that came before it.
         """
+        ...
+
+
+@runtime_checkable
+class Rescuing(Protocol[P]):
+    """An action whose failure can lose what its before-image holds: it can say how that comes back, in proposals of their own."""
+
+    async def rescue(self, readers: Readers, params: P) -> Sequence[tuple[Subject, Draft]]:
+        """Return what brings back what is still lost, each with the thing it is about; nothing where nothing is. Raises `Unreadable`."""
         ...
 
 

@@ -20,7 +20,8 @@ NatsmedicError
 │   │   └── ObjectMoved      Kubernetes: somebody wrote the object first (409), or asks for patience (429). Read it again, then retry.
 │   └── OutcomeUnknown       sent, no answer: applied or not is unknown; read the receipt, never resend blindly
 ├── Refused                  natsmedic itself says no: policy, drift, lock, precondition; carries the reasons
-│   └── NotYet               for the moment: asking again later helps
+│   ├── NotYet               for the moment: asking again later helps
+│   └── Stands               undoing it would take away what is whole in itself
 └── StoreError               the database could not do it
     ├── StoreBusy            locked or overloaded: a retry helps
     ├── StoreConflict        a row that must be unique is there already, or one it refers to is not
@@ -160,6 +161,10 @@ class NotYet(Refused):
     """natsmedic refuses for the moment: what it waits for may come."""
 
     retry_helps = True
+
+
+class Stands(Refused):
+    """natsmedic does not undo what was reached: it is whole in itself, whatever became of what came after it."""
 
 
 class StoreError(NatsmedicError):

@@ -20,6 +20,7 @@ from bot.model import (
     Diagnosis,
     Endpoint,
     Execution,
+    Freeze,
     Incident,
     IncidentId,
     JsonObject,
@@ -33,9 +34,9 @@ from bot.model import (
 )
 from bot.model.kubernetes import Change, Kind, Rehearsal
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
 """The records a transaction writes."""
 
 
@@ -81,6 +82,12 @@ class Readers(Protocol):
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
+        ...
+
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        """Return the client connections that a server remembers as closed, as CONNZ has them: `stop` and `reason` say when and why. It remembers the
+        last 10,000 (`max_closed_clients`). Raises `Unreadable`.
+        """
         ...
 
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
@@ -143,8 +150,8 @@ class Writers(Protocol):
         """Delete through the meta leader."""
         ...
 
-    async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
-        """Ask the consumer's Raft leader to step down."""
+    async def step_down_consumer(self, account: str, stream: str, consumer: str, preferred: str = "") -> None:
+        """Ask the consumer's Raft leader to step down, for the member `preferred` where one is named (2.11.0)."""
         ...
 
     async def reload_server(self, server_id: str) -> None:
@@ -153,8 +160,50 @@ class Writers(Protocol):
         """
         ...
 
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        """Replace a stream's configuration; `config` is complete and raw, for the server takes what is left out for a default. Returns the answer, raw."""
+        ...
+
+    async def kick_client(self, server_id: str, cid: int) -> None:
+        """Close one client connection of a server (`$SYS.REQ.SERVER.<id>.KICK`, 2.10.0). Raises `ServerRefused` where it has none of this id."""
+        ...
+
+    async def warn_client(self, server_id: str, cid: int) -> None:
+        """Tell one client that its server goes into lame-duck mode (`$SYS.REQ.SERVER.<id>.LDM`, 2.10.0), so that it may leave by itself. Raises
+        `ServerRefused` where it is not there, or where its protocol has no such message, as MQTT.
+        """
+        ...
+
     async def write_object(self, change: Change) -> JsonObject:
         """Change one Kubernetes object of the cluster's namespace and return it as it was stored."""
+        ...
+
+    async def step_down_stream(self, account: str, stream: str, preferred: str = "") -> None:
+        """Ask the stream's Raft leader to step down, for the member `preferred` where one is named (2.11.0)."""
+        ...
+
+    async def step_down_meta(self, preferred: str = "") -> None:
+        """Ask the meta leader to step down, for the server `preferred` where one is named (2.11.0)."""
+        ...
+
+    async def remove_stream_peer(self, account: str, stream: str, peer: str) -> None:
+        """Replace the member `peer` of a stream by another server. An `ApiRefused` of 10075 does not say that the member stays (before 2.15)."""
+        ...
+
+    async def remove_server(self, server: str, peer_id: str = "") -> None:
+        """Remove a server from the meta group: by its peer id where one is given, else by its name."""
+        ...
+
+    async def reset_consumer(self, account: str, stream: str, consumer: str, seq: int | None = None) -> JsonObject:
+        """Let a consumer start again at a stream sequence, behind its ack floor where none is given (2.14.0); the answer, raw."""
+        ...
+
+    async def pause_consumer(self, account: str, stream: str, consumer: str, until: str = "") -> JsonObject:
+        """Pause a consumer until a moment (RFC 3339), or end its pause where none is given (2.11.0); the answer, raw."""
+        ...
+
+    async def unpin_consumer(self, account: str, stream: str, consumer: str, group: str) -> None:
+        """Let go of the client that is pinned in a priority group of a consumer (2.11.0)."""
         ...
 
 
@@ -184,6 +233,14 @@ class Transaction(Protocol):
     async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
 
     async def approvals(self, proposal: str) -> Sequence[Approval]: ...
+
+    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
+        """Return the executions of a cluster that were queued since then, oldest first."""
+        ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
 
     async def touch(self, incident: IncidentId) -> None:
         """Raise the incident's revision, so that the chat draws it again."""
@@ -242,6 +299,10 @@ class Store(Protocol):
     async def execution_of(self, proposal: str) -> Execution | None: ...
 
     async def unfinished_executions(self) -> Sequence[Execution]: ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
 
     async def fence(self, cluster: str) -> tuple[str | None, int]:
         """Return who holds the cluster's lock (execution id) and the current fence number."""

@@ -1,4 +1,4 @@
-"""What people can do about each kind of audit finding: exact commands, nothing that natsmedic applies itself. Pure."""
+"""What can be done about each kind of audit finding: exact commands for people, and changes of replicas that natsmedic makes itself. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from runbooks._audit_cluster import (
     META_OFFLINE,
 )
 from runbooks._audit_metadata import CONSUMER_WATCH, STREAM_WATCH
+from runbooks._audit_replicas import REPLICAS, replica_offers
 from runbooks._audit_servers import (
     ANSWERS,
     API,
@@ -32,7 +33,7 @@ from runbooks._audit_servers import (
     SLOW,
     TLS,
 )
-from runbooks._audit_streams import LAG, REPLICAS, STREAM_LIMITS, SUBJECTS
+from runbooks._audit_streams import LAG, STREAM_LIMITS, SUBJECTS
 from runbooks._audit_versions import CLOCKS, DEFECTS, DRIFT, MIX, VERSIONS
 
 
@@ -245,14 +246,6 @@ GUIDES: Mapping[str, Guide] = {
             "Give clients their credentials first: those without are refused from then on.",
         ),
     ),
-    REPLICAS.code: Guide(
-        "Give streams an odd number of replicas above 1",
-        (
-            "Which ones: nats stream find --replicas 1 (also: 2, 4)",
-            "Change one at a time, with all servers up: nats stream edit <stream> --replicas 3",
-            "Before 2.11.4 a scale-up while the holder is down loses the stream (nats-server #6856): upgrade first.",
-        ),
-    ),
     DEFECTS.code: Guide(
         "Upgrade nats-server",
         (
@@ -265,13 +258,17 @@ GUIDES: Mapping[str, Guide] = {
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001 - the contract's parameters
-    """Return one guidance per kind of finding: causes first, then by layer, the worst first. Nothing is applied."""
+    """Return what helps against each kind of finding: causes first, then by layer, the worst first."""
     sick = [f for f in findings if f.severity in {Severity.CRITICAL, Severity.WARNING}]
     kinds: dict[str, list[Finding]] = {}
     for finding in sorted(sick, key=lambda f: (not f.cause, f.layer, -f.severity.rank)):
-        if finding.check in GUIDES:
+        if finding.check in GUIDES or finding.check == REPLICAS.code:
             kinds.setdefault(finding.check, []).append(finding)
-    return [_proposed(snapshot, GUIDES[code], found) for code, found in kinds.items()]
+    return [one for code, found in kinds.items() for one in _offers(snapshot, code, found, thresholds)]
+
+
+def _offers(snapshot: Snapshot, code: str, found: Sequence[Finding], thresholds: Thresholds) -> list[Proposed]:
+    return replica_offers(snapshot, thresholds) if code == REPLICAS.code else [_proposed(snapshot, GUIDES[code], found)]
 
 
 def _proposed(snapshot: Snapshot, guide: Guide, found: Sequence[Finding]) -> Proposed:

@@ -1,18 +1,15 @@
-"""The audit of streams: replicas that lag, subjects, limits, and replica counts. Pure functions of snapshot and thresholds."""
+"""The audit of streams: replicas that lag, subjects and limits. Pure functions of snapshot and thresholds."""
 
 from __future__ import annotations
 
-from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, StreamState, Subject
-from bot.model.groups import stream_replicas
+from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, StreamState
 from bot.runbook import Thresholds
-from runbooks._audit_views import Audit, Facts, by_servers, few, of_stream, read
+from runbooks._audit_views import Audit, config_of, of_stream, read
 from runbooks._consumer_views import stream_standing
 
 LAG = Audit("AUDIT_REPLICA_LAG", Layer.STREAMS, "JETSTREAM_001")
 SUBJECTS = Audit("AUDIT_SUBJECTS", Layer.STREAMS, "JETSTREAM_002")
 STREAM_LIMITS = Audit("AUDIT_STREAM_LIMITS", Layer.STREAMS, "JETSTREAM_003")
-REPLICAS = Audit("AUDIT_REPLICAS", Layer.CLIENTS)
-"""In the last layer: how many replicas people chose explains nothing by itself, and must not hide what is wrong now."""
 
 LIMITS = (
     ("messages", "messages", "max_msgs", "stream_messages"),
@@ -90,7 +87,7 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
         for server, state in states.items():
             if _far_below(state, thresholds):
                 continue
-            config = _config(facts, server, key, state)
+            config = config_of(facts, server, key, state)
             for what, used_key, limit_key, threshold in LIMITS:
                 used, limit = getattr(state.stored, used_key), facts.number(server, config, limit_key, 0)
                 if limit is None or limit <= 0 or used <= int(limit * thresholds[threshold]):
@@ -110,38 +107,6 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
     return STREAM_LIMITS.result(snapshot, found, [facts], f"None of {streams} streams comes near its limits.")
 
 
-def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
-    """In a cluster every stream has an odd number of replicas above 1: one replica dies with its server, an even number survives no more than one less."""
-    facts = read(snapshot, Endpoint.JSZ).running()
-    single: list[str] = []
-    even: dict[str, str] = {}
-    for key, views in facts.streams(snapshot):
-        clustered: dict[str, StreamState] = {}
-        for server, view in views.items():
-            if view.declared.complaint:
-                facts.number(server, _config(facts, server, key, view), "num_replicas", 1)
-            if view.group is not None:
-                clustered[server] = view
-        if not clustered or len(facts.answers) < 2:
-            continue
-        count = stream_replicas(clustered)
-        if count == 1:
-            single.append(str(key))
-        elif count % 2 == 0:
-            even[str(key)] = f"R{count}"
-    where = Subject(cluster=snapshot.cluster)
-    found: list[Finding] = []
-    if single:
-        text = f"{len(single)} streams have one replica and are away (or lost) with its server: {few(single)}."
-        found.append(REPLICAS.finding(where, Severity.WARNING, text, {"streams": single[:100], "count": len(single)}))
-    if even:
-        text = f"{len(even)} streams have an even number of replicas, which survives no more lost servers than one less: {by_servers(even)}."
-        found.append(REPLICAS.finding(where, Severity.WARNING, text, {"streams": list(even)[:100], "count": len(even)}))
-    return REPLICAS.result(
-        snapshot, found, [facts], "Every stream has an odd number of replicas above 1, or there is one server."
-    )
-
-
 def _far_below(state: StreamState, thresholds: Thresholds) -> bool:
     """A cheap test for the many streams that are far below their limits, so that the costly look is for the few that are not. False proves nothing."""
     limits = state.limits
@@ -152,11 +117,3 @@ def _far_below(state: StreamState, thresholds: Thresholds) -> bool:
         and getattr(state.stored, used_key) > int(limit * thresholds[threshold])
         for _, used_key, limit_key, threshold in LIMITS
     )
-
-
-def _config(facts: Facts, server: str, key: StreamKey, state: StreamState) -> JsonObject:
-    """The stream's configuration; a complaint where JSZ came without it."""
-    config = state.config
-    if not config:
-        facts.complain(server, f"no config of stream {key}")
-    return config

@@ -186,6 +186,14 @@ class Facts:
                 yield key, mine
 
 
+def config_of(facts: Facts, server: str, key: StreamKey, state: StreamState) -> JsonObject:
+    """Return the stream's configuration; a complaint where JSZ came without it."""
+    config = state.config
+    if not config:
+        facts.complain(server, f"no config of stream {key}")
+    return config
+
+
 def read(snapshot: Snapshot, endpoint: Endpoint, wanted: frozenset[str] | None = None) -> Facts:
     """Return what the servers (or the `wanted` ones) last answered; every one that did not is a complaint."""
     facts = Facts(endpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bot.model import ConsumerKey, Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Subject
 from bot.model.groups import Standing, ha_assets, latest, meta_standing, unreadable_configs
 from bot.model.snapshot import names
+from bot.model.versions import version
 from bot.runbook import Thresholds
 from runbooks._audit_views import Facts, few, known
 from runbooks._consumer_views import (
@@ -25,7 +26,6 @@ from runbooks._consumer_views import (
     speaks_against,
     stream_standing,
     subject,
-    version,
 )
 
 

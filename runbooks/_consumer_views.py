@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -32,6 +31,7 @@ from bot.model.groups import (
     stream_replicas,
 )
 from bot.model.snapshot import names
+from bot.model.versions import version_number
 from bot.runbook import Thresholds
 from runbooks._consumer_glance import glance
 
@@ -207,17 +207,6 @@ def _missing(
         "names as leader": leader,
     }
     return Missing(server, ghost, evidence)
-
-
-def version(snapshot: Snapshot, server: str) -> str:
-    """Return the server's version, empty where it is not known."""
-    return next((s.version for s in snapshot.servers if s.name == server), "")
-
-
-def version_number(text: str) -> tuple[int, int, int]:
-    """Return a version's numbers, zeros where it can't be read."""
-    match = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
-    return (int(match[1]), int(match[2]), int(match[3])) if match else (0, 0, 0)
 
 
 def lacks_6851(text: str) -> bool:

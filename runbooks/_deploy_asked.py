@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot.model import Endpoint
+from bot.model.groups import meta_group
 from bot.model.kubernetes import Pod
 from bot.model.kubernetes import Probe as Declared
 from bot.model.kubernetes import ProbeKind as Handler
 from bot.model.probes import Depth, Health, Probe, ProbeKind, ProbeOutcome, health, probe_outcome, read_probe
 from runbooks._audit_versions import version_of
 from runbooks._deploy_views import Look
-from runbooks._meta_views import meta_group
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,14 +108,15 @@ RESOURCE_THRESHOLDS: Final = (
         "Share of the memory limit above which GOMEMLIMIT is too high; the official chart's README says 80 %.",
     ),
 )
+STARTING: Final = Threshold(
+    pods.STARTING,
+    300.0,
+    Unit.SECONDS,
+    "How long the containers of a pod may take to come up, and a rollout to wait for it.",
+)
 THRESHOLDS: Final = (
     RECENT,
-    Threshold(
-        pods.STARTING,
-        300.0,
-        Unit.SECONDS,
-        "How long the containers of a pod may take to come up, and a rollout to wait for it.",
-    ),
+    STARTING,
     *_PROBE_TIMES,
     Threshold(
         config.ARRIVAL,

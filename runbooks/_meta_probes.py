@@ -6,7 +6,7 @@ The cluster audit passes on that a server is not healthy; here its exact text an
 from __future__ import annotations
 
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, UnknownReason
-from bot.model.groups import latest
+from bot.model.groups import latest, meta_group
 from bot.model.probes import (
     BITNAMI_LIVENESS,
     FULL,
@@ -23,7 +23,6 @@ from bot.runbook import Thresholds
 from runbooks._audit_versions import version_of
 from runbooks._audit_views import Audit, few, known, on, read, why_not
 from runbooks._consumer_views import listed
-from runbooks._meta_views import meta_group
 
 RUNNING = (ProbeKind.READINESS, ProbeKind.LIVENESS)
 """Probes of a pod that has started."""

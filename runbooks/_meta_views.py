@@ -13,13 +13,11 @@ from enum import StrEnum
 from itertools import pairwise
 
 from bot.model import Endpoint, JsonObject, Snapshot, part
-from bot.model.groups import latest
+from bot.model.groups import META_GROUP, latest, meta_group
 from bot.model.probes import Version
 from bot.runbook import Thresholds
 from runbooks._audit_versions import uptime, version_of
 from runbooks._audit_views import Facts, read, seconds_between
-
-META_GROUP = "_meta_"
 
 APPLY_QUEUE = "RAFT '_meta_' committedEntry"
 """End of the name of the queue in IPQUEUESZ that holds what is committed and not applied (reference/drills.md 4)."""
@@ -149,20 +147,6 @@ def trend(gaps: Sequence[int], applied: Sequence[int], *, settled: bool, young: 
     grows = len(gaps) >= LEAST_READINGS and all(after > before for before, after in steps)
     lags = min(gaps) > lag or (grows and gaps[-1] - gaps[0] > lag)
     return Trend.LAGGING if lags else Trend.COMES_AND_GOES
-
-
-def meta_group(raftz: JsonObject) -> tuple[str, JsonObject] | None:
-    """Return the system account, as RAFTZ names it, and its group `_meta_`; None where no account has one."""
-    for account in raftz:
-        if group := part(part(raftz, account), META_GROUP):
-            return account, group
-    return None
-
-
-def system_account(snapshot: Snapshot) -> str:
-    """Return the name or id of the system account in RAFTZ; `$SYS`, the default, where no RAFTZ shows it."""
-    answers = (latest(snapshot, s.name, Endpoint.RAFTZ) for s in snapshot.servers)
-    return next((found[0] for raw in answers if raw and (found := meta_group(raw))), "$SYS")
 
 
 def entries(count: int) -> str:

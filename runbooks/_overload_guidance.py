@@ -6,9 +6,10 @@ Commands are those of natscli 0.5.0; what `balance` does is read in jsm.go `conn
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
+from bot.model.clients import ClientKind
 from bot.runbook import Draft, Proposed, Thresholds
 from runbooks import _audit_guidance as audit
 from runbooks._audit_versions import Version, version_of
@@ -16,6 +17,7 @@ from runbooks._audit_views import read
 from runbooks._deploy_guidance import guidance
 from runbooks._deploy_offers import possible, scale_way, workload_of
 from runbooks._overload_mqtt import ASSETS, CLIENTS
+from runbooks._overload_offers import crowd, shed_offers
 from runbooks._overload_queues import API, OTHERS
 from runbooks._overload_servers import CONNECTS, HOT
 from runbooks._overload_views import Course, meta_leader
@@ -57,8 +59,11 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     for codes, guide in GUIDES:
         about = sorted((f for f in sick if f.check in codes), key=lambda f: (-f.severity.rank, not f.cause, f.layer))
         draft = guide(snapshot, about) if about else None
-        if draft is not None:
-            proposed.append(Proposed(_subject(snapshot, about), draft))
+        if draft is None:
+            continue
+        kinds = SHEDS.get(guide)
+        made = shed_offers(snapshot, about, kinds, thresholds, draft) if kinds else (draft,)
+        proposed += [Proposed(_subject(snapshot, about), one) for one in made]
     return proposed + guidance(snapshot, sick) + _more_servers(snapshot, sick)
 
 
@@ -143,6 +148,25 @@ def _spread_mqtt(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
             NO_DELETE,
             NO_RESTART,
         ),
+    )
+
+
+def _spread_clients(snapshot: Snapshot, found: Sequence[Finding]) -> Draft | None:  # noqa: ARG001
+    """Where a busy server has more than its share of client connections; its MQTT clients alone are spread before, where they are the crowd."""
+    server = crowd(found)
+    hot = next((f for f in found if f.check == HOT.code and f.subject.server == server), None)
+    if not server or hot is None or crowd([f for f in found if f.check == CLIENTS.code]) == server:
+        return None
+    return Draft(
+        title=f"Move clients off server {server}, in slices",
+        why=hot.sentence,
+        guidance=(
+            "First see why they gather: one address in the applications, or servers that were restarted in turn.",
+            "Who they are, with a user of the system account: nats server report connections --top 20",
+            "All clients of an account, over two minutes: nats server cluster balance 2m --account ACCOUNT",
+            f"`balance` looks at the first {LISTS} connections of each server, so repeat it; with --server-name it moves nothing.",
+        ),
+        cautions=("Clients that are cut off reconnect by themselves, to any server that they know.", NO_RESTART),
     )
 
 
@@ -258,12 +282,16 @@ GUIDES: Sequence[tuple[frozenset[str], Guide]] = (
     (_QUEUES, _wait),
     (_QUEUES, _stop_the_feeder),
     (_MQTT | {CONNECTS.code}, _spread_mqtt),
+    (_MQTT | {HOT.code}, _spread_clients),
     (frozenset({HOT.code, API.code}), _move_leaders),
     (frozenset({HOT.code}), _give_cpu),
     (frozenset({ASSETS.code}), _fewer_groups),
     (_QUEUES | _MQTT | {HOT.code, CONNECTS.code}, _upgrade),
 )
 """Remedies by rising risk, with the checks whose findings ask for them."""
+
+SHEDS: Mapping[Guide, tuple[ClientKind, ...]] = {_spread_mqtt: (ClientKind.MQTT,), _spread_clients: tuple(ClientKind)}
+"""Those that natsmedic can do itself, with the kinds of clients that they are about."""
 
 
 def talkers(snapshot: Snapshot) -> Iterable[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, part
 from bot.model.groups import latest
+from bot.model.load import INFOS
 from bot.runbook import Thresholds
 from runbooks._audit_views import (
     TOO_LARGE,
@@ -22,7 +23,7 @@ from runbooks._audit_views import (
     on,
     seconds_between,
 )
-from runbooks._overload_views import INFOS, Backlog, Course, api_backlogs, meta_leader, other_backlogs
+from runbooks._overload_views import Backlog, Course, api_backlogs, meta_leader, other_backlogs
 
 API = Audit("OVERLOAD_API_QUEUE", Layer.META)
 OTHERS = Audit("OVERLOAD_QUEUES", Layer.META)

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, parts
 from bot.model.groups import latest
+from bot.model.load import share
 from bot.model.states import ConsumerState, StreamState
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, Facts, first, on, read, seconds_between, size
@@ -117,17 +118,15 @@ def _groups(snapshot: Snapshot) -> Iterator[Mapping[str, StreamState] | Mapping[
 
 
 def cpu_in_use(facts: Facts, server: str, varz: JsonObject) -> float | None:
-    """Return the share of the CPU that the process may use. VARZ counts in percent of one core; GOMAXPROCS (2.10.28, 2.11.2) is below the number
-    of cores where a container has a CPU limit.
-    """
+    """Return the share of the CPU that the process may use."""
     used, cores = facts.number(server, varz, "cpu"), facts.number(server, varz, "cores")
     allowed = facts.number(server, varz, "gomaxprocs", cores)
     if used is None or cores is None or allowed is None:
         return None
-    if min(cores, allowed) <= 0:
+    in_use = share(used, cores, allowed)
+    if in_use is None:
         facts.complain(server, "no number of cores above 0")
-        return None
-    return used / 100 / min(cores, allowed)
+    return in_use
 
 
 def _signs(server: str, cpu: Mapping[str, float], waiting: Mapping[str, int], limit: float) -> list[str]:

@@ -15,13 +15,8 @@ from itertools import pairwise
 
 from bot.model import Endpoint, JsonObject, Snapshot, part
 from bot.model.groups import latest
+from bot.model.load import API_QUEUES, INFOS, REQUESTS, REQUESTS_UNTIL_2_12
 from runbooks._audit_views import Facts, known, read, why_not
-
-REQUESTS_UNTIL_2_12 = "Routed JS API Requests"
-REQUESTS = "JetStream API queue"
-INFOS = "JetStream API info queue"
-API_QUEUES = (REQUESTS_UNTIL_2_12, REQUESTS, INFOS)
-"""Names until 2.12 and from 2.14 on, which has a queue of its own for requests that change nothing (reference/nats.md 1.D)."""
 
 IDLE: JsonObject = {"pending": 0}
 """How an empty queue is listed, where empty ones are. Where they are and the API's are not, the version calls them otherwise."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from bot.model import Bar, Bars, Endpoint, Finding, Focus, Limit, Severity, Snapshot, Subject, part
 from bot.model.base import Json
 from bot.model.groups import latest
+from bot.model.load import INFOS, REQUESTS, REQUESTS_UNTIL_2_12
 from bot.runbook import Thresholds
 from runbooks._audit_views import UNDERFLOW, known
 from runbooks._overload_queues import API, OTHERS, judged_api, judged_others
-from runbooks._overload_views import INFOS, REQUESTS, REQUESTS_UNTIL_2_12, Backlog, api_backlogs
+from runbooks._overload_views import Backlog, api_backlogs
 
 WORDS = {REQUESTS_UNTIL_2_12: "API queue", REQUESTS: "API queue", INFOS: "API info queue"}
 """What people call the API's queues, whichever version names them."""

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from bot.model import Endpoint, JsonObject, Lines, Panel, Series, Severity, Snapshot, StreamKey, Subject, part
-from bot.model.groups import Groups
+from bot.model.groups import Groups, meta_group
 from bot.model.states import group_of
 from runbooks._audit_views import UNDERFLOW, known
-from runbooks._meta_views import meta_group
 from runbooks._series import MOST_LINES, OfRound, Values, lines, told
 
 SHRINKS, STAYS, GROWS, COMES_AND_GOES = "the gap shrinks", "the gap stays", "the gap grows", "the gap comes and goes"

@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from bot.model import Endpoint, Finding, Snapshot
 from bot.model.absence import Absence
-from bot.model.groups import latest, meta_standing
+from bot.model.groups import META_GROUP, latest, meta_standing, system_account
 from bot.model.probes import ENABLED_ONLY
 from bot.runbook import Draft, Thresholds
 from runbooks._audit_views import few
 from runbooks._consumer_views import listed
 from runbooks._meta_peers import SEEN
-from runbooks._meta_views import LAG, META_GROUP, system_account
+from runbooks._meta_views import LAG
 
 MOST_GROUPS = 10
 """Raft groups that one line names."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from bot.model import Finding, Snapshot
+from bot.model.versions import version_number
 from bot.runbook import Draft
-from runbooks._consumer_views import version_number
 
 SAFE_SCALE_UP = (2, 11, 4)
 """First version that refuses a scale-up while the only holder is away, which loses its data before (nats-server #6856; no 2.10 has it)."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from bot.model import Finding, Focus, JsonObject, Layer, Severity, Snapshot, StreamKey, Subject
 from bot.model.groups import unreadable_configs
+from bot.model.versions import version
 from bot.runbook import Thresholds
 from runbooks._audit_views import MOST_FINDINGS, Audit, few, of_stream, on
 from runbooks._consumer_checks import group_problem
-from runbooks._consumer_views import ISSUE_6838, how_long, lacks_6851, lasts, severity, version
+from runbooks._consumer_views import ISSUE_6838, how_long, lacks_6851, lasts, severity
 from runbooks._stream_views import Look, count, doubtful, lasting, raft_nodes, read_in, stream_health
 
 QUORUM = Audit("STREAM_QUORUM", Layer.STREAMS)

@@ -11,10 +11,11 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
-from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject, part
+from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, StreamKey, Subject, part
 from bot.model.groups import ha_assets, latest
+from bot.model.versions import version, version_number
 from bot.runbook import Draft, Proposed, Thresholds
-from runbooks._consumer_views import version, version_number
+from runbooks._nack import edit_replicas
 from runbooks._shared_guidance import cause_guidance, command
 from runbooks._stream_checks import LAG, MEMBERS, NODE, SPLIT
 from runbooks._stream_sync import CONSUMER_SYNC, STREAM_SYNC
@@ -62,13 +63,13 @@ def _rescue(snapshot: Snapshot, finding: Finding) -> Draft:
         guidance = (_copy(snapshot, finding, "while it runs"), *_open_copy(finding), *_put_back(stream))
     elif kind == AHEAD:
         title = f"Let {server} lead stream {stream}"
-        guidance += (_copy(snapshot, finding, "while it runs"), *_lead(snapshot, server, stream, messages))
+        guidance += (_copy(snapshot, finding, "while it runs"), *_lead(snapshot, server, _key(finding), messages))
     elif kind == SILENT:
         title = f"Copy the files of stream {stream} on {server} before it starts"
         guidance += (
             _copy(snapshot, finding, "before it starts (on Kubernetes: from its volume, in another pod)"),
             f"Then start {server}. It follows the empty leader and keeps its messages until the next one is published; diagnose again at once.",
-            *_lead(snapshot, server, stream, messages),
+            *_lead(snapshot, server, _key(finding), messages),
         )
     else:
         title = f"Save what is left of stream {stream}"
@@ -145,8 +146,13 @@ def _backup_hint(stream: str) -> str:
     return f"{command('nats', 'stream', 'rm', stream)}, {command('nats', 'stream', 'restore', f'{stream}-backup')}"
 
 
-def _lead(snapshot: Snapshot, server: str, stream: str, messages: object) -> tuple[str, ...]:
+def _key(finding: Finding) -> StreamKey:
+    return StreamKey(finding.subject.account or "", finding.subject.stream or "")
+
+
+def _lead(snapshot: Snapshot, server: str, key: StreamKey, messages: object) -> tuple[str, ...]:
     """What gave every message back on 2.10.26, 2.11.2 and 2.11.11, in this order."""
+    stream = key.stream
     step_down = ["nats", "stream", "cluster", "step-down", stream]
     how = (
         f"{command(*step_down)}   and again, until {server} leads: before 2.11 nobody can be preferred, so any member may come next."
@@ -160,8 +166,8 @@ def _lead(snapshot: Snapshot, server: str, stream: str, messages: object) -> tup
             f"(it must show {messages} messages)."
         ),
         (
-            f"Most times the others have copied it within seconds (diagnose again). Where they have not: {command('nats', 'stream', 'edit', stream, '--replicas', '1')}, "
-            f"wait until {server} is the only member and holds everything, then {command('nats', 'stream', 'edit', stream, '--replicas', '3')}; with all servers "
+            f"Most times the others have copied it within seconds (diagnose again). Where they have not: {edit_replicas(snapshot, key, 1)}, "
+            f"wait until {server} is the only member and holds everything, then {edit_replicas(snapshot, key, 3)}; with all servers "
             "up, one stream at a time."
         ),
         "Let publishers in again only when all members hold the same.",
@@ -213,20 +219,21 @@ def _split(_: Snapshot, finding: Finding) -> Draft | None:
     )
 
 
-def _members(_: Snapshot, finding: Finding) -> Draft | None:
+def _members(snapshot: Snapshot, finding: Finding) -> Draft | None:
     server = finding.subject.server
     if finding.severity is Severity.WARNING:
         return _wait(finding, f"Wait for {server or finding.subject.stream}")
     if server is None:
-        stream = finding.subject.stream
+        key = _key(finding)
+        stream = key.stream
         return Draft(
             title=f"Give stream {stream} its missing member",
             why=finding.sentence,
             guidance=(
                 f"See whether a server with room is there for it: {command('nats', 'server', 'report', 'jetstream')}",
                 (
-                    f"With all its members up, write its configuration once more, so that a peer is chosen: {command('nats', 'stream', 'edit', stream, '--replicas', '1')}"
-                    f" and then {command('nats', 'stream', 'edit', stream, '--replicas', '3')}, but only after a backup: "
+                    f"With all its members up, write its configuration once more, so that a peer is chosen: {edit_replicas(snapshot, key, 1)}"
+                    f" and then {edit_replicas(snapshot, key, 3)}, but only after a backup: "
                     f"{command('nats', 'stream', 'backup', stream, f'{stream}-backup')}"
                 ),
             ),
@@ -264,7 +271,8 @@ def _lag(_: Snapshot, finding: Finding) -> Draft | None:
 
 
 def _sync(snapshot: Snapshot, finding: Finding) -> Draft | None:
-    stream = finding.subject.stream or ""
+    key = _key(finding)
+    stream = key.stream
     if finding.severity is Severity.WARNING:
         return None
     versions = [version_number(s.version) for s in snapshot.servers]
@@ -279,8 +287,8 @@ def _sync(snapshot: Snapshot, finding: Finding) -> Draft | None:
             ),
             f"Back up first: {command('nats', 'stream', 'backup', stream, f'{stream}-backup')}",
             "Preconditions: every server is up, all members current, no other stream is being changed, nothing is restarted within the next minute.",
-            f"{command('nats', 'stream', 'edit', stream, '--replicas', '1')}   then wait until INFO shows one member, with the last_seq of before.",
-            f"{command('nats', 'stream', 'edit', stream, '--replicas', '3')}   then wait until all members are current; one stream at a time.",
+            f"{edit_replicas(snapshot, key, 1)}   then wait until INFO shows one member, with the last_seq of before.",
+            f"{edit_replicas(snapshot, key, 3)}   then wait until all members are current; one stream at a time.",
         ),
         cautions=(
             "On this version the scale-down may keep a replica that is not the leader's or not online (nats-server #8253, 2.12.10 and 2.14.2)."

@@ -10,6 +10,7 @@ from bot.model import Endpoint
 from bot.runbook import Runbook, Threshold, Unit
 from runbooks import _audit_cluster as cluster
 from runbooks import _audit_metadata as metadata
+from runbooks import _audit_replicas as replicas
 from runbooks import _audit_servers as servers
 from runbooks import _audit_streams as streams
 from runbooks import _audit_versions as versions
@@ -44,6 +45,7 @@ THRESHOLDS = (
     Threshold(
         "restart_grace", 900, Unit.SECONDS, "How long after a server's start different versions may be an upgrade."
     ),
+    *replicas.TIMES,
     Threshold("clock_skew", 2, Unit.SECONDS, "How far clocks may be apart."),
 )
 
@@ -123,8 +125,8 @@ RUNBOOK = Runbook(
         ),
         servers.TLS.check("No certificate ends soon.", _VARZ, servers.certificates_last),
         servers.AUTH.check("Every server requires authentication.", _VARZ, servers.clients_authenticate),
-        streams.REPLICAS.check(
-            "Every stream has an odd number of replicas above 1.", _JSZ, streams.replica_counts_help
+        replicas.REPLICAS.check(
+            "Every stream has an odd number of replicas above 1.", _JSZ, replicas.replica_counts_help
         ),
         versions.DEFECTS.check("No server's version has a known defect.", _VARZ, versions.no_known_defect),
     ),

@@ -12,6 +12,7 @@ from runbooks._audit_shared import META_MEMBERS_ONLINE, ONE_META_LEADER, SERVERS
 from runbooks._deploy_checks import MEMORY, RESOURCE_THRESHOLDS, RESOURCES
 from runbooks._overload_guidance import propose
 from runbooks._overload_mqtt import ASSETS, CLIENTS, mqtt_clients_are_spread, mqtt_needs_few_groups
+from runbooks._overload_offers import SHED_THRESHOLDS
 from runbooks._overload_queues import API, OTHERS, api_queues_are_short, other_queues_are_short
 from runbooks._overload_servers import CONNECTS, HOT, clients_connect_slowly, no_server_is_hot
 from runbooks._queue_charts import overload_charts
@@ -40,6 +41,7 @@ THRESHOLDS = (
         "idle_sessions", 0.5, Unit.RATIO, "Share of MQTT sessions without a client from which on they are a burden."
     ),
     Threshold("connects", 50, Unit.COUNT, "New clients a second from which on a server can hardly set them up."),
+    *SHED_THRESHOLDS,
     *RESOURCE_THRESHOLDS,
 )
 

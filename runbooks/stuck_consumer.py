@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bot.actions.consumer_step_down import ConsumerStepDown, hindrances, step_down_stage
+from bot.actions.consumer_step_down import ACTION as STEP_DOWN
+from bot.actions.consumer_step_down import hindrances, step_down_stage
 from bot.actions.recreate import Recreation, compose, read_consumer
 from bot.errors import Refused
 from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
 from bot.model.groups import HaAssets, ha_assets
+from bot.model.versions import version
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
+from runbooks import _deploy_guidance as deploy
 from runbooks._consumer_charts import consumer_charts
 from runbooks._consumer_checks import (
     consumer_exists,
@@ -24,7 +27,9 @@ from runbooks._consumer_checks import (
     room_for_groups,
 )
 from runbooks._consumer_delivery import WAITING, clients_work, consumers_deliver
-from runbooks._consumer_views import SETTLE, version
+from runbooks._consumer_views import SETTLE
+from runbooks._deploy_checks import KILLS, PODS, PROBE_THRESHOLDS, PROBES, STARTING
+from runbooks._nack import recreated_in_source
 from runbooks._shared_checks import META_QUORUM, SERVER_ANSWERS, STREAM_QUORUM
 from runbooks._shared_guidance import cause_guidance, command
 
@@ -41,6 +46,13 @@ MOST_PROPOSALS = 10
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001
     """Return the repairs: a cause that is still there, step-down, restart of the one sick server, recreate, upgrade."""
     bad = [f for f in findings if f.severity is Severity.CRITICAL]
+    # A probe that kills a server for one sick consumer is one to change in any case, and before anything else.
+    killers = deploy.guidance(snapshot, [f for f in findings if f.check == KILLS.code])
+    return killers + _repairs(snapshot, findings, bad)
+
+
+def _repairs(snapshot: Snapshot, findings: Sequence[Finding], bad: Sequence[Finding]) -> list[Proposed]:
+    """What mends the consumers themselves."""
     targets = _consumers(f for f in bad if f.check in GROUP_CHECKS | {"CONSUMER_DELIVERS"})
     causes = _causes(snapshot, findings) if bad else []
     if not targets:
@@ -99,7 +111,7 @@ def _step_down(snapshot: Snapshot, key: ConsumerKey) -> list[Proposed]:
     draft = Draft(
         title=f"Move the leader of consumer {key.consumer}",
         why=f"{facts.standing.leader} leads with all members current, and yet the consumer does not work: a new leader starts its delivery afresh.",
-        stages=((ConsumerStepDown.kind, step_down_stage(snapshot, facts).model_dump(mode="json")),),
+        stages=((STEP_DOWN.kind, step_down_stage(snapshot, facts).model_dump(mode="json")),),
     )
     return [Proposed(_subject(snapshot, key), draft)]
 
@@ -134,6 +146,8 @@ def _recreate(snapshot: Snapshot, key: ConsumerKey) -> Proposed:
     try:
         recreation = compose(snapshot, key)
     except Refused as refused:
+        if (in_source := _in_source(snapshot, key)) is not None:
+            return Proposed(_subject(snapshot, key), in_source)
         guidance = (
             *(f"Not offered: {reason}" for reason in refused.reasons),
             "Nothing was changed; the consumer's position is safe where it is.",
@@ -144,6 +158,15 @@ def _recreate(snapshot: Snapshot, key: ConsumerKey) -> Proposed:
         )
     draft = Draft(title=title, why=_why(recreation), stages=recreation.stages, cautions=recreation.cautions)
     return Proposed(_subject(snapshot, key), draft)
+
+
+def _in_source(snapshot: Snapshot, key: ConsumerKey) -> Draft | None:
+    """How NACK recreates a consumer that it keeps; None where it does not, or where nobody should."""
+    try:
+        recreation = compose(snapshot, key, by_owner=True)
+    except Refused:
+        return None
+    return recreated_in_source(snapshot, recreation, _why(recreation))
 
 
 def _why(recreation: Recreation) -> str:
@@ -233,9 +256,13 @@ RUNBOOK = Runbook(
         Threshold(
             WAITING, 1, Unit.COUNT, "From how many undelivered messages on a consumer that delivers nothing is stuck."
         ),
+        STARTING,
+        *PROBE_THRESHOLDS,
     ),
     checks=(
         SERVER_ANSWERS,
+        PODS,
+        KILLS,
         META_QUORUM,
         Check(
             "HA_ASSETS",
@@ -294,6 +321,7 @@ RUNBOOK = Runbook(
             clients_work,
             _JSZ,
         ),
+        PROBES,
     ),
     propose=propose,
     rounds=2,

@@ -6,12 +6,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from bot.errors import Refused, Unreachable
-from bot.model import ConsumerKey, ConsumerState, Endpoint, Json, JsonObject, Snapshot, StreamKey, StreamState, World
+from bot.model import (
+    Again,
+    ConsumerKey,
+    ConsumerState,
+    Endpoint,
+    Json,
+    JsonObject,
+    Snapshot,
+    StreamKey,
+    StreamState,
+    World,
+)
 from bot.model.groups import (
     Standing,
     config_digest,
@@ -67,17 +78,21 @@ class ConsumerFacts:
         return self.state.config
 
 
-async def look(readers: Readers, needs: frozenset[Endpoint] = NEEDS) -> Snapshot:
-    """Read every server once. Raises `Unreachable`."""
-    snapshot = await readers.gather(needs)
+async def look(
+    readers: Readers,
+    needs: frozenset[Endpoint] = NEEDS,
+    again: Callable[[Snapshot], Again | None] | None = None,
+) -> Snapshot:
+    """Read every server once, or as often as `again` asks for. Raises `Unreachable`."""
+    snapshot = await readers.gather(needs, again=again)
     if snapshot.via == ONLY_KUBERNETES:
         raise Unreachable(next((unknown.detail for unknown in snapshot.unknown), "no server answered"))
     return snapshot
 
 
-def stream_facts(snapshot: Snapshot, key: StreamKey) -> StreamFacts:
-    """Return the stream's facts of the last round. Raises `Refused` where its members do not agree on them."""
-    last = snapshot.rounds - 1
+def stream_facts(snapshot: Snapshot, key: StreamKey, at: int | None = None) -> StreamFacts:
+    """Return the stream's facts of the last round, or of round `at`. Raises `Refused` where its members do not agree on them."""
+    last = snapshot.rounds - 1 if at is None else at
     views = snapshot.streams(last).get(key) or {}
     if not views:
         raise Refused(f"No server that answered reports stream {key}.")
@@ -197,7 +212,12 @@ def limit_reached(snapshot: Snapshot, server: str, more: int) -> list[str]:
 
 
 def untouchable(facts: ConsumerFacts) -> list[str]:
-    """Reasons why natsmedic never deletes this consumer (reference/nats.md 1.E.1, 4.5)."""
+    """Reasons why natsmedic never deletes this consumer: what it is, and who has marked it as its own."""
+    return irreplaceable(facts) + marked(facts.config)
+
+
+def irreplaceable(facts: ConsumerFacts) -> list[str]:
+    """Reasons why nobody should delete this consumer (reference/nats.md 1.E.1)."""
     config = facts.config
     reasons: list[str] = []
     if not config.get("durable_name"):
@@ -206,11 +226,14 @@ def untouchable(facts: ConsumerFacts) -> list[str]:
         reasons.append("It belongs to an MQTT session, which breaks without it.")
     if config.get("direct") or config.get("sourcing") or config.get("ack_policy") == "flow_control":
         reasons.append("It feeds a mirror or a sourcing stream, which owns it.")
-    if owner := owner_mark(config):
-        reasons.append(
-            f"It is owned by a controller ({owner}): change it there, or the controller works against the repair."
-        )
     return reasons
+
+
+def marked(config: JsonObject) -> list[str]:
+    """Refuse what a controller has marked as its own (reference/nats.md 4.5)."""
+    if owner := owner_mark(config):
+        return [f"It is owned by a controller ({owner}): change it there, or the controller works against the repair."]
+    return []
 
 
 def owner_mark(config: JsonObject) -> str:

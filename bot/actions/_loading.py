@@ -7,13 +7,15 @@ VARZ shows afterwards counts.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+from bot.action import Receipt
 from bot.actions._facts import look
-from bot.actions._servers import MESH, runs_with
-from bot.errors import NotApplied, OutcomeUnknown, ServerRefused, WriteDenied
+from bot.actions._servers import MESH
+from bot.errors import NotApplied, OutcomeUnknown, ServerRefused, Unreadable, WriteDenied
 from bot.model import Endpoint, Snapshot
-from bot.model.mesh import read_mesh
 from bot.ports import Readers, Writers
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -53,20 +55,81 @@ async def look_at(readers: Readers, servers: Collection[str], needs: frozenset[E
     return snapshot
 
 
+Loaded = Callable[[Snapshot, str], bool | None]
+"""Whether a server runs with what is wanted, by what it reports; None where it does not say."""
+
+
+async def ask_until_loaded(
+    readers: Readers,
+    writers: Writers | None,
+    server: str,
+    loaded: Loaded,
+    sleep: Sleep,
+    what: str,
+    needs: frozenset[Endpoint] = MESH,
+) -> None:
+    """Ask one server to load its file until it shows `what`; without `writers` it is only looked at. What was sent and not seen to work is a definite
+    no: it still runs with what it had. Raises `NotApplied`, `OutcomeUnknown`, `Unreadable`, `WriteDenied`, `ServerRefused`.
+    """
+    tried, sent = _Try(), False
+    waited, began = 0.0, None
+    while waited < PROPAGATION:
+        try:
+            tried = await _try(readers, writers, server, loaded, needs)
+        except Unreadable as error:
+            if not sent:
+                raise
+            tried = _Try(problem=str(error))
+        if tried.loaded:
+            return
+        sent |= tried.asked
+        pause = PAUSE if tried.asked else GLANCE
+        await sleep(pause)
+        waited += pause
+        if tried.at is not None:
+            began = began or tried.at
+            waited = max(waited, (tried.at - began).total_seconds())
+    seen = await seen_loaded(readers, server, loaded, needs)
+    if seen is None and not sent and writers is not None:
+        raise NotApplied(f"{server} was not asked, because {tried.problem}")
+    if seen is None:
+        raise OutcomeUnknown(f"What {server} runs with can't be read: {tried.problem}")
+    if not seen:
+        raise NotApplied(
+            f"{server} did not load {what} within {PROPAGATION:.0f} s"
+            + (f": {tried.problem}" if tried.problem else ": the changed file does not reach its pod.")
+        )
+
+
+async def seen_loaded(readers: Readers, server: str, loaded: Loaded, needs: frozenset[Endpoint] = MESH) -> bool | None:
+    """Tell whether a server runs with what is wanted; None where nobody can say."""
+    try:
+        return loaded(await look_at(readers, [server], needs), server)
+    except Unreadable:
+        return None
+
+
+def receipt_of_load(loaded: bool | None) -> Receipt:  # noqa: FBT001 - three answers to one question
+    """What a server runs with is the receipt: whoever made it load that, it is what was asked for."""
+    if loaded is None:
+        return Receipt.UNREADABLE
+    return Receipt.APPLIED if loaded else Receipt.NOT_APPLIED
+
+
 async def load_everywhere(
-    readers: Readers, writers: Writers | None, servers: Collection[str], addresses: Collection[str], sleep: Sleep
+    readers: Readers, writers: Writers | None, servers: Collection[str], loaded: Loaded, sleep: Sleep
 ) -> tuple[str, ...]:
-    """Ask the servers that do not run with these routes to load their file, as far as one look after another finds them, and return those that still
-    do not show them. Without `writers` they are only looked at. Raises `Unreadable`, `WriteDenied`, `ServerRefused`.
+    """Ask the servers that do not run with what is wanted to load their file, as far as one look after another finds them, and return those that still
+    do not show it. Without `writers` they are only looked at. Raises `Unreadable`, `WriteDenied`, `ServerRefused`.
     """
     late = dict.fromkeys(servers)
     for _ in range(LOOKS * len(late)):
         snapshot = await look_at(readers, late)
-        mesh, pause = read_mesh(snapshot), GLANCE
+        pause = GLANCE
         for server in snapshot.servers:
             if server.name not in late:
                 continue
-            if runs_with(mesh, server.name, addresses):
+            if loaded(snapshot, server.name):
                 del late[server.name]
             elif writers is not None:
                 pause = PAUSE
@@ -75,3 +138,29 @@ async def load_everywhere(
             break
         await sleep(pause)
     return tuple(late)
+
+
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One look at the server, and what came of asking it."""
+
+    loaded: bool = False
+    asked: bool = False
+    problem: str = ""
+    at: datetime | None = None
+
+
+async def _try(
+    readers: Readers, writers: Writers | None, server: str, loaded: Loaded, needs: frozenset[Endpoint]
+) -> _Try:
+    """Look, and ask where there is something to ask for. Raises `Unreadable`, `WriteDenied`, `ServerRefused`."""
+    snapshot = await look_at(readers, [server], needs)
+    at = snapshot.taken_at
+    if loaded(snapshot, server):
+        return _Try(loaded=True)
+    identity = next((one for one in snapshot.servers if one.name == server), None)
+    if identity is None:
+        return _Try(problem="it does not answer.", at=at)
+    if writers is None:
+        return _Try(at=at)
+    return _Try(asked=True, problem=await ask_to_load(writers, identity.id), at=at)

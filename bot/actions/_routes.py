@@ -6,22 +6,16 @@ pod is dialled until it answers (reference/nats.md 1.C, mechanism).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
+from bot.actions._conf_text import ESCAPES, indent_at, parsed
 from bot.errors import Refused
-from bot.model import JsonObject, digest, part
 from bot.model.kubernetes import Workload
-from bot.model.nats_conf import ClusterConf, ConfError, NatsConf, Place, Route, Variable, read_conf, redact_conf
+from bot.model.nats_conf import ClusterConf, NatsConf, Place, Route, Variable
 
 ROUTE_PORT: Final = 6222
 """Port that both charts use (reference/nats.md 4.1), where the configuration does not say it."""
-
-_ESCAPES: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\r", "\t": r"\t"})
-"""Of a text in quotes (nats-server conf/lex.go, lexStringEscape)."""
-
-_INDENT: Final = re.compile(r"[ \t]*")
 
 
 def addresses_of(conf: NatsConf) -> tuple[str, ...] | None:
@@ -62,7 +56,7 @@ def with_addresses(text: str, addresses: Sequence[str]) -> tuple[str, str]:
     scheme = routes[0].scheme if routes else "nats"
     entries = [f"{scheme}://{f'{login}@' if login else ''}{address}" for address in addresses]
     former = text[place.start : place.end]
-    return _replaced(text, place, _array(entries, _indent(text, place.start)), addresses), former
+    return _replaced(text, place, _array(entries, indent_at(text, place.start)), addresses), former
 
 
 def restored(text: str, addresses: Sequence[str], former: str) -> str:
@@ -72,35 +66,6 @@ def restored(text: str, addresses: Sequence[str], former: str) -> str:
     if addresses_of(conf) != tuple(addresses):
         raise Refused("The routes were edited since natsmedic wrote them, so they stay as they are.")
     return _replaced(text, place, former, None)
-
-
-def parsed(text: str) -> NatsConf:
-    """Return what the file says by itself, without included files and variables. Raises `Refused` where nats-server could not load it."""
-    try:
-        return read_conf(text)
-    except ConfError as error:
-        raise Refused(f"nats-server can't load the file as it is: {error}.") from error
-
-
-def redacted(text: str) -> str:
-    """Return the file without secrets. Raises `Refused` where it can't be parsed: then nothing of it may be shown."""
-    try:
-        return redact_conf(text)
-    except ConfError as error:
-        raise Refused(f"nats-server can't load the file as it is: {error}.") from error
-
-
-def fingerprint(text: str) -> str:
-    """Return a digest of the file that gives no secret away."""
-    return digest(redacted(text))
-
-
-def text_of(raw: JsonObject, key: str) -> str:
-    """Return one key of a ConfigMap. Raises `Refused` where it is no text."""
-    value = part(raw, "data").get(key)
-    if not isinstance(value, str):
-        raise Refused(f"ConfigMap {part(raw, 'metadata').get('name')} has no text below {key} any more.")
-    return value
 
 
 def _editable(conf: NatsConf) -> tuple[ClusterConf, Place, Sequence[Route]]:
@@ -139,14 +104,8 @@ def _tail(hosts: Sequence[str], namespace: str) -> str:
 
 def _array(entries: Sequence[str], indent: str) -> str:
     inner = f"{indent}  "
-    lines = ",\n".join(f'{inner}"{entry.translate(_ESCAPES)}"' for entry in entries)
+    lines = ",\n".join(f'{inner}"{entry.translate(ESCAPES)}"' for entry in entries)
     return f"[\n{lines}\n{indent}]"
-
-
-def _indent(text: str, at: int) -> str:
-    """Return the blanks that the line at this offset begins with."""
-    found = _INDENT.match(text, text.rfind("\n", 0, at) + 1)
-    return found[0] if found else ""
 
 
 def _replaced(text: str, place: Place, value: str, addresses: Sequence[str] | None) -> str:

@@ -9,7 +9,7 @@ from bot.actions._routes import addresses_of
 from bot.errors import Refused
 from bot.model import Endpoint, Outcome, Snapshot, Unknown, Verification
 from bot.model.groups import latest
-from bot.model.kubernetes import KubernetesFacts, Pod, Workload
+from bot.model.kubernetes import ConfigFile, Kind, KubernetesFacts, Pod, Workload
 from bot.model.mesh import Mesh, Pair, read_mesh
 from bot.model.nats_conf import NatsConf
 
@@ -109,6 +109,27 @@ def loaded_the_file(snapshot: Snapshot, workload: Workload, pod: str, server: st
     file = workload.config_file
     expected = () if isinstance(file, Unknown) else file.digests.get(pod, ())
     return reported in expected if reported and expected else None
+
+
+def editable_file(workload: Workload, reasons: list[str], source: str = "") -> ConfigFile | None:
+    """Return the file where it can be edited in place; otherwise say why not, and what to do instead. `source` says more about a chart's way."""
+    file = workload.config_file
+    if isinstance(file, Unknown):
+        reasons.append(f"{file.detail}.")
+        return None
+    if file.kind is Kind.SECRET:
+        reasons.append(
+            f"nats.conf lies in Secret {file.name}, which natsmedic never writes: change it at its source{source} and roll the pods."
+        )
+    elif not file.uid and file.unknown is None:
+        reasons.append(f"Which ConfigMap {file.name} was read is not known.")
+    if not file.live:
+        reasons.append(
+            f"{file.path} is mounted by subPath: a change never reaches a running pod, so the pods must be rolled."
+        )
+    if file.immutable:
+        reasons.append(f"ConfigMap {file.name} is immutable: make a new one, and roll the pods to it.")
+    return file
 
 
 def lists(workload: Workload, addresses: Sequence[str]) -> bool:

@@ -20,6 +20,7 @@ from bot.actions._facts import (
     untouchable,
     would_break_again,
 )
+from bot.actions._owners import consumer_kept
 from bot.errors import Refused
 from bot.model import (
     ConsumerKey,
@@ -106,7 +107,7 @@ class ConsumerDelete:
         reasons = cannot_write(snapshot, facts.stream) + guard(
             facts.stream, params.stream_created, params.stream_config
         )
-        reasons += untouchable(facts) + would_break_again(snapshot, facts, 0)
+        reasons += untouchable(facts) + consumer_kept(snapshot, params.key) + would_break_again(snapshot, facts, 0)
         if facts.state.created != params.created:
             reasons.append(
                 f"Consumer {facts.key} was created {facts.state.created}, not {params.created}: it is another consumer."

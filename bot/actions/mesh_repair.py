@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bot.action import Composed
-from bot.actions._routes import addresses_of, fingerprint, wanted_addresses
+from bot.actions._conf_text import fingerprint
+from bot.actions._routes import addresses_of, wanted_addresses
 from bot.actions._servers import (
     conf_of,
+    editable_file,
     loaded_the_file,
     mesh_among,
     runs_with,
@@ -18,7 +20,7 @@ from bot.actions.kubernetes_routes import RouteList, RoutesParams
 from bot.actions.nats_reload import Reload, ReloadParams
 from bot.errors import Refused
 from bot.model import JsonObject, Outcome, Snapshot, Unknown
-from bot.model.kubernetes import ConfigFile, Kind, Workload
+from bot.model.kubernetes import ConfigFile, Workload
 from bot.model.mesh import read_mesh
 
 COMPOSES = (RouteList.kind, Reload.kind)
@@ -47,7 +49,7 @@ def compose_routes(snapshot: Snapshot, workload: Workload) -> RouteRepair:
 def route_stages(snapshot: Snapshot, workload: Workload, replicas: int) -> RouteRepair:
     """Return the stages that make every server list `replicas` pods, some of which may be yet to come; none where every server does. Raises `Refused`."""
     reasons: list[str] = []
-    file = _file(workload, reasons)
+    file = editable_file(workload, reasons, " (Bitnami: chart 8.5.4 or newer lists every pod)")
     former: tuple[str, ...] | None = None
     wanted: tuple[str, ...] = ()
     servers: Mapping[str, str] = {}
@@ -113,27 +115,6 @@ def _reloads(workload: Workload, order: Sequence[str], servers: Mapping[str, str
         stages.append((Reload.kind, params.model_dump(mode="json")))
         done.append(server)
     return tuple(stages)
-
-
-def _file(workload: Workload, reasons: list[str]) -> ConfigFile | None:
-    """Return the file where it can be edited in place; otherwise say why not, and what to do instead."""
-    file = workload.config_file
-    if isinstance(file, Unknown):
-        reasons.append(f"{file.detail}.")
-        return None
-    if file.kind is Kind.SECRET:
-        reasons.append(
-            f"nats.conf lies in Secret {file.name}, which natsmedic never writes: change it at its source (Bitnami: chart 8.5.4 or newer lists every pod) and roll the pods."
-        )
-    elif not file.uid and file.unknown is None:
-        reasons.append(f"Which ConfigMap {file.name} was read is not known.")
-    if not file.live:
-        reasons.append(
-            f"{file.path} is mounted by subPath: a change never reaches a running pod, so the pods must be rolled."
-        )
-    if file.immutable:
-        reasons.append(f"ConfigMap {file.name} is immutable: make a new one, and roll the pods to it.")
-    return file
 
 
 def _names_in_dns(workload: Workload) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._loading import GLANCE, PAUSE, PROPAGATION, Sleep, ask_to_load, look_at
+from bot.actions._loading import PAUSE, PROPAGATION, Sleep, ask_until_loaded, look_at, receipt_of_load, seen_loaded
 from bot.actions._servers import lists, loaded_the_file, mesh_among, runs_with, workload_of
-from bot.errors import NotApplied, OutcomeUnknown, Refused, Unreadable
+from bot.errors import Refused
 from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
 from bot.model.mesh import read_mesh
 from bot.ports import Readers, Writers
@@ -85,51 +84,20 @@ class Reload:
         )
 
     async def apply(self, readers: Readers, writers: Writers, params: ReloadParams, operation: OperationId) -> None:
-        """Ask until it shows the routes. What was sent and not seen to work is a definite no: it still runs with what it had."""
-        tried, sent = _Try(), False
-        waited, began = 0.0, None
-        while waited < PROPAGATION:
-            try:
-                tried = await _try(readers, writers, params)
-            except Unreadable as error:
-                if not sent:
-                    raise
-                tried = _Try(problem=str(error))
-            if tried.loaded:
-                return
-            sent |= tried.asked
-            pause = PAUSE if tried.asked else GLANCE
-            await self._sleep(pause)
-            waited += pause
-            if tried.at is not None:
-                began = began or tried.at
-                waited = max(waited, (tried.at - began).total_seconds())
-        seen = await self.receipt(readers, params, operation)
-        if seen is Receipt.UNREADABLE and not sent and not params.reloader:
-            raise NotApplied(f"{params.server} was not asked, because {tried.problem}")
-        if seen is Receipt.UNREADABLE:
-            raise OutcomeUnknown(f"What {params.server} runs with can't be read: {tried.problem}")
-        if seen is not Receipt.APPLIED:
-            raise NotApplied(
-                f"{params.server} did not load the new routes within {PROPAGATION:.0f} s"
-                + (f": {tried.problem}" if tried.problem else ": the changed file does not reach its pod.")
-            )
+        """Ask until it shows the routes."""
+        del operation
+        asking = None if params.reloader else writers
+        await ask_until_loaded(readers, asking, params.server, partial(_loaded, params), self._sleep, "the new routes")
 
     async def receipt(self, readers: Readers, params: ReloadParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """What the server runs with is the receipt: whoever made it load that, it is what was asked for."""
-        try:
-            loaded = _loaded(await look_at(readers, [params.server]), params)
-        except Unreadable:
-            return Receipt.UNREADABLE
-        if loaded is None:
-            return Receipt.UNREADABLE
-        return Receipt.APPLIED if loaded else Receipt.NOT_APPLIED
+        return receipt_of_load(await seen_loaded(readers, params.server, partial(_loaded, params)))
 
     async def verify(self, readers: Readers, params: ReloadParams, operation: OperationId) -> Verification:  # noqa: ARG002
         """Every pair of servers that run with the list has every connection."""
         together = (*params.with_servers, params.server)
         snapshot = await look_at(readers, together)
-        loaded = _loaded(snapshot, params)
+        loaded = _loaded(params, snapshot, params.server)
         if loaded is False:
             text = f"{params.server} does not run with the list of {len(params.routes)} routes."
             return Verification(outcome=Outcome.FAILED, sentence=text)
@@ -144,40 +112,16 @@ class Reload:
         return f"{params.server} keeps its routes until the former file is back and loaded."
 
 
-@dataclass(frozen=True, slots=True)
-class _Try:
-    """One look at the server, and what came of asking it."""
-
-    loaded: bool = False
-    asked: bool = False
-    problem: str = ""
-    at: datetime | None = None
-
-
-async def _try(readers: Readers, writers: Writers, params: ReloadParams) -> _Try:
-    """Look, and ask where there is something to ask for. Raises `Unreadable`, `WriteDenied`, `ServerRefused`."""
-    snapshot = await look_at(readers, [params.server])
-    at = snapshot.taken_at
-    if _loaded(snapshot, params):
-        return _Try(loaded=True)
-    identity = next((server for server in snapshot.servers if server.name == params.server), None)
-    if identity is None:
-        return _Try(problem="it does not answer.", at=at)
-    if params.reloader:
-        return _Try(at=at)
-    return _Try(asked=True, problem=await ask_to_load(writers, identity.id), at=at)
-
-
-def _loaded(snapshot: Snapshot, params: ReloadParams) -> bool | None:
+def _loaded(params: ReloadParams, snapshot: Snapshot, server: str) -> bool | None:
     """Tell whether the server runs with the wanted routes, and where it reports a digest with the whole file; None where it does not say."""
-    shown = runs_with(read_mesh(snapshot), params.server, params.routes)
+    shown = runs_with(read_mesh(snapshot), server, params.routes)
     if not shown:
         return shown
     try:
         workload = workload_of(snapshot, params.workload, params.workload_uid)
     except Refused:
         return None
-    return loaded_the_file(snapshot, workload, params.pod, params.server) is not False
+    return loaded_the_file(snapshot, workload, params.pod, server) is not False
 
 
 ACTION = Reload()

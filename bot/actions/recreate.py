@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypedDict
 
-from bot.actions._facts import ConsumerFacts, cannot_write, consumer_facts, rivals, untouchable, would_break_again
+from bot.actions._facts import (
+    ConsumerFacts,
+    cannot_write,
+    consumer_facts,
+    irreplaceable,
+    marked,
+    rivals,
+    would_break_again,
+)
+from bot.actions._owners import consumer_kept
 from bot.actions.consumer_create import ConsumerCreate, CreateParams, Purpose
 from bot.actions.consumer_delete import MARK_KEY, Companion, ConsumerDelete, DeleteParams
 from bot.errors import Refused
@@ -65,11 +74,15 @@ def read_consumer(snapshot: Snapshot, key: ConsumerKey) -> ConsumerFacts:
     return consumer_facts(snapshot, key)
 
 
-def compose(snapshot: Snapshot, key: ConsumerKey) -> Recreation:
-    """Return the stages that delete and recreate a consumer at its position. Raises `Refused` with every reason that speaks against it."""
+def compose(snapshot: Snapshot, key: ConsumerKey, *, by_owner: bool = False) -> Recreation:
+    """Return the stages that delete and recreate a consumer at its position. Raises `Refused` with every reason that speaks against it.
+
+    `by_owner` asks what its owner would have to do: that somebody else keeps it speaks against nothing then.
+    """
     facts = consumer_facts(snapshot, key)
     helpers = 1 if facts.stream.retention == "interest" else 0
-    reasons = untouchable(facts) + cannot_write(snapshot, facts.stream) + would_break_again(snapshot, facts, helpers)
+    reasons = [] if by_owner else marked(facts.config) + consumer_kept(snapshot, key)
+    reasons += irreplaceable(facts) + cannot_write(snapshot, facts.stream) + would_break_again(snapshot, facts, helpers)
     reasons += rivals(facts.stream, key.consumer, facts.config)
     try:
         place = position(facts)
@@ -151,7 +164,7 @@ def _stages(facts: ConsumerFacts, place: Position, *, probe: bool) -> Stages:
     elif probe:
         name = f"{facts.key.consumer}{PROBE_SUFFIX}"
         before += [_helper(facts, place, name, Purpose.PROBE, mark), _helper_gone(facts, name, mark, None)]
-    return (*before, _delete(facts, place, holder, mark), _create(facts, place, holder), *after)
+    return (*before, _delete(facts, place, holder, mark), create_stage(facts, place, holder), *after)
 
 
 def _delete(facts: ConsumerFacts, place: Position, holder: str | None, mark: str) -> tuple[str, JsonObject]:
@@ -169,7 +182,8 @@ def _delete(facts: ConsumerFacts, place: Position, holder: str | None, mark: str
     return ConsumerDelete.kind, params.model_dump(mode="json")
 
 
-def _create(facts: ConsumerFacts, place: Position, holder: str | None) -> tuple[str, JsonObject]:
+def create_stage(facts: ConsumerFacts, place: Position, holder: str | None) -> tuple[str, JsonObject]:
+    """Return the stage that creates a consumer that is gone by then."""
     params = CreateParams(
         **_stream(facts),
         consumer=facts.key.consumer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -87,6 +87,9 @@ class ClusterReaders:
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return await self._nats.consumer_info(account, stream, consumer)
 
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        return await self._nats.closed_clients(server_id)
+
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         return await self._kubernetes.object(kind, name)
 
@@ -129,14 +132,44 @@ class ClusterWriters:
     async def delete_consumer(self, account: str, stream: str, consumer: str) -> None:
         await self._nats.delete_consumer(account, stream, consumer)
 
-    async def step_down_consumer(self, account: str, stream: str, consumer: str) -> None:
-        await self._nats.step_down_consumer(account, stream, consumer)
+    async def step_down_consumer(self, account: str, stream: str, consumer: str, preferred: str = "") -> None:
+        await self._nats.step_down_consumer(account, stream, consumer, preferred)
 
     async def reload_server(self, server_id: str) -> None:
         await self._nats.reload_server(server_id)
 
+    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
+        return await self._nats.update_stream(account, stream, config)
+
+    async def kick_client(self, server_id: str, cid: int) -> None:
+        await self._nats.kick_client(server_id, cid)
+
+    async def warn_client(self, server_id: str, cid: int) -> None:
+        await self._nats.warn_client(server_id, cid)
+
     async def write_object(self, change: Change) -> JsonObject:
         return await self._kubernetes.write(change)
+
+    async def step_down_stream(self, account: str, stream: str, preferred: str = "") -> None:
+        await self._nats.step_down_stream(account, stream, preferred)
+
+    async def step_down_meta(self, preferred: str = "") -> None:
+        await self._nats.step_down_meta(preferred)
+
+    async def remove_stream_peer(self, account: str, stream: str, peer: str) -> None:
+        await self._nats.remove_stream_peer(account, stream, peer)
+
+    async def remove_server(self, server: str, peer_id: str = "") -> None:
+        await self._nats.remove_server(server, peer_id)
+
+    async def reset_consumer(self, account: str, stream: str, consumer: str, seq: int | None = None) -> JsonObject:
+        return await self._nats.reset_consumer(account, stream, consumer, seq)
+
+    async def pause_consumer(self, account: str, stream: str, consumer: str, until: str = "") -> JsonObject:
+        return await self._nats.pause_consumer(account, stream, consumer, until)
+
+    async def unpin_consumer(self, account: str, stream: str, consumer: str, group: str) -> None:
+        await self._nats.unpin_consumer(account, stream, consumer, group)
 
 
 def _with(snapshot: Snapshot, facts: KubernetesFacts) -> Snapshot:

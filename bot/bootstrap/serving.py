@@ -28,6 +28,7 @@ from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
+from bot.limits import Limits
 from bot.model import IncidentId, Person, SlackUser
 from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps, Writers
 from bot.registry import Registry
@@ -141,6 +142,7 @@ def wire(
     """Put the phases together. Only the executor gets writers, and only in mode approve."""
     stages = Stages(found.actions)
     rules = settings.policy
+    limits = Limits(settings.limits, clock)
     diagnoser = Diagnoser(
         store=store,
         clock=clock,
@@ -149,6 +151,7 @@ def wire(
         runbooks=found.runbooks,
         stages=stages,
         rules=rules,
+        limits=limits,
         mode=settings.mode,
         writable=frozenset(writers),
         thresholds=settings.thresholds,
@@ -159,6 +162,7 @@ def wire(
         readers=readers,
         stages=stages,
         rules=rules,
+        limits=limits,
         engine=engine,
         clock=clock,
         chat=chat,
@@ -170,6 +174,7 @@ def wire(
         writers=writers if settings.mode is Mode.APPROVE else {},
         directory=directory,
         rules=rules,
+        limits=limits,
         engine=engine,
         clock=clock,
         chat=chat,

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,6 +14,7 @@ import typer
 
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
+from bot.cli.spans import EXAMPLES, span
 from bot.errors import AuditBroken, BadInput
 from bot.flow.audit import ChainReport, ChainVerifier, Checkpoint, export_lines, read_lines
 from bot.model import AuditEntry
@@ -26,7 +27,6 @@ PAGE: Final = 1000
 """Rows per read, so that a long log needs little memory."""
 BROKEN: Final = 1
 """Exit code of a chain that does not verify."""
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 IncidentOption = Annotated[str | None, typer.Option("--incident", metavar="ID", help="Only rows of this incident.")]
 SinceOption = Annotated[
@@ -174,9 +174,9 @@ def _moment(text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
-        if found := re.fullmatch(r"(\d{1,6})([smhd])", text):
-            return datetime.now(UTC) - timedelta(**{_UNITS[found[2]]: int(found[1])})
+        if (ago := span(text)) is not None:
+            return datetime.now(UTC) - ago
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
-        raise BadInput(f"--since {text!r} is no time; expected 90m, 2h, 7d, or 2026-11-21T08:00:00Z.") from None
+        raise BadInput(f"--since {text!r} is no time; expected {EXAMPLES}, or 2026-11-21T08:00:00Z.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bot import crashpoints
+from bot.crashpoints import Point
 from bot.errors import Unreadable
 from bot.flow.endings import end_proposal
 from bot.flow.stages import Stages
+from bot.limits import Limits, Ruling
 from bot.model import (
     Approval,
     ApprovalId,
@@ -74,6 +76,7 @@ class ApprovalDesk:
         readers: Mapping[str, Readers],
         stages: Stages,
         rules: PolicySettings,
+        limits: Limits,
         engine: Engine,
         clock: Clock,
         chat: Chat,
@@ -83,6 +86,7 @@ class ApprovalDesk:
         self._readers = readers
         self._stages = stages
         self._rules = rules
+        self._limits = limits
         self._engine = engine
         self._clock = clock
         self._chat = chat
@@ -99,6 +103,8 @@ class ApprovalDesk:
         decision = self._judge(proposal, await self._store.approvals(proposal.id), person, click.choice)
         if not decision.allowed:
             return await self._refused(click, proposal, decision.sentence, decision.reason, person)
+        if click.choice is Choice.APPROVE and not (ruling := await self._may_start(proposal)).allowed:
+            return await self._refused(click, proposal, ruling.sentence, ruling.stop, person)
         return Form(proposal=proposal, typed_name=typed_name(proposal) if click.choice is Choice.APPROVE else None)
 
     async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
@@ -130,9 +136,13 @@ class ApprovalDesk:
         if not decision.allowed:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
         if click.choice is Choice.APPROVE:
+            ruling = await self._may_start(current)
+            if not ruling.allowed:
+                return await self._refused(click, current, ruling.sentence, ruling.stop, person)
             refusal = await self._world_refuses(click, current, person)
             if refusal is not None:
                 return refusal
+        crashpoints.reached(Point.P07)
         async with self._store.begin() as tx:
             current = await tx.get(Proposal, proposal.id) or proposal
             decision = self._judge(current, await tx.approvals(proposal.id), person, click.choice)
@@ -140,7 +150,7 @@ class ApprovalDesk:
         if recorded is None:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
         answer, execution = recorded
-        crashpoints.reached("P08")
+        crashpoints.reached(Point.P08)
         self._chat.nudge(proposal.incident_id)
         if execution is not None:
             await self._engine.start(Phase.EXECUTION, execution.id)
@@ -148,6 +158,11 @@ class ApprovalDesk:
 
     def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, choice: Choice) -> Decision:
         return decide(proposal, approvals, person, choice, self._rules, self._clock.now())
+
+    async def _may_start(self, proposal: Proposal) -> Ruling:
+        """What the limits say now; they are asked again in the transaction that commits the first intent."""
+        async with self._store.begin() as tx:
+            return await self._limits.start(tx, proposal)
 
     async def _world_refuses(self, click: Click, proposal: Proposal, person: Person) -> Answer | None:
         """Compare the world with the proposal's; a difference voids the proposal and asks for a new diagnosis."""

@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 
+from bot import crashpoints
+from bot.crashpoints import Point
 from bot.errors import Unreadable
+from bot.flow.aftermath import rescues
 from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, look, unreadable
 from bot.flow.illustration import illustrate
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
+from bot.limits import Limits
 from bot.model import (
     AuditDraft,
     Diagnosis,
@@ -71,6 +75,7 @@ class Diagnoser:
         runbooks: Sequence[Runbook],
         stages: Stages,
         rules: PolicySettings,
+        limits: Limits,
         mode: Mode,
         writable: Collection[str],
         thresholds: Mapping[str, Thresholds],
@@ -82,6 +87,7 @@ class Diagnoser:
         self._runbooks = runbooks
         self._stages = stages
         self._rules = rules
+        self._limits = limits
         self._mode = mode
         self._writable = writable
         self._thresholds = thresholds
@@ -103,6 +109,7 @@ class Diagnoser:
         started = self._clock.now()
         focus = focus_of(incident.labels)
         judged = await self._judge(incident, focus)
+        crashpoints.reached(Point.P05)
         charts = await asyncio.to_thread(illustrate, judged, self._thresholds.get(judged.runbook.code), focus)
         snapshot_digest = await self._store.save_snapshot(judged.snapshot) if judged.snapshot else None
         diagnosis = Diagnosis(
@@ -118,9 +125,11 @@ class Diagnoser:
             reason=reason,
             charts=charts,
         )
-        proposals = [await self._proposal(incident, diagnosis, one) for one in judged.proposed]
+        lost = await rescues(self._store, self._stages, self._readers[incident.cluster], incident.id)
+        proposals = [await self._proposal(incident, diagnosis, one) for one in (*lost, *judged.proposed)]
         async with self._store.begin() as tx:
             await self._commit(tx, diagnosis, proposals)
+        crashpoints.reached(Point.P06)
         return diagnosis.verdict.severity
 
     async def _judge(self, incident: Incident, focus: Focus) -> Judgement:
@@ -168,6 +177,16 @@ class Diagnoser:
             return f"natsmedic holds no writing credential for cluster {cluster}, so it shows what it would do and changes nothing."
         return ""
 
+    async def _with_limits(self, tx: Transaction, proposal: Proposal) -> Proposal:
+        """A proposal that may not start yet says so, and its time to be approved begins when it may."""
+        ruling = await self._limits.start(tx, proposal)
+        if ruling.allowed or proposal.state is not ProposalState.PENDING:
+            return proposal
+        wait = max((ruling.opens_at or self._clock.now()) - self._clock.now(), timedelta())
+        return proposal.model_copy(
+            update={"cautions": (ruling.sentence, *proposal.cautions), "expires_at": proposal.expires_at + wait}
+        )
+
     async def _commit(self, tx: Transaction, diagnosis: Diagnosis, proposals: Sequence[Proposal]) -> None:
         incident = await tx.get(Incident, diagnosis.incident_id)
         if incident is None:
@@ -184,7 +203,8 @@ class Diagnoser:
                 replaced = proposal.model_copy(update={"superseded_by": by})
                 await end_proposal(tx, replaced, ProposalState.SUPERSEDED, reason)
         await tx.put(diagnosis)
-        for proposal in fresh:
+        for offered in fresh:
+            proposal = await self._with_limits(tx, offered)
             await tx.put(proposal)
             await tx.audit(
                 AuditDraft(

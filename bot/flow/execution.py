@@ -13,15 +13,16 @@ import structlog
 
 from bot import crashpoints
 from bot.action import Check, Receipt
-from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Unreadable, WriteError
+from bot.crashpoints import Point
+from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Stands, Unreadable, WriteError
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
-from bot.flow.stages import Stages
+from bot.flow.stages import Stages, pace
+from bot.limits import Limits
 from bot.model import (
     Execution,
     ExecutionId,
     ExecutionState,
-    OperationId,
     Outcome,
     Proposal,
     ProposalState,
@@ -61,6 +62,7 @@ class Executor:
         writers: Mapping[str, Writers],
         directory: Directory,
         rules: PolicySettings,
+        limits: Limits,
         engine: Engine,
         clock: Clock,
         chat: Chat,
@@ -73,7 +75,7 @@ class Executor:
         self._rules = rules
         self._engine = engine
         self._clock = clock
-        self._ledger = Ledger(store=store, clock=clock, chat=chat)
+        self._ledger = Ledger(store=store, limits=limits, clock=clock, chat=chat)
 
     async def run(self, key: str, steps: Steps) -> None:
         """Run execution `key` to an end. Safe to start again after a crash at any point."""
@@ -86,7 +88,7 @@ class Executor:
             return
         for index in range(len(execution.stages)):
             ended = await steps.run(f"stage {index}", partial(self._stage, execution_id, index))
-            crashpoints.reached("P14")
+            crashpoints.reached(Point.P14)
             if ended != StageState.VERIFIED:
                 break
         await steps.run("end", partial(self._end, execution_id))
@@ -103,8 +105,11 @@ class Executor:
         if execution.state is not ExecutionState.QUEUED:
             return GO
         proposal = await self._ledger.proposal(execution)
+        crashpoints.reached(Point.P09)
+        refusal = await self._take_lock(execution, proposal)
+        crashpoints.reached(Point.P10)
         refusal = (
-            await self._take_lock(execution, proposal) or await self._authority(proposal) or await self._world(proposal)
+            refusal or await self._limits(proposal) or await self._authority(proposal) or await self._world(proposal)
         )
         if refusal is None:
             await self._ledger.applying(execution_id)
@@ -123,6 +128,10 @@ class Executor:
                 )
             await self._clock.sleep(LOCK_POLL_SECONDS)
         return None
+
+    async def _limits(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
+        ruling = await self._ledger.may_start(proposal)
+        return None if ruling.allowed else (ProposalState.WITHDRAWN, ruling.sentence)
 
     async def _authority(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
         approvals = await self._store.approvals(proposal.id)
@@ -166,11 +175,14 @@ class Executor:
         check = await self._facts(execution, index, proposal.stages[index])
         if isinstance(check, str):
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, check)
+        if check.needless:
+            sentence = f"Not sent: {check.needless}"
+            return await self._ledger.stage(execution.id, index, StageState.VERIFIED, sentence, after=check.before)
         try:
             await self._ledger.intend(execution, index, check)
         except Refused as error:
             return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, str(error))
-        crashpoints.reached("P11")
+        crashpoints.reached(Point.P11)
         return await self._send(execution, index)
 
     async def _facts(self, execution: Execution, index: int, stage: Stage) -> Check | str:
@@ -204,21 +216,14 @@ class Executor:
         stage = proposal.stages[index]
         action, params = self._stages.action(stage.kind, stage.params)
         operation = execution.stages[index].operation_id
-        if not await self._ledger.still_ours(execution):
-            return await self._ledger.stage(
-                execution.id,
-                index,
-                StageState.NOT_APPLIED,
-                "Another execution holds this cluster's lock, so nothing was sent.",
-            )
-        await self._ledger.count_send(execution.id, index)
         try:
+            await self._ledger.sending(execution, index, stage.kind)
             await action.apply(self._readers[execution.cluster], self._writers[execution.cluster], params, operation)
         except (NotApplied, Refused, Unreadable) as error:
             return await self._not_applied(execution, index, error)
         except OutcomeUnknown as error:
             return await self._resolve(execution, index, str(error))
-        crashpoints.reached("P13")
+        crashpoints.reached(Point.P13)
         return await self._ledger.stage(execution.id, index, StageState.APPLIED, "Applied.")
 
     async def _not_applied(self, execution: Execution, index: int, error: NatsmedicError) -> StageRun:
@@ -235,9 +240,8 @@ class Executor:
             execution.id, index, StageState.UNKNOWN, f"Outcome unknown, reading the receipt. {why}"
         )
         proposal = await self._ledger.proposal(execution)
-        stage = proposal.stages[index]
         readers = self._readers[execution.cluster]
-        action, params = self._stages.action(stage.kind, stage.params)
+        action, params = self._stages.begun(proposal.stages[index], run)
         started = self._clock.now()
         while (waited := (self._clock.now() - started).total_seconds()) < UNKNOWN_PATIENCE:
             try:
@@ -274,11 +278,12 @@ class Executor:
         return await self._send(execution, index)
 
     async def _verify(self, execution: Execution, index: int) -> StageRun:
-        """Poll reality until the stage's condition has held for its settle time, or its patience is over."""
+        """Poll reality until the stage's condition has held for its settle time, or does not hold when its patience is over."""
         proposal = await self._ledger.proposal(execution)
-        stage = proposal.stages[index]
-        action, params = self._stages.action(stage.kind, stage.params)
-        operation = execution.stages[index].operation_id
+        run = (await self._ledger.load(execution.id)).stages[index]
+        action, params = self._stages.begun(proposal.stages[index], run)
+        settle, patience = pace(action, params)
+        operation = run.operation_id
         if index == len(execution.stages) - 1:
             await self._ledger.verifying(execution.id)
         started = self._clock.now()
@@ -289,14 +294,15 @@ class Executor:
                 seen = await action.verify(self._readers[execution.cluster], params, operation)
             except Unreadable as error:
                 seen = Verification(outcome=Outcome.CANNOT_TELL, sentence=f"Reality could not be read: {error}")
+            crashpoints.reached(Point.P15)
             now = self._clock.now()
             good_since = (good_since or now) if seen.outcome is Outcome.VERIFIED else None
-            if good_since is not None and (now - good_since).total_seconds() >= action.settle:
+            if good_since is not None and (now - good_since).total_seconds() >= settle:
                 return await self._ledger.stage(
                     execution.id, index, StageState.VERIFIED, seen.sentence, after=seen.numbers
                 )
             hopeless = seen.final and seen.outcome is Outcome.FAILED
-            if hopeless or (now - started).total_seconds() >= action.patience:
+            if hopeless or (good_since is None and (now - started).total_seconds() >= patience):
                 state = StageState.UNKNOWN if seen.outcome is Outcome.CANNOT_TELL else StageState.FAILED
                 return await self._ledger.stage(execution.id, index, state, seen.sentence, after=seen.numbers)
             await self._clock.sleep(POLL_SECONDS)
@@ -308,7 +314,7 @@ class Executor:
         execution = await self._ledger.load(execution_id)
         if execution.state.terminal:
             return execution.state
-        stopped = next((r for r in execution.stages if r.state is not StageState.VERIFIED), None)
+        stopped = _stopped(execution)
         if stopped is None:
             last = execution.stages[-1]
             return await self._ledger.end(execution_id, ExecutionState.DONE, ProposalState.DONE, last.sentence)
@@ -321,20 +327,29 @@ class Executor:
         return await self._roll_back(execution, stopped)
 
     async def _roll_back(self, execution: Execution, stopped: StageRun) -> str:
-        """Undo what was applied, last first. The first thing that cannot be undone stops it: a human must look."""
+        """Undo what was applied, last first. The first thing that cannot be undone stops it: a human must look. What is to stay ends it too."""
         proposal = await self._ledger.proposal(execution)
-        applied = [r for r in execution.stages if r.state in {StageState.VERIFIED, StageState.FAILED}]
+        # A stage that needed nothing is verified and was never sent.
+        applied = [r for r in execution.stages if r.sent and r.state in {StageState.VERIFIED, StageState.FAILED}]
         what = f"Stage {stopped.index + 1} of {len(execution.stages)} did not succeed: {stopped.sentence}"
         for run in reversed(applied):
+            await self._ledger.undoing(execution.id, run.index)
             try:
-                sentence = await self._undo(execution, proposal.stages[run.index], run.operation_id)
+                sentence = await self._undo(execution, proposal.stages[run.index], run)
+            except Stands as stays:
+                return await self._kept(execution, f"{what} {stays}", undone=run is not applied[-1])
+            except OutcomeUnknown as error:
+                await self._ledger.stage(execution.id, run.index, StageState.UNKNOWN, f"Perhaps undone. {error}")
+                return await self._end(execution.id)
             except (Refused, WriteError, Unreadable) as error:
                 whole = f"{what} Rolling back stage {run.index + 1} stopped: {error} A person must look."
                 return await self._ledger.end(
                     execution.id, ExecutionState.NEEDS_HUMAN, ProposalState.NEEDS_HUMAN, whole
                 )
-            await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, sentence)
-        if not applied:
+            told = sentence if run.state is StageState.VERIFIED else f"{run.sentence} Undone: {sentence}"
+            await self._ledger.stage(execution.id, run.index, StageState.ROLLED_BACK, told)
+            crashpoints.reached(Point.P14)
+        if not applied and stopped.state is not StageState.ROLLED_BACK:
             return await self._ledger.end(
                 execution.id, ExecutionState.FAILED, ProposalState.FAILED, f"{what} Nothing was changed."
             )
@@ -342,18 +357,35 @@ class Executor:
             execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, f"{what} Everything was undone."
         )
 
-    async def _undo(self, execution: Execution, stage: Stage, operation: OperationId) -> str:
+    async def _kept(self, execution: Execution, sentence: str, *, undone: bool) -> str:
+        """Close an execution of which earlier stages stay: they are whole, and only what came after them failed."""
+        if undone:
+            whole = f"{sentence} What came after it was undone."
+            return await self._ledger.end(execution.id, ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, whole)
+        return await self._ledger.end(execution.id, ExecutionState.FAILED, ProposalState.FAILED, sentence)
+
+    async def _undo(self, execution: Execution, stage: Stage, run: StageRun) -> str:
         """Undo one stage; what only has to wait is waited for."""
-        action, params = self._stages.action(stage.kind, stage.params)
+        action, params = self._stages.begun(stage, run)
         started = self._clock.now()
         while True:
-            if not await self._ledger.still_ours(execution):
-                raise Refused("Another execution holds this cluster's lock.")
+            await self._ledger.insist(execution, stage.kind)
             try:
                 return await action.rollback(
-                    self._readers[execution.cluster], self._writers[execution.cluster], params, operation
+                    self._readers[execution.cluster], self._writers[execution.cluster], params, run.operation_id
                 )
-            except (NotYet, NotApplied, Unreadable) as error:
-                if not error.retry_helps or (self._clock.now() - started).total_seconds() >= action.half_way:
+            except (NotYet, NotApplied, Unreadable, OutcomeUnknown) as error:
+                lost = isinstance(error, OutcomeUnknown)
+                hopeless = not (error.retry_helps or lost)
+                if hopeless or (self._clock.now() - started).total_seconds() >= action.half_way:
                     raise
-            await self._clock.sleep(POLL_SECONDS)
+            # A way back whose answer was lost looks again at what is left to do, once it can't arrive any more.
+            late = LATE_ARRIVAL_FACTOR * self._readers[execution.cluster].api_timeout if lost else 0.0
+            await self._clock.sleep(max(POLL_SECONDS, late))
+
+
+def _stopped(execution: Execution) -> StageRun | None:
+    """Return the stage that did not succeed, None where all did; interrupted on the way back, it may be undone by now: then it is the last one that is."""
+    failed = [r for r in execution.stages if r.state in {StageState.UNKNOWN, StageState.NOT_APPLIED, StageState.FAILED}]
+    undone = [r for r in execution.stages if r.state is StageState.ROLLED_BACK]
+    return next(iter([*failed, *reversed(undone)]), None)

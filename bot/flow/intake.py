@@ -11,6 +11,7 @@ from datetime import datetime
 import structlog
 
 from bot import crashpoints
+from bot.crashpoints import Point
 from bot.errors import BadInput, StoreError
 from bot.flow.endings import end_proposal
 from bot.model import (
@@ -107,6 +108,7 @@ class Intake:
         if await self._store.count_unprocessed() >= self._max_queue:
             raise QueueFull(f"{self._max_queue} deliveries wait to be processed; the sender must retry.")
         delivery = Delivery(id=DeliveryId(new_id("dlv")), source=source, received_at=self._clock.now(), body=body)
+        crashpoints.reached(Point.P01)
         async with self._store.begin() as tx:
             if parsed.event is not None:
                 first = await tx.first_delivery(source, parsed.event, delivery.id)
@@ -114,7 +116,7 @@ class Intake:
                     log.info("an event was delivered again", source=source, delivery=first)
                     return first
             await tx.put(delivery)
-        crashpoints.reached("P02")
+        crashpoints.reached(Point.P02)
         await self._engine.start(Phase.INTAKE, delivery.id)
         return delivery.id
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bot import crashpoints
 from bot.action import Check
+from bot.crashpoints import Point
 from bot.errors import BadInput, Refused
+from bot.limits import Limits, Ruling
 from bot.model import (
     AuditDraft,
     Execution,
@@ -27,8 +30,9 @@ _ENDED = {StageState.VERIFIED, StageState.NOT_APPLIED, StageState.FAILED, StageS
 class Ledger:
     """Writes executions and the proposals they belong to; nothing else does."""
 
-    def __init__(self, *, store: Store, clock: Clock, chat: Chat) -> None:
+    def __init__(self, *, store: Store, limits: Limits, clock: Clock, chat: Chat) -> None:
         self._store = store
+        self._limits = limits
         self._clock = clock
         self._chat = chat
 
@@ -56,10 +60,16 @@ class Ledger:
             await tx.put(current.model_copy(update={"fence": fence}))
         return True
 
-    async def still_ours(self, execution: Execution) -> bool:
-        """Re-read the fence, right before a call to the outside."""
-        current = await self.load(execution.id)
-        return await self._store.fence(execution.cluster) == (execution.id, current.fence)
+    async def may_start(self, proposal: Proposal) -> Ruling:
+        """Ask the limits before anything is read or meant to be sent."""
+        async with self._store.begin() as tx:
+            return await self._limits.start(tx, proposal)
+
+    async def insist(self, execution: Execution, kind: str) -> None:
+        """Re-read fence and freezes right before a change is undone. Raises `Refused` as `sending` does."""
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution.id)
+            await self._insist(tx, current, await self._limits.stage(tx, current.cluster, kind))
 
     async def applying(self, execution_id: ExecutionId) -> None:
         """Everything the approval rests on holds: the first write may come."""
@@ -109,7 +119,8 @@ class Ledger:
         return state
 
     async def intend(self, execution: Execution, index: int, check: Check) -> None:
-        """Commit the intent to send stage `index`, under the fence. Raises Refused where the lock is no longer ours."""
+        """Commit the intent to send stage `index`, under the fence. Raises `Refused` where the lock is no longer ours or a limit stops it."""
+        proposal = await self.proposal(execution)
 
         def change(run: StageRun) -> StageRun:
             return run.model_copy(
@@ -124,20 +135,30 @@ class Ledger:
 
         async with self._store.begin() as tx:
             current = await self._locked(tx, execution.id)
-            if await tx.take_lock(current.cluster, current.id) != current.fence:
-                raise Refused("Another execution holds this cluster's lock, so the change was not sent.")
+            if index == 0:
+                ruling = await self._limits.start(tx, proposal)
+            else:
+                ruling = await self._limits.stage(tx, proposal.cluster, proposal.stages[index].kind)
+            await self._insist(tx, current, ruling)
             await self._put_stage(
                 tx, current, index, change, "stage.intended", data={"before": check.before_image, "world": check.world}
             )
         self._chat.nudge(execution.incident_id)
 
-    async def count_send(self, execution_id: ExecutionId, index: int) -> None:
-        """Count a send before it happens, so that a crash cannot forget it."""
+    async def sending(self, execution: Execution, index: int, kind: str) -> None:
+        """Re-read fence and freezes right before a send, and count it, so that a crash cannot forget it. Raises `Refused` where it must not be sent."""
         async with self._store.begin() as tx:
-            current = await self._locked(tx, execution_id)
+            current = await self._locked(tx, execution.id)
+            await self._insist(tx, current, await self._limits.stage(tx, current.cluster, kind))
             await self._put_stage(
                 tx, current, index, lambda r: r.model_copy(update={"sent": r.sent + 1}), "stage.sending"
             )
+
+    async def undoing(self, execution_id: ExecutionId, index: int) -> None:
+        """Commit the intent to take a stage back, before anything is sent; again after a crash, as often as it is tried."""
+        async with self._store.begin() as tx:
+            current = await self._locked(tx, execution_id)
+            await self._put_stage(tx, current, index, lambda run: run, "stage.undoing")
 
     async def stage(
         self, execution_id: ExecutionId, index: int, state: StageState, sentence: str, *, after: Numbers | None = None
@@ -230,7 +251,15 @@ class Ledger:
                     data={"execution": execution_id, "state": state, "fence": execution.fence},
                 )
             )
+        if state.terminal:
+            crashpoints.reached(Point.P16)
         self._chat.nudge(execution.incident_id)
+
+    async def _insist(self, tx: Transaction, execution: Execution, ruling: Ruling) -> None:
+        if await tx.take_lock(execution.cluster, execution.id) != execution.fence:
+            raise Refused("Another execution holds this cluster's lock, so nothing was sent.")
+        if not ruling.allowed:
+            raise Refused(ruling.sentence)
 
     async def _locked(self, tx: Transaction, execution_id: ExecutionId) -> Execution:
         execution = await tx.get(Execution, execution_id)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bot.action import Action, Check, Draft
+from bot.action import Action, Check, Comparing, Draft, Paced
 from bot.errors import BadInput, Refused, Unreadable
-from bot.model import JsonObject, Proposal, Record, RiskClass, Stage, World
+from bot.model import JsonObject, Proposal, Record, RiskClass, Stage, StageRun, World
 from bot.ports import Readers
 
 AnyAction = Action[Any]
@@ -39,14 +39,21 @@ class Stages:
             ) from None
         return action, action.params.model_validate(params)
 
+    def begun(self, stage: Stage, run: StageRun) -> tuple[AnyAction, Record]:
+        """Return the action of a stage whose intent is committed, its parameters with what was committed where they ask for it."""
+        action, params = self.action(stage.kind, stage.params)
+        if isinstance(params, Comparing):
+            params = params.model_copy(update={"before": run.before_image})
+        return action, params
+
     async def plan(self, readers: Readers, draft: Draft) -> Plan:
         """Preview every stage and take the world. A refusal of the first stage turns the whole draft into guidance."""
         if not draft.stages:
             return Plan(stages=(), guidance=(), world={}, risk=RiskClass.READ)
         try:
             checks = await self._checks(readers, draft.stages)
-            if checks[0].refusals:
-                return _not_offered(*checks[0].refusals)
+            if checks[0].refusals or checks[0].needless:
+                return _not_offered(*checks[0].refusals, *filter(None, [checks[0].needless]))
             stages = [await self._stage(readers, kind, params) for kind, params in draft.stages]
         except Unreadable as error:
             return _not_offered(f"a fact it rests on could not be read. {error}")
@@ -83,6 +90,11 @@ class Stages:
         action, typed = self.action(kind, params)
         preview = await action.preview(readers, typed)
         return Stage(kind=kind, params=params, risk=action.risk, preview=preview)
+
+
+def pace(action: AnyAction, params: Record) -> tuple[float, float]:
+    """Return the seconds for which a stage's condition must hold, and those after which one that never held is a failure."""
+    return (params.settle, params.patience) if isinstance(params, Paced) else (action.settle, action.patience)
 
 
 def _not_offered(*reasons: str) -> Plan:

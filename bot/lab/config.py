@@ -31,6 +31,7 @@ READER: Final = Login("reader", "reader", "APP", "_INBOX_reader")
 WRITER: Final = Login("writer", "writer", "APP", "_INBOX_writer")
 SYS: Final = Login("sys", "sys", "SYS", "_INBOX")
 SYSREADER: Final = Login("sysreader", "sysreader", "SYS", "_INBOX_sysreader")
+SYSWRITER: Final = Login("syswriter", "syswriter", "SYS", "_INBOX_syswriter")
 
 
 def tenant(account: str) -> Login:
@@ -54,6 +55,10 @@ WRITER_PUBLISH: Final = (
     "$JS.API.CONSUMER.CREATE.*.>",
     "$JS.API.CONSUMER.DELETE.*.*",
     "$JS.API.CONSUMER.LEADER.STEPDOWN.*.*",
+    "$JS.API.STREAM.PEER.REMOVE.*",
+    "$JS.API.CONSUMER.RESET.*.*",
+    "$JS.API.CONSUMER.PAUSE.*.*",
+    "$JS.API.CONSUMER.UNPIN.*.*",
 )
 SYSTEM_ENDPOINTS: Final = (
     "VARZ",
@@ -73,6 +78,11 @@ SYSREADER_PUBLISH: Final = (
     "$SYS.REQ.SERVER.PING",
     # `*` stands for a server id and for PING. The end points are named one by one: `PING.*` would open PROFILEZ.
     *(f"$SYS.REQ.SERVER.*.{endpoint}" for endpoint in SYSTEM_ENDPOINTS),
+)
+SYSWRITER_PUBLISH: Final = (
+    "$SYS.REQ.SERVER.*.RELOAD",
+    "$JS.API.META.LEADER.STEPDOWN",
+    "$JS.API.SERVER.REMOVE",
 )
 
 READER_SUBSCRIBE: Final = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.*.*",)
@@ -148,6 +158,11 @@ def free_ports(count: int) -> list[int]:
     raise OSError(f"no {count} free ports between {LOWEST_PORT} and {HIGHEST_PORT}")
 
 
+def server_tag(name: str) -> str:
+    """The server's own tag, by which a stream is placed on it."""
+    return f"node:{name}"
+
+
 def server_config(
     *,
     cluster: str,
@@ -168,7 +183,7 @@ def server_config(
     limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
     return f"""\
 server_name: {json.dumps(name)}
-server_tags: [{json.dumps(f"node:{name}")}]
+server_tags: [{json.dumps(server_tag(name))}]
 listen: "{HOST}:{ports.client}"
 http: "{HOST}:{ports.monitor}"
 log_file: {json.dumps(str(directory / "nats.log"))}
@@ -193,6 +208,7 @@ accounts {{
     users: [
       {_user(SYS)}
       {_user(SYSREADER, SYSREADER_PUBLISH, SYSREADER_SUBSCRIBE)}
+      {_user(SYSWRITER, SYSWRITER_PUBLISH)}
     ]
   }}
 {further}

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from bot.lab.config import APP, SYS, Login
-from bot.lab.jetstream import ApiRefused, consumer_views, request, section, stream_views
+from bot.lab.jetstream import ApiRefused, Servers, consumer_views, request, section, stream_views
 from bot.lab.servers import POLL_INTERVAL, LabCluster, LabError
 from bot.model import JsonObject
 
@@ -88,8 +88,11 @@ class Drill:
 
 
 async def ghost_split(
-    cluster: LabCluster,
+    cluster: Servers,
     *,
+    sick: str = SICK_SERVER,
+    holder: str = HOLDER,
+    groups: int = 0,
     stream: str = "ORDERS",
     consumers: Sequence[str] = ("worker",),
     published: int = 200,
@@ -98,36 +101,35 @@ async def ghost_split(
     stream_config: JsonObject | None = None,
     consumer_config: JsonObject | None = None,
 ) -> Drill:
-    """`group node missing` with a ghost leader on n1 (drills.md 3.3), in a form whose cause can be taken away.
+    """`group node missing` with a ghost leader on `sick` (drills.md 3.3), in a form whose cause can be taken away.
 
-    The cluster must have a `max_ha_assets` of 3 or more on n1. Decoys fill n1 until exactly one more Raft group fits;
-    the stream takes that place when it goes from 1 to 3 replicas, and none of its consumers gets one on n1. n1 then
-    serves them without a Raft node, as their leader, from position 0. `remove_decoys` makes room again; the damage
-    stays. The two configs are further keys of the stream's and the consumers' configuration. Raises `LabError`, on
-    2.15.1 always: there the limit does no such harm.
+    That server must have a `max_ha_assets` of 3 or more than the `groups` of streams and consumers that are on it already.
+    Decoys fill it until exactly one more Raft group fits; the stream, at first on `holder` alone, takes that place when it
+    goes from 1 to 3 replicas, and none of its consumers gets one there. The sick server then serves them without a Raft
+    node, as their leader, from position 0. `remove_decoys` makes room again; the damage stays. The two configs are further
+    keys of the stream's and the consumers' configuration. Raises `LabError`, on 2.15.1 always: there the limit does no
+    such harm.
     """
-    limit = cluster.max_ha_assets(SICK_SERVER)
+    limit = cluster.max_ha_assets(sick) - groups
     if limit < _OWN_RAFT_GROUPS + 1:
-        raise LabError(
-            f"the drill needs a max_ha_assets of {_OWN_RAFT_GROUPS + 1} or more on {SICK_SERVER}, not {limit}"
-        )
-    async with _client(cluster, HOLDER) as client:
-        await move_meta_leader_off(cluster, SICK_SERVER)
+        raise LabError(f"the drill needs a max_ha_assets of {_OWN_RAFT_GROUPS + 1 + groups} or more on {sick}")
+    async with _client(cluster, holder) as client:
+        await move_meta_leader_off(cluster, sick)
         # The server compares before it creates, with "more than": it holds limit + 1 groups, the meta group included.
         decoy = await _create_decoy(client, cluster, limit - 1)
-        pinned: JsonObject = {"placement": {"tags": [f"node:{HOLDER}"]}}
+        pinned: JsonObject = {"placement": {"tags": [cluster.tag(holder)]}}
         await create_stream(client, stream, 1, pinned | (stream_config or {}))
         for name in consumers:
             await create_consumer(client, stream, name, consumer_config)
         await publish(client, stream, published)
         workers = [await _work(client, stream, name, floor, fetched) for name in consumers]
         await scale(client, stream, 3)
-        drill = Drill(stream, published, tuple(workers), sick=(SICK_SERVER,), decoys=(decoy,))
+        drill = Drill(stream, published, tuple(workers), sick=(sick,), decoys=(decoy,))
         await until(lambda: _split(cluster, drill), "no ghost leader appeared")
         return drill
 
 
-async def remove_decoys(cluster: LabCluster, drill: Drill) -> None:
+async def remove_decoys(cluster: Servers, drill: Drill) -> None:
     """Takes the cause of `ghost_split` away: n1 has room for Raft groups again."""
     async with _client(cluster) as client:
         for decoy in drill.decoys:
@@ -228,7 +230,7 @@ async def paused(
         return Drill(stream, published, (Worker(consumer, (), (), 0),))
 
 
-async def move_meta_leader_off(cluster: LabCluster, server: str) -> str:
+async def move_meta_leader_off(cluster: Servers, server: str) -> str:
     """Makes another server the meta leader and returns its name. The meta leader checks placement against its own
     limits, so one with a limit of its own would refuse what a drill needs accepted.
     """
@@ -323,7 +325,7 @@ async def _kill_members(
         return Drill(stream, published, (worker,), sick=tuple(victims))
 
 
-async def _create_decoy(client: Client, cluster: LabCluster, groups: int) -> str:
+async def _create_decoy(client: Client, cluster: Servers, groups: int) -> str:
     """An R3 stream and consumers that take `groups` Raft groups on every server; returns once all servers hold them."""
     await create_stream(client, DECOY, 3)
     names = [f"tenant-{number}" for number in range(1, groups)]
@@ -360,7 +362,7 @@ async def fetch(client: Client, stream: str, consumer: str, count: int, wait: fl
     return {message.metadata.sequence.stream: message for message in got}
 
 
-async def _split(cluster: LabCluster, drill: Drill) -> bool:
+async def _split(cluster: Servers, drill: Drill) -> bool:
     """Whether every sick server leads every worker alone, while the others agree on another leader and on one
     position.
     """
@@ -385,7 +387,7 @@ async def _split(cluster: LabCluster, drill: Drill) -> bool:
 
 
 @asynccontextmanager
-async def _client(cluster: LabCluster, server: str | None = None, login: Login = APP) -> AsyncGenerator[Client]:
+async def _client(cluster: Servers, server: str | None = None, login: Login = APP) -> AsyncGenerator[Client]:
     client = await cluster.connect(login, server)
     try:
         yield client

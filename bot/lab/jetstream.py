@@ -5,17 +5,50 @@ The lab has its own few lines for this, beside the bot's adapter: what judges th
 
 import json
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import httpx
 from nats.aio.client import Client
 from pydantic import BaseModel
 
-from bot.lab.servers import LabCluster, LabError
+from bot.lab.config import APP, Login
+from bot.lab.process import LabError
 from bot.model import JsonObject
 
 REQUEST_TIMEOUT: Final = 8.0
 """Seconds for one API request; replica changes answer in milliseconds (drills.md 3.5), several clusters on two busy cores do not."""
+
+
+class Servers(Protocol):
+    """A cluster that a drill works on: `LabCluster`, or the pods of a stand-in Kubernetes."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All servers, also those that are down."""
+        ...
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """Servers that live and are not frozen."""
+        ...
+
+    def monitor_url(self, name: str) -> str: ...
+
+    def tag(self, name: str) -> str:
+        """The server's own tag, by which a stream is placed on it."""
+        ...
+
+    def max_ha_assets(self, name: str) -> int:
+        """The server's limit on Raft groups, 0 where it has none."""
+        ...
+
+    async def connect(self, login: Login = APP, name: str | None = None) -> Client:
+        """A client of `login`, to that server only or to whichever answers. The caller closes it."""
+        ...
+
+    async def wait_ready(self) -> str:
+        """Return the meta leader once all agree on it. Raises `LabError`."""
+        ...
 
 
 class ApiRefused(LabError):
@@ -133,7 +166,7 @@ class _Healthz(BaseModel):
     errors: list[_HealthzError] = []
 
 
-async def stream_views(cluster: LabCluster, stream: str) -> dict[str, StreamView]:
+async def stream_views(cluster: Servers, stream: str) -> dict[str, StreamView]:
     """Every living server's own view of a stream of account APP; a server that has no copy is missing."""
     found: dict[str, StreamView] = {}
     async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as http:
@@ -146,13 +179,13 @@ async def stream_views(cluster: LabCluster, stream: str) -> dict[str, StreamView
     return found
 
 
-async def consumer_views(cluster: LabCluster, stream: str, consumer: str) -> dict[str, ConsumerView]:
+async def consumer_views(cluster: Servers, stream: str, consumer: str) -> dict[str, ConsumerView]:
     """Every living server's own view of a consumer of account APP."""
     views = await stream_views(cluster, stream)
     return {server: c for server, view in views.items() for c in view.consumer_detail if c.name == consumer}
 
 
-async def health_errors(cluster: LabCluster, server: str) -> list[HealthError]:
+async def health_errors(cluster: Servers, server: str) -> list[HealthError]:
     """All that `/healthz?details=true` of a server complains of; the plain query names only the first (drills.md
     3.7).
     """

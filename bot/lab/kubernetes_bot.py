@@ -41,7 +41,7 @@ class KubernetesBot(BotProcess):
             "servers": list(self.servers.urls),
             "system": login,
             "system_writer": login,
-            "accounts": {"APP": {"reader": app}},
+            "accounts": {"APP": {"reader": app, "writer": app}},
             "timeout_seconds": 3,
         }
         cluster: Json = parts(written, "clusters")[0] | {"nats": nats, "kubernetes": self._kubernetes}

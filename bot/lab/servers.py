@@ -15,7 +15,7 @@ import httpx
 from nats.aio.client import Client
 
 from bot.lab.binaries import nats_server_binary
-from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, server_config
+from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, server_config, server_tag
 from bot.lab.meta import views_of, whole
 from bot.lab.process import LabError, ServerDied, ServerProcess, watch_over
 
@@ -130,6 +130,10 @@ class LabCluster:
 
     def version(self, name: str) -> str:
         return self._servers[name].version
+
+    def tag(self, name: str) -> str:
+        """The server's own tag, by which a stream is placed on it."""
+        return server_tag(name)
 
     def max_ha_assets(self, name: str) -> int:
         """The server's limit on Raft groups, 0 where it has none."""

@@ -9,6 +9,7 @@ from bot.model.base import (
     DeliveryId,
     DiagnosisId,
     ExecutionId,
+    FreezeId,
     IncidentId,
     Json,
     JsonObject,
@@ -29,6 +30,7 @@ from bot.model.delivery import PairDelivery
 from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
+from bot.model.freeze import LIFTERS, Freeze, Lift
 from bot.model.incident import Incident, IncidentState
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
@@ -39,6 +41,7 @@ from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey,
 
 __all__ = [
     "GENESIS",
+    "LIFTERS",
     "TRENDS",
     "Again",
     "Alert",
@@ -65,6 +68,8 @@ __all__ = [
     "ExecutionState",
     "Finding",
     "Focus",
+    "Freeze",
+    "FreezeId",
     "Group",
     "Incident",
     "IncidentId",
@@ -73,6 +78,7 @@ __all__ = [
     "JsonObject",
     "KubernetesFacts",
     "Layer",
+    "Lift",
     "Limit",
     "Lines",
     "Matrix",

@@ -26,6 +26,7 @@ DiagnosisId = NewType("DiagnosisId", str)
 ProposalId = NewType("ProposalId", str)
 ExecutionId = NewType("ExecutionId", str)
 ApprovalId = NewType("ApprovalId", str)
+FreezeId = NewType("FreezeId", str)
 OperationId = NewType("OperationId", str)
 """Names one change of the world; written into the changed object as its receipt."""
 

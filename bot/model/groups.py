@@ -21,6 +21,9 @@ Groups = Mapping[str, Group | None]
 LOST_QUORUM_NS = 10_000_000_000
 """Raft's own lost-quorum interval: a leader that has not heard from a peer for 10 s counts it out (reference/nats.md 1.0)."""
 
+META_GROUP = "_meta_"
+"""Name of the meta group in RAFTZ, below the system account."""
+
 _SERVER_METADATA = "_nats."
 """Prefix of metadata keys that the server itself writes and changes with its version (reference/nats.md 1.E.1)."""
 
@@ -222,6 +225,20 @@ def raft_term(snapshot: Snapshot, servers: Iterable[str], account: str, raft_gro
     """Return the highest Raft term that RAFTZ of these servers shows for the group; every election raises it. 0 where none is known."""
     seen = [part(latest(snapshot, s, Endpoint.RAFTZ) or {}, account) for s in servers]
     return max((_int(part(nodes, raft_group).get("term")) for nodes in seen), default=0)
+
+
+def meta_group(raftz: JsonObject) -> tuple[str, JsonObject] | None:
+    """Return the system account, as RAFTZ names it, and its group `_meta_`; None where no account has one."""
+    for account in raftz:
+        if group := part(part(raftz, account), META_GROUP):
+            return account, group
+    return None
+
+
+def system_account(snapshot: Snapshot) -> str:
+    """Return the name or id of the system account in RAFTZ; `$SYS`, the default, where no RAFTZ shows it."""
+    answers = (latest(snapshot, s.name, Endpoint.RAFTZ) for s in snapshot.servers)
+    return next((found[0] for raw in answers if raw and (found := meta_group(raw))), "$SYS")
 
 
 def health_error(snapshot: Snapshot, server: str, key: ConsumerKey) -> str:

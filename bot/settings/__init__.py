@@ -17,6 +17,7 @@ from bot.settings.clusters import (
     NatsSettings,
     TlsSettings,
 )
+from bot.settings.limits import LimitSettings
 from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
 from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
@@ -30,6 +31,7 @@ __all__ = [
     "DatabaseSettings",
     "GroupSettings",
     "KubernetesSettings",
+    "LimitSettings",
     "MappingSettings",
     "Mode",
     "NatsSettings",

@@ -126,7 +126,8 @@ class NatsSettings(Section):
     system: Credentials | None = None
     """A user of the system account; without one the `monitoring` addresses are read."""
     system_writer: Credentials | None = Field(
-        default=None, description="a user of the system account that may ask a server to reload; only for mode: approve"
+        default=None,
+        description="a user of the system account that may ask for a reload, another meta leader, or the removal of a gone server; only for mode: approve",
     )
     accounts: dict[Annotated[str, Field(min_length=1)], AccountSettings] = {}
     timeout_seconds: float = Field(default=NATS_TIMEOUT, gt=0, le=60)

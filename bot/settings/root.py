@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from bot.errors import SettingsError
 from bot.model import JsonObject
 from bot.settings.clusters import ClusterSettings
+from bot.settings.limits import LimitSettings
 from bot.settings.mistakes import describe
 from bot.settings.people import PolicySettings, SlackSettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
@@ -61,6 +62,7 @@ class Settings(Section):
     mode: Mode = Mode.OBSERVE
     slack: SlackSettings | None = None
     policy: PolicySettings = PolicySettings()
+    limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
     thresholds: dict[str, dict[str, float]] = {}
     """Runbook code to threshold name to value; names are checked against the runbooks at start."""

@@ -12,10 +12,10 @@ import pytest
 
 from bot.lab import config as lab_config
 from bot.lab.config import READER, SYSREADER, WRITER, Login
-from bot.lab.demo import VERIFIED_BOARD, break_consumer
 from bot.lab.servers import LabCluster
 from bot.lab.slack import Message
-from bot.lab.whole import ADA, BO, CHANNEL, WholeBot, lab_slack
+from bot.lab.stuck_consumer import break_consumer
+from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot, lab_slack
 from bot.model import JsonObject, parts
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting

@@ -9,9 +9,9 @@ from collections import Counter
 import httpx
 import pytest
 
-from bot.lab.demo import VERIFIED_BOARD, break_consumer, drain
 from bot.lab.servers import LabError
-from bot.lab.whole import ADA, BO, CHANNEL, WholeBot
+from bot.lab.stuck_consumer import break_consumer, drain
+from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot
 from tests.e2e.conftest import Whole
 from tests.e2e.target import Counts, counting
 from tests.exhaustive import chosen

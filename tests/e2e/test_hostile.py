@@ -7,10 +7,9 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-from bot.lab.demo import VERIFIED_BOARD
 from bot.lab.drills import ghost_split, remove_decoys
 from bot.lab.slack import mentions
-from bot.lab.whole import ADA, BO, CHANNEL, WholeBot
+from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot
 from bot.model import Json, JsonObject
 from tests.e2e.conftest import Whole
 

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from bot.lab.config import APP
-from bot.lab.demo import break_consumer
 from bot.lab.drills import create_consumer, create_stream, request
 from bot.lab.jetstream import section
+from bot.lab.stuck_consumer import break_consumer
 from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot
 from bot.model import JsonObject, parts
 from tests.e2e.conftest import Whole

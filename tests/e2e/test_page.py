@@ -6,8 +6,8 @@ from pathlib import Path
 
 from playwright.async_api import Page, expect
 
-from bot.lab.demo import CONSUMER, STREAM, VERIFIED_BOARD, break_consumer
-from bot.lab.whole import ADA, BO
+from bot.lab.stuck_consumer import CONSUMER, STREAM, break_consumer
+from bot.lab.whole import ADA, BO, VERIFIED_BOARD
 from tests.e2e.browser import DESKTOP, PATIENCE_MS, PHONE, WITH_CHROMIUM, chromium, in_view, picture, visit
 from tests.e2e.conftest import Whole
 

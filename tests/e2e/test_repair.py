@@ -7,11 +7,11 @@ import re
 
 import pytest
 
-from bot.lab.demo import VERIFIED_BOARD, break_consumer, drain
 from bot.lab.drills import Drill, ghost_split
 from bot.lab.jetstream import consumer_views, request
 from bot.lab.slack import Channel, StandInSlack, User, UserGroup
-from bot.lab.whole import ADA, ADA_TWICE, BO, CHANNEL, CY, GUS, OPS, PEOPLE, WholeBot
+from bot.lab.stuck_consumer import break_consumer, drain
+from bot.lab.whole import ADA, ADA_TWICE, BO, CHANNEL, CY, GUS, OPS, PEOPLE, VERIFIED_BOARD, WholeBot
 from bot.model import JsonObject, part
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.lab.kubernetes_demo import SCENARIOS
+from bot.lab.kubernetes_scenarios import SCENARIOS
 from bot.lab.process import LabError
 from tests.exhaustive import chosen
 

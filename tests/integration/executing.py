@@ -11,6 +11,7 @@ from bot.adapters.database import SqlStore
 from bot.flow.approval import queued
 from bot.flow.execution import Executor
 from bot.flow.stages import Plan, Stages
+from bot.limits import Limits
 from bot.model import (
     Approval,
     ApprovalId,
@@ -28,7 +29,7 @@ from bot.model import (
 )
 from bot.ports import Phase, Readers, Writers
 from bot.registry import load
-from bot.settings import GroupSettings, PolicySettings
+from bot.settings import GroupSettings, LimitSettings, PolicySettings
 from tests.integration import store_records as records
 
 STAGES = Stages(load().actions)
@@ -37,6 +38,10 @@ RULES = PolicySettings(
     groups={"operators": GroupSettings(users=("U1",))},
     approvers={RiskClass.LOW: ("operators",), RiskClass.MEDIUM: ("operators",)},
 )
+
+
+GENEROUS = Limits(LimitSettings(per_hour=1000, rest_seconds=0, failures=1000), SystemClock())
+"""For tests of other things, which change the same cluster many times."""
 
 
 class Quiet:
@@ -73,11 +78,14 @@ class Everybody:
 class Desk:
     """One cluster, its database, and whoever approves everything."""
 
-    def __init__(self, store: SqlStore, readers: Readers, writers: Writers, stages: Stages = STAGES) -> None:
+    def __init__(
+        self, store: SqlStore, readers: Readers, writers: Writers, stages: Stages = STAGES, limits: Limits = GENEROUS
+    ) -> None:
         self.stages = stages
         self.store = store
         self.readers = readers
         self.writers = writers
+        self.limits = limits
 
     async def plan(self, stages: Sequence[tuple[str, JsonObject]]) -> Plan:
         plan = await self.stages.plan(self.readers, Draft(title="Repair", why="it is broken", stages=tuple(stages)))
@@ -117,6 +125,7 @@ class Desk:
             writers={self.readers.cluster: self.writers},
             directory=Everybody(),
             rules=RULES,
+            limits=self.limits,
             engine=quiet,
             clock=SystemClock(),
             chat=quiet,

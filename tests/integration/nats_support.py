@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bot.adapters.nats import NatsReaders, NatsWriters, connect_cluster
-from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.config import READER, SYSREADER, SYSWRITER, WRITER, Login
 from bot.lab.servers import LabCluster
 from bot.model import Endpoint
 from bot.settings import ClusterSettings
@@ -38,6 +38,7 @@ def settings_of(cluster: LabCluster, *, timeout: float = 5.0, **changes: Any) ->
     nats: dict[str, Any] = {
         "servers": cluster.urls,
         "system": credentials(SYSREADER),
+        "system_writer": credentials(SYSWRITER),
         "accounts": {"APP": {"reader": credentials(READER), "writer": credentials(WRITER)}},
         "timeout_seconds": timeout,
     }

@@ -34,7 +34,7 @@ from bot.ports import Phase
 from bot.runbook import Check, Runbook, Thresholds
 from bot.settings import AdvisorySettings, ClusterSettings, ScheduleSettings
 from tests.integration import store_records as records
-from tests.integration.test_execution import Quiet
+from tests.integration.execution_house import Quiet
 from tests.integration.test_intake import cluster
 
 PACE = AdvisorySettings()

@@ -19,6 +19,7 @@ from bot.adapters.slack import SlackAdapter
 from bot.flow.approval import ApprovalDesk
 from bot.flow.stages import Stages
 from bot.lab.slack import Channel, Message, StandInSlack, User, UserGroup
+from bot.limits import Limits
 from bot.model import (
     Chart,
     Diagnosis,
@@ -41,7 +42,7 @@ from bot.model import (
     Verdict,
 )
 from bot.ports import Draw, Phase
-from bot.settings import GroupSettings, PolicySettings, SlackSettings, Transport
+from bot.settings import GroupSettings, LimitSettings, PolicySettings, SlackSettings, Transport
 
 OPS = "C0OPS"
 ADA, GRACE, GUEST, BOT, GONE, STRANGER = "U0ADA", "U0GRACE", "U0GUEST", "U0BOT", "U0GONE", "U0FAR"
@@ -96,6 +97,7 @@ class House:
             readers=cast("Any", {"prod": None}),
             stages=cast("Stages", StillStages()),
             rules=RULES,
+            limits=Limits(LimitSettings(), SystemClock()),
             engine=self.engine,
             clock=SystemClock(),
             chat=self.adapter.chat,

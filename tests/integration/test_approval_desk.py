@@ -14,11 +14,12 @@ from bot.adapters.database import SqlStore
 from bot.errors import Unreadable
 from bot.flow.approval import ApprovalDesk, Click, Form
 from bot.flow.stages import Stages
+from bot.limits import Limits
 from bot.model import Choice, Execution, Person, Preview, Proposal, ProposalState, RiskClass, SlackUser, Stage
 from bot.ports import Phase, Readers
-from bot.settings import GroupSettings, PolicySettings
+from bot.settings import GroupSettings, LimitSettings, PolicySettings
 from tests.integration import store_records as records
-from tests.integration.test_execution import NoReaders, Quiet, SetValue, Target
+from tests.integration.execution_house import NoReaders, Quiet, SetValue, Target
 
 RULES = PolicySettings(
     groups={"operators": GroupSettings(users=("U1",)), "owners": GroupSettings(users=("U2",))},
@@ -87,6 +88,7 @@ async def house(folder: Path, requested_by: str | None = None) -> AsyncGenerator
             readers={"prod": cast("Readers", NoReaders())},
             stages=Stages({"test.set": SetValue(target)}),
             rules=RULES,
+            limits=Limits(LimitSettings(), clock),
             engine=quiet,
             clock=clock,
             chat=quiet,

@@ -7,7 +7,7 @@ import pytest
 
 from bot.errors import NotYet, ObjectMoved, Refused, Unreachable, WriteDenied
 from bot.model import ExecutionState, StageState
-from tests.integration.test_execution import SetValue, house
+from tests.integration.execution_house import SetValue, house
 
 
 async def test_an_action_that_refuses_before_it_sends_anything_is_not_applied(tmp_path: Path) -> None:
@@ -91,3 +91,25 @@ async def test_the_way_back_stops_at_a_right_that_is_missing(tmp_path: Path) -> 
         ended = await h.run()
         assert (ended.state, h.target.effects) == (ExecutionState.NEEDS_HUMAN, ["a", "b"])
         assert "may not delete pods" in ended.sentence
+
+
+async def test_a_stage_that_nothing_needs_any_more_ends_well_unsent(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b", "c") as h:
+        h.target.needless = {"b": "n0 is calm.", "c": "n0 is calm."}
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.DONE, ["a"])
+        assert [(r.state, r.sent) for r in ended.stages] == [(StageState.VERIFIED, sent) for sent in (1, 0, 0)]
+        assert (ended.sentence, ended.stages[2].after) == ("Not sent: n0 is calm.", {"set": 1})
+
+
+async def test_a_stage_that_was_not_needed_is_not_rolled_back(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b", "c") as h:
+        h.target.needless = {"b": "n0 is calm."}
+        h.target.broken = {"c"}
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.ROLLED_BACK, ["a", "c", "-c", "-a"])
+        assert [r.state for r in ended.stages] == [
+            StageState.ROLLED_BACK,
+            StageState.VERIFIED,
+            StageState.ROLLED_BACK,
+        ]

@@ -21,7 +21,7 @@ from bot.model import Delivery, Incident, IncidentState, JsonObject, Proposal, P
 from bot.ports import Phase
 from bot.settings import ClusterSettings, Credentials, NatsSettings
 from tests.integration import store_records as records
-from tests.integration.test_execution import Quiet
+from tests.integration.execution_house import Quiet
 
 
 def cluster(name: str, **match: str) -> ClusterSettings:

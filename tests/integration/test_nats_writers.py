@@ -8,11 +8,22 @@ import httpx
 import pytest
 
 from bot.adapters.nats import NatsReaders
-from bot.errors import ApiRefused, BadInput, NoResponders, NotApplied, OutcomeUnknown, Unreadable, WriteDenied
+from bot.errors import (
+    ApiRefused,
+    BadInput,
+    NoResponders,
+    NotApplied,
+    OutcomeUnknown,
+    ServerRefused,
+    Unreadable,
+    WriteDenied,
+)
 from bot.lab import drills, mesh_drills
 from bot.lab.config import APP, READER, SYS, WRITER
+from bot.lab.mqtt import MqttClient
 from bot.lab.servers import LabCluster
 from bot.model import Endpoint, JsonObject
+from bot.model.clients import ClientKind, clients_of
 from tests.conftest import LabFactory
 from tests.integration.nats_support import VERSIONS, connected, credentials, settings_of
 
@@ -252,6 +263,35 @@ async def test_each_island_is_seen_by_looking_elsewhere(tmp_path: Path) -> None:
                 seen.add(frozenset(server.name for server in snapshot.servers))
                 await readers.look_elsewhere()
         assert seen == {frozenset({"n0", "n1"}), frozenset({"n2", "n3"})}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_client_is_warned_and_let_go_and_the_server_remembers_why(tmp_path: Path, version: str) -> None:
+    async with LabCluster(tmp_path, version, mqtt=True) as cluster:
+        await cluster.wait_ready()
+        client = await cluster.connect(name="n1")
+        device = await MqttClient.open(cluster.mqtt_address("n1"), "device", APP)
+        writer = credentials(SYS)
+        async with connected(settings_of(cluster, system_writer=writer)) as (readers, writers):
+            snapshot = await readers.gather(frozenset({Endpoint.VARZ, Endpoint.CONNZ}))
+            own = clients_of(snapshot, "n1")
+            assert own is not None
+            cids = {row.kind: row.cid for row in own.rows}
+            await writers.warn_client(own.server_id, cids[ClientKind.NATS])
+            with pytest.raises(ServerRefused, match="does not support Lame Duck Mode"):
+                await writers.warn_client(own.server_id, cids[ClientKind.MQTT])
+            assert not {row["cid"] for row in await readers.closed_clients(own.server_id)} & set(cids.values())
+            for cid in cids.values():
+                await writers.kick_client(own.server_id, cid)
+            closed = {row["cid"]: row["reason"] for row in await readers.closed_clients(own.server_id)}
+            assert [closed.get(cid) for cid in cids.values()] == ["Kicked", "Kicked"]
+            with pytest.raises(ServerRefused, match="no such client"):
+                await writers.kick_client(own.server_id, cids[ClientKind.MQTT])
+        async with connected(settings_of(cluster)) as (_, writers):
+            with pytest.raises(WriteDenied, match=r"add `nats.system_writer` to ask a server to disconnect client 1"):
+                await writers.kick_client(own.server_id, 1)
+        device.abort()
+        await client.close()
 
 
 async def varz(cluster: LabCluster, field: str) -> dict[str, str]:

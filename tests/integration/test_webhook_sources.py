@@ -15,8 +15,8 @@ import pytest
 from bot.flow.audit import verify
 from bot.model import AlertState, IncidentState
 from bot.settings import WebhookSettings
+from tests.integration.execution_house import Quiet
 from tests.integration.store_records import NOW
-from tests.integration.test_execution import Quiet
 from tests.integration.webhook_support import Door, hmac_hex, open_door
 
 PAYLOADS = Path(__file__).parent / "payloads"

@@ -14,6 +14,7 @@ from bot.adapters.database.rows import (
     DeliveryRow,
     DiagnosisRow,
     ExecutionRow,
+    FreezeRow,
     IncidentRow,
     MessageRow,
     ProposalRow,
@@ -27,6 +28,7 @@ from bot.model import (
     Delivery,
     Diagnosis,
     Execution,
+    Freeze,
     Incident,
     JsonObject,
     Proposal,
@@ -35,7 +37,7 @@ from bot.model import (
 )
 from bot.ports import Message, R, Stored
 
-RecordRow = DeliveryRow | AlertRow | IncidentRow | DiagnosisRow | ProposalRow | ApprovalRow | ExecutionRow
+RecordRow = DeliveryRow | AlertRow | IncidentRow | DiagnosisRow | ProposalRow | ApprovalRow | ExecutionRow | FreezeRow
 
 TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Delivery: DeliveryRow,
@@ -45,6 +47,7 @@ TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Proposal: ProposalRow,
     Approval: ApprovalRow,
     Execution: ExecutionRow,
+    Freeze: FreezeRow,
 }
 
 
@@ -107,6 +110,8 @@ def row_of(record: Stored) -> RecordRow:
                 started_at=moment_text(record.started_at),
                 body=body,
             )
+        case Freeze():
+            row = FreezeRow(id=record.id, lifted=record.lifted, at=moment_text(record.at), body=body)
     return row
 
 

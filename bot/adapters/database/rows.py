@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from sqlalchemy import (
     DDL,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -28,8 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION = 2
-"""Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events."""
+SCHEMA_VERSION = 3
+"""Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events, 3 freezes."""
 
 
 def moment_text(moment: datetime) -> str:
@@ -151,6 +152,15 @@ class ExecutionRow(Row, table=True):
     proposal_id: str | None = _reference("proposal_id", "proposals.id")
     state: str = _text("state", index=True)
     started_at: str = _text("started_at")
+    body: str = _body()
+
+
+class FreezeRow(Row, table=True):
+    __tablename__ = "freezes"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    lifted: bool = Field(sa_column=Column("lifted", Boolean, nullable=False, index=True))
+    at: str = _text("at")
     body: str = _body()
 
 

@@ -24,7 +24,7 @@ from bot.adapters.database.rows import (
     TargetLockRow,
 )
 from bot.adapters.database.snapshots import SqlSnapshots
-from bot.adapters.database.transaction import SqlTransaction
+from bot.adapters.database.transaction import UNLIFTED, SqlTransaction
 from bot.model import (
     Alert,
     Approval,
@@ -33,6 +33,7 @@ from bot.model import (
     Diagnosis,
     Execution,
     ExecutionState,
+    Freeze,
     Incident,
     IncidentId,
     IncidentState,
@@ -166,6 +167,11 @@ class SqlStore(SqlMessages, SqlSnapshots):
         )
         async with self._database.read() as session:
             return [record_of(Execution, body) for body in await session.scalars(query)]
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        async with self._database.read() as session:
+            return [record_of(Freeze, body) for body in await session.scalars(UNLIFTED)]
 
     async def fence(self, cluster: str) -> tuple[str | None, int]:
         """Return the holder of the cluster's lock and the current fence number; (None, 0) where it was never taken."""

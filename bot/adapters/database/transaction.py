@@ -15,6 +15,8 @@ from bot.adapters.database.rows import (
     ApprovalRow,
     AuditRow,
     DeliveredEventRow,
+    ExecutionRow,
+    FreezeRow,
     IncidentRow,
     ProposalRow,
     TargetLockRow,
@@ -27,12 +29,16 @@ from bot.model import (
     AuditDraft,
     AuditEntry,
     DeliveryId,
+    Execution,
+    Freeze,
     Incident,
     IncidentId,
     IncidentState,
     Proposal,
 )
 from bot.ports import Clock, R, Stored
+
+UNLIFTED = select(col(FreezeRow.body)).where(~col(FreezeRow.lifted)).order_by(col(FreezeRow.at), col(FreezeRow.id))
 
 
 class SqlTransaction:
@@ -110,6 +116,20 @@ class SqlTransaction:
             .order_by(col(ApprovalRow.at), col(ApprovalRow.id))
         )
         return [record_of(Approval, row.body) for row in await self._session.scalars(query)]
+
+    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
+        """Return the executions of a cluster that were queued since then, oldest first."""
+        query = (
+            select(col(ExecutionRow.body))
+            .where(col(ExecutionRow.started_at) >= moment_text(since))
+            .order_by(col(ExecutionRow.started_at), col(ExecutionRow.id))
+        )
+        found = [record_of(Execution, body) for body in await self._session.scalars(query)]
+        return [execution for execution in found if execution.cluster == cluster]
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        return [record_of(Freeze, body) for body in await self._session.scalars(UNLIFTED)]
 
     async def touch(self, incident: IncidentId) -> None:
         """Raise the incident's revision and the time of its last change; raises `StoreError` where there is no such incident."""

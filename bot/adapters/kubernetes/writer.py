@@ -19,6 +19,7 @@ from bot import crashpoints
 from bot.adapters.kubernetes.api import CONNECT_TIMEOUT, RESOURCES, Question, cut, exchange
 from bot.adapters.kubernetes.identity import open_client
 from bot.adapters.kubernetes.redaction import shown
+from bot.crashpoints import Point
 from bot.errors import (
     BadInput,
     NotSent,
@@ -80,7 +81,7 @@ class KubernetesApiWriter:
             raise OutcomeUnknown(
                 f"The API server got `{change}` and its answer did not come: {_said(error)}."
             ) from error
-        crashpoints.reached("P12")
+        crashpoints.reached(Point.P12)
         answer = _parsed(body)
         if status in _OK:
             return answer

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 
 from bot import crashpoints
 from bot.adapters.nats.connection import Connection, RequestFailed, Why
+from bot.crashpoints import Point
 from bot.errors import (
     ApiRefused,
     BadInput,
@@ -108,7 +109,7 @@ async def read(
 async def write(connection: Connection, subject: str, body: JsonObject | None = None) -> JsonObject:
     """Send one change, once, and return the answer. Raises `NotApplied` or `OutcomeUnknown`."""
     try:
-        message: Msg = await connection.request(subject, _payload(body), lambda: crashpoints.reached("P12"))
+        message: Msg = await connection.request(subject, _payload(body), lambda: crashpoints.reached(Point.P12))
     except RequestFailed as failed:
         raise write_error(failed) from failed
     answer = parsed(message.data)

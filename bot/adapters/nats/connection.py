@@ -25,6 +25,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bot.adapters.nats.login import Login
+from bot.model.clients import OWN_NAME
 
 ALIVE_TIMEOUT: Final = 1.0
 """Seconds a server has to answer a PING before a connection counts as dead: a LAN round trip takes under 1 ms, a frozen server never answers."""
@@ -218,7 +219,7 @@ class Connection:
                     servers=[server],
                     error_cb=on_error,
                     closed_cb=on_closed,
-                    name="natsmedic",
+                    name=OWN_NAME,
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,  # pyright: ignore[reportArgumentType] - seconds

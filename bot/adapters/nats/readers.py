@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,14 +12,18 @@ from bot.adapters.nats.assemble import Judge
 from bot.adapters.nats.collector import SystemCollector
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.delivery import DeliveryProbe, Tell
+from bot.adapters.nats.facts import MAX_PAGES, PAGE
 from bot.adapters.nats.monitoring import MonitoringCollector
 from bot.errors import ReadDenied, Unreachable, Unreadable
-from bot.model import Endpoint, JsonObject, Snapshot, Unknown, UnknownReason
+from bot.model import Endpoint, Json, JsonObject, Snapshot, Unknown, UnknownReason, part, parts
 from bot.model.kubernetes import Change, Kind, Rehearsal
 from bot.ports import Clock
 
 _NO_STREAM: Final = frozenset({STREAM_NOT_FOUND})
 _NO_CONSUMER: Final = frozenset({STREAM_NOT_FOUND, CONSUMER_NOT_FOUND})
+
+_CLOSED: Final = 1
+"""`state` of CONNZ in a request over the system account: a number there (server/monitor.go, ConnState), a word over HTTP."""
 
 
 class NatsReaders:
@@ -95,6 +99,22 @@ class NatsReaders:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found*, or *stream not found*."""
         subject = f"$JS.API.CONSUMER.INFO.{checked_name('stream', stream)}.{checked_name('consumer', consumer)}"
         return await read(self._account(account), subject, absent=_NO_CONSUMER)
+
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        """Return what CONNZ remembers of closed client connections, raw."""
+        if self._system is None:
+            raise ReadDenied(
+                f"Nothing is configured to ask cluster {self._cluster} for closed connections with: add nats.system."
+            )
+        subject = f"$SYS.REQ.SERVER.{checked_name('server', server_id)}.CONNZ"
+        found: dict[Json, JsonObject] = {}
+        for page in range(MAX_PAGES):
+            body: JsonObject = {"state": _CLOSED, "sort": "cid", "auth": True, "limit": PAGE, "offset": PAGE * page}
+            rows = parts(part(await read(self._system, subject, body) or {}, "data"), "connections")
+            found |= {row.get("cid"): row for row in rows}
+            if len(rows) < PAGE:
+                break
+        return list(found.values())
 
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         """There is none to ask: `ClusterReaders` knows both sides."""

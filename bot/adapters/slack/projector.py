@@ -18,7 +18,7 @@ from bot.adapters.slack.blocks import Block, plain
 from bot.adapters.slack.render import render
 from bot.adapters.slack.render_verdict import unattached
 from bot.adapters.slack.wanted import File, WantedMessage, load
-from bot.crashpoints import reached
+from bot.crashpoints import Point, reached
 from bot.errors import NatsmedicError
 from bot.model import Incident, IncidentId
 from bot.ports import Draw, Message, Messages, Store
@@ -88,7 +88,7 @@ class SlackDrawer:
             row = Message(key=wanted.key, incident_id=incident.id, channel=incident.channel)
             self._absent.add(wanted.key)
             await self._save(row, rows)
-            reached("P03")
+            reached(Point.P03)
         parent = rows[f"board:{incident.id}"].ts if wanted.thread else None
         if row.ts is None and wanted.key not in self._absent:
             row = await self._look(wanted, row, incident, parent, rows)
@@ -153,7 +153,7 @@ class SlackDrawer:
             if isinstance(error, RefusedBySlack) and error.code == "thread_not_found":
                 await self._forget_parent(incident, rows)
             raise
-        reached("P04")
+        reached(Point.P04)
         row = row.model_copy(update={"ts": ts})
         await self._save(row, rows)
         return row

@@ -23,6 +23,7 @@ from starlette.routing import Route
 from bot.adapters.clock import SystemClock
 from bot.adapters.webhooks import cloudevents
 from bot.adapters.webhooks.authorization import authorized, signed
+from bot.crashpoints import Point, reached
 from bot.errors import BadInput, StoreError
 from bot.model import DeliveryId
 from bot.ports import Clock
@@ -124,6 +125,7 @@ class _Door:
         if self.source.kind is SourceKind.GENERIC:
             self._check_mode(request, binary=binary)
         raw = await _read(request, self.limit, self.read_timeout)
+        reached(Point.P00)
         if self.source.signature_name is not None and not signed(self.source, headers, raw, self.clock.now()):
             raise self._stranger()
         try:

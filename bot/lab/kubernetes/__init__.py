@@ -25,7 +25,8 @@ Where it differs from a real cluster:
 - Connections between pods come from 127.0.0.1, not from the pod's address.
 - Limits of CPU, memory and disk are not enforced; `kill_pod(oom=True)` stands for the kernel. Volumes are folders of any size.
 - No OpenAPI (`kubectl apply` needs `--validate=false`), no `Table` answers, no protobuf, TLS only with `tls=True` (kubectl sends no token without), no
-  custom resources, Deployments, Jobs, admission plugins, quotas, leases, bookmarks, `follow` of logs, `SelfSubjectRulesReview`.
+  Deployments, Jobs, admission plugins, quotas, leases, bookmarks, `follow` of logs, `SelfSubjectRulesReview`.
+- Of custom resources it can serve NACK's Stream and Consumer, after their CustomResourceDefinition is created; no schema is enforced, and nothing acts on them.
 - Unknown fields are kept, where a real server drops them. Only the pods of a wrong template are validated, as in 1.20, and of them containers, probes,
   resources and mounts.
 - A claim goes at once, though a pod uses it; events are kept for ever; `kube.apply` takes nothing away that a manifest leaves out.

@@ -13,7 +13,18 @@ from aiohttp import web
 from bot.lab.kubernetes.answers import Watch, drop, page, shown
 from bot.lab.kubernetes.eviction import evict
 from bot.lab.kubernetes.faults import WRITES, Fault, FaultKind, Faults
-from bot.lab.kubernetes.kinds import POD, REVIEWS, SERVICE_ACCOUNT, STATEFUL_SET, VERSION, Kind, discovery, kind_at
+from bot.lab.kubernetes.kinds import (
+    DEFINITION,
+    KINDS,
+    POD,
+    REVIEWS,
+    SERVICE_ACCOUNT,
+    STATEFUL_SET,
+    VERSION,
+    Kind,
+    discovery,
+    kind_at,
+)
 from bot.lab.kubernetes.objects import Raw, Value, is_object, name_of, namespace_of, part, stamp
 from bot.lab.kubernetes.patches import PatchType
 from bot.lab.kubernetes.rbac import Access, Attempt, User
@@ -24,6 +35,7 @@ from bot.lab.kubernetes.refusals import (
     forbidden,
     invalid_options,
     modified,
+    no_strategic_patch,
     no_such_path,
     not_allowed,
     subject,
@@ -132,7 +144,7 @@ class Api:
             verb, target.kind.group, target.kind.plural, target.namespace, target.name, target.subresource
         )
         self._access.insist(user, attempt)
-        if not target.kind.kind:
+        if not target.kind.kind or not self._serves(target.kind):
             return web.Response(status=404, text="404 page not found\n")
         if target.subresource and target.subresource not in target.kind.subresources:
             raise no_such_path()
@@ -146,6 +158,9 @@ class Api:
             return await watch.stream(request)
         made, status = self._object(request, target, verb, body)
         return web.json_response(made, status=status)
+
+    def _serves(self, kind: Kind) -> bool:
+        return not kind.custom or self._store.get(DEFINITION, "", kind.resource) is not None
 
     def _object(self, request: web.Request, target: Target, verb: str, body: bytes) -> tuple[Raw, int]:
         """What the verbs that answer with one object, list or Status do."""
@@ -184,6 +199,8 @@ class Api:
         if not name:
             raise not_allowed()
         how = _patch_type(request) if request.method == "PATCH" else None
+        if how is PatchType.STRATEGIC and kind.custom:
+            raise no_strategic_patch()
         write = _write(request, "PatchOptions" if how else "UpdateOptions")
         change = _patch(body, how) if how else _json(body, kind)
         if part == "scale":
@@ -219,7 +236,7 @@ class Api:
             return web.json_response(VERSION)
         if path in ("/healthz", "/livez", "/readyz"):
             return web.Response(text="ok")
-        found = discovery(path)
+        found = discovery(path, [kind for kind in KINDS if self._serves(kind)])
         return web.Response(status=404, text="404 page not found\n") if found is None else web.json_response(found)
 
     def _review(self, user: User, body: Raw) -> web.Response:

@@ -1,6 +1,6 @@
 """The kinds that the stand-in serves, and how an API server tells of them (discovery)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,8 @@ class Kind:
     subresources: tuple[str, ...] = ()
     generation: bool = False
     """Whether `metadata.generation` counts the changes of its spec."""
+    custom: bool = False
+    """Whether it is there only after somebody has defined it, by a CustomResourceDefinition."""
 
     @property
     def resource(self) -> str:
@@ -82,11 +84,24 @@ ROLE: Final = Kind("Role", "roles", _RBAC)
 ROLE_BINDING: Final = Kind("RoleBinding", "rolebindings", _RBAC)
 CLUSTER_ROLE: Final = Kind("ClusterRole", "clusterroles", _RBAC, namespaced=False)
 CLUSTER_ROLE_BINDING: Final = Kind("ClusterRoleBinding", "clusterrolebindings", _RBAC, namespaced=False)
+DEFINITION: Final = Kind(
+    "CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io", namespaced=False, short=("crd",), subresources=("status",), generation=True
+)  # fmt: skip
+_NACK = "jetstream.nats.io"
+NACK_STREAM: Final = Kind(
+    "Stream", "streams", _NACK, ("v1beta2",), subresources=("status",), generation=True, custom=True
+)
+NACK_CONSUMER: Final = Kind(
+    "Consumer", "consumers", _NACK, ("v1beta2",), subresources=("status",), generation=True, custom=True
+)
+"""The custom resources that the stand-in can serve; a definition of any other is stored and serves nothing. Their schemas are not enforced."""
 
 KINDS: Final = (
     *(NAMESPACE, POD, SERVICE, ENDPOINTS, CONFIG_MAP, SECRET, SERVICE_ACCOUNT, EVENT, CLAIM, VOLUME, NODE),
     *(STATEFUL_SET, REVISION, STORAGE_CLASS, SLICE, BUDGET, ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING),
+    *(DEFINITION, NACK_STREAM, NACK_CONSUMER),
 )
+BUILT_IN: Final = tuple(kind for kind in KINDS if not kind.custom)
 REVIEWS: Final = "authorization.k8s.io/v1"
 """The API of SelfSubjectAccessReview, which stores nothing."""
 
@@ -100,32 +115,32 @@ def kind_named(api_version: str, name: str) -> Kind | None:
     return next((k for k in KINDS if k.kind == name and api_version in (k.api(v) for v in k.versions)), None)
 
 
-def discovery(path: str) -> Raw | None:
-    """What `/api`, `/apis` and the addresses below them answer; None where there is no such API."""
+def discovery(path: str, served: Sequence[Kind] = BUILT_IN) -> Raw | None:
+    """What `/api`, `/apis` and the addresses below them answer where these kinds are served; None where there is no such API."""
     if path == "/api":
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     if path == "/apis":
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(_groups())}
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": list(_groups(served))}
     if path.startswith("/apis/") and path.count("/") == 2:
-        group = next((g for g in _groups() if g["name"] == path.removeprefix("/apis/")), None)
+        group = next((g for g in _groups(served) if g["name"] == path.removeprefix("/apis/")), None)
         return group and {"kind": "APIGroup", "apiVersion": "v1", **group}
     api = path.removeprefix("/apis/").removeprefix("/api/")
-    resources = list(_resources(api))
+    resources = list(_resources(api, served))
     if not resources:
         return None
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api, "resources": resources}
 
 
-def _groups() -> Iterator[Raw]:
-    found: dict[str, tuple[str, ...]] = {kind.group: kind.versions for kind in KINDS if kind.group}
+def _groups(served: Sequence[Kind]) -> Iterator[Raw]:
+    found: dict[str, tuple[str, ...]] = {kind.group: kind.versions for kind in served if kind.group}
     found["authorization.k8s.io"] = ("v1",)
     for group, versions in found.items():
         named = [{"groupVersion": f"{group}/{version}", "version": version} for version in versions]
         yield {"name": group, "versions": named, "preferredVersion": named[0]}
 
 
-def _resources(api: str) -> Iterator[Raw]:
-    for kind in KINDS:
+def _resources(api: str, served: Sequence[Kind]) -> Iterator[Raw]:
+    for kind in served:
         if api not in (kind.api(version) for version in kind.versions):
             continue
         about = {"namespaced": kind.namespaced, "singularName": "", "kind": kind.kind}

@@ -72,6 +72,8 @@ class NatsManifest:
     pull_policy: str = "IfNotPresent"
     bind_pod_address: bool = True
     """Whether nats.conf binds to `$POD_IP`, which the stand-in needs to leave the file alone; right on a real cluster, too."""
+    max_ha_assets: int = 0
+    """Limit on Raft groups of each server; 0 means none."""
     extra_conf: str = ""
 
     @property
@@ -93,7 +95,8 @@ server_name: $POD_NAME
 {self._host}
 port: {CLIENT_PORT}
 http_port: {MONITOR_PORT}
-jetstream {{ store_dir: /data, max_memory_store: 64Mi, max_file_store: 512Mi }}
+server_tags: [ $POD_NAME ]
+jetstream {{ store_dir: /data, max_memory_store: 64Mi, max_file_store: 512Mi{self._limits} }}
 {self._cluster() if self.replicas > 1 else ""}
 accounts {{
   SYS: {{ users: [ {{ user: sys, password: sys }} ] }}
@@ -109,6 +112,10 @@ lame_duck_duration: 30s
     @property
     def _host(self) -> str:
         return "host: $POD_IP" if self.bind_pod_address else ""
+
+    @property
+    def _limits(self) -> str:
+        return f", limits: {{ max_ha_assets: {self.max_ha_assets} }}" if self.max_ha_assets else ""
 
     def _cluster(self) -> str:
         headless = f"{self.name}-headless"

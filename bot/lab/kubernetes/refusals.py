@@ -63,6 +63,13 @@ def no_such_path() -> Refused:
     return Refused(404, "NotFound", "the server could not find the requested resource", {})
 
 
+def no_strategic_patch() -> Refused:
+    """Merging lists by their keys needs Go types, which custom resources have not (apiserver endpoints/handlers/negotiation/errors.go)."""
+    accepted = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+    said = f"the body of the request was in an unknown format - accepted media types include: {accepted}"
+    return Refused(415, "UnsupportedMediaType", said, {})
+
+
 def not_allowed() -> Refused:
     words = "the server does not allow this method on the requested resource"
     return Refused(405, "MethodNotAllowed", words, {})

@@ -230,7 +230,8 @@ class StandInKubernetes:
         name = str(raw["metadata"]["name"])
         if self._store.get(kind, namespace, name) is None:
             return self._registry.create(kind, namespace, raw, Write(manager))
-        return self._registry.patch(kind, namespace, name, PatchType.STRATEGIC, raw, Write(manager))
+        how = PatchType.MERGE if kind.custom else PatchType.STRATEGIC
+        return self._registry.patch(kind, namespace, name, how, raw, Write(manager))
 
     def recreate(self, api_version: str, kind: str, name: str, namespace: str = "") -> Raw:
         """Deletes an object and makes it again: the same name and content with another uid. What it owned goes, as after a real deletion."""

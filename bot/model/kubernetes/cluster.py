@@ -340,7 +340,7 @@ class ConsumerResource(Object):
 
     @property
     def consumer(self) -> str:
-        return text(self.spec, "durableName")
+        return text(self.spec, "durableName") or text(self.spec, "name")
 
     @property
     def account(self) -> str:

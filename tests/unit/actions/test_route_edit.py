@@ -2,7 +2,8 @@
 
 import pytest
 
-from bot.actions._routes import addresses_of, fingerprint, parsed, redacted, restored, wanted_addresses, with_addresses
+from bot.actions._conf_text import fingerprint, parsed, redacted
+from bot.actions._routes import addresses_of, restored, wanted_addresses, with_addresses
 from bot.errors import Refused
 from bot.model import Unknown
 from bot.model.kubernetes import Workload

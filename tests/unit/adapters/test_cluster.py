@@ -1,7 +1,7 @@
 """Both sides of a cluster in one snapshot: read at once, judged together, and told apart when one is silent."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -65,6 +65,9 @@ class Nats:
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return {"account": account, "stream": stream, "consumer": consumer}
+
+    async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
+        return [{"server": server_id}]
 
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         raise AssertionError("NATS knows nothing of Kubernetes")
@@ -193,6 +196,7 @@ async def test_single_facts_are_asked_of_nats():
     assert (readers.cluster, readers.api_timeout) == ("prod", 5.0)
     assert await readers.stream_info("A", "S") == {"account": "A", "stream": "S"}
     assert await readers.consumer_info("A", "S", "C") == {"account": "A", "stream": "S", "consumer": "C"}
+    assert await readers.closed_clients("NAAA") == [{"server": "NAAA"}]
     told: list[str] = []
     probed = snapshot("first")
     assert await readers.probe_delivery(probed, told.append) is probed
@@ -246,5 +250,8 @@ async def test_each_side_is_changed_by_its_own_writer():
     assert applier.written == [BUDGET]
     with pytest.raises(WriteDenied, match="system_writer"):
         await writers.reload_server("NAAA")
+    for ask in (writers.kick_client, writers.warn_client):
+        with pytest.raises(WriteDenied, match="system_writer"):
+            await ask("NAAA", 1)
     with pytest.raises(WriteDenied, match="add `kubernetes"):
         await NatsWriters("prod", {}).write_object(BUDGET)

@@ -62,6 +62,7 @@ async def test_a_silent_cluster_is_named_first_and_keeps_what_kubernetes_said():
         runbooks=load().runbooks,
         stages=unused,
         rules=PolicySettings(),
+        limits=unused,
         mode=Mode.OBSERVE,
         writable=(),
         thresholds={},

@@ -26,14 +26,15 @@ class Doubtful:
     risk = RiskClass.LOW
     params = Params
 
-    def __init__(self, refusals: tuple[str, ...], at_preview: Exception | None) -> None:
+    def __init__(self, refusals: tuple[str, ...], at_preview: Exception | None, needless: str = "") -> None:
         self.refusals = refusals
+        self.needless = needless
         self.at_preview = at_preview
         self.previews = 0
 
     async def check(self, readers: Readers, params: Params) -> Check:
         del readers, params
-        return Check(world={"leader": "n0"}, refusals=self.refusals)
+        return Check(world={"leader": "n0"}, refusals=self.refusals, needless=self.needless)
 
     async def preview(self, readers: Readers, params: Params) -> Preview:
         del readers, params
@@ -57,6 +58,13 @@ async def test_what_the_first_check_refuses_is_guidance_and_nobody_asks_for_a_pr
     action, made = stages(("It is gone.", "It is held."))
     plan = await made.plan(READERS, DRAFT)
     assert (plan.stages, plan.guidance) == ((), ("Not offered: It is gone.", "Not offered: It is held."))
+    assert action.previews == 0
+
+
+async def test_what_is_not_needed_any_more_is_not_offered() -> None:
+    action = Doubtful((), None, "n0 has its share.")
+    plan = await Stages({"test.set": cast("Action[Any]", action)}).plan(READERS, DRAFT)
+    assert (plan.stages, plan.guidance) == ((), ("Not offered: n0 has its share.",))
     assert action.previews == 0
 
 

@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from bot.model import Severity
-from runbooks._meta_views import Trend, read_meta, system_account, trend
+from bot.model.groups import system_account
+from runbooks._meta_views import Trend, read_meta, trend
 from runbooks.readiness import RUNBOOK
 from tests.unit.runbooks.audit_support import Change, drop, put
 from tests.unit.runbooks.meta_support import (

@@ -1,6 +1,7 @@
 """The stuck-consumer runbook on recorded answers, varied by hand at the thresholds."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,6 +10,7 @@ from bot.flow.ranking import rank
 from bot.model import Finding, Focus, Severity, Snapshot
 from bot.runbook import Proposed
 from runbooks.stuck_consumer import RUNBOOK
+from tests.unit.runbooks.deploy_support import before, healthy, probe
 from tests.unit.snapshots import Raw, answers, both, config, consumers, position, recorded, streams
 
 FOCUS = Focus(account="APP", stream="ORDERS", consumer="worker")
@@ -22,7 +24,8 @@ def paused(raw: Raw) -> None:
 
 def examined(snapshot: Snapshot, focus: Focus = FOCUS) -> dict[str, list[Finding]]:
     values = RUNBOOK.values()
-    return {check.code: list(check.examine(snapshot, values, focus)) for check in RUNBOOK.checks}
+    checks = [check for check in RUNBOOK.checks if check.applies(snapshot)]
+    return {check.code: list(check.examine(snapshot, values, focus)) for check in checks}
 
 
 def proposed(snapshot: Snapshot, focus: Focus = FOCUS) -> list[Proposed]:
@@ -326,3 +329,34 @@ def test_names_from_the_cluster_are_quoted_in_commands() -> None:
 
     offered = proposed(recorded("healthy_2.15.1", rename), Focus(stream="ORDERS"))
     assert any("'a;rm'" in line for p in offered for line in p.draft.guidance)
+
+
+OF_KUBERNETES = {"DEPLOY_PODS", "DEPLOY_PROBE_KILLS", "DEPLOY_PROBES"}
+
+
+def test_pods_and_probes_are_looked_at_where_the_cluster_runs_on_kubernetes_and_only_there() -> None:
+    assert not OF_KUBERNETES & examined(recorded("split_room_2.11.11")).keys()
+    snapshot = replace(recorded("split_room_2.11.11"), kubernetes=healthy().facts())
+    assert {f.severity for code in OF_KUBERNETES for f in examined(snapshot)[code]} == {Severity.OK}
+
+
+def test_a_pod_that_is_not_ready_stands_beside_the_consumer_that_is_the_root() -> None:
+    world = healthy()
+    world.unready(1)
+    snapshot = replace(recorded("split_room_2.11.11"), kubernetes=world.facts())
+    verdict = rank([f for found in examined(snapshot).values() for f in found])
+    assert verdict.root is not None
+    assert verdict.root.check == "CONSUMER_NODE"
+    assert [f.subject.server for f in verdict.others if f.check == "DEPLOY_PODS"] == ["nats-1"]
+
+
+def test_a_probe_that_kills_a_server_for_one_sick_consumer_is_changed_before_the_consumer() -> None:
+    world = healthy()
+    world.everywhere(lambda container: container.update(livenessProbe=probe("/healthz", 1, 10, 3)))
+    world.event("Pod", "nats-1", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 503")
+    world.event("Pod", "nats-1", "Killing", "Container nats failed liveness probe, will be restarted")
+    died = {"terminated": {"reason": "Error", "exitCode": 137, "finishedAt": before(30)}}
+    world.status(1).update(restartCount=4, lastState=died)
+    told = proposed(replace(recorded("split_room_2.11.11"), kubernetes=world.facts()))
+    assert told[0].draft.title == "Keep the liveness probe from killing servers that catch up"
+    assert any("at its position" in p.draft.title for p in told[1:])

@@ -1,0 +1,71 @@
+"""Sets and lifts freezes: anyone who may operate sets one, two different people lift it (design/safety.md, Approving 5)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from bot.errors import BadInput
+from bot.model import LIFTERS, AuditDraft, Freeze, FreezeId, Lift, new_id
+from bot.ports import Clock, Store
+
+
+async def freeze(
+    store: Store,
+    clock: Clock,
+    person: str,
+    reason: str,
+    *,
+    cluster: str | None = None,
+    action: str | None = None,
+    lasts: timedelta | None = None,
+) -> Freeze:
+    """Stop everything, a cluster or a kind of action, until it is lifted or `lasts` is over. Raises `BadInput` where there is no reason."""
+    now = clock.now()
+    made = Freeze(
+        id=FreezeId(new_id("frz")),
+        cluster=cluster,
+        action=action,
+        reason=_reason(reason),
+        person=person,
+        at=now,
+        until=now + lasts if lasts is not None else None,
+    )
+    async with store.begin() as tx:
+        await tx.put(made)
+        await tx.audit(_row("freeze.set", person, made, f"{made}."))
+    return made
+
+
+async def lift(store: Store, clock: Clock, freeze_id: str, person: str, reason: str) -> Freeze:
+    """Record that `person` lifts a freeze; it ends with the second of them.
+
+    Raises `BadInput` where there is no such freeze, it is over, no reason is given, or this person has lifted it already.
+    """
+    async with store.begin() as tx:
+        found = await tx.get(Freeze, freeze_id)
+        now = clock.now()
+        if found is None:
+            raise BadInput(f"Freeze {freeze_id} is not in the database: `natsmedic freeze list` shows those there are.")
+        if not found.active(now):
+            raise BadInput(f"Freeze {freeze_id} is over already.")
+        if any(given.person == person for given in found.lifts):
+            raise BadInput(f"{person} has lifted freeze {freeze_id} already; {LIFTERS} different people must.")
+        lifted = found.model_copy(update={"lifts": (*found.lifts, Lift(person=person, reason=_reason(reason), at=now))})
+        await tx.put(lifted)
+        kind = "freeze.lifted" if lifted.lifted else "freeze.lift"
+        await tx.audit(
+            _row(kind, person, lifted, f"{person} lifts it ({len(lifted.lifts)} of {LIFTERS}): {reason.strip()}")
+        )
+    return lifted
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise BadInput("A reason is needed: whoever is stopped by the freeze reads it.")
+    return text.strip()
+
+
+def _row(kind: str, person: str, freeze_: Freeze, sentence: str) -> AuditDraft:
+    return AuditDraft(
+        kind=kind, actor=person, subject=freeze_.id, sentence=sentence, data=freeze_.model_dump(mode="json")
+    )
