@@ -31,11 +31,13 @@ class Glance:
 
     def take(self, key: StreamKey, holders: Holders) -> None:
         """Look at the consumers of one stream."""
-        if len(holders) == 1:
-            [(server, stream)] = holders.items()
-            if _is_plainly_single(stream, server):
-                self._take_lone(key, server, stream)
-                return
+        (server, stream), *others = holders.items()
+        if not others and _is_plainly_single(stream, server):
+            self._take_lone(key, server, stream)
+        else:
+            self._take_shared(key, holders)
+
+    def _take_shared(self, key: StreamKey, holders: Holders) -> None:
         replicas = _plain_replicas(holders)
         for name, views in consumers_of(holders).items():
             self.count += 1

@@ -23,6 +23,7 @@ from bot.model import (
     StreamState,
     World,
 )
+from bot.model.assets import consumers_of
 from bot.model.groups import (
     Standing,
     config_digest,
@@ -99,8 +100,7 @@ def stream_facts(snapshot: Snapshot, key: StreamKey, at: int | None = None) -> S
     found = standing(groups(views), stream_replicas(views))
     if found.leader is None:
         raise Refused(f"Stream {key} has {found.problem}.")
-    consumers = {k.consumer: v for k, v in snapshot.consumers(last).items() if k.stream_key == key}
-    return StreamFacts(key, views[found.leader], found, consumers)
+    return StreamFacts(key, views[found.leader], found, consumers_of(views))
 
 
 def consumer_facts(snapshot: Snapshot, key: ConsumerKey) -> ConsumerFacts:

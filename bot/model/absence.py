@@ -12,9 +12,9 @@ from typing import Final
 from bot.model.groups import (
     Groups,
     Standing,
-    consumer_replicas,
     groups,
     meta_standing,
+    replicas_of,
     standing,
     stream_replicas,
 )
@@ -90,12 +90,8 @@ def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int]]:
     for key, views in streams.items():
         yield f"stream {key}", groups(views), stream_replicas(views)
     for key, found in snapshot.consumers(at).items():
-        config = next(iter(found.values())).config
-        yield (
-            f"consumer {key}",
-            groups(found),
-            consumer_replicas(config, stream_replicas(streams.get(key.stream_key, {}))),
-        )
+        of_stream = stream_replicas(streams.get(key.stream_key, {}))
+        yield f"consumer {key}", groups(found), replicas_of(found, of_stream)
 
 
 def _stalls(found: Standing, views: Groups, server: str, *, member: bool = False) -> str:

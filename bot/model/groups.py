@@ -149,7 +149,7 @@ def stream_replicas(views: Mapping[str, StreamState]) -> int:
     seen = [max(view.declared.num_replicas, 1) for view in views.values() if not view.declared.complaint]
     if not seen:
         return _shown(views)
-    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n))
+    return seen[0] if seen.count(seen[0]) == len(seen) else max(seen, key=lambda n: (seen.count(n), n))
 
 
 def declared_replicas(state: ConsumerState, of_stream: int) -> int:

@@ -2,13 +2,15 @@
 
 Floor: curl fetching the same JSZ answers of the three servers in parallel. Peer: STREAM.INFO and CONSUMER.INFO of everything through nats-py, one after the
 other as its own API offers it. The diagnosis is all runbooks, from opening the connection to the JSON report; the interpreter's start is not counted. Peak
-memory is what a process of its own grows by, against the bytes that it receives. Read the ratios: the machine is shared.
+memory is what a process of its own grows by, against the bytes that it receives. Floor and diagnosis take turns, and each turn is a ratio of its own:
+the median ratio is what a shared machine disturbs least.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 from nats.aio.client import Client
 
@@ -29,7 +31,9 @@ from bot.lab.servers import LabCluster
 from bot.model import Endpoint, Focus, Severity
 from bot.settings.target import Target
 
-RUNS = 7
+T = TypeVar("T")
+
+RUNS = 21
 PER_STREAM = 5
 """Consumers of one stream, as in reference/drills.md 6."""
 QUERY = "accounts=1&streams=1&consumers=1&config=1&raft=1"
@@ -90,15 +94,34 @@ async def curl(urls: Iterable[str]) -> int:
     return sum(int(line) for line in out.split())
 
 
-async def timed(work: Callable[[], Awaitable[Any]], runs: int = RUNS) -> tuple[float, Any]:
-    """Return the median of the seconds, and the last result."""
-    took: list[float] = []
-    result: Any = None
-    for _ in range(runs):
-        start = time.perf_counter()
-        result = await work()
-        took.append(time.perf_counter() - start)
-    return statistics.median(took), result
+class Turn(NamedTuple):
+    """One measurement of something, in seconds."""
+
+    wall: float
+    own: float
+    """CPU of this process and of the processes that it started and that ended."""
+    servers: float
+    """CPU of the servers."""
+
+
+async def timed(cluster: LabCluster, work: Callable[[], Awaitable[T]]) -> tuple[Turn, T]:
+    """Return what one run takes, and its result."""
+    servers, own, start = cpu_seconds(cluster), own_cpu_seconds(), time.perf_counter()
+    result = await work()
+    wall = time.perf_counter() - start
+    return Turn(wall, own_cpu_seconds() - own, cpu_seconds(cluster) - servers), result
+
+
+def typical(turns: Sequence[Turn]) -> Turn:
+    """Return the medians; of the servers' CPU the mean, because it is counted in coarse ticks."""
+    wall, own, servers = zip(*turns, strict=True)
+    return Turn(statistics.median(wall), statistics.median(own), statistics.mean(servers))
+
+
+def own_cpu_seconds() -> float:
+    """CPU that this process and its ended children have used so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def cpu_seconds(cluster: LabCluster) -> float:
@@ -136,23 +159,23 @@ async def measure(version: str, consumers: int) -> None:
             target = target_of(cluster.urls)
             while not (await diagnose(target))[3]:
                 await asyncio.sleep(10)  # the errors of a cluster that was filled in seconds are still many for its age
-            floor, received_by_curl = await timed(lambda: curl(urls))
-            used = cpu_seconds(cluster)
-            whole, (severity, _, asked, _) = await timed(lambda: diagnose(target))
-            load = (cpu_seconds(cluster) - used) / RUNS
-            floor_again, _ = await timed(lambda: curl(urls))
-            floor = statistics.median([floor, floor_again])
-            used = cpu_seconds(cluster)
-            walked, questions = await timed(lambda: walk(client), 1)
-            walk_load = cpu_seconds(cluster) - used
+            turns = [
+                (await timed(cluster, lambda: curl(urls)), await timed(cluster, lambda: diagnose(target)))
+                for _ in range(RUNS)
+            ]
+            walked, questions = await timed(cluster, lambda: walk(client))
             child = [sys.executable, "-m", __spec__.name, "--memory", json.dumps(cluster.urls)]
             grown, got = json.loads(subprocess.run(child, check=True, capture_output=True).stdout)  # noqa: ASYNC221
             await client.close()
+    floor, whole = typical([turn for (turn, _), _ in turns]), typical([turn for _, (turn, _) in turns])
+    ratio = statistics.median(ours.wall / curls.wall for (curls, _), (ours, _) in turns)
+    (_, received_by_curl), (_, (severity, _, asked, _)) = turns[-1]
     print(
-        f"{version}, {consumers} consumers R1 ({severity}): diagnosis {whole * 1000:.0f} ms = x{whole / floor:.2f} of curl "
-        f"({floor * 1000:.0f} ms, {received_by_curl / 1e6:.1f} MB), {walked / whole:.0f} x faster than walking ({walked:.1f} s); "
-        f"{whole * 1e6 / consumers:.1f} us per consumer; peak memory {grown / 1e6:.0f} MB = x{grown / got:.1f} of {got / 1e6:.1f} MB received; "
-        f"servers: {asked} messages and {load:.2f} CPU s, walking {questions} requests and {walk_load:.2f} CPU s",
+        f"{version}, {consumers} consumers R1 ({severity}): diagnosis {whole.wall * 1000:.0f} ms = x{ratio:.2f} of curl "
+        f"({floor.wall * 1000:.0f} ms, {received_by_curl / 1e6:.1f} MB), {walked.wall / whole.wall:.0f} x faster than walking ({walked.wall:.1f} s); "
+        f"{whole.wall * 1e6 / consumers:.1f} us per consumer; CPU {whole.own * 1000:.0f} ms and {whole.servers * 1000:.0f} ms of the servers, "
+        f"for curl {floor.own * 1000:.0f} and {floor.servers * 1000:.0f}; peak memory {grown / 1e6:.0f} MB = x{grown / got:.1f} of {got / 1e6:.1f} MB received; "
+        f"servers: {asked} messages, walking {questions} requests and {walked.servers:.2f} CPU s",
         flush=True,
     )
 

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from bot.adapters.nats.facts import named_in_jsz, named_in_routez
 from bot.model import TRENDS, Again, Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, Unknown, new_id
 
 Judge = Callable[[Snapshot], Again | None]
 """Says after the first look what must be looked at again; `None` asks for nothing."""
+
+_PLACE: Final = {endpoint: place for place, endpoint in enumerate(Endpoint)}
 
 ONCE = Again(frozenset(), 1, 0.0)
 
@@ -79,4 +82,4 @@ class Taken:
         )
 
     def _ordered(self) -> Sequence[Sample]:
-        return sorted(self.samples.values(), key=lambda s: (s.round, s.server, list(Endpoint).index(s.endpoint)))
+        return sorted(self.samples.values(), key=lambda s: (s.round, s.server, _PLACE[s.endpoint]))

@@ -233,7 +233,7 @@ class Connection:
                     user_jwt_cb=_jwt(self._login),
                     signature_cb=_signer(self._login),
                     nkeys_seed=str(self._login.nkey_seed_file) if self._login.nkey_seed_file else None,
-                    tls=await asyncio.to_thread(_tls, self._login),
+                    tls=await _tls(self._login),
                 )
         except BaseException as error:
             with suppress(Exception):
@@ -333,9 +333,13 @@ def _signer(login: Login) -> Callable[[str], bytes] | None:
     return sign
 
 
-def _tls(login: Login) -> ssl.SSLContext | None:
-    if login.ca_file is None and login.cert_file is None:
-        return None
+async def _tls(login: Login) -> ssl.SSLContext | None:
+    """Return what certificates are checked and shown with; files are read on a thread."""
+    needed = login.ca_file is not None or login.cert_file is not None
+    return await asyncio.to_thread(_context, login) if needed else None
+
+
+def _context(login: Login) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(login.ca_file) if login.ca_file else None)
     if login.cert_file is not None:
         context.load_cert_chain(str(login.cert_file), str(login.key_file) if login.key_file else None)
