@@ -29,6 +29,9 @@ WAITS_FOR_HOLDER: Final[tuple[Version, ...]] = ((2, 12, 8),)
 MOST_STREAMS: Final = 5
 """Streams of one proposal: with 30 s at two and 300 s at three replicas they keep the cluster's lock for half an hour."""
 
+MOST_REFUSED: Final = 20
+"""Streams that are left out before no further one is looked at: what speaks against so many speaks against all."""
+
 CATCH_UP: Final = 120.0
 """Seconds in which new members must be current: it takes 6 to 10 under load (drills.md 3.1), and a restart of a server meanwhile some more."""
 
@@ -69,7 +72,7 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
     chosen: list[StreamKey] = []
     waiting: list[StreamKey] = []
     for key in dict.fromkeys(keys):
-        if len(chosen) == MOST_STREAMS:
+        if len(chosen) == MOST_STREAMS or len(refused) == MOST_REFUSED:
             waiting.append(key)
             continue
         try:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bot.actions.stream_scaling import MOST_STREAMS, compose_scaling, steps
+from bot.actions.stream_scaling import MOST_REFUSED, MOST_STREAMS, compose_scaling, steps
 from bot.errors import Refused
 from bot.model import Snapshot, StreamKey
 from tests.unit.actions.scaling_scene import ORDERS, SINGLE, TIMES, grown, stage, state
@@ -114,3 +114,12 @@ def test_the_holder_that_is_away_makes_it_a_refusal() -> None:
     snapshot: Snapshot = grown(dead)
     with pytest.raises(Refused, match="No server that answered reports stream APP > SINGLE"):
         compose_scaling(snapshot, [SINGLE], 3, TIMES)
+
+
+@pytest.mark.parametrize(("count", "left"), [(MOST_REFUSED - 1, 0), (MOST_REFUSED, 1)])
+def test_after_so_many_refusals_the_rest_waits(count: int, left: int) -> None:
+    missing = [StreamKey("APP", f"NONE{number}") for number in range(count)]
+    keys = [SINGLE, *missing, StreamKey("APP", "ALL")]
+    scaling = compose_scaling(grown(), keys, 3, TIMES)
+    assert len(scaling.refused) == count
+    assert (len(scaling.streams), len(scaling.rest)) == (2 - left, left)
