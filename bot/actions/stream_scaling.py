@@ -84,21 +84,25 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
     if not chosen:
         raise Refused(*dict.fromkeys(reason for reasons in refused.values() for reason in reasons))
     cautions = _cautions(snapshot, tuple(chosen), tuple(waiting), target)
-    return Scaling(
-        tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, reason_of_stages(_versions(snapshot))
-    )
+    start = min(params["start"] for _, params in stages)
+    why = reason_of_stages(start, target, _versions(snapshot))
+    return Scaling(tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, why)
 
 
 def steps(start: int, target: int, versions: Sequence[str]) -> tuple[int, ...]:
     """Return the numbers of replicas on the way: straight to the target, except where the only copy would be outvoted by empty members."""
     if start != 1 or target <= 2 or all(has(version, WAITS_FOR_HOLDER) for version in versions):
         return (target,)
-    # From 2 to 3 and from 3 to 5 the members that have everything are a majority, or all but one of it, and of one history.
+    # From 2 to 3 and from 3 to 5 the members that have everything are a majority.
     return (2, 3, target) if target > 3 else (2, target)
 
 
-def reason_of_stages(versions: Sequence[str]) -> str:
+def reason_of_stages(start: int, target: int, versions: Sequence[str]) -> str:
     """Say why the stages are those they are."""
+    if target < start:
+        return "The leader keeps its copy and the members that go delete theirs, so one stage is enough."
+    if start > 1:
+        return "Those that hold everything now outvote the new members, so one stage is enough."
     running = ", ".join(sorted(set(versions)))
     if all(has(version, DESIRED_STATE) for version in versions):
         return f"{running} adds a member only once it has caught up and shows that as cluster.desired, so one stage is enough."

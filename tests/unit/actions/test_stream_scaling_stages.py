@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bot.actions.stream_scaling import MOST_REFUSED, MOST_STREAMS, compose_scaling, steps
+from bot.actions.stream_scaling import MOST_REFUSED, MOST_STREAMS, compose_scaling, reason_of_stages, steps
 from bot.errors import Refused
 from bot.model import Snapshot, StreamKey
 from tests.unit.actions.scaling_scene import ORDERS, SINGLE, TIMES, grown, stage, state
@@ -123,3 +123,11 @@ def test_after_so_many_refusals_the_rest_waits(count: int, left: int) -> None:
     scaling = compose_scaling(grown(), keys, 3, TIMES)
     assert len(scaling.refused) == count
     assert (len(scaling.streams), len(scaling.rest)) == (2 - left, left)
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "why"), [(2, 3, "outvote the new members"), (3, 5, "outvote"), (3, 1, "leader keeps its copy")]
+)
+def test_only_a_single_copy_needs_stages_and_the_reason_says_so(start: int, target: int, why: str) -> None:
+    assert why in reason_of_stages(start, target, ["2.11.11"])
+    assert len(steps(start, target, ["2.11.11"])) == 1
