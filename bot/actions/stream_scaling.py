@@ -29,6 +29,9 @@ WAITS_FOR_HOLDER: Final[tuple[Version, ...]] = ((2, 12, 8),)
 MOST_STREAMS: Final = 5
 """Streams of one proposal: with 30 s at two and 300 s at three replicas they keep the cluster's lock for half an hour."""
 
+MOST_REFUSED: Final = 20
+"""Streams that are left out before no further one is looked at: what speaks against so many speaks against all."""
+
 CATCH_UP: Final = 120.0
 """Seconds in which new members must be current: it takes 6 to 10 under load (drills.md 3.1), and a restart of a server meanwhile some more."""
 
@@ -69,7 +72,7 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
     chosen: list[StreamKey] = []
     waiting: list[StreamKey] = []
     for key in dict.fromkeys(keys):
-        if len(chosen) == MOST_STREAMS:
+        if len(chosen) == MOST_STREAMS or len(refused) == MOST_REFUSED:
             waiting.append(key)
             continue
         try:
@@ -81,21 +84,25 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
     if not chosen:
         raise Refused(*dict.fromkeys(reason for reasons in refused.values() for reason in reasons))
     cautions = _cautions(snapshot, tuple(chosen), tuple(waiting), target)
-    return Scaling(
-        tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, reason_of_stages(_versions(snapshot))
-    )
+    start = min(params["start"] for _, params in stages)
+    why = reason_of_stages(start, target, _versions(snapshot))
+    return Scaling(tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, why)
 
 
 def steps(start: int, target: int, versions: Sequence[str]) -> tuple[int, ...]:
     """Return the numbers of replicas on the way: straight to the target, except where the only copy would be outvoted by empty members."""
     if start != 1 or target <= 2 or all(has(version, WAITS_FOR_HOLDER) for version in versions):
         return (target,)
-    # From 2 to 3 and from 3 to 5 the members that have everything are a majority, or all but one of it, and of one history.
+    # From 2 to 3 and from 3 to 5 the members that have everything are a majority.
     return (2, 3, target) if target > 3 else (2, target)
 
 
-def reason_of_stages(versions: Sequence[str]) -> str:
+def reason_of_stages(start: int, target: int, versions: Sequence[str]) -> str:
     """Say why the stages are those they are."""
+    if target < start:
+        return "The leader keeps its copy and the members that go delete theirs, so one stage is enough."
+    if start > 1:
+        return "Those that hold everything now outvote the new members, so one stage is enough."
     running = ", ".join(sorted(set(versions)))
     if all(has(version, DESIRED_STATE) for version in versions):
         return f"{running} adds a member only once it has caught up and shows that as cluster.desired, so one stage is enough."

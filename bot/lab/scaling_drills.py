@@ -18,10 +18,14 @@ from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
 from bot.lab.config import SYS
-from bot.lab.jetstream import ApiRefused, request, section
+from bot.lab.drills import create_consumer, create_stream, publish, scale
+from bot.lab.jetstream import ApiRefused, request, section, stream_views
 from bot.lab.process import LabError
 from bot.lab.servers import LabCluster
 from bot.model import JsonObject
+
+TRIES: Final = 4
+"""How often a drill is tried whose window is 1 s."""
 
 WRITABLE, READ_ONLY = 0o755, 0o555
 
@@ -67,6 +71,37 @@ async def _writable(folder: Path, *, writable: bool) -> None:
     _, said = await process.communicate()
     if process.returncode:
         raise LabError(f"{folder} can't be made read-only: {said.decode(errors='replace').strip()}")
+
+
+@asynccontextmanager
+async def sick_scale_up(cluster: LabCluster, *, stream: str = "ORDERS", consumers: int = 4) -> AsyncGenerator[str]:
+    """A stream goes from 1 to 3 replicas while one server can't make Raft groups (drills.md 3.5): its young consumers are deleted in the whole cluster.
+
+    Gives the sick server, whose disk is well again at the end. Where a busy machine was too slow and the consumers survived, it is tried again. Raises
+    `LabError`.
+    """
+    for _ in range(TRIES):
+        client = await cluster.connect()
+        try:
+            leader = await cluster.wait_ready()
+            holder, sick = (name for name in cluster.names if name != leader)
+            # The answer of a member is an error to the meta leader only where that is another server than the holder.
+            await create_stream(client, stream, 1, {"placement": {"tags": [f"node:{holder}"]}})
+            await publish(client, stream, 20)
+            async with sick_disk(cluster, sick):
+                for number in range(consumers):
+                    await create_consumer(client, stream, f"c{number}")
+                await scale(client, stream, 3)
+                await asyncio.sleep(YOUNG_CONSUMER)
+                views = await stream_views(cluster, stream)
+                if not any(view.consumer_detail for view in views.values()):
+                    yield sick
+                    return
+            await request(client, f"STREAM.DELETE.{stream}")
+            await cluster.restart(sick)
+        finally:
+            await client.close()
+    raise LabError(f"the consumers survived {TRIES} times")
 
 
 @dataclass

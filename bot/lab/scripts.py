@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
-from bot.lab import drills, mesh_drills, overload_drills, readiness_drills, stream_drills
+from bot.lab import drills, mesh_drills, overload_drills, readiness_drills, scaling_drills, stream_drills
 from bot.lab.drills import Drill
 from bot.lab.script import Expect, Fault, Script
 from bot.lab.servers import LabCluster
@@ -80,6 +80,12 @@ async def start_all(site: Site) -> str:
     away = [name for name in site.cluster.names if name not in site.cluster.answering]
     await asyncio.gather(*(site.cluster.restart(name, ready=False) for name in away))
     return ", ".join(away)
+
+
+async def history_anew(site: Site) -> str:
+    names = await stream_drills.new_history(site.cluster, streams=1)
+    site.victim = stream_drills.VICTIM
+    return f"{', '.join(names)} is led by a member without a message"
 
 
 async def mesh_repaired(site: Site) -> str:
@@ -304,4 +310,37 @@ META: Final = (
     ),
 )
 
-SCRIPTS: Final = (*CONSUMERS, *ROUTES, *LOAD, *META)
+SCALING: Final = (
+    Script(
+        "new-history",
+        "the only holder dies in a scale-up, and the empty members begin a history of their own (family E)",
+        "reference/drills.md 3.2",
+        stage(VERSION),
+        (
+            Fault("n2 is killed 50 ms after its stream got 3 replicas", history_anew),
+            Expect("the missing holder is told", finds(STREAMS, "STREAM_TIMELINE", WARNING), latest=15),
+            Fault("n2 is started again", start_victim),
+            Expect("two histories are told", finds(STREAMS, "STREAM_TIMELINE", on_victim=True), latest=15),
+            Expect("its rescue is offered", offers(STREAMS, "Let n2 lead stream S0"), latest=15),
+        ),
+    ),
+    Script(
+        "sick-disk",
+        "a server that can't write gets a copy, and the stream's consumers are deleted everywhere (family E)",
+        "reference/drills.md 3.5",
+        stage("2.11.2"),
+        (
+            Fault(
+                "ORDERS is scaled to 3 replicas while a server can't make directories",
+                lasting(scaling_drills.sick_scale_up),
+            ),
+            Expect("the server lacks its copy", finds(STREAMS, "STREAM_NODE", on_victim=True), latest=15),
+            Expect("its restart is offered", offers(STREAMS, "Restart server"), latest=15),
+            Fault("its disk is well again", end),
+            Fault("it is restarted", restart_victim),
+            Expect("every member holds the stream", finds(STREAMS, "STREAM_NODE", OK), latest=20),
+        ),
+    ),
+)
+
+SCRIPTS: Final = (*CONSUMERS, *ROUTES, *LOAD, *META, *SCALING)

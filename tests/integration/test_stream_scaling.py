@@ -2,148 +2,24 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
-from nats.aio.client import Client
 
 from bot.action import RECEIPT_KEY, Draft
-from bot.actions.consumer_create import ConsumerCreate
 from bot.actions.stream_scale import NEEDS
 from bot.actions.stream_scaling import Scaling, Times, compose_scaling
-from bot.adapters.clock import SystemClock
-from bot.adapters.database import SqlStore
 from bot.errors import Refused
-from bot.flow.aftermath import rescues
-from bot.lab import drills, scaling_drills, stream_drills
-from bot.lab.jetstream import consumer_views, request, section, stream_views
-from bot.lab.process import LabError
-from bot.lab.servers import LabCluster
-from bot.model import Execution, ExecutionState, JsonObject, StageState, StreamKey
+from bot.lab import scaling_drills
+from bot.lab.jetstream import request, section, stream_views
+from bot.model import ExecutionState, StageState
 from bot.model.groups import without_server_metadata
-from bot.ports import Readers, Writers
-from bot.runbook import Proposed
+from bot.ports import Writers
 from tests.exhaustive import chosen
-from tests.integration.executing import STAGES, Desk, database
-from tests.integration.nats_support import connected, settings_of
+from tests.integration.scaling_scene import KEY, PUBLISHED, QUICK, Interfered, Scene, scene, states, straight, stream
 
 VERSIONS = chosen(("2.10.26", "2.11.2", "2.15.1"), ("2.11.2", "2.15.1"))
-QUICK = Times(at_two=1.0, elsewhere=2.0, young=0.0, catch_up=25.0, catch_up_at_two=25.0)
-KEY = StreamKey("APP", "ORDERS")
-PUBLISHED = 20
-
-
-@dataclass
-class Scene:
-    cluster: LabCluster
-    client: Client
-    readers: Readers
-    desk: Desk
-
-    async def composed(self, *streams: str, target: int = 3, times: Times = QUICK) -> Scaling:
-        """Compose once the young cluster has settled."""
-        keys = [StreamKey("APP", stream) for stream in streams]
-        async with asyncio.timeout(drills.SETTLE_TIMEOUT):
-            while True:
-                try:
-                    return compose_scaling(await self.readers.gather(NEEDS), keys, target, times)
-                except Refused:
-                    await asyncio.sleep(0.1)
-
-    async def move_to(self, server: str) -> None:
-        """Lets the test's own client be one of that server."""
-        await self.client.close()
-        self.client = await self.cluster.connect(name=server)
-
-    async def holder(self, stream: str = "ORDERS") -> str:
-        info = await request(self.client, f"STREAM.INFO.{stream}")
-        return str(section(info, "cluster")["leader"])
-
-    async def led(self, stream: str, members: int) -> None:
-        """Waits for a leader and current members; before, an edit may get no answer and be applied late, over a later one."""
-        async with asyncio.timeout(20):
-            while True:
-                views = await stream_views(self.cluster, stream)
-                leaders = {view.cluster.leader for view in views.values()}
-                if len(views) == members and len(leaders) == 1 and leaders < set(self.cluster.names):
-                    return
-                await asyncio.sleep(0.05)
-
-    async def config(self, stream: str = "ORDERS") -> JsonObject:
-        return section(await request(self.client, f"STREAM.INFO.{stream}"), "config")
-
-    async def reached(self, execution: Execution, index: int, state: StageState) -> None:
-        """Waits for a stage as people see it."""
-        found = execution
-        async with asyncio.timeout(60):
-            while found.stages[index].state is not state:
-                assert not found.state.terminal, found.sentence
-                await asyncio.sleep(0.02)
-                found = await self.desk.store.get(Execution, execution.id) or execution
-
-    async def lost(self, execution: Execution) -> list[Proposed]:
-        proposal = await self.desk.proposal_of(execution)
-        return await rescues(self.desk.store, STAGES, self.readers, proposal.incident_id)
-
-
-class Interfered:
-    """Writers behind which something happens once an update was sent: so many seconds later, or right after its answer."""
-
-    def __init__(self, writers: Writers, happens: Callable[[], Awaitable[None]], delay: float | None = None) -> None:
-        self._writers = writers
-        self._happens = happens
-        self._delay = delay
-        self.sent = 0
-
-    async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
-        self.sent += 1
-        if self.sent > 1:
-            return await self._writers.update_stream(account, stream, config)
-        if self._delay is None:
-            answer = await self._writers.update_stream(account, stream, config)
-            await self._happens()
-            return answer
-        sending = asyncio.create_task(self._writers.update_stream(account, stream, config))
-        await asyncio.sleep(self._delay)
-        await self._happens()
-        return await sending
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._writers, name)
-
-
-@asynccontextmanager
-async def scene(folder: Path, version: str, size: int = 3) -> AsyncGenerator[Scene]:
-    async with (
-        LabCluster(folder / "lab", version, size) as cluster,
-        connected(settings_of(cluster, timeout=2.0)) as (readers, writers),
-        SqlStore.open(database(folder), SystemClock()) as store,
-    ):
-        at = Scene(cluster, await cluster.connect(), readers, Desk(store, readers, writers))
-        try:
-            yield at
-        finally:
-            await at.client.close()
-
-
-async def stream(at: Scene, name: str = "ORDERS", replicas: int = 1) -> None:
-    await drills.create_stream(at.client, name, replicas, {"metadata": {"team": "a"}})
-    await drills.create_consumer(at.client, name, "worker", {"metadata": {"team": "b"}, "ack_wait": 60_000_000_000})
-    await drills.publish(at.client, name, PUBLISHED)
-
-
-def straight(scaling: Scaling, to: int = 3) -> list[tuple[str, JsonObject]]:
-    """The first stage, made to reach the target at once, as natsmedic does only where servers are known to bear it."""
-    kind, params = scaling.stages[0]
-    return [(kind, params | {"to": to, "settle": QUICK.elsewhere})]
-
-
-def states(execution: Execution) -> list[StageState]:
-    return [run.state for run in execution.stages]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -291,116 +167,6 @@ async def busy_writers(at: Scene, seconds: float) -> dict[str, str]:
 
     await asyncio.gather(*(edit(writer) for writer in range(20)))
     return confirmed
-
-
-@pytest.mark.parametrize("version", chosen(("2.10.26", "2.11.2"), ("2.11.2",)))
-async def test_a_history_that_begins_anew_ends_the_stage_for_good_with_the_numbers_of_before(
-    tmp_path: Path, version: str
-) -> None:
-    """Drills.md 3.2, in its deterministic form: the holder stays away, and the two empty members elect one of themselves."""
-    async with scene(tmp_path, version) as at:
-        await stream(at)
-        holder = await at.holder()
-        await drills.move_meta_leader_off(at.cluster, holder)
-        scaling = await at.composed("ORDERS")
-        writers = Interfered(at.desk.writers, lambda: at.cluster.kill(holder), stream_drills.KILL_DELAY)
-        at.desk.writers = cast("Writers", writers)
-        ended = await at.desk.carry_out(straight(scaling))
-        assert ended.state is ExecutionState.NEEDS_HUMAN, ended.sentence
-        assert (
-            f"Its last sequence went back from {PUBLISHED} to 0, its messages from {PUBLISHED} to 0." in ended.sentence
-        )
-        assert "Fewer members could mean that what is left of it goes too." in ended.sentence
-        copy = ended.stages[0].before_image
-        assert copy["views"][holder]["last_seq"] == PUBLISHED
-        assert copy["consumers"]["worker"]["config"]["metadata"]["team"] == "b"
-        (told,) = await at.lost(ended)
-        assert told.draft.title == "Look for the messages of stream ORDERS"
-        assert told.draft.stages == ()
-
-
-@pytest.mark.parametrize("version", chosen(("2.10.26", "2.11.2"), ("2.11.2",)))
-async def test_where_the_second_member_never_comes_the_holder_has_the_stream_alone_again(
-    tmp_path: Path, version: str
-) -> None:
-    async with scene(tmp_path, version) as at:
-        await stream(at)
-        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 8.0, 8.0))
-        await asyncio.sleep(scaling_drills.YOUNG_CONSUMER)
-        async with AsyncExitStack() as sick:
-            try:
-                for name in {*at.cluster.names} - {await at.holder()}:
-                    await sick.enter_async_context(scaling_drills.sick_disk(at.cluster, name))
-            except LabError as error:
-                pytest.skip(str(error))
-            ended = await at.desk.carry_out(scaling.stages)
-        assert ended.state is ExecutionState.ROLLED_BACK, ended.sentence
-        assert "has no leader that 2 of 2 members agree on" in ended.sentence
-        assert states(ended) == [StageState.ROLLED_BACK, StageState.SKIPPED]
-        (view,) = (await stream_views(at.cluster, "ORDERS")).values()
-        assert (view.state.messages, [c.name for c in view.consumer_detail]) == (PUBLISHED, ["worker"])
-        await drills.publish(at.client, "ORDERS", 1)
-
-
-async def test_consumers_that_a_sick_disk_makes_disappear_are_rebuilt_at_their_positions(tmp_path: Path) -> None:
-    """Drills.md 3.5. natsmedic waits until consumers are older than that; here it is told not to."""
-    async with scene(tmp_path, "2.11.2") as at:
-        ended, sick, done = await consumers_deleted(at)
-        assert "2 of 2 consumers of stream APP > ORDERS are gone: lazy, worker." in ended.sentence
-        assert "Fewer members could mean" in ended.sentence
-        early = {p.subject.consumer: p.draft for p in await at.lost(ended)}
-        assert set(early) == {"lazy", "worker"}
-        assert early["worker"].stages == ()
-        assert any(f"Server {sick}" in line for line in early["worker"].guidance), early["worker"].guidance
-        await at.cluster.restart(sick)
-        rebuilt = await until_offered(at, ended)
-        for proposed in rebuilt:
-            assert [kind for kind, _ in proposed.draft.stages] == [ConsumerCreate.kind]
-            repaired = await at.desk.carry_out(proposed.draft.stages)
-            assert repaired.state is ExecutionState.DONE, repaired.sentence
-        assert await at.lost(ended) == []
-        got = set(await drills.fetch(at.client, "ORDERS", "worker", 2 * PUBLISHED, 1.5))
-        assert got == set(range(max(done) + 1, PUBLISHED + 1))
-        assert len(await drills.fetch(at.client, "ORDERS", "lazy", 2 * PUBLISHED, 1.5)) == PUBLISHED
-
-
-async def consumers_deleted(at: Scene) -> tuple[Execution, str, list[int]]:
-    """Scale a stream up whose consumers are so young that one member's refusal deletes them (2 s; several tries on a busy machine).
-
-    Returns the execution, the server with the sick disk, and what `worker` had acknowledged.
-    """
-    for _ in range(4):
-        await drills.create_stream(at.client, "ORDERS", 1)
-        await drills.publish(at.client, "ORDERS", PUBLISHED)
-        holder = await at.holder()
-        await drills.move_meta_leader_off(at.cluster, holder)
-        leader = await at.cluster.wait_ready()
-        sick = next(name for name in at.cluster.names if name not in {holder, leader})
-        execution = await at.desk.approved(await at.desk.plan(straight(await at.composed("ORDERS"))))
-        try:
-            async with scaling_drills.sick_disk(at.cluster, sick):
-                for name in ("worker", "lazy"):
-                    await drills.create_consumer(at.client, "ORDERS", name)
-                messages = await drills.fetch(at.client, "ORDERS", "worker", 5)
-                for message in messages.values():
-                    await message.ack_sync(timeout=drills.ANSWER_TIMEOUT)
-                ended = await at.desk.run(execution)
-        except LabError as error:
-            pytest.skip(str(error))
-        if not await consumer_views(at.cluster, "ORDERS", "worker"):
-            return ended, sick, sorted(messages)
-        await request(at.client, "STREAM.DELETE.ORDERS")
-        await at.cluster.restart(sick)
-    raise AssertionError("the consumers survived every time")
-
-
-async def until_offered(at: Scene, ended: Execution) -> Sequence[Proposed]:
-    async with asyncio.timeout(20):
-        while True:
-            found = await at.lost(ended)
-            if found and all(p.draft.stages for p in found):
-                return found
-            await asyncio.sleep(0.3)
 
 
 async def test_young_consumers_and_servers_are_waited_for(tmp_path: Path) -> None:

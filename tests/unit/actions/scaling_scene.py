@@ -5,6 +5,7 @@ from typing import Any
 
 from bot.actions._facts import StreamFacts, stream_facts
 from bot.actions._scale_facts import ScaleParams
+from bot.actions._stream_copy import StreamCopy, copy_of
 from bot.actions.stream_scaling import Times, compose_scaling
 from bot.errors import OutcomeUnknown, Unreadable
 from bot.model import Again, Endpoint, JsonObject, Snapshot, StreamKey
@@ -75,6 +76,37 @@ def everywhere(endpoint: str, server: str | None = None, **fields: Any) -> Chang
 
 def facts(snapshot: Snapshot, key: StreamKey = SINGLE) -> StreamFacts:
     return stream_facts(snapshot, key)
+
+
+def without(*names: str, at: int | None = None) -> Change:
+    def change(raw: Raw) -> None:
+        for one in details(raw, at=at):
+            one["consumer_detail"] = [c for c in one["consumer_detail"] if c["name"] not in names]
+
+    return change
+
+
+def consumer(**fields: Any) -> Change:
+    """A change of the configuration of `only`."""
+
+    def change(raw: Raw) -> None:
+        for one in members(raw, "SINGLE", "only"):
+            one["config"] = {k: v for k, v in (one["config"] | fields).items() if v is not None}
+
+    return change
+
+
+def placed(floor: int, delivered: int) -> Change:
+    def change(raw: Raw) -> None:
+        for one in members(raw, "SINGLE", "only"):
+            one["ack_floor"]["stream_seq"], one["delivered"]["stream_seq"] = floor, delivered
+
+    return change
+
+
+def copied(*changes: Change) -> StreamCopy:
+    snapshot = grown(*changes)
+    return copy_of("before", dict(snapshot.streams(snapshot.rounds - 1)[SINGLE]), facts(snapshot))
 
 
 def stage(snapshot: Snapshot | None = None, index: int = 0, **fields: Any) -> ScaleParams:
