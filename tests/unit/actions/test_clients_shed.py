@@ -69,13 +69,6 @@ def test_own_connections_and_the_system_accounts_never_go() -> None:
         world.slices(Selection())
 
 
-def test_a_client_that_has_not_logged_in_is_none() -> None:
-    world = crowded(0)
-    world.arrive("n0", 100, account=None)
-    with pytest.raises(Refused, match="n0 has 0 MQTT clients"):
-        world.slices()
-
-
 @pytest.mark.parametrize(
     ("selection", "count"),
     [
