@@ -21,7 +21,7 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.nats import NatsReaders, connect_cluster
 from bot.errors import Refused
 from bot.lab import drills
-from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.config import READER, SYS, SYSREADER, WRITER, Login
 from bot.lab.jetstream import consumer_views, request, section
 from bot.lab.servers import LabCluster
 from bot.model import ConsumerKey, JsonObject
@@ -78,6 +78,7 @@ class NatsLab:
         nats: JsonObject = {
             "servers": list(urls),
             "system": login(SYSREADER),
+            "system_writer": login(SYS),
             "accounts": {"APP": {"reader": login(READER), "writer": login(WRITER)}},
             "timeout_seconds": API_TIMEOUT,
         }
