@@ -9,6 +9,8 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bot.actions.limit_change import limit_guidance
+from bot.actions.spread_leaders import compose
+from bot.errors import Refused
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
 from bot.model.clients import ClientKind
 from bot.model.limits import Setting
@@ -175,7 +177,23 @@ def _spread_clients(snapshot: Snapshot, found: Sequence[Finding]) -> Draft | Non
 
 
 def _move_leaders(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
+    """By natsmedic itself, in slices, where leaders can be moved; by commands where not."""
     busy = next((f.subject.server for f in found if f.subject.server), "")
+    guide = _leader_commands(snapshot, found, busy)
+    if not busy:
+        return guide
+    try:
+        spread = compose(snapshot, busy)
+    except Refused as refused:
+        return guide.model_copy(
+            update={"guidance": (*guide.guidance, *(f"Not offered: {why}" for why in refused.reasons))}
+        )
+    return guide.model_copy(
+        update={"stages": spread.stages, "guidance": (), "cautions": (*spread.cautions, *guide.cautions)}
+    )
+
+
+def _leader_commands(snapshot: Snapshot, found: Sequence[Finding], busy: str) -> Draft:
     other = next((s.name for s in snapshot.servers if s.name != busy), "SERVER")
     can_prefer = _oldest(snapshot) >= PREFERRED
     lines: list[str] = []

@@ -18,6 +18,7 @@ from bot.runbook import Draft, Proposed, Thresholds
 from runbooks._nack import edit_replicas
 from runbooks._shared_guidance import cause_guidance, command
 from runbooks._stream_checks import LAG, MEMBERS, NODE, SPLIT
+from runbooks._stream_replacement import replacements
 from runbooks._stream_sync import CONSUMER_SYNC, STREAM_SYNC
 from runbooks._stream_timeline import AHEAD, CLEAN_UP, HOLDER, LEFTOVER, OUTSIDE, SILENT, TIMELINE
 
@@ -51,7 +52,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     for code, make in _MAKERS.items():
         kind = [f for f in sick if f.check == code and not (f.check in _ENDANGERS and f.subject.server in holders)]
         proposed += [Proposed(f.subject, draft) for f in kind[:MOST_PROPOSALS] if (draft := make(snapshot, f))]
-    return proposed + _upgrade(snapshot, sick)
+    dead = [f for f in sick if f.check == MEMBERS.code and f.subject.server not in holders]
+    return proposed + replacements(snapshot, dead, MOST_PROPOSALS) + _upgrade(snapshot, sick)
 
 
 def _rescue(snapshot: Snapshot, finding: Finding) -> Draft:

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from bot.actions import meta_peer_remove
 from bot.actions.kubernetes_probe import ProbeChange
+from bot.actions.meta_step_down import ACTION as STEP_DOWN
+from bot.actions.meta_step_down import step_down_stage, whole_meta
+from bot.errors import Refused
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
 from bot.model.absence import absence
 from bot.model.probes import ENABLED_ONLY, ProbeKind
@@ -48,7 +52,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     passing = [f for f in sick if _passes(f, stuck.keys(), too_strict=strict is not None)]
     whole = not stuck and not any(f.check == MARGIN.code for f in sick)
     proposed = [Proposed(where, guidance.wait(snapshot, passing, thresholds))] if passing else []
-    proposed += [Proposed(f.subject, guidance.step_down(f)) for f in stuck.values() if f.evidence.get("leads")]
+    proposed += [Proposed(f.subject, _stepped_down(snapshot, f)) for f in stuck.values() if f.evidence.get("leads")]
+    proposed += [p for f in sick if f.check == MARGIN.code for p in _removals(snapshot, f, thresholds)]
     if strict and whole:
         proposed += [Proposed(where, draft) for draft in _relaxed(snapshot, guidance.relax_probe(strict))]
     for server, finding in sorted(stuck.items(), key=lambda item: item[0] or ""):
@@ -63,6 +68,39 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         proposed.append(Proposed(where, guidance.resources(snapshot, load)))
     # A probe that kills is one to change in any case; one that is strict only where the gap comes and goes, which is told above.
     return deploy.guidance(snapshot, [f for f in findings if f.check == KILLS.code]) + proposed
+
+
+def _stepped_down(snapshot: Snapshot, finding: Finding) -> Draft:
+    """Another meta leader, by natsmedic itself where the other members are current."""
+    guide = guidance.step_down(finding)
+    try:
+        whole_meta(snapshot)
+    except Refused as refused:
+        return guide.model_copy(
+            update={"guidance": (*guide.guidance, *(f"Not offered: {why}" for why in refused.reasons))}
+        )
+    stage = (STEP_DOWN.kind, step_down_stage(snapshot).model_dump(mode="json"))
+    return guide.model_copy(update={"stages": (stage,), "guidance": ()})
+
+
+def _removals(snapshot: Snapshot, finding: Finding, thresholds: Thresholds) -> list[Proposed]:
+    """Servers that are away for so long that nothing speaks for their life any more."""
+    long = max(thresholds[AWAY], meta_peer_remove.GONE)
+    found: list[Proposed] = []
+    for server in finding.evidence.get("absent", ()):
+        if meta_peer_remove.speaks_against(snapshot, server, long):
+            continue
+        stage = meta_peer_remove.remove_stage(snapshot, server, long).model_dump(mode="json")
+        draft = Draft(
+            title=f"Remove server {server} from the meta group",
+            why=f"{finding.sentence} It is away for more than {long:.0f} s, and no stream or consumer has it as a member.",
+            stages=((meta_peer_remove.ACTION.kind, stage),),
+            cautions=(
+                f"Only where {server} is gone for good: a server that is down for a while comes back by itself.",
+            ),
+        )
+        found.append(Proposed(Subject(cluster=snapshot.cluster, server=server), draft))
+    return found
 
 
 def _relaxed(snapshot: Snapshot, guide: Draft) -> tuple[Draft, ...]:

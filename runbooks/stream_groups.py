@@ -67,7 +67,11 @@ RUNBOOK = Runbook(
             "No stream has a second server that takes itself for its leader.", _VIEWS, one_leader_each, trend=_JSZ
         ),
         MEMBERS.check(
-            "Every stream has all its members, and its leader hears them.", _VIEWS, members_are_heard, trend=_JSZ
+            "Every stream has all its members, and its leader hears them.",
+            # Routes show whether a member that nobody hears lives.
+            _VIEWS | {Endpoint.ROUTEZ},
+            members_are_heard,
+            trend=_JSZ,
         ),
         LAG.check("Every member of a stream keeps up with its leader.", _VIEWS, members_keep_up, trend=_JSZ),
         STREAM_SYNC.check("The replicas of a stream hold the same.", _VIEWS, stream_replicas_agree, trend=_JSZ),

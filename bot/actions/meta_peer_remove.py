@@ -157,6 +157,14 @@ def hindrances(snapshot: Snapshot, led: Led, server: str, at_least: float) -> li
     return reasons
 
 
+def speaks_against(snapshot: Snapshot, server: str, at_least: float = GONE) -> list[str]:
+    """Reasons why this server must not be removed, as far as one snapshot tells."""
+    try:
+        return hindrances(snapshot, meta_led(snapshot), server, at_least)
+    except Refused as refused:
+        return list(refused.reasons)
+
+
 def remove_stage(snapshot: Snapshot, server: str, at_least: float = GONE) -> ServerParams:
     """Return the parameters for removing this server. Raises `Refused` where the meta group has no leader."""
     led = meta_led(snapshot)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bot.actions._elections import Found, Kind, StepDown, Succession, meta_led
+from bot.actions._elections import Found, Kind, Led, StepDown, Succession, meta_led
+from bot.actions._elections import hindrances as of_any_group
+from bot.errors import Refused
 from bot.model import Snapshot
 from bot.ports import Writers
 
@@ -19,16 +21,27 @@ def step_down_stage(snapshot: Snapshot, preferred: str = "") -> MetaStepDownPara
     )
 
 
+def whole_meta(snapshot: Snapshot) -> Led:
+    """Return the meta group where its leader may step down. Raises `Refused` with every reason against it."""
+    led = meta_led(snapshot)
+    if against := [*_not_whole(led), *of_any_group(led)]:
+        raise Refused(*against)
+    return led
+
+
+def _not_whole(led: Led) -> list[str]:
+    """Unlike one stream's election, this one holds up everybody: nobody is spared."""
+    return [f"The meta group is not whole: {led.standing.counted}."] if led.standing.lagging else []
+
+
 def _find(snapshot: Snapshot, params: MetaStepDownParams) -> Found:  # noqa: ARG001 - there is one meta group
     led = meta_led(snapshot)
     found = led.standing
-    # Unlike one stream's election, this one holds up everybody: nobody is spared.
-    lagging = (f"The meta group is not whole: {found.counted}.",) if found.lagging else ()
     members = ", ".join(sorted(found.members))
     return Found(
         led,
         {"meta.leader": found.leader, "meta.members": members},
-        lagging,
+        tuple(_not_whole(led)),
         {"leader": found.leader, "members": len(found.members), "current": found.current},
     )
 

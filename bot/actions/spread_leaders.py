@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bot.action import Composed
-from bot.actions._elections import Led, can_prefer, hindrances, meta_led
+from bot.actions._elections import Led, can_prefer, hindrances
 from bot.actions._gate import some
 from bot.actions.leaders_move import ACTION as MOVE
 from bot.actions.leaders_move import Move, MoveParams, find, shares, stop_reasons
 from bot.actions.meta_step_down import ACTION as META
-from bot.actions.meta_step_down import step_down_stage
+from bot.actions.meta_step_down import step_down_stage, whole_meta
 from bot.errors import Refused
 from bot.model import ConsumerKey, JsonObject, Snapshot, StreamKey
 from bot.model.groups import meta_standing
@@ -136,8 +136,9 @@ def _meta(snapshot: Snapshot, off: str, counts: Counter[str]) -> tuple[tuple[str
     """The meta leader first, where it is the server to relieve: its request does not wait behind the others in the queue."""
     if not off or meta_standing(snapshot).leader != off:
         return ()
-    led = meta_led(snapshot)
-    if led.standing.lagging or hindrances(led):
+    try:
+        led = whole_meta(snapshot)
+    except Refused:
         return ()
     to = min(led.successors, key=lambda server: (counts[server], server)) if can_prefer(snapshot, off) else ""
     return ((META.kind, step_down_stage(snapshot, to).model_dump(mode="json")),)

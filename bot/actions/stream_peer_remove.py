@@ -166,6 +166,20 @@ def hindrances(snapshot: Snapshot, facts: StreamFacts, peer: str) -> list[str]:
     return reasons + no_spare(snapshot, facts, peer)
 
 
+def replacement(snapshot: Snapshot, key: StreamKey, peer: str, at_least: float) -> PeerParams:
+    """Return the parameters for replacing a member that has been away for so many seconds. Raises `Refused` with every reason against it."""
+    facts = stream_facts(snapshot, key)
+    heard = {one.name: one.active / 1e9 for one in (facts.state.group.peers if facts.state.group else ())}
+    reasons = hindrances(snapshot, facts, peer)
+    if heard.get(peer, 0.0) < at_least:
+        reasons.append(
+            f"{facts.standing.leader} heard from {peer} {heard.get(peer, 0.0):.0f} s ago, not {at_least:.0f} s."
+        )
+    if reasons:
+        raise Refused(*reasons)
+    return peer_remove_stage(facts, peer)
+
+
 def peer_remove_stage(facts: StreamFacts, peer: str) -> PeerParams:
     """Return the parameters for replacing this member."""
     return PeerParams(

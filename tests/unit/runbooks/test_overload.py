@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bot.runbook import Draft
 from runbooks._overload_views import Backlog, Course
 from tests.unit.runbooks.overload_support import (
     CRITICAL,
@@ -14,6 +15,7 @@ from tests.unit.runbooks.overload_support import (
     UNKNOWN,
     VERSIONS,
     WARNING,
+    Change,
     Severity,
     answers,
     busy,
@@ -279,13 +281,37 @@ def test_an_upgrade_is_proposed_last_for_what_the_version_lacks(number: str, lac
     assert (last.title == "Upgrade nats-server") is bool(lacks)
 
 
-@pytest.mark.parametrize(("number", "chosen"), [("2.10.26", False), ("2.11.0", True), ("2.15.1", True)])
-def test_leaders_move_to_a_chosen_server_where_the_version_can(number: str, *, chosen: bool) -> None:
-    snapshot = idle(queue(REQUESTS, 2000, 2000, 2000), versions(number))
+LEADERS_MOVE = pytest.mark.parametrize(("number", "chosen"), [("2.10.26", False), ("2.11.0", True), ("2.15.1", True)])
+
+
+def leaders_moved(*changes: Change) -> Draft:
+    snapshot = idle(queue(REQUESTS, 2000, 2000, 2000), *changes)
     (draft,) = [p.draft for p in proposed(snapshot) if p.draft.title.startswith("Move leaders off server n")]
+    return draft
+
+
+@LEADERS_MOVE
+def test_leaders_are_moved_and_to_a_chosen_server_where_the_version_can(number: str, *, chosen: bool) -> None:
+    draft = leaders_moved(versions(number))
+    assert draft.stages[0][0] == "meta.step_down", "it leads the meta group, and that request waits for nobody"
+    targets = [params["preferred"] for kind, params in draft.stages if kind == "meta.step_down"]
+    targets += [move["to"] for kind, params in draft.stages if kind == "leaders.move" for move in params["moves"]]
+    assert {bool(target) for target in targets} == {chosen}
+    assert draft.guidance == ()
+
+
+@LEADERS_MOVE
+def test_where_leaders_can_not_be_moved_now_the_reason_and_the_commands_are_told(number: str, *, chosen: bool) -> None:
+    def waiting(raw: Raw) -> None:
+        for jsz in answers(raw, "JSZ"):
+            jsz["meta_cluster"]["pending"] = 1000
+
+    draft = leaders_moved(versions(number), waiting)
     text = "\n".join(draft.guidance)
+    assert draft.stages == ()
     assert ("--preferred" in text, "--host" in text) == (chosen, chosen)
     assert "nats server cluster step-down" in text
+    assert "Not offered: 1000 API requests wait on n" in text
 
 
 def test_names_from_the_cluster_never_become_shell() -> None:
