@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
-from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Subject, Verification, World
+from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Rung, Subject, Verification, World
 from bot.ports import Readers, Writers
 
 RECEIPT_KEY = "natsmedic.op"
@@ -153,6 +153,8 @@ class Draft(Record):
     stages: tuple[tuple[str, JsonObject], ...] = ()
     guidance: tuple[str, ...] = ()
     """Exact commands and sentences for a human."""
+    rung: Rung | None = None
+    """For one repair among several of the same problem, which a runbook proposes in order, the least destructive first."""
     cautions: tuple[str, ...] = ()
     patches: tuple[Patch, ...] = ()
     """Files that the guidance speaks of."""

@@ -84,6 +84,12 @@ class Readers(Protocol):
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found* (10014)."""
         ...
 
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        """Return the account's streams, or one stream's consumers, that the meta leader knows and whose leader does not answer. What lives on a server that
+        is away is named nowhere else.
+        """
+        ...
+
     async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
         """Return the client connections that a server remembers as closed, as CONNZ has them: `stop` and `reason` say when and why. It remembers the
         last 10,000 (`max_closed_clients`). Raises `Unreadable`.

@@ -10,7 +10,6 @@ import importlib
 import inspect
 import math
 import pkgutil
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -208,10 +207,7 @@ def _action_problems(action: object) -> list[str]:
 
 def _twice(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return each name that occurs more than once, with the places, in order."""
-    listed = list(pairs)
-    counts = Counter(name for name, _ in listed)
-    return [
-        (name, ", ".join(place for n, place in listed if n == name))
-        for name, count in sorted(counts.items())
-        if count > 1
-    ]
+    places: dict[str, list[str]] = {}
+    for name, place in pairs:
+        places.setdefault(name, []).append(place)
+    return [(name, ", ".join(found)) for name, found in sorted(places.items()) if len(found) > 1]

@@ -66,21 +66,15 @@ def _lag(snapshot: Snapshot, key: StreamKey, server: str, at: int, highest: int,
 def subjects_are_bounded(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
     """No stream holds more subjects than a server can keep in memory well."""
     facts, limit = read(snapshot, Endpoint.JSZ).running(), thresholds["subjects"]
-    counts = {
-        key: max(state.stored.num_subjects for state in states.values()) for key, states in facts.streams(snapshot)
-    }
-    found = [
-        SUBJECTS.finding(
-            of_stream(snapshot, key),
-            Severity.WARNING,
-            f"Stream {key} holds {count} subjects, more than {limit:,.0f}.",
-            {"num_subjects": count},
-        )
-        for key, count in sorted(counts.items())
-        if count > limit
-    ]
+    found: list[Finding] = []
+    streams = 0
+    for streams, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
+        count = max([state.stored.num_subjects for state in states.values()])
+        if count > limit:
+            text = f"Stream {key} holds {count} subjects, more than {limit:,.0f}."
+            found.append(SUBJECTS.finding(of_stream(snapshot, key), Severity.WARNING, text, {"num_subjects": count}))
     return SUBJECTS.result(
-        snapshot, found, [facts], f"None of {len(counts)} streams holds more than {limit:,.0f} subjects."
+        snapshot, found, [facts], f"None of {streams} streams holds more than {limit:,.0f} subjects."
     )
 
 
@@ -116,7 +110,9 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
 def _far_below(state: StreamState, thresholds: Thresholds) -> bool:
     """A cheap test for the many streams that are far below their limits, so that the costly look is for the few that are not. False proves nothing."""
     limits = state.limits
-    return limits is not None and not any(
+    if limits is None:
+        return False
+    return max(limits.max_msgs, limits.max_bytes, limits.max_consumers) <= 0 or not any(
         (limit := getattr(limits, limit_key)) > 0
         and getattr(state.stored, used_key) > int(limit * thresholds[threshold])
         for _, used_key, limit_key, threshold in LIMITS

@@ -12,6 +12,7 @@ from runbooks._consumer_views import (
     ISSUE_6838,
     Missing,
     consumer_standing,
+    count,
     doubtful_consumers,
     how_long,
     lacks_6851,
@@ -20,7 +21,6 @@ from runbooks._consumer_views import (
     missing_nodes,
     or_ok,
     persistent,
-    scope,
     severity,
     silent_servers,
     speaks_against,
@@ -122,10 +122,10 @@ def room_for_groups(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
 
 def consumer_exists(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:  # noqa: ARG001
     """What the alert names is there at all."""
-    keys = scope(snapshot, focus).consumers
+    asked = count(snapshot, focus)
     silent = silent_servers(snapshot)
-    if focus.consumer is None or keys:
-        return or_ok(snapshot, "CONSUMER_EXISTS", Layer.CONSUMERS, [], f"{len(keys)} consumers are reported.")
+    if focus.consumer is None or asked:
+        return or_ok(snapshot, "CONSUMER_EXISTS", Layer.CONSUMERS, [], f"{asked} consumers are reported.")
     named = " > ".join(filter(None, (focus.account, focus.stream, focus.consumer)))
     level = Severity.UNKNOWN if silent or not snapshot.servers else Severity.CRITICAL
     text = f"No server that answered reports consumer {named}" + (
@@ -138,7 +138,7 @@ def consumer_exists(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) ->
 def consumers_have_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """A consumer's group: one leader that a majority names, and quorum."""
     found: list[Finding] = []
-    keys = scope(snapshot, focus).consumers
+    asked = count(snapshot, focus)
     for key in doubtful_consumers(snapshot, focus):
         problem, always = persistent(snapshot, lambda n, key=key: _leaderless(snapshot, key, n))
         if problem:
@@ -151,14 +151,14 @@ def consumers_have_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Foc
         "CONSUMER_LEADER",
         Layer.CONSUMERS,
         found,
-        f"{len(keys)} consumers have a leader that a majority names.",
+        f"{asked} consumers have a leader that a majority names.",
     )
 
 
 def raft_nodes_exist(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """Every member runs a Raft node for the consumer (*group node missing*, told from views and RAFTZ, not from one string)."""
     found: list[Finding] = []
-    keys = scope(snapshot, focus).consumers
+    asked = count(snapshot, focus)
     for key in doubtful_consumers(snapshot, focus):
         rounds = [missing_nodes(snapshot, key, n) for n in range(snapshot.rounds)]
         for server, missing in sorted(rounds[-1].items() if rounds else ()):
@@ -174,14 +174,14 @@ def raft_nodes_exist(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
         "CONSUMER_NODE",
         Layer.CONSUMERS,
         found,
-        f"No member of {len(keys)} consumers is known to lack its Raft node.",
+        f"No member of {asked} consumers is known to lack its Raft node.",
     )
 
 
 def one_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """No second server takes itself for the leader and answers clients from its own position."""
     found: list[Finding] = []
-    keys = scope(snapshot, focus).consumers
+    asked = count(snapshot, focus)
     for key in doubtful_consumers(snapshot, focus):
         ghosts, always = persistent(snapshot, lambda n, key=key: consumer_standing(snapshot, key, n).ghosts or None)
         leader = leader_state(snapshot, key, snapshot.rounds - 1)
@@ -203,14 +203,14 @@ def one_leader(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list
             else None
         )
         found.append(_finding("CONSUMER_SPLIT", Layer.CONSUMERS, subject(snapshot, key), level, text, issue=issue))
-    return or_ok(snapshot, "CONSUMER_SPLIT", Layer.CONSUMERS, found, f"{len(keys)} consumers have no second leader.")
+    return or_ok(snapshot, "CONSUMER_SPLIT", Layer.CONSUMERS, found, f"{asked} consumers have no second leader.")
 
 
 def members_match(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """A consumer lives on its stream's members, as many as its configuration asks for."""
     found: list[Finding] = []
     odd: list[str] = []
-    keys = scope(snapshot, focus).consumers
+    asked = count(snapshot, focus)
     for key in doubtful_consumers(snapshot, focus):
         odd += _unreadable(snapshot, key)
         problem, always = persistent(snapshot, lambda n, key=key: _misplaced(snapshot, key, n))
@@ -223,7 +223,7 @@ def members_match(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> l
         where = Subject(cluster=snapshot.cluster)
         found.append(_finding("CONSUMER_MEMBERS", Layer.CONSUMERS, where, Severity.UNKNOWN, text))
     return or_ok(
-        snapshot, "CONSUMER_MEMBERS", Layer.CONSUMERS, found, f"{len(keys)} consumers live where their streams do."
+        snapshot, "CONSUMER_MEMBERS", Layer.CONSUMERS, found, f"{asked} consumers live where their streams do."
     )
 
 

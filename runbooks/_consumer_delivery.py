@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.model import ConsumerKey, ConsumerState, Finding, Focus, JsonObject, Layer, Severity, Snapshot
 from bot.runbook import Thresholds
-from runbooks._consumer_views import how_long, lasts, leader_state, or_ok, scope, subject
+from runbooks._consumer_glance import glance
+from runbooks._consumer_views import count, how_long, lasts, leader_state, or_ok, subject, wanted
 
 WAITING = "waiting_messages"
 """The threshold that says how many undelivered messages count as waiting."""
@@ -48,23 +48,16 @@ def delivery(snapshot: Snapshot, key: ConsumerKey) -> Delivery | None:
     return Delivery(first, last) if first and last and first.server == last.server else None
 
 
-def _waiting(snapshot: Snapshot, keys: Sequence[ConsumerKey], thresholds: Thresholds) -> list[ConsumerKey]:
-    """Return the consumers on which any server sees messages waiting in the last round: who leads is asked only for these."""
-    enough = thresholds[WAITING]
-
-    def find() -> frozenset[ConsumerKey]:
-        last = snapshot.consumers(snapshot.rounds - 1)
-        return frozenset(k for k, views in last.items() for view in views.values() if view.num_pending >= enough)
-
-    waiting = snapshot.once(f"at least {enough} waiting", find)
-    return sorted(key for key in keys if key in waiting) if waiting else []
+def _waiting(snapshot: Snapshot, focus: Focus, thresholds: Thresholds) -> list[ConsumerKey]:
+    """Return the consumers on which any server sees enough messages waiting in the last round, one at least: who leads is asked only for these."""
+    pending = glance(snapshot, snapshot.rounds - 1).pending
+    return wanted(snapshot, focus, (key for key, most in pending.items() if most >= thresholds[WAITING]))
 
 
 def consumers_deliver(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """Messages wait, someone asks for them, nothing speaks against it, and nothing is delivered."""
     found: list[Finding] = []
-    keys = scope(snapshot, focus).consumers
-    for key in _waiting(snapshot, keys, thresholds):
+    for key in _waiting(snapshot, focus, thresholds):
         seen = delivery(snapshot, key)
         if (
             seen is None
@@ -86,15 +79,14 @@ def consumers_deliver(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) 
         "CONSUMER_DELIVERS",
         Layer.CONSUMERS,
         found,
-        f"None of {len(keys)} consumers was seen to hold back what is asked for.",
+        f"None of {count(snapshot, focus)} consumers was seen to hold back what is asked for.",
     )
 
 
 def clients_work(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """Reasons for waiting messages that lie with clients or their owner; natsmedic repairs none of them."""
     found: list[Finding] = []
-    keys = scope(snapshot, focus).consumers
-    for key in _waiting(snapshot, keys, thresholds):
+    for key in _waiting(snapshot, focus, thresholds):
         seen = delivery(snapshot, key)
         if seen is None or not seen.waits(thresholds[WAITING]):
             continue
@@ -107,7 +99,7 @@ def clients_work(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> li
         "CONSUMER_CLIENTS",
         Layer.CLIENTS,
         found,
-        f"The clients of {len(keys)} consumers are not known to hold them up.",
+        f"The clients of {count(snapshot, focus)} consumers are not known to hold them up.",
     )
 
 

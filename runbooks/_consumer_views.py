@@ -22,10 +22,8 @@ from bot.model import (
 )
 from bot.model.groups import (
     Standing,
-    declared_replicas,
     groups,
     health_error,
-    plainly_whole,
     raft_group_of,
     raft_node,
     replicas_of,
@@ -35,6 +33,7 @@ from bot.model.groups import (
 from bot.model.snapshot import names
 from bot.model.versions import version_number
 from bot.runbook import Thresholds
+from runbooks._consumer_glance import glance
 
 T = TypeVar("T")
 
@@ -53,75 +52,47 @@ FIXED_6851 = ((2, 10, 29), (2, 11, 3))
 ISSUE_6838 = "nats-server #6838, fixed by #6851 in 2.11.3 and 2.10.29"
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The streams and consumers an alert points at; everything where it points at nothing."""
+def count(snapshot: Snapshot, focus: Focus) -> int:
+    """Return how many consumers an alert points at, well or not; all where it points at nothing."""
+    if focus == Focus() and snapshot.rounds == 1:
+        return glance(snapshot, 0).count
+    return len(wanted(snapshot, focus, _everyone(snapshot)))
 
-    streams: tuple[StreamKey, ...]
-    consumers: tuple[ConsumerKey, ...]
+
+def wanted(snapshot: Snapshot, focus: Focus, keys: Iterable[ConsumerKey]) -> list[ConsumerKey]:
+    """Return those of these consumers that an alert points at, in order. An account label may hold an id where servers report a name, so it only narrows."""
+    hints = dict(enumerate((focus.account, focus.stream, focus.consumer)))
+    if not _knows_account(snapshot, focus):
+        del hints[0]
+    return sorted(key for key in keys if all(hint in {None, key[place]} for place, hint in hints.items()))
 
 
-def scope(snapshot: Snapshot, focus: Focus) -> Scope:
-    """Return what to look at, in all rounds. An account label may hold an id where servers report a name, so it only narrows."""
+def _knows_account(snapshot: Snapshot, focus: Focus) -> bool:
+    """Whether what the alert points at is there in the account that it names."""
+    if focus.consumer is not None and focus.stream is None:
+        return any((key.account, key.consumer) == (focus.account, focus.consumer) for key in _everyone(snapshot))
+    streams = (key for n in range(snapshot.rounds) for key in snapshot.streams(n))
+    return any(key.account == focus.account and focus.stream in {None, key.stream} for key in streams)
+
+
+def _everyone(snapshot: Snapshot) -> frozenset[ConsumerKey]:
+    """The consumers of all rounds."""
     return snapshot.once(
-        f"scope {focus!r}",
-        lambda: (
-            _scope(snapshot, focus) or _scope(snapshot, focus.model_copy(update={"account": None})) or Scope((), ())
-        ),
+        "everyone", lambda: frozenset(k for n in range(snapshot.rounds) for k in snapshot.consumers(n))
     )
 
 
-def _scope(snapshot: Snapshot, focus: Focus) -> Scope | None:
-    consumers = dict.fromkeys(k for n in range(snapshot.rounds) for k in snapshot.consumers(n))
-    streams = dict.fromkeys(k for n in range(snapshot.rounds) for k in snapshot.streams(n))
-    for place, hint in enumerate((focus.account, focus.stream, focus.consumer)):
-        if hint is not None:
-            consumers = {k: None for k in consumers if k[place] == hint}
-            streams = {k: None for k in streams if k[place:] == () or k[place] == hint}
-    if focus.consumer is not None:
-        streams = dict.fromkeys(k.stream_key for k in consumers) or (streams if focus.stream else {})
-    return Scope(tuple(streams), tuple(consumers)) if streams or consumers else None
-
-
 def doubtful_consumers(snapshot: Snapshot, focus: Focus) -> list[ConsumerKey]:
-    """Return the consumers in scope whose group was not plainly whole, on members of their stream, in every round; in order."""
-
-    def find() -> list[ConsumerKey]:
-        plain = frozenset[ConsumerKey].intersection(*(_plain_consumers(snapshot, n) for n in range(snapshot.rounds)))
-        return sorted(key for key in scope(snapshot, focus).consumers if key not in plain)
-
-    return snapshot.once(f"doubtful consumers {focus!r}", find) if snapshot.rounds else []
+    """Return the consumers in focus whose group was not plainly whole, on members of their stream, in every round; in order."""
+    return wanted(snapshot, focus, snapshot.once("doubtful consumers", lambda: _doubtful(snapshot)))
 
 
-def _plain_streams(snapshot: Snapshot, round: int) -> Mapping[StreamKey, int]:  # noqa: A002 - the field's word
-    """Return the streams whose group was plainly whole in a round, with their number of replicas."""
-
-    def find() -> dict[StreamKey, int]:
-        readable = ((k, views) for k, views in snapshot.streams(round).items() if not _first(views).declared.complaint)
-        counted = ((key, views, stream_replicas(views)) for key, views in readable)
-        return {key: replicas for key, views, replicas in counted if plainly_whole(views, replicas)}
-
-    return snapshot.once(f"plain streams {round}", find)
-
-
-def _first(views: Mapping[str, T]) -> T:
-    return next(iter(views.values()))
-
-
-def _plain_consumers(snapshot: Snapshot, round: int) -> frozenset[ConsumerKey]:  # noqa: A002
-    """One pass over all consumers of a round; everything else about groups is for those that it leaves out."""
-
-    def find() -> frozenset[ConsumerKey]:
-        streams, plain = snapshot.streams(round), _plain_streams(snapshot, round)
-        return frozenset(
-            key
-            for key, views in snapshot.consumers(round).items()
-            if (replicas := plain.get(stream := key.stream_key)) is not None
-            and views.keys() <= streams[stream].keys()
-            and plainly_whole(views, declared_replicas(_first(views), replicas))
-        )
-
-    return snapshot.once(f"plain consumers {round}", find)
+def _doubtful(snapshot: Snapshot) -> set[ConsumerKey]:
+    rounds = range(snapshot.rounds)
+    found = set[ConsumerKey]().union(*(glance(snapshot, n).doubtful for n in rounds))
+    if snapshot.rounds > 1:
+        found |= _everyone(snapshot).difference(set(_everyone(snapshot)).intersection(*map(snapshot.consumers, rounds)))
+    return found
 
 
 def subject(snapshot: Snapshot, key: StreamKey | ConsumerKey, server: str | None = None) -> Subject:

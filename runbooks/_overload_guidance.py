@@ -8,8 +8,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from bot.actions.limit_change import limit_guidance
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
 from bot.model.clients import ClientKind
+from bot.model.limits import Setting
 from bot.runbook import Draft, Proposed, Thresholds
 from runbooks import _audit_guidance as audit
 from runbooks._audit_versions import Version, version_of
@@ -17,7 +19,7 @@ from runbooks._audit_views import read
 from runbooks._deploy_guidance import guidance
 from runbooks._deploy_offers import possible, scale_way, workload_of
 from runbooks._overload_mqtt import ASSETS, CLIENTS
-from runbooks._overload_offers import crowd, shed_offers
+from runbooks._overload_offers import crowd, limit_offers, shed_offers
 from runbooks._overload_queues import API, OTHERS
 from runbooks._overload_servers import CONNECTS, HOT
 from runbooks._overload_views import Course, meta_leader
@@ -63,6 +65,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
             continue
         kinds = SHEDS.get(guide)
         made = shed_offers(snapshot, about, kinds, thresholds, draft) if kinds else (draft,)
+        if guide is _fewer_groups:
+            made = limit_offers(snapshot, about, draft)
         proposed += [Proposed(_subject(snapshot, about), one) for one in made]
     return proposed + guidance(snapshot, sick) + _more_servers(snapshot, sick)
 
@@ -230,9 +234,10 @@ def _fewer_groups(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
         "mqtt.consumer_replicas has no effect: consumers of an Interest stream have its replicas.",
     ]
     if _oldest(snapshot) >= MQTT_TIMEOUT:
-        lines.append(
-            'mqtt { js_api_timeout: "10s" }   # devices in a storm are answered late instead of refused (default 5 s)'
-        )
+        lines += [
+            "Devices in a storm are answered late instead of refused (default 5 s) with:",
+            *limit_guidance(snapshot, Setting.MQTT_JS_API_TIMEOUT, "10s"),
+        ]
     if limited:
         lines.insert(
             0,

@@ -244,7 +244,12 @@ def _idle(snapshot: Snapshot, assets: Assets, clients: Population, thresholds: T
     if not clients.whole or assets.sessions < ENOUGH_CLIENTS or gone < assets.sessions * thresholds["idle_sessions"]:
         return []
     text = f"{gone} of {assets.sessions} MQTT sessions of account {assets.account} have no client connected; their consumers stay all the same."
-    evidence: JsonObject = {"sessions": assets.sessions, "clients": here, "subscriptions": assets.subscriptions}
+    evidence: JsonObject = {
+        "sessions": assets.sessions,
+        "idle sessions": gone,
+        "clients": here,
+        "subscriptions": assets.subscriptions,
+    }
     return [ASSETS.finding(of_stream(snapshot, StreamKey(assets.account, SESSIONS)), Severity.WARNING, text, evidence)]
 
 

@@ -1,18 +1,26 @@
-"""What natsmedic offers to do itself about clients that crowd one server: exact slices, or the guide for people with what speaks against them. Pure."""
+"""What natsmedic offers to do itself about overload: slices of clients that leave a crowded server, and limits that a reload changes. Pure.
+
+Where it can't, the guide for people stays, with what speaks against it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from bot.action import Draft
+from bot.actions.limit_change import compose_limit
 from bot.actions.shedding import Pace, compose_shed
 from bot.model import Finding, Snapshot
 from bot.model.clients import ClientKind, Selection, clients_of
+from bot.model.kubernetes import Workload
+from bot.model.kubernetes.charts import LimitWish
+from bot.model.limits import Setting, Value
 from bot.runbook import Threshold, Thresholds, Unit
-from runbooks._deploy_offers import Way, drafts, workload_of
+from runbooks._deploy_offers import Way, drafts, possible, workload_of
 from runbooks._overload_mqtt import CLIENTS
 from runbooks._overload_servers import ENOUGH_CLIENTS, HOT
 
@@ -48,6 +56,54 @@ def shed_offers(
     compose = partial(compose_shed, snapshot, server, _meant(snapshot, server, kinds), pace_of(thresholds))
     way = Way(guide.title, None, compose, guide.cautions)
     return drafts(workload_of(snapshot), [way], guide)
+
+
+def limit_offers(snapshot: Snapshot, found: Sequence[Finding], guide: Draft) -> Sequence[Draft]:
+    """Return the limits that a reload changes, and the guide with everything else after them."""
+    workload = workload_of(snapshot)
+    if workload is None:
+        return (guide,)
+    ways = [_way(snapshot, workload, wish) for wish in WISHES if any(wish.sign in f.evidence for f in found)]
+    return (*possible(workload, ways, guide.why), guide)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitOffer:
+    """A limit that helps where a finding's evidence has `sign`."""
+
+    sign: str
+    title: str
+    setting: Setting
+    value: Value
+    cautions: tuple[str, ...]
+
+
+WISHES: Final = (
+    LimitOffer(
+        "default_max_consumers",
+        "Lift the servers' limit on the consumers of a stream",
+        Setting.DEFAULT_MAX_CONSUMERS,
+        -1,
+        (
+            "It holds for every stream of every account that has no limit of its own: applications may then make consumers without end.",
+        ),
+    ),
+    LimitOffer(
+        "idle sessions",
+        "Let consumers of MQTT sessions that stay away go after a day",
+        Setting.MQTT_CONSUMER_INACTIVE_THRESHOLD,
+        "24h",
+        (
+            "Only consumers that are made from then on go by themselves; those of sessions that are there now stay.",
+            "A device that comes back after a day has lost what was waiting for it, although its session is still there.",
+        ),
+    ),
+)
+
+
+def _way(snapshot: Snapshot, workload: Workload, offer: LimitOffer) -> Way:
+    compose = partial(compose_limit, snapshot, workload, offer.setting, offer.value)
+    return Way(offer.title, LimitWish(offer.setting.path, offer.value), compose, offer.cautions)
 
 
 def pace_of(thresholds: Thresholds) -> Pace:

@@ -27,8 +27,9 @@ from bot.model import (
 from bot.model.groups import consumer_replicas, groups, standing, stream_replicas, without_server_metadata
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, by_servers, few, of_stream
+from runbooks._consumer_glance import glance
 from runbooks._consumer_views import how_long, severity
-from runbooks._stream_views import NOTHING, Look, Views, count, doubtful, wanted
+from runbooks._stream_views import Look, Views, count, doubtful, wanted
 
 STREAM_SYNC = Audit("STREAM_SYNC", Layer.STREAMS)
 CONSUMER_SYNC = Audit("CONSUMER_SYNC", Layer.CONSUMERS)
@@ -86,15 +87,14 @@ def stream_replicas_agree(snapshot: Snapshot, thresholds: Thresholds, focus: Foc
 def consumer_replicas_agree(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -> list[Finding]:
     """The members of a consumer that name one leader stand at the same position, and none is ahead of its stream."""
     last = snapshot.rounds - 1
-    consumers = snapshot.consumers(last)
+    everyone = glance(snapshot, last)
     found: list[Finding] = []
     moving: list[ConsumerKey] = []
-    asked = frozenset(wanted(snapshot, focus, snapshot.streams(last)))
-    for key, views in consumers.items():
-        stream = key.stream_key
-        streams = snapshot.streams(last).get(stream, NOTHING)
-        if _settled(views, streams) or stream not in asked or focus.consumer not in {None, key.consumer}:
+    asked = frozenset(wanted(snapshot, focus, snapshot.streams(last))) if everyone.apart else ()
+    for key in everyone.apart:
+        if key.stream_key not in asked or focus.consumer not in {None, key.consumer}:
             continue
+        streams, views = snapshot.streams(last)[key.stream_key], snapshot.consumers(last)[key]
         if any(_moved(snapshot.consumers(n).get(key), views) for n in range(last)):
             continue
         positions = _positions(views, streams)
@@ -107,7 +107,7 @@ def consumer_replicas_agree(snapshot: Snapshot, thresholds: Thresholds, focus: F
         found.append(
             _only_once(snapshot, CONSUMER_SYNC, f"{len(moving)} consumers", [str(key) for key in sorted(moving)])
         )
-    healthy = f"The replicas of {len(consumers)} consumers stand at the same position, as far as they rest."
+    healthy = f"The replicas of {everyone.count} consumers stand at the same position, as far as they rest."
     return CONSUMER_SYNC.result(snapshot, found, [], healthy)
 
 
@@ -170,27 +170,6 @@ def _config(
         "leader": look.group.leader,
     }
     return STREAM_SYNC.finding(of_stream(snapshot, key), level, text, evidence)
-
-
-def _settled(views: Mapping[str, ConsumerState], streams: Views) -> bool:
-    """True for a consumer whose views agree and which is not ahead of its stream: nearly all, so this glance is kept short."""
-    delivered = floor = None
-    for server, view in views.items():
-        stream = streams.get(server)
-        if stream is None:
-            return False
-        last = stream.stored.last_seq
-        if view.delivered.stream_seq > last or view.floor.stream_seq > last:
-            return False
-        if delivered is None or floor is None:
-            delivered, floor = view.delivered, view.floor
-        elif (
-            view.delivered.stream_seq != delivered.stream_seq
-            or view.floor.stream_seq != floor.stream_seq
-            or view.delivered.consumer_seq != delivered.consumer_seq
-        ):
-            return False
-    return True
 
 
 def _positions(views: Mapping[str, ConsumerState], streams: Views) -> dict[str, Position]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bot.model import Endpoint, Focus, Peer, Snapshot, StreamKey, StreamState, part
-from bot.model.groups import Standing, groups, health_errors, latest, standing, stream_replicas
+from bot.model.groups import Standing, groups, health_errors, latest, leads_alone, standing, stream_replicas
 from bot.model.snapshot import names
 
 T = TypeVar("T")
@@ -162,6 +162,8 @@ def _plain(views: Views) -> bool:
     leader = first.group.leader
     if len(views) != first.declared.num_replicas or leader not in views or not first.raft_group:
         return False
+    if len(views) == 1:
+        return leads_alone(leader, first.group)
     config = bytes(first.raw_config)
     same = (first.last_seq, first.first_seq, first.messages, first.first_ts, first.raft_group)
     for view in views.values():

@@ -12,7 +12,7 @@ from bot.actions.consumer_step_down import ACTION as STEP_DOWN
 from bot.actions.consumer_step_down import hindrances, step_down_stage
 from bot.actions.recreate import Recreation, compose, read_consumer
 from bot.errors import Refused
-from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject
+from bot.model import ConsumerKey, Endpoint, Finding, Focus, Layer, Rung, Severity, Snapshot, Subject
 from bot.model.groups import HaAssets, ha_assets
 from bot.model.versions import version
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
@@ -112,6 +112,10 @@ def _step_down(snapshot: Snapshot, key: ConsumerKey) -> list[Proposed]:
         title=f"Move the leader of consumer {key.consumer}",
         why=f"{facts.standing.leader} leads with all members current, and yet the consumer does not work: a new leader starts its delivery afresh.",
         stages=((STEP_DOWN.kind, step_down_stage(snapshot, facts).model_dump(mode="json")),),
+        rung=Rung(
+            not_enough="The same members elect among themselves: one that lacks its Raft node goes on lacking it, and a second leader stays.",
+            go_on="a new leader is there, and a minute later still nothing is delivered.",
+        ),
     )
     return [Proposed(_subject(snapshot, key), draft)]
 
@@ -136,6 +140,10 @@ def _restarts(snapshot: Snapshot, nodes: Sequence[Finding]) -> list[Proposed]:
                 f"If it holds streams or consumers with one replica, they are away meanwhile: {command('nats', 'server', 'report', 'jetstream')}",
                 f"Stop {server} with SIGTERM (on Kubernetes: delete its pod) and wait until it is healthy again; it takes seconds.",
             ),
+            rung=Rung(
+                not_enough="A server whose limit on Raft groups is reached makes none at its start either.",
+                go_on=f"{server} has been healthy for a minute, and the Raft node is still missing.",
+            ),
         )
         found.append(Proposed(Subject(cluster=snapshot.cluster, server=server), draft))
     return found
@@ -156,7 +164,16 @@ def _recreate(snapshot: Snapshot, key: ConsumerKey) -> Proposed:
             _subject(snapshot, key),
             Draft(title=f"{title}: not now", why="It would break again or lose messages.", guidance=guidance),
         )
-    draft = Draft(title=title, why=_why(recreation), stages=recreation.stages, cautions=recreation.cautions)
+    draft = Draft(
+        title=title,
+        why=_why(recreation),
+        stages=recreation.stages,
+        rung=Rung(
+            not_enough="Where the cause is still there, the new groups break as the old ones did.",
+            go_on="the new consumer, too, loses its leader or a member's Raft node.",
+        ),
+        cautions=recreation.cautions,
+    )
     return Proposed(_subject(snapshot, key), draft)
 
 
@@ -190,6 +207,9 @@ def _upgrade(snapshot: Snapshot, bad: Sequence[Finding]) -> list[Proposed]:
         guidance=(
             "Upgrade to 2.11.4 or later (2.10: 2.10.29), one server at a time, each healthy before the next.",
             "Before 2.11.4 a scale-up while the only holder is down loses its data (#6856; no 2.10 release has that fix).",
+        ),
+        rung=Rung(
+            not_enough="It keeps groups from breaking; one that is broken stays so until it is repaired.", go_on=""
         ),
     )
     return [Proposed(Subject(cluster=snapshot.cluster), draft)]

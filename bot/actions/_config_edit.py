@@ -12,7 +12,7 @@ from bot.actions._conf_text import fingerprint, redacted, text_of
 from bot.actions._objects import change_object, read_object, rehearsed
 from bot.errors import Refused
 from bot.model import JsonObject, OperationId, Record, part
-from bot.model.kubernetes import Kind, patch, receipt_of
+from bot.model.kubernetes import ConfigFile, Kind, Workload, patch, receipt_of
 from bot.ports import Readers, Writers
 
 TextEdit = Callable[[str], tuple[str, str]]
@@ -29,6 +29,18 @@ class ConfigTarget(Record):
     key: str
     file: str
     """Digest of the file without its secrets."""
+
+
+def target_of(workload: Workload, file: ConfigFile, text: str) -> ConfigTarget:
+    """Return the file of a workload as a change of it names it."""
+    return ConfigTarget(
+        workload=workload.name,
+        workload_uid=workload.uid,
+        config_map=file.name,
+        config_map_uid=file.uid,
+        key=file.key,
+        file=fingerprint(text),
+    )
 
 
 async def check_edit(

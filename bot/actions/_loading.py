@@ -109,6 +109,13 @@ async def seen_loaded(readers: Readers, server: str, loaded: Loaded, needs: froz
         return None
 
 
+def told_of_asking(*, reloader: bool) -> str:
+    """Say how a server comes to load its file."""
+    if reloader:
+        return "The reloader in the pod sends SIGHUP once the file has changed; natsmedic waits for it."
+    return f"It is asked every {PAUSE:.0f} s until it shows the change, {PROPAGATION:.0f} s at most: the kubelet brings a changed file within 1 to 2 minutes."
+
+
 def receipt_of_load(loaded: bool | None) -> Receipt:  # noqa: FBT001 - three answers to one question
     """What a server runs with is the receipt: whoever made it load that, it is what was asked for."""
     if loaded is None:

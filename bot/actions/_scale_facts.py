@@ -11,7 +11,7 @@ from typing import Final
 
 from bot.action import RECEIPT_KEY, Comparing, Paced
 from bot.actions._facts import StreamFacts, consumer_in, owner_mark
-from bot.actions._stream_copy import changed_fields
+from bot.actions._stream_copy import changed_fields, named
 from bot.errors import Refused
 from bot.model import ConsumerKey, ConsumerState, Endpoint, Json, JsonObject, Snapshot, StreamKey, StreamState, part
 from bot.model.groups import Standing, consumer_replicas, ha_assets, health_errors, latest, meta_standing, raft_node
@@ -69,7 +69,8 @@ def hindrances(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> 
         reasons.append(
             f"Stream {stream.key} is owned by a controller ({owner}): change it there, or the controller changes it back."
         )
-    reasons += group_problems(snapshot, stream) + consumer_problems(snapshot, stream) + _young(snapshot, params.young)
+    reasons += group_problems(snapshot, stream) + consumer_problems(snapshot, stream)
+    reasons += _young(snapshot, params.young) + _new_consumers(snapshot, stream, params)
     reasons += _joining(snapshot, stream, params) if params.up else []
     return list(dict.fromkeys(reasons))
 
@@ -95,6 +96,9 @@ def replicas_in(config: JsonObject) -> int:
 def group_problems(snapshot: Snapshot, stream: StreamFacts) -> list[str]:
     """Say what the stream's group lacks: members, one leader, everything the leader has, their Raft nodes."""
     views = snapshot.streams(snapshot.rounds - 1).get(stream.key) or {}
+    if stream.state.group is None:
+        # A server that has just got a cluster deletes such a stream 30 s after its start (reference/nats.md 0, fact 7).
+        return [f"Stream {stream.key} is outside of the cluster on {stream.state.server}."]
     problems = _whole(f"Stream {stream.key}", stream.standing, set(views))
     problems += _behind(snapshot, stream)
     if stream.standing.replicas > 1:
@@ -121,10 +125,13 @@ def consumer_problems(snapshot: Snapshot, stream: StreamFacts) -> list[str]:
     return problems
 
 
-def risky_down(snapshot: Snapshot, stream: StreamFacts) -> list[str]:
-    """Reasons why fewer members may mean a lost copy: older servers may keep a member that is away."""
+def no_way_down(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> list[str]:
+    """Reasons why the former number of replicas could cost the copy that counts: no majority, or a server that may keep a member that is away."""
+    if not stream.standing.quorum:
+        counted = stream.standing.counted
+        return [f"Stream {stream.key} has no quorum ({counted}), so which copy would be kept is not certain."]
     away = sorted(stream.standing.lagging)
-    if not away or all(has(server.version, SAFE_SCALE_DOWN) for server in snapshot.servers):
+    if not params.up or not away or all(has(server.version, SAFE_SCALE_DOWN) for server in snapshot.servers):
         return []
     why = "before 2.12.10 and 2.14.2 a server may keep such a member and drop a good one when it scales down (nats-server #8253)"
     return [f"{', '.join(away)} is not current for stream {stream.key}, and {why}."]
@@ -231,9 +238,7 @@ def _young(snapshot: Snapshot, young: float) -> list[str]:
     reasons: list[str] = []
     for server in snapshot.servers:
         varz = latest(snapshot, server.name, Endpoint.VARZ) or {}
-        try:
-            age = (_moment(varz.get("now")) - _moment(varz.get("start"))).total_seconds()
-        except (TypeError, ValueError):
+        if (age := _seconds(varz.get("start"), varz.get("now"))) is None:
             reasons.append(f"When server {server.name} started is not known.")
             continue
         if age < young:
@@ -241,6 +246,25 @@ def _young(snapshot: Snapshot, young: float) -> list[str]:
                 f"Server {server.name} started {age:.0f} s ago, and replicas must not change within {young:.0f} s of a restart."
             )
     return reasons
+
+
+def _new_consumers(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> list[str]:
+    """A member that can't make a Raft group answers with an error, and the meta leader deletes a consumer that it takes for just being created: one of up
+    to 2 s on 2.10.26 and 2.11.2 (tests/integration/test_stream_scaling.py). An older one survives.
+    """
+    now = (latest(snapshot, stream.standing.leader or "", Endpoint.JSZ) or {}).get("now")
+    shared = {
+        name: next(iter(views.values()))
+        for name, views in sorted(stream.consumers.items())
+        if consumer_replicas(next(iter(views.values())).config, params.to) > 1
+    }
+    ages = {name: _seconds(state.created, now) for name, state in shared.items()}
+    fresh = [name for name, age in ages.items() if age is None or age < params.young]
+    if not fresh:
+        return []
+    return [
+        f"When {named(fresh)} of stream {stream.key} was created is less than {params.young:.0f} s ago, or not known: it must settle first."
+    ]
 
 
 def _whole(what: str, found: Standing, seen: set[str]) -> list[str]:
@@ -291,8 +315,12 @@ def _place(state: ConsumerState) -> tuple[int, int]:
     return state.delivered_stream_seq, state.floor_stream_seq
 
 
-def _moment(value: Json) -> datetime:
-    return datetime.fromisoformat(value)
+def _seconds(start: Json, end: Json) -> float | None:
+    """Return the seconds between two moments as servers write them; None where one is none."""
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (TypeError, ValueError):
+        return None
 
 
 def desired(info: JsonObject) -> str:

@@ -111,6 +111,23 @@ def loaded_the_file(snapshot: Snapshot, workload: Workload, pod: str, server: st
     return reported in expected if reported and expected else None
 
 
+def comes_along(snapshot: Snapshot, workload: Workload, servers: Mapping[str, str]) -> list[str]:
+    """Say which of these servers, by pod, will load more than the change at hand."""
+    late = [server for pod, server in servers.items() if loaded_the_file(snapshot, workload, pod, server) is False]
+    if not late:
+        return []
+    return [
+        f"{', '.join(late)} did not load the file as it stands now: with the change, whatever else was changed in it comes in force."
+    ]
+
+
+def asked_by(workload: Workload) -> list[str]:
+    """Say what it takes that servers load a changed file."""
+    if workload.reloader is not None:
+        return []
+    return ["Without a reloader natsmedic asks the servers itself, which needs `nats.system_writer`."]
+
+
 def editable_file(workload: Workload, reasons: list[str], source: str = "") -> ConfigFile | None:
     """Return the file where it can be edited in place; otherwise say why not, and what to do instead. `source` says more about a chart's way."""
     file = workload.config_file

@@ -1,8 +1,8 @@
 """Lets some clients of one server go, so many a second, so that they connect to the others: they are disconnected one by one, by their ids.
 
 An id is never used again while its server runs, so a slice names the very connections that were looked at; who has left since is not missed, and sending
-it twice disconnects nobody twice. Facts of KICK and LDM, seen on 2.10.26 and 2.15.1: a kicked client stands among the closed connections of CONNZ with
-reason *Kicked*; a lame-duck notice leaves the connection as it is, and is refused for MQTT, whose protocol has none.
+it twice disconnects nobody twice. Facts of KICK and LDM, seen on 2.10.26 and 2.15.1 with clients of all three protocols: a kicked one stands among the
+closed connections of CONNZ with reason *Kicked*; a lame-duck notice leaves the connection as it is, and is refused for MQTT, whose protocol has none.
 """
 
 from __future__ import annotations

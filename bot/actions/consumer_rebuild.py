@@ -44,7 +44,7 @@ class Rebuild:
 
 
 def rescue(snapshot: Snapshot, key: StreamKey, copy: StreamCopy) -> Sequence[tuple[Subject, Draft]]:
-    """Return what brings back what of the copy is lost now, each thing by itself; nothing where all is there."""
+    """Return what brings back what of the copy is lost now, each thing by itself; nothing where all is there, a consumer of that name made anew included."""
     subject = Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream)
     try:
         stream = stream_facts(snapshot, key)
@@ -54,7 +54,7 @@ def rescue(snapshot: Snapshot, key: StreamKey, copy: StreamCopy) -> Sequence[tup
     lost = lost_messages(copy, stream.state)
     if lost:
         found.append((subject, _messages(key, copy, lost)))
-    for name in vanished(copy, stream):
+    for name in (name for name in vanished(copy, stream) if name not in stream.consumers):
         one = subject.model_copy(update={"consumer": name})
         found.append((one, _consumer(snapshot, stream, ConsumerKey(key.account, key.stream, name), copy, lost)))
     for name, said in went_back(copy, stream).items():
@@ -67,8 +67,6 @@ def compose_rebuild(snapshot: Snapshot, stream: StreamFacts, key: ConsumerKey, w
     facts = _facts(stream, key, was)
     reasons = untouchable(facts) + cannot_write(snapshot, stream) + would_break_again(snapshot, facts, 0)
     reasons += rivals(stream, key.consumer, facts.config)
-    if key.consumer in stream.consumers:
-        reasons.append(f"Consumer {key} is there again, made by somebody else.")
     try:
         place = position(facts)
     except Refused as refused:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from bot.actions import _elections
 from bot.actions._elections import Found, Kind, StepDown, Succession, consumer_led
-from bot.actions._facts import ConsumerFacts, cannot_write, consumer_facts, consumer_world, guard, stream_world
+from bot.actions._facts import ConsumerFacts, cannot_write, consumer_facts, guard, settled_world
 from bot.actions.consumer_delete import numbers
-from bot.model import ConsumerKey, Snapshot, World
+from bot.model import ConsumerKey, Snapshot
 from bot.model.groups import config_digest
 from bot.ports import Writers
 
@@ -58,13 +58,7 @@ def _find(snapshot: Snapshot, params: StepDownParams) -> Found:
         foreign = (
             f"Consumer {facts.key} was created {facts.state.created}, not {params.created}: it is another consumer."
         )
-    return Found(consumer_led(snapshot, facts), _world(facts), tuple(reasons), numbers(facts.state), foreign)
-
-
-def _world(facts: ConsumerFacts) -> World:
-    """The group's facts; a position that moves does not make a step-down wrong."""
-    moving = {"consumer.ack_floor", "consumer.delivered", "consumer.ack_pending", "stream.first_unprocessed_seq"}
-    return stream_world(facts.stream) | {k: v for k, v in consumer_world(facts).items() if k not in moving}
+    return Found(consumer_led(snapshot, facts), settled_world(facts), tuple(reasons), numbers(facts.state), foreign)
 
 
 async def _ask(writers: Writers, params: StepDownParams) -> None:

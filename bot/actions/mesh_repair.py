@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bot.action import Composed
-from bot.actions._conf_text import fingerprint
+from bot.actions._config_edit import target_of
 from bot.actions._routes import addresses_of, wanted_addresses
 from bot.actions._servers import (
+    asked_by,
+    comes_along,
     conf_of,
     editable_file,
-    loaded_the_file,
     mesh_among,
     runs_with,
     servers_of,
@@ -83,12 +84,7 @@ def _edit(
     servers: tuple[str, ...],
 ) -> tuple[str, JsonObject]:
     params = RoutesParams(
-        workload=workload.name,
-        workload_uid=workload.uid,
-        config_map=file.name,
-        config_map_uid=file.uid,
-        key=file.key,
-        file=fingerprint(text),
+        **target_of(workload, file, text).model_dump(),
         former=former,
         routes=wanted,
         servers=servers,
@@ -146,17 +142,10 @@ def _refuse_what_helps_nobody(snapshot: Snapshot, servers: tuple[str, ...]) -> N
 
 
 def _cautions(snapshot: Snapshot, workload: Workload, servers: Mapping[str, str]) -> tuple[str, ...]:
-    told = [owner.reverts for owner in workload.owners]
-    pending = [server for pod, server in servers.items() if loaded_the_file(snapshot, workload, pod, server) is False]
-    if pending:
-        told.append(
-            f"{', '.join(pending)} did not load the file as it stands now: with the routes, whatever else was changed in it comes in force."
-        )
+    told = [*(owner.reverts for owner in workload.owners), *comes_along(snapshot, workload, servers)]
     headless = workload.headless
     if not isinstance(headless, Unknown) and headless is not None and not headless.publishes_not_ready:
         told.append(
             f"Service {headless.name} does not publish pods that are not ready: while one starts, the others can't resolve its name; set publishNotReadyAddresses."
         )
-    if workload.reloader is None:
-        told.append("Without a reloader natsmedic asks the servers itself, which needs `nats.system_writer`.")
-    return tuple(told)
+    return (*told, *asked_by(workload))

@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._loading import PAUSE, PROPAGATION, Sleep, ask_until_loaded, look_at, receipt_of_load, seen_loaded
+from bot.actions._loading import Sleep, ask_until_loaded, look_at, receipt_of_load, seen_loaded, told_of_asking
 from bot.actions._servers import lists, loaded_the_file, mesh_among, runs_with, workload_of
 from bot.errors import Refused
 from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
@@ -67,16 +67,11 @@ class Reload:
 
     async def preview(self, readers: Readers, params: ReloadParams) -> Preview:  # noqa: ARG002 - the contract's parameter
         """Say what moves."""
-        asked = (
-            "The reloader in the pod sends SIGHUP once the file has changed; natsmedic waits for it."
-            if params.reloader
-            else f"It is asked every {PAUSE:.0f} s until it shows the new routes, {PROPAGATION:.0f} s at most: the kubelet brings a changed file within 1 to 2 minutes."
-        )
         return Preview(
             summary=f"{params.server} loads its configuration again",
             blast_radius=f"Routes of {params.server}: missing ones are dialled. No restart, no client is disconnected.",
             effects=(
-                asked,
+                told_of_asking(reloader=params.reloader),
                 "For about a second servers log *Duplicate Route*; that is harmless.",
                 "It loads the whole file: whatever else was changed in it since it loaded it last comes in force too.",
             ),

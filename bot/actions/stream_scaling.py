@@ -32,6 +32,9 @@ MOST_STREAMS: Final = 5
 CATCH_UP: Final = 120.0
 """Seconds in which new members must be current: it takes 6 to 10 under load (drills.md 3.1), and a restart of a server meanwhile some more."""
 
+CATCH_UP_AT_TWO: Final = 45.0
+"""The same at two replicas: while the second member does not come the stream has no quorum, and the way back is safe."""
+
 BYTES_PER_SECOND: Final = 10_000_000
 """What a slow disk or network copies: on top of `CATCH_UP` a large stream gets the time for it. A guess on the patient side."""
 
@@ -44,6 +47,7 @@ class Times:
     elsewhere: float = 300.0
     young: float = YOUNG
     catch_up: float = CATCH_UP
+    catch_up_at_two: float = CATCH_UP_AT_TWO
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ def _stream(snapshot: Snapshot, stream: StreamFacts, target: int, times: Times) 
             consumers=len(stream.consumers),
             young=times.young,
             settle=times.at_two if to == 2 else times.elsewhere,
-            patience=times.catch_up + stored.bytes / BYTES_PER_SECOND,
+            patience=(times.catch_up_at_two if to == 2 else times.catch_up) + stored.bytes / BYTES_PER_SECOND,
         )
         if not found and (reasons := hindrances(snapshot, stream, params)):
             raise Refused(*reasons)

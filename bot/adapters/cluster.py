@@ -87,6 +87,9 @@ class ClusterReaders:
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return await self._nats.consumer_info(account, stream, consumer)
 
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        return await self._nats.missing(account, stream)
+
     async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
         return await self._nats.closed_clients(server_id)
 

@@ -78,6 +78,9 @@ def _told(offer: Offer) -> Iterator[tuple[str, str]]:
         yield from _told_stage(number, stage)
     for sentence in proposal.guidance:
         yield "by hand", sentence
+    if proposal.rung is not None:
+        yield "may not be enough", proposal.rung.not_enough
+        yield "go on when", proposal.rung.go_on
     for sentence in proposal.cautions:
         yield "caution", sentence
     for patch in proposal.patches:

@@ -54,6 +54,7 @@ def document(report: Report) -> JsonObject:
                 "risk": offer.risk.value,
                 "actions": [{"kind": action.kind, "params": action.params} for action in offer.actions],
                 "guidance": list(offer.guidance),
+                "rung": offer.rung.model_dump() if offer.rung else None,
                 "files": [{"name": patch.name, "text": patch.text} for patch in offer.patches],
             }
             for offer in report.proposals
@@ -198,6 +199,10 @@ def _lines_of(offer: Offer) -> Iterator[str]:
     for number, action in enumerate(offer.actions, start=1):
         yield f"Stage {number} of {len(offer.actions)}: {action.kind} {json.dumps(action.params, ensure_ascii=False)}"
     yield from offer.guidance
+    if offer.rung is not None:
+        yield f"May not be enough: {offer.rung.not_enough}"
+        if offer.rung.go_on:
+            yield f"Go on to the next when: {offer.rung.go_on}"
     for patch in offer.patches:
         yield f"{patch.name}:"
         yield from patch.text.splitlines()

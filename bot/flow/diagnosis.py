@@ -13,6 +13,7 @@ from bot.flow.aftermath import rescues
 from bot.flow.endings import end_proposal
 from bot.flow.examination import Judgement, look, unreadable
 from bot.flow.illustration import illustrate
+from bot.flow.ladder import climb
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
 from bot.limits import Limits
@@ -159,6 +160,7 @@ class Diagnoser:
             risk=plan.risk,
             stages=plan.stages,
             guidance=(*draft.guidance, *plan.guidance),
+            rung=draft.rung,
             cautions=draft.cautions,
             patches=draft.patches,
             world=plan.world,
@@ -191,7 +193,9 @@ class Diagnoser:
         incident = await tx.get(Incident, diagnosis.incident_id)
         if incident is None:
             return
-        old = [p for p in await tx.proposals(incident.id) if p.state in {ProposalState.PENDING, ProposalState.PROPOSED}]
+        before = await tx.proposals(incident.id)
+        proposals = climb(proposals, before)
+        old = [p for p in before if p.state in {ProposalState.PENDING, ProposalState.PROPOSED}]
         kept = {_same(p) for p in old} & {_same(p) for p in proposals}
         fresh = [p for p in proposals if _same(p) not in kept]
         for proposal in old:
@@ -245,7 +249,9 @@ class Diagnoser:
 
 def _same(proposal: Proposal) -> str:
     """What makes two proposals the same offer: what runs, on what, in which world."""
-    return digest(proposal.model_dump(mode="json", include={"subject", "stages", "world", "guidance", "title"}))
+    return digest(
+        proposal.model_dump(mode="json", include={"subject", "stages", "world", "guidance", "title", "state"})
+    )
 
 
 def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:

@@ -24,6 +24,7 @@ from bot.model import (
     Patch,
     Record,
     RiskClass,
+    Rung,
     Severity,
     Snapshot,
     SnapshotId,
@@ -67,6 +68,7 @@ class Offer(Record):
     """What a person does, in order, and then what to know before approving the actions."""
     patches: tuple[Patch, ...] = ()
     """Files that the guidance speaks of."""
+    rung: Rung | None = None
 
 
 class UnknownFact(Record):
@@ -299,7 +301,9 @@ def _as_far_as_read(snapshot: Snapshot, check: Check, findings: Sequence[Finding
 
 def _complaints(snapshot: Snapshot) -> list[tuple[str, str]]:
     """Return the wrong fields of all rounds, each once."""
-    return list(dict.fromkeys(c for n in range(snapshot.rounds) for c in snapshot.complaints(n)))
+    return snapshot.once(
+        "complaints", lambda: list(dict.fromkeys(c for n in range(snapshot.rounds) for c in snapshot.complaints(n)))
+    )
 
 
 def _by_subject(findings: Sequence[Finding]) -> dict[tuple[str, Subject], list[Finding]]:
@@ -342,4 +346,5 @@ def _offer(proposed: Proposed, risks: Mapping[str, RiskClass]) -> Offer:
         actions=tuple(PlannedAction(kind=kind, params=params) for kind, params in draft.stages),
         guidance=(*draft.guidance, *draft.cautions),
         patches=draft.patches,
+        rung=draft.rung,
     )

@@ -34,7 +34,7 @@ from bot.model.freeze import LIFTERS, Freeze, Lift
 from bot.model.incident import Incident, IncidentState
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
-from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Stage, World
+from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
@@ -96,6 +96,7 @@ __all__ = [
     "ProposalState",
     "Record",
     "RiskClass",
+    "Rung",
     "Sample",
     "Series",
     "ServerIdentity",

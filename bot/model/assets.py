@@ -7,18 +7,16 @@ left out, named as a complaint, and the rest is decoded again: one bad value hid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import force_setattr
 
 from bot.model.base import Json, JsonObject
-from bot.model.states import AccountState, ConsumerKey, ConsumerState, StreamKey, StreamState
-
-S = TypeVar("S", StreamState, ConsumerState)
+from bot.model.states import AccountState, ConsumerKey, ConsumerState, StreamKey, StreamState, declared_in
 
 Buffer = bytes | bytearray | Raw
 """JSON text; a `Raw` is a part of a larger message and keeps it alive."""
@@ -49,6 +47,8 @@ class Assets:
     pages: tuple[Buffer, ...]
     """Raw JSON of each page's list, as answered."""
     accounts: tuple[AccountState, ...]
+    named: frozenset[str] = frozenset()
+    """Everyone whom a group of these streams and consumers names as leader or replica."""
     complaints: tuple[str, ...] = ()
     """Fields that are not what they must be, and so count as not there."""
 
@@ -75,15 +75,21 @@ class Assets:
 def read_answer(answer: Buffer, *, jsz: bool) -> tuple[JsonObject, Assets | None] | None:
     """Return a JSON object; of JSZ without its `account_details`, and these. None where it is no JSON object."""
     try:
-        if not jsz:
-            whole: Json = msgspec.json.decode(answer)
-            return (cast("JsonObject", whole), None) if isinstance(whole, dict) else None
-        fields = _FIELDS.decode(answer)
-        page = fields.pop(DETAILS, None)
-        rest: JsonObject = {key: msgspec.json.decode(raw) for key, raw in fields.items()}
+        if jsz:
+            return read_fields(_FIELDS.decode(answer))
+        whole: Json = msgspec.json.decode(answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return rest, None if page is None else read_page(page)
+    return (cast("JsonObject", whole), None) if isinstance(whole, dict) else None
+
+
+def read_fields(fields: Mapping[str, Raw]) -> tuple[JsonObject, Assets | None] | None:
+    """Return the same of a JSZ answer whose fields were told apart already: each pass over a large answer counts."""
+    try:
+        rest: JsonObject = {key: msgspec.json.decode(raw) for key, raw in fields.items() if key != DETAILS}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return rest, read_page(fields[DETAILS]) if DETAILS in fields else None
 
 
 def join(pages: Sequence[Assets]) -> Assets:
@@ -92,42 +98,62 @@ def join(pages: Sequence[Assets]) -> Assets:
         return pages[0]
     accounts = {account.id or account.name: account for page in pages for account in page.accounts}
     raw = tuple(buffer for page in pages for buffer in page.pages)
-    return Assets(raw, tuple(accounts.values()), tuple(c for page in pages for c in page.complaints))
+    named = frozenset[str]().union(*(page.named for page in pages))
+    return Assets(raw, tuple(accounts.values()), named, tuple(c for page in pages for c in page.complaints))
 
 
 def read_page(page: Buffer) -> Assets:
     """Return the assets of one page."""
     try:
-        return Assets((page,), _ACCOUNTS.decode(page) or ())
+        accounts = _ACCOUNTS.decode(page) or ()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _repaired(page)
+    # Here, because then it is done for one server's answer while those of the others are still under way.
+    return Assets((page,), accounts, _named(accounts))
 
 
-def by_key(answers: Iterable[tuple[str, Assets]]) -> tuple[Streams, Consumers]:
-    """Return every stream's and consumer's state per reporting server."""
-    streams: Streams = {}
-    consumers: Consumers = {}
+def streams_of(answers: Iterable[tuple[str, Assets]]) -> Streams:
+    """Return every stream's state per reporting server."""
+    found: Streams = {}
     for server, assets in answers:
         for account in assets.accounts:
             for stream in account.streams:
-                key = StreamKey(account.name, stream.name)
-                streams.setdefault(key, {})[server] = _owned(stream, server)
-                raft_groups = {g.name: g.raft_group for g in stream.raft_groups_or_none or ()}
-                for consumer in stream.consumers:
-                    _owned(consumer, server)
-                    if consumer.name in raft_groups:
-                        force_setattr(consumer, "raft_group", raft_groups[consumer.name])
-                    name = ConsumerKey(account.name, stream.name, consumer.name)
-                    if (views := consumers.get(name)) is None:
-                        consumers[name] = {server: consumer}
-                    else:
-                        views[server] = consumer
-    return streams, consumers
+                force_setattr(stream, "server", server)
+                force_setattr(stream, "declared", declared_in(stream.raw_config))
+                found.setdefault(StreamKey(account.name, stream.name), {})[server] = stream
+    return found
 
 
-def _owned(state: S, server: str) -> S:
-    force_setattr(state, "server", server)
-    return state
+def consumers_of(holders: Mapping[str, StreamState]) -> dict[str, dict[str, ConsumerState]]:
+    """Return the consumers of one stream by name, each as the servers that hold the stream see it."""
+    found: dict[str, dict[str, ConsumerState]] = {}
+    for server, stream in holders.items():
+        raft_groups = {g.name: g.raft_group for g in stream.raft_groups_or_none or ()}
+        for consumer in stream.consumers:
+            force_setattr(consumer, "server", server)
+            if consumer.name in raft_groups:
+                force_setattr(consumer, "raft_group", raft_groups[consumer.name])
+            found.setdefault(consumer.name, {})[server] = consumer
+    return found
+
+
+def all_consumers(streams: Streams) -> Consumers:
+    """Return every consumer's state per reporting server."""
+    named = ((key, consumers_of(holders)) for key, holders in streams.items())
+    return {ConsumerKey(*key, name): views for key, found in named for name, views in found.items()}
+
+
+def _named(accounts: Iterable[AccountState]) -> frozenset[str]:
+    found: set[str | None] = set()
+    for account in accounts:
+        for stream in account.streams:
+            for state in (stream, *stream.consumers):
+                if (group := state.group) is None:
+                    continue
+                found.add(group.leader_or_none)
+                if group.replicas_or_none:
+                    found.update([peer.name for peer in group.replicas_or_none])
+    return frozenset(name for name in found if name)
 
 
 def _identity(account: JsonObject) -> str:
@@ -139,22 +165,22 @@ def _repaired(page: Buffer) -> Assets:
     try:
         tree: Json = msgspec.json.decode(page)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Assets((b"[]",), (), (f"{DETAILS}: {error}",))
+        return Assets((b"[]",), (), complaints=(f"{DETAILS}: {error}",))
     complaints: list[str] = []
     while len(complaints) < MOST_COMPLAINTS:
         try:
-            return Assets((page,), _ACCOUNTS.decode(msgspec.json.encode(tree)) or (), tuple(complaints))
+            accounts = _ACCOUNTS.decode(msgspec.json.encode(tree)) or ()
+            return Assets((page,), accounts, _named(accounts), tuple(complaints))
         except msgspec.ValidationError as error:
             found = _WHERE.match(str(error))
             path = found["path"] if found else None
             if not path:
-                return Assets((page,), (), (f"{DETAILS}: {error}",))
+                return Assets((page,), (), complaints=(f"{DETAILS}: {error}",))
             value = _removed(tree, path)
             if not (isinstance(value, int) and _UNDERFLOW <= value < _TOO_LARGE):
                 complaints.append(f"{DETAILS}{path}: {found['what'] if found else error}")
-    return Assets(
-        (page,), (), (*complaints, f"{DETAILS}: more than {MOST_COMPLAINTS} fields are not what they must be")
-    )
+    too_many = f"{DETAILS}: more than {MOST_COMPLAINTS} fields are not what they must be"
+    return Assets((page,), (), complaints=(*complaints, too_many))
 
 
 def _removed(tree: Json, path: str) -> Json:

@@ -112,21 +112,23 @@ def plainly_whole(views: Mapping[str, StreamState] | Mapping[str, ConsumerState]
     """
     if len(views) != max(replicas, 1):
         return False
+    if len(views) == 1:
+        [(server, only)] = views.items()
+        return leads_alone(server, only.group)
     leader = None
     for view in views.values():
-        if view.group is None:
-            return len(views) == 1
-        named = view.group.leader_or_none
+        named = view.group.leader_or_none if view.group else None
         if not named or (leader is not None and named != leader):
             return False
         leader = named
     own = views.get(leader) if leader else None
-    if own is None or own.group is None:
-        return False
-    peers = own.group.replicas_or_none
-    if not peers:
-        return len(views) == 1
+    peers = own.group.peers if own and own.group else ()
     return len(peers) + 1 == len(views) and all(p.current and not p.offline and p.name in views for p in peers)
+
+
+def leads_alone(server: str, group: Group | None) -> bool:
+    """True where this server says of itself that it leads, and that nobody follows."""
+    return group is None or (group.leader_or_none == server and not group.replicas_or_none)
 
 
 def meta_standing(snapshot: Snapshot, at: int | None = None) -> Standing:
@@ -144,11 +146,10 @@ def stream_replicas(views: Mapping[str, StreamState]) -> int:
     """Return what the stream's configuration asks for; where views differ, the number that most servers report, then the larger. As many as the largest
     view shows where no configuration can be read.
     """
-    declared = [view.declared for view in views.values()]
-    seen = [max(one.num_replicas, 1) for one in declared if not one.complaint]
+    seen = [max(view.declared.num_replicas, 1) for view in views.values() if not view.declared.complaint]
     if not seen:
         return _shown(views)
-    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n), default=1)
+    return seen[0] if len(set(seen)) == 1 else max(seen, key=lambda n: (seen.count(n), n))
 
 
 def declared_replicas(state: ConsumerState, of_stream: int) -> int:

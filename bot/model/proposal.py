@@ -78,6 +78,15 @@ class Patch(Record):
     text: str
 
 
+class Rung(Record):
+    """What people must know of one repair among several for the same problem."""
+
+    not_enough: str
+    """Why it may not be enough."""
+    go_on: str
+    """When to go on to the next, more destructive one; empty for the last."""
+
+
 class Stage(Record):
     """One action's turn. `params` is the JSON of the action's own parameter record."""
 
@@ -101,6 +110,8 @@ class Proposal(Record):
     stages: tuple[Stage, ...]
     """Empty for manual guidance: `guidance` then holds the exact commands and nobody can approve it."""
     guidance: tuple[str, ...] = ()
+    rung: Rung | None = None
+    """None where there is nothing to choose between."""
     cautions: tuple[str, ...] = ()
     """Trade-offs an approver must know, e.g. that an application that re-creates the consumer will be refused."""
     patches: tuple[Patch, ...] = ()

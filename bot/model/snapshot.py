@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TypeVar, cast
 
-from bot.model.assets import Consumers, Streams, by_key
+from bot.model.assets import Consumers, Streams, all_consumers, streams_of
 from bot.model.base import JsonObject, Record, SnapshotId
 from bot.model.delivery import PairDelivery
 from bot.model.kubernetes import KubernetesFacts
@@ -89,11 +89,15 @@ class Snapshot:
         )
 
     @cached_property
-    def _assets(self) -> tuple[tuple[Streams, Consumers], ...]:
+    def _streams(self) -> tuple[Streams, ...]:
         answers = [s for s in self.samples if s.endpoint is Endpoint.JSZ and s.assets is not None]
         return tuple(
-            by_key((s.server, s.assets) for s in answers if s.round == n and s.assets) for n in range(self.rounds)
+            streams_of((s.server, s.assets) for s in answers if s.round == n and s.assets) for n in range(self.rounds)
         )
+
+    @cached_property
+    def _consumers(self) -> tuple[Consumers, ...]:
+        return tuple(all_consumers(streams) for streams in self._streams)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what `make` returns, made at its first call only: a view that many checks share. `name` says what it is a view of, arguments included."""
@@ -107,11 +111,11 @@ class Snapshot:
 
     def streams(self, round: int = 0) -> Mapping[StreamKey, Mapping[str, StreamState]]:  # noqa: A002
         """Return each stream's state per server that reports it."""
-        return self._assets[round][0] if 0 <= round < self.rounds else {}
+        return self._streams[round] if 0 <= round < self.rounds else {}
 
     def consumers(self, round: int = 0) -> Mapping[ConsumerKey, Mapping[str, ConsumerState]]:  # noqa: A002
         """Return each consumer's state per server that reports it."""
-        return self._assets[round][1] if 0 <= round < self.rounds else {}
+        return self._consumers[round] if 0 <= round < self.rounds else {}
 
 
 class Focus(Record):

@@ -186,7 +186,7 @@ class ConsumerState(
     @property
     def declared(self) -> Declared:
         """The part of the configuration that is asked for most, decoded anew each time; defaults and a complaint where it is not what it must be."""
-        return _declared(self.raw_config)
+        return declared_in(self.raw_config)
 
     @property
     def delivered_stream_seq(self) -> int:
@@ -233,16 +233,13 @@ class StreamState(
     consumers_or_none: tuple[ConsumerState, ...] | None = None
     server: str = field(default="", name="-server")
     """Who reports it."""
+    declared: Declared = field(default=Declared(), name="-declared")
+    """The part of the configuration that is asked for most; defaults and a complaint where it is not what it must be."""
 
     @property
     def config(self) -> JsonObject:
         """The whole configuration, decoded anew each time."""
         return _object(self.raw_config)
-
-    @property
-    def declared(self) -> Declared:
-        """The part of the configuration that is asked for most, decoded anew each time; defaults and a complaint where it is not what it must be."""
-        return _declared(self.raw_config)
 
     @property
     def limits(self) -> Limits | None:
@@ -295,11 +292,12 @@ class AccountState(Struct, frozen=True, gc=False, rename={"streams_or_none": "st
         return self.streams_or_none or ()
 
 
-def _declared(raw: Raw) -> Declared:
+def declared_in(raw: Raw) -> Declared:
+    """Return the part of a configuration that is asked for most; defaults and a complaint where it is not what it must be."""
     try:
-        return _DECLARED.decode(raw) if raw else Declared(complaint="no config")
+        return _DECLARED.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Declared(complaint=f"config: {error}")
+        return Declared(complaint=f"config: {error}" if raw else "no config")
 
 
 def _object(raw: Raw) -> JsonObject:

@@ -127,7 +127,7 @@ class NatsSettings(Section):
     """A user of the system account; without one the `monitoring` addresses are read."""
     system_writer: Credentials | None = Field(
         default=None,
-        description="a user of the system account that may ask for a reload, another meta leader, or the removal of a gone server; only for mode: approve",
+        description="a user of the system account that may ask for a reload, another meta leader, the removal of a gone server, or that clients go; only for mode: approve",
     )
     accounts: dict[Annotated[str, Field(min_length=1)], AccountSettings] = {}
     timeout_seconds: float = Field(default=NATS_TIMEOUT, gt=0, le=60)

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nats
 import nats.errors
@@ -217,13 +218,16 @@ async def end_pods(cluster: Cluster, namespace: str) -> None:
 
 
 @asynccontextmanager
-async def bot_wired(urls: list[str], settings: KubernetesSettings) -> AsyncGenerator[tuple[Readers, Writers]]:
-    """What the bot itself wires for such settings."""
+async def bot_wired(
+    urls: list[str], settings: KubernetesSettings, **nats: Any
+) -> AsyncGenerator[tuple[Readers, Writers]]:
+    """What the bot itself wires for such settings; `nats` are further keys of its NATS side."""
+    common: dict[str, Any] = {"servers": urls, "system": {"user": "sys", "password": "sys"}, "timeout_seconds": 3.0}
     named = ClusterSettings.model_validate(
         {
             "name": "prod",
             "channel": "C0123456789",
-            "nats": {"servers": urls, "system": {"user": "sys", "password": "sys"}, "timeout_seconds": 3.0},
+            "nats": common | nats,
         }
     ).model_copy(update={"kubernetes": settings})
     reading, writing = await connect_cluster(named, SystemClock())
@@ -233,6 +237,8 @@ async def bot_wired(urls: list[str], settings: KubernetesSettings) -> AsyncGener
         yield both_sides(reading, named, SystemClock()), writers
     finally:
         await reading.aclose()
+        if writing is not None:
+            await writing.aclose()
 
 
 @dataclass

@@ -1,85 +1,38 @@
 """Leaders moved on real servers through the real executor: they move, where it can be chosen they go where they shall, and nothing is lost."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client
 
 from bot.action import ELECTION
 from bot.actions import consumer_step_down, meta_step_down, stream_step_down
 from bot.actions._elections import PREFERRED
-from bot.actions._facts import NEEDS, consumer_facts, stream_facts
+from bot.actions._facts import consumer_facts, stream_facts
 from bot.actions.leaders_move import find, shares
 from bot.actions.spread_leaders import compose
-from bot.adapters.clock import SystemClock
-from bot.adapters.database import SqlStore
-from bot.errors import OutcomeUnknown, Refused
+from bot.errors import Refused
 from bot.lab import drills
-from bot.lab.servers import LabCluster
-from bot.model import ConsumerKey, Execution, ExecutionState, JsonObject, Snapshot, StageState, StreamKey
+from bot.model import ConsumerKey, ExecutionState, JsonObject, Snapshot, StageState
 from bot.model.groups import meta_standing
 from bot.model.versions import version_number
-from bot.ports import Readers, Writers
 from tests.exhaustive import chosen
-from tests.integration.executing import Desk, database
-from tests.integration.nats_support import connected, settings_of
+from tests.integration.executing import Desk
+from tests.integration.leader_scene import (
+    FETCHED,
+    FLOOR,
+    PUBLISHED,
+    STREAM,
+    WORKER,
+    Deaf,
+    LostReplies,
+    Scene,
+    said,
+    scene,
+)
 
 VERSIONS = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.10.26", "2.15.1"))
-STREAM = StreamKey("APP", "ORDERS")
-WORKER = ConsumerKey("APP", "ORDERS", "worker")
-PUBLISHED, FETCHED, FLOOR = 40, 20, 10
-
-
-@dataclass
-class Scene:
-    cluster: LabCluster
-    client: Client
-    readers: Readers
-    writers: Writers
-    desk: Desk
-
-    async def look(self) -> Snapshot:
-        return await self.readers.gather(NEEDS)
-
-    async def whole(self) -> Snapshot:
-        """The cluster once everybody agrees on every leader and is current."""
-        async with asyncio.timeout(ELECTION):
-            while True:
-                snapshot = await self.look()
-                with suppress(Refused):
-                    groups = (
-                        meta_standing(snapshot),
-                        stream_facts(snapshot, STREAM).standing,
-                        consumer_facts(snapshot, WORKER).standing,
-                    )
-                    if all(g.whole and g.voters >= g.members for g in groups):
-                        return snapshot
-                await asyncio.sleep(0.2)
-
-
-@asynccontextmanager
-async def scene(folder: Path, version: str, size: int = 3) -> AsyncGenerator[Scene]:
-    """A cluster with stream ORDERS and its consumer `worker`, which has worked for a while."""
-    async with (
-        LabCluster(folder / "lab", version, size=size) as cluster,
-        connected(settings_of(cluster)) as (readers, writers),
-        SqlStore.open(database(folder), SystemClock()) as store,
-    ):
-        client = await cluster.connect()
-        try:
-            await drills.create_stream(client, "ORDERS", 3)
-            await drills.create_consumer(client, "ORDERS", "worker")
-            await drills.publish(client, "ORDERS", PUBLISHED)
-            messages = await drills.fetch(client, "ORDERS", "worker", FETCHED)
-            for seq in range(1, FLOOR + 1):
-                await messages[seq].ack_sync(timeout=drills.ANSWER_TIMEOUT)
-            yield Scene(cluster, client, readers, writers, Desk(store, readers, writers))
-        finally:
-            await client.close()
 
 
 def stages(snapshot: Snapshot, preferred: str = "") -> list[tuple[str, JsonObject]]:
@@ -99,10 +52,6 @@ def leaders(snapshot: Snapshot) -> list[str | None]:
         stream_facts(snapshot, STREAM).standing.leader,
         meta_standing(snapshot).leader,
     ]
-
-
-def said(execution: Execution) -> str:
-    return " / ".join(f"{run.state}: {run.sentence}" for run in execution.stages) + f" / {execution.sentence}"
 
 
 async def assert_nothing_lost(scene: Scene) -> None:
@@ -146,24 +95,6 @@ async def test_a_preferred_leader_is_honoured_from_2_11_on_and_refused_before(tm
         await assert_nothing_lost(lab)
 
 
-class LostReplies:
-    """Writers whose every change arrives, and whose answers get lost."""
-
-    def __init__(self, writers: Writers) -> None:
-        self._writers = writers
-        self.sent = 0
-
-    def __getattr__(self, name: str) -> object:
-        call = getattr(self._writers, name)
-
-        async def lost(*args: object) -> None:
-            self.sent += 1
-            await call(*args)
-            raise OutcomeUnknown("The change was sent and no answer came.")
-
-        return lost
-
-
 async def test_a_step_down_whose_answer_is_lost_is_found_applied_by_the_election_and_not_sent_again(
     tmp_path: Path,
 ) -> None:
@@ -174,16 +105,6 @@ async def test_a_step_down_whose_answer_is_lost_is_found_applied_by_the_election
         assert execution.state is ExecutionState.DONE, said(execution)
         assert lost.sent == 3
         assert [run.sent for run in execution.stages] == [1, 1, 1]
-
-
-class Deaf:
-    """Writers that say yes to everything and do nothing."""
-
-    def __getattr__(self, name: str) -> object:
-        async def nothing(*args: object) -> None:
-            del args
-
-        return nothing
 
 
 async def test_a_step_down_that_moves_nobody_is_failed_whatever_the_call_said(tmp_path: Path) -> None:

@@ -154,3 +154,29 @@ async def test_the_writers_may_ask_for_everything_that_actions_ask_for(tmp_path:
 def loaded_at(snapshot: Snapshot, server: str) -> str:
     """When the server loaded its file."""
     return str((snapshot.data(server, Endpoint.VARZ) or {})["config_load_time"])
+
+
+async def test_the_writer_of_an_account_may_update_a_stream_and_neither_create_nor_delete_one(tmp_path: Path) -> None:
+    config = tmp_path / "nats.conf"
+    config.write_text(PERMISSIONS.read_text(encoding="utf-8"), encoding="utf-8")
+    async with servers(config) as urls, asyncio.timeout(PATIENCE):
+        client = Client()
+        login: dict[str, Any] = {"user": "natsmedic-writer", "password": PASSWORDS["NATS_WRITER_PASSWORD"]}
+        denied: list[str] = []
+
+        async def on_error(error: Exception) -> None:
+            denied.append(str(error))
+
+        await client.connect(urls[0], error_cb=on_error, inbox_prefix="_INBOX_natsmedic-writer", **login)
+        for verb in ("CREATE", "DELETE", "PURGE", "UPDATE"):
+            await client.publish(f"$JS.API.STREAM.{verb}.ORDERS", b"{}")
+        await client.flush()
+        while len(denied) < 3:  # the client tells its callback after it has read the answer to the flush
+            await asyncio.sleep(0.01)
+        await client.close()
+    told = "\n".join(denied).lower()
+    assert [verb for verb in ("create", "delete", "purge", "update") if f"stream.{verb}" in told] == [
+        "create",
+        "delete",
+        "purge",
+    ]

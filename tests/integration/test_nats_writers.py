@@ -99,6 +99,8 @@ async def test_a_denied_write_is_reported_as_denied_at_once_and_not_as_a_time_ou
         assert time.monotonic() - start < 1.0
         assert "user reader" in str(denied.value)
         assert await readers.consumer_info("APP", "ORDERS", "worker") is None
+        with pytest.raises(WriteDenied, match="user reader"):
+            await writers.update_stream("APP", "ORDERS", {"name": "ORDERS"})
         with pytest.raises(WriteDenied, match=r"nats\.accounts\.OTHER\.writer"):
             await writers.delete_consumer("OTHER", "ORDERS", "worker")
 

@@ -13,6 +13,7 @@ _USERINFO = re.compile(r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@]+@")
 """Everything before the @ of a URL: a NATS URL carries user:password or a bare token there."""
 _NKEY_SEED = re.compile(r"\bS[ACNOUX][A-Z2-7]{56}\b")
 """An nkey seed of an account, cluster, server, operator, user or curve key (github.com/nats-io/nkeys: 58 base32 characters)."""
+_SEED_LENGTH = 58
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _SECRET_NAMES = frozenset(
     {
@@ -46,10 +47,15 @@ def redact(value: Json) -> Json:
 
 
 def redact_text(text: str) -> str:
-    """Return the text without userinfo in URLs, nkey seeds and private keys."""
-    clean = text.encode("utf-8", "replace").decode()
-    clean = _USERINFO.sub(rf"\g<scheme>{REDACTED}@", clean)
-    return _PRIVATE_KEY.sub(REDACTED, _NKEY_SEED.sub(REDACTED, clean))
+    """Return the text without userinfo in URLs, nkey seeds and private keys. A test that costs nothing tells of most texts that
+    they hold none.
+    """
+    clean = text if text.isascii() else text.encode("utf-8", "replace").decode()
+    if "://" in clean:
+        clean = _USERINFO.sub(rf"\g<scheme>{REDACTED}@", clean)
+    if len(clean) >= _SEED_LENGTH:
+        clean = _NKEY_SEED.sub(REDACTED, clean)
+    return _PRIVATE_KEY.sub(REDACTED, clean) if "-----BEGIN " in clean else clean
 
 
 def _member(key: str, item: Json) -> Json:

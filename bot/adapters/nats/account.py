@@ -63,7 +63,7 @@ class AccountCollector:
     async def _account(
         self, account: str, connection: Connection, api: dict[str, JsonObject], unknown: list[Unknown]
     ) -> None:
-        listed = await _all_pages(connection, "$JS.API.STREAM.LIST", "streams")
+        listed = await all_pages(connection, "$JS.API.STREAM.LIST", "streams")
         api[f"{account}:$JS.API.STREAM.LIST"] = listed
         gate = asyncio.Semaphore(STREAMS_AT_ONCE)
 
@@ -71,7 +71,7 @@ class AccountCollector:
             subject = f"$JS.API.CONSUMER.LIST.{stream}"
             async with gate:
                 try:
-                    api[f"{account}:{subject}"] = await _all_pages(connection, subject, "consumers")
+                    api[f"{account}:{subject}"] = await all_pages(connection, subject, "consumers")
                 except Unreadable as error:
                     unknown.append(_unknown(f"consumers of {account} > {stream}", error))
 
@@ -79,7 +79,7 @@ class AccountCollector:
         await asyncio.gather(*(consumers(name) for name in names if name))
 
 
-async def _all_pages(connection: Connection, subject: str, key: str) -> JsonObject:
+async def all_pages(connection: Connection, subject: str, key: str) -> JsonObject:
     """Return the list as one answer: the last page with the items, and what is `missing`, of all. Raises `Unreadable`."""
     items: list[JsonObject] = []
     missing: dict[str, None] = {}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bot.model import Endpoint, Group, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
+from bot.model import Endpoint, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part, parts
 from bot.model.assets import DETAILS, Assets, join
 from bot.model.states import group_of
 
@@ -114,14 +114,9 @@ def linked(statsz: JsonObject) -> frozenset[str]:
 
 def named_in_jsz(jsz: JsonObject, assets: Assets | None) -> frozenset[str]:
     """Return the servers a JSZ answer names: leaders and replicas of the meta group and of every stream and consumer group."""
-    groups: list[Group | None] = [group_of(part(jsz, "meta_cluster"))]
-    for account in assets.accounts if assets else ():
-        for stream in account.streams:
-            groups.append(stream.group)
-            groups += [consumer.group for consumer in stream.consumers]
-    led = {group.leader_or_none for group in groups if group is not None}
-    peers = {peer.name for group in groups if group is not None and group.replicas_or_none for peer in group.peers}
-    return frozenset(name for name in led | peers if name and not name.startswith(_UNNAMED_PEER))
+    meta = group_of(part(jsz, "meta_cluster"))
+    named = (meta.members if meta else frozenset[str]()) | (assets.named if assets else frozenset[str]())
+    return frozenset(name for name in named if name and not name.startswith(_UNNAMED_PEER))
 
 
 def named_in_routez(routez: JsonObject) -> frozenset[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from bot.adapters.nats.account import AccountCollector
+from bot.adapters.nats.account import AccountCollector, all_pages
 from bot.adapters.nats.api import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, checked_name, read
 from bot.adapters.nats.assemble import Judge
 from bot.adapters.nats.collector import SystemCollector
@@ -99,6 +99,14 @@ class NatsReaders:
         """Return `$JS.API.CONSUMER.INFO` raw; None is a definite *consumer not found*, or *stream not found*."""
         subject = f"$JS.API.CONSUMER.INFO.{checked_name('stream', stream)}.{checked_name('consumer', consumer)}"
         return await read(self._account(account), subject, absent=_NO_CONSUMER)
+
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        """Return what `$JS.API.STREAM.LIST`, or `CONSUMER.LIST` of a stream, counts as `missing`."""
+        subject, key = "$JS.API.STREAM.LIST", "streams"
+        if stream:
+            subject, key = f"$JS.API.CONSUMER.LIST.{checked_name('stream', stream)}", "consumers"
+        listed = await all_pages(self._account(account), subject, key)
+        return frozenset(map(str, listed.get("missing") or ()))
 
     async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
         """Return what CONNZ remembers of closed client connections, raw."""

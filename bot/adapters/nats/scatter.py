@@ -20,7 +20,7 @@ from bot.adapters.nats.api import error_of
 from bot.adapters.nats.connection import Connection, Inbox, RequestFailed, Why
 from bot.adapters.nats.facts import identity_of
 from bot.model import Endpoint, Json, JsonObject, ServerIdentity, Unknown, UnknownReason, part
-from bot.model.assets import Assets, read_answer
+from bot.model.assets import Assets, read_answer, read_fields
 from bot.ports import Clock
 
 NO_RESPONDERS_STATUS: Final = "503"
@@ -49,8 +49,25 @@ class _Reply(msgspec.Struct):
     statsz: msgspec.Raw = msgspec.Raw(b"")
     error: Json = None
 
+    @property
+    def body(self) -> tuple[JsonObject, Assets | None] | None:
+        return read_answer(self.data or self.statsz, jsz=False)
+
+
+class _JszReply(msgspec.Struct):
+    """The same with JSZ as data: the largest answer, whose fields are told apart in the one pass that finds them."""
+
+    server: Json = None
+    data: dict[str, msgspec.Raw] | list[msgspec.Raw] | str | float | bool | None = None
+    error: Json = None
+
+    @property
+    def body(self) -> tuple[JsonObject, Assets | None] | None:
+        return read_fields(self.data) if isinstance(self.data, dict) else None
+
 
 _REPLY: Final = msgspec.json.Decoder(_Reply)
+_JSZ_REPLY: Final = msgspec.json.Decoder(_JszReply)
 
 
 class Question:
@@ -165,7 +182,7 @@ class Scatter:
 
     def _answer(self, message: Msg, *, jsz: bool) -> Answer | None:
         try:
-            reply = _REPLY.decode(message.data)
+            reply = (_JSZ_REPLY if jsz else _REPLY).decode(message.data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         header = part({"server": reply.server}, "server")
@@ -179,7 +196,7 @@ class Scatter:
         if (error := error_of({"error": reply.error})) is not None:
             detail = f"{identity.name} answered: {error.description} (code {error.code})"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))
-        body = read_answer(reply.data or reply.statsz, jsz=jsz)
+        body = reply.body
         if body is None:
             detail = f"{identity.name} answered without data"
             return Answer(identity, now, problem=Unknown(reason=UnknownReason.UNREADABLE, detail=detail))

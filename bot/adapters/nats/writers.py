@@ -116,7 +116,7 @@ class NatsWriters:
             try:
                 await write(system, subject, body)
             except ApiRefused as error:
-                raise ServerRefused(what, error.code, error.description) from error
+                raise ServerRefused(what, error.code, error.description.strip()) from error
             except NoResponders:
                 await system.aclose()
                 if not attempt:

@@ -27,7 +27,7 @@ from bot.adapters.slack.blocks import (
 from bot.adapters.slack.render_board import STATE_WORDS, progress
 from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, File, ProposalCase, WantedMessage
-from bot.model import Approval, Choice, Proposal, ProposalState, RiskClass, Stage, canonical_json
+from bot.model import Approval, Choice, JsonObject, Proposal, ProposalState, RiskClass, Rung, Stage, canonical_json
 from bot.policy import required_groups, standing
 from bot.settings import PolicySettings
 
@@ -72,6 +72,8 @@ def plan_blocks(offered: Proposal, stages: int = _STAGES_SHOWN, diff_limit: int 
         rich(paragraph(bold(risk), text(f" · {offered.subject} · cluster {offered.cluster}", 400))),
         rich(paragraph(text(offered.why, 1_500))),
     ]
+    if offered.rung is not None:
+        blocks.append(rich(*_rung(offered.rung)))
     if offered.cautions:
         blocks.append(rich(paragraph(bold("⚠️ Know before you decide")), bullets(_items(offered.cautions))))
     for number, stage in enumerate(offered.stages[:stages], start=1):
@@ -132,10 +134,19 @@ def plan_text(offered: Proposal) -> str:
         lines += [f"params: {canonical_json(stage.params)}", f"blast radius: {preview.blast_radius}"]
         lines += [f"effect: {effect}" for effect in preview.effects]
         lines += [f"way back: {preview.way_back}", preview.diff]
+    if offered.rung is not None:
+        lines += ["", f"may not be enough: {offered.rung.not_enough}", f"go on to the next when: {offered.rung.go_on}"]
     lines += ["", *offered.guidance, "", *[f"caution: {caution}" for caution in offered.cautions], "", "world:"]
     lines += [f"  {name} = {value}" for name, value in sorted(offered.world.items())]
     lines += ["", f"expires {offered.expires_at.isoformat()}", f"digest {offered.digest}", ""]
     return "\n".join(lines)
+
+
+def _rung(rung: Rung) -> list[JsonObject]:
+    parts = [paragraph(bold("May not be enough: "), text(rung.not_enough, _ITEM_LIMIT))]
+    if rung.go_on:
+        parts.append(paragraph(bold("Go on to the next when: "), text(rung.go_on, _ITEM_LIMIT)))
+    return parts
 
 
 def _stage(number: int, total: int, stage: Stage, diff_limit: int) -> Block:

@@ -77,7 +77,15 @@ class RoutesWish:
     routes: tuple[str, ...]
 
 
-Wish = ProbeWish | ResourcesWish | ImageWish | SpreadWish | BudgetWish | ReplicasWish | RoutesWish
+@dataclass(frozen=True, slots=True)
+class LimitWish:
+    """A setting of nats.conf by the blocks that lead to it, e.g. `("mqtt", "ack_wait")`, and its value: a text is a duration."""
+
+    path: tuple[str, ...]
+    value: bool | int | str
+
+
+Wish = ProbeWish | ResourcesWish | ImageWish | SpreadWish | BudgetWish | ReplicasWish | RoutesWish | LimitWish
 
 EXPLICIT_ROUTES: tuple[int, int, int] = (8, 5, 4)
 """Bitnami's chart lists one route per pod from this version on (reference/nats.md 4.4)."""
@@ -138,6 +146,8 @@ def _official(wish: Wish) -> JsonObject | None:
             return {"config": {"cluster": {"enabled": True, "replicas": wish.replicas}}}
         case RoutesWish():
             return {"config": {"cluster": {"merge": {"routes": list(wish.routes)}}}}
+        case LimitWish():
+            return {"config": _merged(wish)}
 
 
 def _official_0(wish: Wish) -> JsonObject | None:
@@ -174,6 +184,17 @@ def _bitnami(workload: Workload, wish: Wish) -> JsonObject | None:
             return {"replicaCount": wish.replicas}
         case RoutesWish():
             return None  # a newer chart writes them by itself: see EXPLICIT_ROUTES
+        case LimitWish():
+            return None  # its configuration is a text in one value, `configuration`
+
+
+def _merged(wish: LimitWish) -> JsonObject:
+    """The official chart takes `merge` for the file and for each of its own blocks."""
+    *blocks, key = wish.path
+    inner: JsonObject = {key: wish.value}
+    for block in reversed(blocks[1:]):
+        inner = {block: inner}
+    return {blocks[0]: {"merge": inner}} if blocks else {"merge": inner}
 
 
 def _resources(wish: ResourcesWish) -> JsonObject:

@@ -102,8 +102,8 @@ class World:
         expected = frozenset(self.servers)
         return Snapshot(SnapshotId("snap"), "prod", self.now, "system account", there, tuple(samples), expected)
 
-    async def gather(self, needs: frozenset[Endpoint]) -> Snapshot:
-        del needs
+    async def gather(self, needs: frozenset[Endpoint], *, again: object = None) -> Snapshot:
+        del needs, again
         return self.snapshot
 
     async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:

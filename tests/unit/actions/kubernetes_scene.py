@@ -108,6 +108,8 @@ class Server:
     answers: bool = True
     digest: str | None = None
     version: str = "2.10.26"
+    varz: Raw = field(default_factory=dict[str, Any])
+    """What VARZ shows besides."""
 
 
 @dataclass
@@ -138,6 +140,8 @@ class Scene:
     """Servers that have no route to the other ones; a look shows one island."""
     elsewhere: int = 0
     """How often the next look was to go through another server."""
+    on_load: Callable[[Server], None] = lambda server: None
+    """What else a server makes of the file that it loads."""
     slept: list[float] = field(default_factory=list[float])
 
     @property
@@ -181,6 +185,7 @@ class Scene:
             cluster = {"name": "nats", "pool_size": POOL, "urls": list(server.routes)}
             varz: Raw = {"cluster": cluster, "system_account": "SYS", "version": server.version}
             varz |= {"config_digest": server.digest} if server.digest else {}
+            varz |= server.varz
             rows = self._rows(name)
             samples.append(Sample(name, Endpoint.VARZ, NOW, varz))
             samples.append(Sample(name, Endpoint.ROUTEZ, NOW, {"num_routes": len(rows), "routes": rows}))
@@ -332,5 +337,6 @@ class _Writers:
             scene.stale_reads -= 1
         else:
             scene.servers[name].routes = listed(scene.conf)
+            scene.on_load(scene.servers[name])
         if scene.reload_faults and (fault := scene.reload_faults.pop(0)) is not None:
             raise fault

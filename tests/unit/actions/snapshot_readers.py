@@ -15,6 +15,8 @@ class Shows:
     def __init__(self, *snapshots: Snapshot) -> None:
         self.snapshots: Sequence[Snapshot] = snapshots
         self.looks = 0
+        self.absent: dict[tuple[str, str], frozenset[str] | Exception] = {}
+        """What the API lists as missing, by account and stream."""
 
     async def gather(
         self, needs: frozenset[Endpoint], *, again: Callable[[Snapshot], Again | None] | None = None
@@ -34,6 +36,14 @@ class Shows:
 
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         raise AssertionError("the servers' own views are asked for, never INFO")
+
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        if (account, stream) not in self.absent:
+            return frozenset()
+        found = self.absent[account, stream]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def kubernetes_object(self, kind: Kind, name: str) -> JsonObject | None:
         raise AssertionError("nothing of Kubernetes is asked for")

@@ -66,6 +66,9 @@ class Nats:
     async def consumer_info(self, account: str, stream: str, consumer: str) -> JsonObject | None:
         return {"account": account, "stream": stream, "consumer": consumer}
 
+    async def missing(self, account: str, stream: str = "") -> frozenset[str]:
+        return frozenset({account, stream})
+
     async def closed_clients(self, server_id: str) -> Sequence[JsonObject]:
         return [{"server": server_id}]
 
@@ -196,6 +199,7 @@ async def test_single_facts_are_asked_of_nats():
     assert (readers.cluster, readers.api_timeout) == ("prod", 5.0)
     assert await readers.stream_info("A", "S") == {"account": "A", "stream": "S"}
     assert await readers.consumer_info("A", "S", "C") == {"account": "A", "stream": "S", "consumer": "C"}
+    assert await readers.missing("A", "S") == {"A", "S"}
     assert await readers.closed_clients("NAAA") == [{"server": "NAAA"}]
     told: list[str] = []
     probed = snapshot("first")

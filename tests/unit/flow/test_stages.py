@@ -6,8 +6,8 @@ import pytest
 
 from bot.action import Action, Check, Draft
 from bot.errors import Refused, Unreadable
-from bot.flow.stages import Stages
-from bot.model import Preview, Record, RiskClass
+from bot.flow.stages import Stages, one_look
+from bot.model import Endpoint, Preview, Record, RiskClass
 from bot.ports import Readers
 
 READERS = cast("Readers", object())
@@ -59,6 +59,40 @@ async def test_what_the_first_check_refuses_is_guidance_and_nobody_asks_for_a_pr
     plan = await made.plan(READERS, DRAFT)
     assert (plan.stages, plan.guidance) == ((), ("Not offered: It is gone.", "Not offered: It is held."))
     assert action.previews == 0
+
+
+class Looking:
+    """Readers that count their looks."""
+
+    cluster = "prod"
+
+    def __init__(self) -> None:
+        self.looks: list[frozenset[Endpoint]] = []
+
+    async def gather(self, needs: frozenset[Endpoint], *, again: object = None) -> str:
+        del again
+        self.looks.append(needs)
+        return f"look {len(self.looks)}"
+
+    async def look_elsewhere(self) -> None:
+        self.looks.append(frozenset())
+
+
+async def test_all_stages_of_a_draft_judge_one_look_at_the_servers() -> None:
+    real = Looking()
+    readers = one_look(cast("Readers", real))
+    varz, jsz = frozenset({Endpoint.VARZ}), frozenset({Endpoint.JSZ})
+    assert [cast("str", await readers.gather(needs)) for needs in (varz, varz, jsz, varz)] == [
+        "look 1",
+        "look 1",
+        "look 2",
+        "look 1",
+    ]
+    assert readers.cluster == "prod"
+    await readers.look_elsewhere()
+    assert cast("str", await readers.gather(varz)) == "look 4"
+    await readers.gather(varz, again=lambda _: None)
+    assert real.looks == [varz, jsz, frozenset(), varz, varz]
 
 
 async def test_what_is_not_needed_any_more_is_not_offered() -> None:

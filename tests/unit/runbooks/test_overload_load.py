@@ -329,44 +329,6 @@ def test_what_lets_mqtt_need_fewer_groups_fits_the_version_and_never_deletes_a_c
     assert "default_max_consumers: -1" in advice("2.15.1")
 
 
-def test_clients_of_the_crowded_server_are_let_go_in_slices() -> None:
-    snapshot = idle(mqtt_listeners(*SERVERS), mqtt(n2=150))
-    (draft,) = [
-        p.draft for p in proposed(snapshot, shed_slice=40) if p.draft.title.startswith("Spread the MQTT clients")
-    ]
-    assert [(kind, len(params["cids"])) for kind, params in draft.stages] == [("clients.shed", n) for n in (34, 33, 33)]
-    (one, *_) = [params for _, params in draft.stages]
-    assert (one["server"], one["selection"]["kinds"], one["selection"]["account"]) == ("n2", ["mqtt"], "APP")
-    assert (one["per_second"], one["cpu"], one["waiting"], one["goal"]) == (10, 0.7, 1000, "even")
-    assert any("Never delete consumers of $MQTT_msgs" in caution for caution in draft.cautions)
-    (draft,) = [
-        p.draft for p in proposed(snapshot, shed_most=60) if p.draft.title.startswith("Spread the MQTT clients")
-    ]
-    assert [len(params["cids"]) for _, params in draft.stages] == [60]
-
-
-def test_connections_of_all_kinds_are_let_go_of_a_hot_server() -> None:
-    snapshot = idle(
-        *(varz(server, connections=count) for server, count in (("n0", 5), ("n1", 120), ("n2", 5))),
-        varz("n1", cpu=190, cores=2),
-        nats(n0=5, n1=120, n2=5),
-    )
-    (draft,) = [p.draft for p in proposed(snapshot) if p.draft.title == "Move clients off server n1, in slices"]
-    ((kind, params),) = draft.stages
-    assert (kind, len(params["cids"]), params["goal"]) == ("clients.shed", 120 - 44, "calm")
-    assert params["notice"] == 10.0
-
-
-def test_clients_are_moved_from_the_crowded_server_by_its_name_and_id_where_natsmedic_does_not() -> None:
-    snapshot = idle(mqtt_listeners(*SERVERS), mqtt(n2=150), varz("n0", cpu=190, cores=2))
-    (draft,) = [p.draft for p in proposed(snapshot) if p.draft.title.startswith("Spread the MQTT clients")]
-    id_ = next(s.id for s in snapshot.servers if s.name == "n2")
-    (move,) = [line for line in draft.guidance if "request kick" in line]
-    assert "--name n2 |" in move
-    assert f'kick "$cid" {id_} > /dev/null; sleep 0.1' in move
-    assert (draft.stages, draft.guidance[-1]) == ((), "natsmedic does not offer it now: n0 uses 95% of its CPU.")
-
-
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=3), st.just([1]), st.just({})
 )

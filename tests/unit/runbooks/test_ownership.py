@@ -7,7 +7,7 @@ import yaml
 
 from bot.action import Draft
 from bot.model.kubernetes import Workload
-from bot.model.kubernetes.charts import ImageWish, ProbeWish, ResourcesWish, RoutesWish, Wish
+from bot.model.kubernetes.charts import ImageWish, LimitWish, ProbeWish, ResourcesWish, RoutesWish, Wish
 from bot.model.probes import ProbeKind
 from runbooks._ownership import owned
 from tests.unit.model.test_kubernetes_workload import facts, only, stateful_set
@@ -49,6 +49,24 @@ def test_under_helm_the_values_come_first_and_the_direct_change_says_what_takes_
     assert direct.title == f"{DIRECT.title}, directly: it holds until Helm's next upgrade"
     assert "at the next `helm upgrade`" in direct.cautions[0]
     assert direct.cautions[-1] == DIRECT.cautions[-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "values"),
+    [
+        (("max_connections",), {"config": {"merge": {"max_connections": 7}}}),
+        (("mqtt", "max_ack_pending"), {"config": {"mqtt": {"merge": {"max_ack_pending": 7}}}}),
+        (
+            ("jetstream", "limits", "default_max_consumers"),
+            {"config": {"jetstream": {"merge": {"limits": {"default_max_consumers": 7}}}}},
+        ),
+    ],
+)
+def test_a_limit_stands_in_the_merge_of_its_block_in_the_official_charts_values(path: tuple[str, ...], values: object):
+    source, _ = owned(workload(HELM, {"helm.sh/chart": "nats-1.2.6"}), LimitWish(path, 7), DIRECT)
+    assert yaml.safe_load(source.patches[0].text) == values
+    bitnami, _ = owned(workload(HELM, {"helm.sh/chart": "nats-9.0.29"}), LimitWish(path, 7), DIRECT)
+    assert bitnami.patches == ()
 
 
 ARGO = {"argocd.argoproj.io/tracking-id": "queues:apps/StatefulSet:queues/nats"}
