@@ -1,4 +1,4 @@
-# Verbs: install demo test test-kubernetes lint bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-crash test-kubernetes lint bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -9,7 +9,7 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-kubernetes lint bench
+.PHONY: help install demo test test-crash test-kubernetes lint bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -34,6 +34,12 @@ demo: $(VENV)/.lab
 test: $(VENV)/.all
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxschedchunk 4 $(ARGS) || \
 		{ test $$? -eq 1 && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS); }
+
+# The kill matrix: every action, killed at every crash point that it passes, and the whole bot at those before; 500 runs and more.
+# A run again: make test-crash ARGS="--seed 1 --only 17"
+test-crash: $(VENV)/.all
+	$(BIN)/python -m tests.crash $(ARGS)
+	test -n "$(ARGS)" || NATSMEDIC_EXHAUSTIVE=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/e2e/test_crashes.py tests/crash/test_late.py
 
 # Against whatever KUBECONFIG points at, in namespaces of its own; a module's tests share one.
 test-kubernetes: $(VENV)/.all

@@ -1,34 +1,22 @@
-"""Scenes of the actions that change who leads, how many members a stream has, and where clients are."""
+"""Scenes of the actions that change who leads, and how many members a stream has."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import orjson
-
-from bot.actions import clients_shed, leaders_move, meta_step_down, stream_scale, stream_step_down
+from bot.actions import leaders_move, meta_step_down, stream_scale, stream_step_down
 from bot.actions._facts import look, stream_facts
-from bot.actions.shedding import Pace, compose_shed
 from bot.actions.stream_scaling import Times, compose_scaling
 from bot.errors import Refused
 from bot.lab import drills
-from bot.lab.config import APP
 from bot.lab.jetstream import request, section
 from bot.model import ConsumerKey, StreamKey
-from bot.model.clients import ClientKind, Selection
-from tests.crash.proxy import Proxy
 from tests.crash.scene import Lab, Scene, Situation, StageList, Where, until
 from tests.crash.scenes_nats import PUBLISHED, NatsLab, position_problem, worked_on
 
-CROWDED = "n0"
-CLIENTS = 33
-"""Enough that a slice of them may go: above a third of them there are `FEWEST` of bot/actions/shedding.py."""
-NATS_CLIENTS = Selection(kinds=(ClientKind.NATS,), account="APP")
-PACE = Pace(per_second=50.0, slice=CLIENTS, most=CLIENTS, cpu=100.0, waiting=5_000)
-"""A share of the CPU that no server reaches: how busy this machine is must not decide."""
 TIMES = Times(at_two=0.3, elsewhere=0.3, young=0.0)
 
 Compose = Callable[[NatsLab, ConsumerKey], Awaitable[StageList]]
@@ -151,71 +139,6 @@ async def _stream_problem(lab: NatsLab, key: StreamKey, replicas: int) -> str:
     return "" if section(config, "metadata").get("team") == "a" else f"{key}: its own metadata is gone"
 
 
-@dataclass(frozen=True)
-class Shed:
-    """Clients of one server are let go until it has its share."""
-
-    name: str = "let clients go"
-    kinds: Sequence[str] = (clients_shed.ACTION.kind,)
-    where: Where = Where.NATS
-    share: int = 4
-
-    @asynccontextmanager
-    async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
-        del number
-        assert isinstance(lab, NatsLab)
-        async with AsyncExitStack() as stack, lab.counted() as proxy:
-            for _ in range(CLIENTS):
-                stack.push_async_callback((await lab.cluster.connect(APP, CROWDED)).close)
-            stages = (await self._offered(lab))[:1]
-            params = clients_shed.ShedParams.model_validate(stages[0][1])
-            going = set(params.cids)
-
-            async def there() -> set[int]:
-                snapshot = await lab.readers.gather(clients_shed.NEEDS)
-                scene = clients_shed.scene_of(snapshot, CROWDED, NATS_CLIENTS)
-                return {row.cid for row in scene.own.rows} & going
-
-            async def problem() -> str:
-                left = await there()
-                return f"{len(left)} clients are still on {CROWDED}" if left else ""
-
-            async def untouched() -> str:
-                gone = going - await there()
-                return f"{len(gone)} clients have left {CROWDED}" if gone else ""
-
-            yield Situation(
-                cluster=lab.settings([proxy.url]),
-                door=proxy,
-                stages=stages,
-                expected=[[f"KICK {cid}" for cid in params.cids]],
-                effects=lambda: _kicked(proxy),
-                problem=problem,
-                untouched=untouched,
-                lose=lambda _: proxy.lose.update([f"SERVER.{params.server_id}.KICK"]),
-            )
-
-    async def _offered(self, lab: NatsLab) -> StageList:
-        found: list[StageList] = []
-
-        async def crowded() -> bool:
-            try:
-                snapshot = await lab.readers.gather(clients_shed.NEEDS)
-                found.append(compose_shed(snapshot, CROWDED, NATS_CLIENTS, PACE).stages)
-            except Refused:
-                return False
-            return True
-
-        await until(f"too many clients of {CROWDED}", crowded)
-        return found[0]
-
-
-def _kicked(proxy: Proxy) -> list[str]:
-    """Who was disconnected; a notice before it leaves a connection as it is."""
-    kicks = [one for one in proxy.sent if one.effective and one.what.endswith(".KICK")]
-    return [f"KICK {orjson.loads(one.body)['cid']}" for one in kicks]
-
-
 SCENES: Sequence[Scene] = (
     Leaders(
         "move a stream's leader",
@@ -231,5 +154,4 @@ SCENES: Sequence[Scene] = (
         ("STREAM.LEADER.STEPDOWN.{stream}", "CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}"),
     ),
     Scale(),
-    Shed(),
 )

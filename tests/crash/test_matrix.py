@@ -10,7 +10,7 @@ from bot.registry import load
 from tests.crash.lanes import carried_out
 from tests.crash.matrix import EACH_STAGE, ONCE, Report, planned, systematic
 from tests.crash.scene import Where
-from tests.crash.scenes import LANES, SCENES
+from tests.crash.scenes import LANES, SCENES, STILL_WITHOUT
 from tests.crash.trial import Run
 
 SEED = 1
@@ -22,11 +22,13 @@ SAMPLE = {
 SCENES_OF_SAMPLE = {Where.NATS: 2, Where.KUBERNETES: 1}
 
 
-def test_every_action_has_a_scene():
+def test_every_action_has_a_scene_or_is_named_as_one_that_has_none_yet():
     played = {kind for scene in SCENES for kind in scene.kinds}
-    missing = sorted(set(load().actions) - played)
+    known = set(load().actions)
+    missing = sorted(known - played - set(STILL_WITHOUT))
     assert not missing, f"no scene in tests/crash kills the bot while it does {', '.join(missing)}: write one"
-    assert played <= set(load().actions)
+    assert played <= known
+    assert set(STILL_WITHOUT) == known - played
 
 
 def test_every_action_of_every_scene_dies_at_every_point_that_it_passes():

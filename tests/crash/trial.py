@@ -116,8 +116,8 @@ class Host:
             database = await self.database(f"run{run.number}")
             execution, proposal = await _approved(_url(database), situation)
             assignment = Assignment(_url(database), execution, situation.cluster, doubted=_doubted(run, situation))
-            if run.lost is not None:
-                situation.lose(situation.expected[_stage(run.lost, situation)][0])
+            if run.lost is not None and (changes := situation.expected[_stage(run.lost, situation)]):
+                situation.lose(changes[0])
             died: list[tuple[Point, str]] = []
             restarted: datetime | None = None
             for death in run.deaths:

@@ -9,6 +9,7 @@ from collections import Counter
 import httpx
 import pytest
 
+from bot.crashpoints import Point
 from bot.lab.servers import LabError
 from bot.lab.stuck_consumer import break_consumer, drain
 from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot
@@ -18,13 +19,22 @@ from tests.exhaustive import chosen
 
 LABELS = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
 
-# Where it dies, and whether that is before the proposal is in the thread.
+# Where it dies, and whether that is before the proposal is in the thread. From P09 on, `tests/crash` does the same for every action, without Slack.
 POINTS = [
+    ("P00", True),  # bytes read, not parsed
+    ("P01", True),  # sender authenticated, delivery not committed
     ("P02", True),  # delivery committed, before 2xx
+    ("P03", True),  # 2xx sent, nothing posted
     ("P04:1", True),  # parent message posted, its ts not stored
     ("P04:3", True),  # a message in the thread posted, its ts not stored
+    ("P05", True),  # inside the diagnosis
+    ("P06", True),  # proposal stored, not posted
+    ("P07:1", False),  # first click received, approval not committed
+    ("P07:2", False),  # second click received, approval not committed
     ("P08:1", False),  # first approval committed, before Slack's acknowledgement
     ("P08:2", False),  # second approval committed, execution not started
+    ("P09:1", False),  # execution started, the cluster's lock not taken
+    ("P10:1", False),  # lock taken, nothing looked at again
     ("P11:1", False),  # intent to delete committed, nothing sent
     ("P12:1", False),  # delete sent, no response seen
     ("P13:1", False),  # delete answered, outcome not committed
@@ -32,22 +42,31 @@ POINTS = [
     ("P11:2", False),  # intent to create committed, nothing sent
     ("P12:2", False),  # create sent, no response seen
     ("P13:2", False),  # create answered, outcome not committed
+    ("P15:1", False),  # inside the verification of the delete
+    ("P16:1", False),  # the end committed, the thread does not show it
 ]
-OFTEN = [("P02", True), ("P04:1", True), ("P08:2", False), ("P14:1", False), ("P13:2", False)]
+OFTEN = [("P01", True), ("P04:1", True), ("P06", True), ("P08:2", False), ("P16:1", False)]
+UNANSWERED = ("P00", "P01")
+"""Where the sender got no 2xx and nothing is stored: it sends again, as Alertmanager does."""
 
 
 @pytest.mark.parametrize(("point", "early"), chosen(POINTS, OFTEN))
 async def test_the_invariants_hold_after_a_kill_at(whole: Whole, point: str, early: bool) -> None:
     async with whole() as bot:
         drill = await break_consumer(bot.cluster)
-        await bot.start(point)
+        log = bot.directory / "points.log"
+        await bot.start(point, "--log", str(log))
         async with counting(bot.cluster) as target:
             if early:
-                await _alert_until_stored(bot)
+                await _alert_until_dead(bot)
             else:
                 await bot.alert(labels=LABELS)
                 await _approve_until_dead(bot)
+            if point == "P16:1":
+                assert set(log.read_text().split()) == {each.value for each in Point}, "one repair passes every point"
             await bot.start()
+            if point in UNANSWERED:
+                assert (await bot.alert(labels=LABELS)).is_success
             if early:
                 await bot.see_button("approve", 60)
             await _approve_what_is_missing(bot)
@@ -63,8 +82,8 @@ async def test_the_invariants_hold_after_a_kill_at(whole: Whole, point: str, ear
         assert code == 0, output
 
 
-async def _alert_until_stored(bot: WholeBot) -> None:
-    """Send as Alertmanager does: again, until a 2xx says that it is stored. At P02 the row is there although no 2xx was."""
+async def _alert_until_dead(bot: WholeBot) -> None:
+    """Send once, and see the bot die of it. At P02 the row is there although no 2xx was."""
     with contextlib.suppress(httpx.TransportError):
         await bot.alert(labels=LABELS)
     await bot.crashed()
