@@ -13,7 +13,6 @@ from tests.crash.scenes_nats import NatsLab
 SCENES: Sequence[Scene] = (
     *scenes_nats.SCENES,
     *scenes_groups.SCENES,
-    *scenes_clients.SCENES,
     *scenes_kubernetes.SCENES,
     *scenes_mesh.SCENES,
     *scenes_clients.SCENES,
