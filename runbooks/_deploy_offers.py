@@ -20,7 +20,7 @@ from bot.actions.rollout import compose_image, compose_probe, compose_resources,
 from bot.actions.scale import compose_scale_out, scale_in_guidance
 from bot.actions.volumes import compose_growth, move_storage_guidance
 from bot.errors import Refused
-from bot.model import Finding, JsonObject, Snapshot, Unknown, part
+from bot.model import Finding, JsonObject, Rung, Snapshot, Unknown, part
 from bot.model.kubernetes import Workload
 from bot.model.kubernetes.charts import (
     BudgetWish,
@@ -81,7 +81,7 @@ def offered(snapshot: Snapshot, workload: Workload | None, found: Sequence[Findi
 
 def drafts(workload: Workload | None, ways: Sequence[Way], guide: Draft) -> tuple[Draft, ...]:
     """Return a draft for each way that can be gone, and the guide where one can't, with what speaks against it."""
-    made, against = _composed(workload, ways, guide.why)
+    made, against = _composed(workload, ways, guide.why, guide.rung)
     if made and not against:
         return tuple(made)
     told = tuple(f"natsmedic does not offer it now: {reason}" for reason in dict.fromkeys(against))
@@ -93,7 +93,9 @@ def possible(workload: Workload, ways: Sequence[Way], why: str) -> tuple[Draft, 
     return tuple(_composed(workload, ways, why)[0])
 
 
-def _composed(workload: Workload | None, ways: Sequence[Way], why: str) -> tuple[list[Draft], list[str]]:
+def _composed(
+    workload: Workload | None, ways: Sequence[Way], why: str, rung: Rung | None = None
+) -> tuple[list[Draft], list[str]]:
     made: list[Draft] = []
     against: list[str] = []
     for way in ways:
@@ -103,7 +105,7 @@ def _composed(workload: Workload | None, ways: Sequence[Way], why: str) -> tuple
             against += refused.reasons
             continue
         cautions = (*way.cautions, *composed.cautions)
-        direct = Draft(title=way.title, why=why, stages=composed.stages, cautions=cautions)
+        direct = Draft(title=way.title, why=why, stages=composed.stages, rung=rung, cautions=cautions)
         made += owned(workload, way.wish, direct) if workload is not None and way.wish is not None else (direct,)
     return made, against
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from bot.actions.limit_change import limit_guidance
 from bot.actions.spread_leaders import compose
 from bot.errors import Refused
-from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
+from bot.model import Endpoint, Finding, Focus, Rung, Severity, Snapshot, Subject
 from bot.model.clients import ClientKind
 from bot.model.limits import Setting
 from bot.runbook import Draft, Proposed, Thresholds
@@ -69,7 +69,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         made = shed_offers(snapshot, about, kinds, thresholds, draft) if kinds else (draft,)
         if guide is _fewer_groups:
             made = limit_offers(snapshot, about, draft)
-        proposed += [Proposed(_subject(snapshot, about), one) for one in made]
+        rung = RUNGS.get(guide)
+        proposed += [Proposed(_subject(snapshot, about), one.model_copy(update={"rung": rung})) for one in made]
     return proposed + guidance(snapshot, sick) + _more_servers(snapshot, sick)
 
 
@@ -312,6 +313,39 @@ GUIDES: Sequence[tuple[frozenset[str], Guide]] = (
     (_QUEUES | _MQTT | {HOT.code, CONNECTS.code}, _upgrade),
 )
 """Remedies by rising risk, with the checks whose findings ask for them."""
+
+RUNGS: Mapping[Guide, Rung] = {
+    _wait: Rung(
+        not_enough="Whoever filled the queues may do it again.",
+        go_on="a queue is longer 30 s later than it was.",
+    ),
+    _stop_the_feeder: Rung(
+        not_enough="Where nobody floods the API and many clients ask a little each, there is no one to stop.",
+        go_on="the loudest are quiet, and the queues still grow a minute later.",
+    ),
+    _spread_mqtt: Rung(
+        not_enough="The clients choose where they reconnect: with one address for all of them they come back.",
+        go_on="the server has its share of clients, and is still busy two minutes later.",
+    ),
+    _spread_clients: Rung(
+        not_enough="The clients choose where they reconnect, and the work of leaders stays where it is.",
+        go_on="the server has its share of clients, and is still busy two minutes later.",
+    ),
+    _move_leaders: Rung(
+        not_enough="It moves load and takes none away: where all servers are busy it only costs elections.",
+        go_on="leaders are even over the servers, and one is still busy two minutes later.",
+    ),
+    _give_cpu: Rung(
+        not_enough="It rolls the servers, which costs CPU first, and a disk that is too slow stays so.",
+        go_on="CPU is free, and the queues are still long.",
+    ),
+    _fewer_groups: Rung(
+        not_enough="Only what is created from then on changes; the groups that are there stay.",
+        go_on="the number of Raft groups grows on.",
+    ),
+    _upgrade: Rung(not_enough="It protects the servers from what floods them, and does not stop it.", go_on=""),
+}
+"""Why each may not be enough, and when to go on."""
 
 SHEDS: Mapping[Guide, tuple[ClientKind, ...]] = {_spread_mqtt: (ClientKind.MQTT,), _spread_clients: tuple(ClientKind)}
 """Those that natsmedic can do itself, with the kinds of clients that they are about."""

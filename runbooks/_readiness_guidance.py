@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from bot.model import Endpoint, Finding, Snapshot
+from bot.model import Endpoint, Finding, Rung, Snapshot
 from bot.model.absence import Absence
 from bot.model.groups import META_GROUP, latest, meta_standing, system_account
 from bot.model.probes import ENABLED_ONLY
@@ -76,6 +76,10 @@ def wait(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds
             f"The meta leader must count all {members} as current: {check}",
             "Watch both: natsmedic diagnose --runbook READINESS --watch 10",
         ),
+        rung=Rung(
+            not_enough="A member that is stuck has a gap that stays or grows, however long one waits.",
+            go_on="the gap has not shrunk for a minute.",
+        ),
     )
 
 
@@ -89,6 +93,10 @@ def step_down(finding: Finding) -> Draft:
             "Requests to create, move and delete pause for 1 to 5 s; messages flow on.",
             "Do it only while all other members are current.",
             AGAIN,
+        ),
+        rung=Rung(
+            not_enough="Where every server is short of CPU or disk, the next leader applies as slowly.",
+            go_on="another server leads, and a minute later requests still wait.",
         ),
     )
 
@@ -106,6 +114,10 @@ def relax_probe(finding: Finding) -> Draft:
             "Then: helm upgrade <release> nats/nats -n <namespace> --reuse-values --values probe.yaml",
             "Follow it: kubectl rollout status statefulset/<name> -n <namespace>",
             AGAIN,
+        ),
+        rung=Rung(
+            not_enough="Pods stay in the Service; the meta group behind them is as slow as before.",
+            go_on="pods stay ready, and the meta group still falls behind.",
         ),
         cautions=ROLL_RISKS,
     )
@@ -128,7 +140,16 @@ def restart(finding: Finding, away: Absence) -> Draft:
     ]
     if away.alone:
         cautions.append(f"Without replicas, and so away meanwhile: {few(away.alone, MOST_GROUPS)}.")
-    return Draft(title=f"Restart server {name}", why=finding.sentence, guidance=tuple(lines), cautions=tuple(cautions))
+    return Draft(
+        title=f"Restart server {name}",
+        why=finding.sentence,
+        guidance=tuple(lines),
+        rung=Rung(
+            not_enough="A disk or a network file system that does not answer is as slow after it.",
+            go_on=f"{name} has been up for a minute, and its gap does not shrink.",
+        ),
+        cautions=tuple(cautions),
+    )
 
 
 def _against(away: Absence) -> list[str]:
@@ -156,6 +177,7 @@ def upgrade(finding: Finding, versions: Sequence[str]) -> Draft:
             "In the official chart 1.3.0 is the first with 2.11: helm upgrade <release> nats/nats -n <namespace> --version <chart> --reuse-values",
             "js-server-only then asks for the ports only, so *ready* no longer means that JetStream answers: alert on the meta leader instead.",
         ),
+        rung=Rung(not_enough="It cures the probe; a meta group that has too much to do still falls behind.", go_on=""),
         cautions=(
             "On the way back to 2.10 servers build their state files anew, which takes as long as reading all messages.",
         ),

@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
 
+from bot.actions.stream_scaling import compose_raft_reset
+from bot.errors import Refused
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, StreamKey, Subject, part
 from bot.model.groups import ha_assets, latest
 from bot.model.versions import version, version_number
@@ -279,7 +281,7 @@ def _sync(snapshot: Snapshot, finding: Finding) -> Draft | None:
         return None
     versions = [version_number(s.version) for s in snapshot.servers]
     unsafe = not all(_safe_scale_down(v) for v in versions)
-    return Draft(
+    guide = Draft(
         title=f"Copy stream {stream} anew from its leader",
         why=finding.sentence,
         guidance=(
@@ -299,6 +301,12 @@ def _sync(snapshot: Snapshot, finding: Finding) -> Draft | None:
             "Consumers with pending messages are scaled along; take their positions down before.",
         ),
     )
+    try:
+        reset = compose_raft_reset(snapshot, key)
+    except Refused as refused:
+        told = (f"natsmedic does not offer it now: {reason}" for reason in refused.reasons)
+        return guide.model_copy(update={"guidance": (*guide.guidance, *told)})
+    return guide.model_copy(update={"guidance": (), "stages": reset.stages, "cautions": reset.cautions})
 
 
 def _consumer(_: Snapshot, finding: Finding) -> Draft | None:

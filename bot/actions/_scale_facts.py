@@ -63,8 +63,7 @@ def hindrances(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> 
     reasons = [
         *moved(stream.state.config, stream.state.created, params),
         *_counts(params),
-        *_versions(snapshot),
-        *_meta(snapshot),
+        *cluster_hindrances(snapshot, params.young),
     ]
     if owner := owner_mark(stream.state.config):
         reasons.append(
@@ -72,9 +71,14 @@ def hindrances(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> 
         )
     reasons += stream_kept(snapshot, stream.key)
     reasons += group_problems(snapshot, stream) + consumer_problems(snapshot, stream)
-    reasons += _young(snapshot, params.young) + _new_consumers(snapshot, stream, params)
+    reasons += _new_consumers(snapshot, stream, params)
     reasons += _joining(snapshot, stream, params) if params.up else []
     return list(dict.fromkeys(reasons))
+
+
+def cluster_hindrances(snapshot: Snapshot, young: float) -> list[str]:
+    """Reasons that hold for every stream of the cluster. `young` are the seconds that every server must have been up."""
+    return [*_versions(snapshot), *_meta(snapshot), *_young(snapshot, young)]
 
 
 def moved(config: JsonObject, created: str, params: ScaleParams) -> list[str]:

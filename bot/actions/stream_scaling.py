@@ -12,7 +12,7 @@ from typing import Final
 
 from bot.action import Composed
 from bot.actions._facts import StreamFacts, stream_facts
-from bot.actions._scale_facts import YOUNG, ScaleParams, hindrances, replicas_in
+from bot.actions._scale_facts import SAFE_SCALE_DOWN, YOUNG, ScaleParams, cluster_hindrances, hindrances, replicas_in
 from bot.actions.stream_scale import StreamScale
 from bot.errors import Refused
 from bot.model import JsonObject, Snapshot, StreamKey
@@ -25,6 +25,9 @@ DESIRED_STATE: Final[tuple[Version, ...]] = ((2, 15, 0),)
 
 WAITS_FOR_HOLDER: Final[tuple[Version, ...]] = ((2, 12, 8),)
 """Oldest version whose empty members were seen to wait for the one that has the messages, every time (tests/integration/test_stream_groups.py)."""
+
+MIN_RESET: Final = 3
+"""Replicas; with fewer there is no majority beside the leader whose copies could be made anew."""
 
 MOST_STREAMS: Final = 5
 """Streams of one proposal: with 30 s at two and 300 s at three replicas they keep the cluster's lock for half an hour."""
@@ -67,6 +70,9 @@ class Scaling(Composed):
 
 def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, times: Times | None = None) -> Scaling:
     """Return the stages that give each stream `target` replicas. Raises `Refused` with all reasons where not even one stream may change now."""
+    times = times or Times()
+    if against := cluster_hindrances(snapshot, times.young):
+        raise Refused(*against)
     stages: list[tuple[str, JsonObject]] = []
     refused: dict[StreamKey, tuple[str, ...]] = {}
     chosen: list[StreamKey] = []
@@ -76,7 +82,9 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
             waiting.append(key)
             continue
         try:
-            stages += _stream(snapshot, stream_facts(snapshot, key), target, times or Times())
+            stream = stream_facts(snapshot, key)
+            path = steps(replicas_in(stream.state.config), target, _versions(snapshot))
+            stages += _stages(snapshot, stream, path, times)
         except Refused as reasons:
             refused[key] = reasons.reasons
         else:
@@ -87,6 +95,33 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
     start = min(params["start"] for _, params in stages)
     why = reason_of_stages(start, target, _versions(snapshot))
     return Scaling(tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, why)
+
+
+def compose_raft_reset(snapshot: Snapshot, key: StreamKey, times: Times | None = None) -> Composed:
+    """Return the stages that take a stream down to its leader's copy and up again, so that all members but the leader are made anew. Raises `Refused`.
+
+    What the other members hold is thrown away, so it is only for a stream whose leader has everything: with limits as its retention, on versions whose
+    scale-down keeps the leader, and with every reason against a change of replicas out of the way.
+    """
+    stream = stream_facts(snapshot, key)
+    count, versions = replicas_in(stream.state.config), _versions(snapshot)
+    reasons: list[str] = []
+    if count < MIN_RESET:
+        reasons.append(f"Stream {key} has {count} replicas, and fewer than {MIN_RESET} are not reset.")
+    if stream.retention != "limits":
+        reasons.append(f"Stream {key} has retention {stream.retention}: what its consumers hold would move as well.")
+    if old := sorted({version for version in versions if not has(version, SAFE_SCALE_DOWN)}):
+        reasons.append(
+            f"{', '.join(old)} may keep a member that is not the leader when it scales down (nats-server #8253, fixed in 2.12.10 and 2.14.2)."
+        )
+    if reasons:
+        raise Refused(*reasons)
+    stages = _stages(snapshot, stream, (1, *steps(1, count, versions)), times or Times())
+    told = (
+        f"Back up first (nats stream backup): for a while the only copy is that of {stream.standing.leader}. What other members hold beyond it is thrown away.",
+        *_cautions(snapshot, (key,), (), count),
+    )
+    return Composed(tuple(stages), told)
 
 
 def steps(start: int, target: int, versions: Sequence[str]) -> tuple[int, ...]:
@@ -114,11 +149,12 @@ def reason_of_stages(start: int, target: int, versions: Sequence[str]) -> str:
     )
 
 
-def _stream(snapshot: Snapshot, stream: StreamFacts, target: int, times: Times) -> list[tuple[str, JsonObject]]:
+def _stages(snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times: Times) -> list[tuple[str, JsonObject]]:
+    """One stage for each number of replicas on the way. Raises `Refused` where the first one must not run now."""
     config, stored = stream.state.config, stream.state.stored
     found: list[tuple[str, JsonObject]] = []
     start = replicas_in(config)
-    for to in steps(start, target, _versions(snapshot)):
+    for to in path:
         params = ScaleParams(
             account=stream.key.account,
             stream=stream.key.stream,
@@ -126,7 +162,7 @@ def _stream(snapshot: Snapshot, stream: StreamFacts, target: int, times: Times) 
             config=config,
             start=start,
             to=to,
-            target=target,
+            target=path[-1],
             messages=stored.messages,
             bytes=stored.bytes,
             consumers=len(stream.consumers),

@@ -42,9 +42,9 @@ def _wide(subject: Subject) -> bool:
 
 
 def _latest(proposals: Iterable[Proposal], like: Proposal) -> Proposal | None:
-    """The last of them that ran the same kinds of stages on the same thing."""
-    kinds = [stage.kind for stage in like.stages]
-    same = (p for p in proposals if kinds and p.subject == like.subject and [s.kind for s in p.stages] == kinds)
+    """The last of them that ran the same kinds of stages on the same thing; how many there are changes with what there is to do."""
+    kinds = {stage.kind for stage in like.stages}
+    same = (p for p in proposals if kinds and p.subject == like.subject and {s.kind for s in p.stages} == kinds)
     return max(same, key=lambda p: p.created_at, default=None)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from bot.action import RECEIPT_KEY, Draft
 from bot.actions.stream_scale import NEEDS
-from bot.actions.stream_scaling import Scaling, Times, compose_scaling
+from bot.actions.stream_scaling import Scaling, Times, compose_raft_reset, compose_scaling
 from bot.errors import Refused
 from bot.lab import scaling_drills
 from bot.lab.jetstream import request, section, stream_views
@@ -73,6 +73,31 @@ async def test_up_to_five_and_down_again_in_as_few_stages_as_the_version_allows(
         assert ended.state is ExecutionState.DONE, ended.sentence
         (view,) = (await stream_views(at.cluster, "ORDERS")).values()
         assert view.state.messages == PUBLISHED
+
+
+async def test_a_raft_reset_makes_all_members_but_the_leader_anew_and_keeps_messages_and_positions(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path, "2.15.1") as at:
+        await stream(at, replicas=3)
+        await at.led("ORDERS", 3)
+        before, leader = await stream_views(at.cluster, "ORDERS"), await at.holder()
+        reset = compose_raft_reset(await at.readers.gather(NEEDS), KEY, QUICK)
+        assert [p["to"] for _, p in reset.stages] == [1, 3]
+        execution = await at.desk.approved(await at.desk.plan(reset.stages))
+        running = asyncio.create_task(at.desk.run(execution))
+        await at.reached(execution, 0, StageState.VERIFIED)
+        assert await at.holder() == leader
+        ended = await running
+        assert ended.state is ExecutionState.DONE, ended.sentence
+        after = await stream_views(at.cluster, "ORDERS")
+        assert {view.state.messages for view in after.values()} == {PUBLISHED}
+        groups = (
+            {view.stream_raft_group for view in before.values()},
+            {view.stream_raft_group for view in after.values()},
+        )
+        assert [len(names) for names in groups] == [1, 1]
+        assert groups[0] != groups[1]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
