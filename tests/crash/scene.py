@@ -20,6 +20,7 @@ class Where(StrEnum):
     """What a scene plays in."""
 
     NATS = "nats"
+    NEWER = "nats 2.14 or newer"
     KUBERNETES = "kubernetes"
 
 

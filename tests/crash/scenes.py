@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.crash import scenes_clients, scenes_groups, scenes_kubernetes, scenes_limits, scenes_mesh, scenes_nats
+from tests.crash import (
+    scenes_clients,
+    scenes_consumers,
+    scenes_groups,
+    scenes_kubernetes,
+    scenes_limits,
+    scenes_mesh,
+    scenes_nats,
+)
 from tests.crash.kubernetes_lab import KubernetesLab
 from tests.crash.lanes import Lane
 from tests.crash.scene import Scene, Where
@@ -12,6 +20,7 @@ from tests.crash.scenes_nats import NatsLab
 
 SCENES: Sequence[Scene] = (
     *scenes_nats.SCENES,
+    *scenes_consumers.SCENES,
     *scenes_groups.SCENES,
     *scenes_kubernetes.SCENES,
     *scenes_mesh.SCENES,
@@ -20,10 +29,7 @@ SCENES: Sequence[Scene] = (
 )
 
 STILL_WITHOUT: Mapping[str, str] = {
-    "consumer.pause": "needs a lab of 2.11 or newer",
-    "consumer.resume": "needs a lab of 2.11 or newer",
-    "consumer.reset": "needs a lab of 2.14 or newer",
-    "consumer.unpin": "needs a lab of 2.11 or newer, and pinned clients",
+    "consumer.unpin": "needs pinned clients",
     "stream.peer_remove": "needs a fourth server, and a dead one",
     "meta.peer_remove": "needs a server that is gone, and a new one after each run",
 }
@@ -36,6 +42,7 @@ LANES: Sequence[Lane] = (
     Lane(Where.NATS, lambda folder: NatsLab(folder, OLD)),
     Lane(Where.NATS, lambda folder: NatsLab(folder, NEW)),
     Lane(Where.NATS, lambda folder: NatsLab(folder, MIDDLE)),
+    Lane(Where.NEWER, lambda folder: NatsLab(folder, NEW)),
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
 )

@@ -16,10 +16,11 @@ from tests.crash.trial import Run
 SEED = 1
 SAMPLE = {
     Where.NATS: ("P11:1 of stage 2", "P12:1 of stage 1", "stage 1 does not help"),
+    Where.NEWER: ("P12:1 of stage 1",),
     Where.KUBERNETES: ("P13:1 of stage 1",),
 }
 """What of each scene's systematic runs is in the sample, by the end of its name; the first scenes of each place only."""
-SCENES_OF_SAMPLE = {Where.NATS: 2, Where.KUBERNETES: 1}
+SCENES_OF_SAMPLE = {Where.NATS: 2, Where.NEWER: 1, Where.KUBERNETES: 1}
 
 
 def test_every_action_has_a_scene_or_is_named_as_one_that_has_none_yet():
