@@ -32,7 +32,7 @@ demo: $(VENV)/.lab
 
 # What fails beside others is run once more, alone: a deadline missed on a busy machine is met there, a wrong answer is wrong again.
 test: $(VENV)/.all
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --maxschedchunk 4 $(ARGS) || \
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS) || \
 		{ test $$? -eq 1 && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS); }
 
 # The kill matrix: every action, killed at every crash point that it passes, and the whole bot at those before; 500 runs and more.

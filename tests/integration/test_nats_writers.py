@@ -289,7 +289,7 @@ async def test_a_client_is_warned_and_let_go_and_the_server_remembers_why(tmp_pa
             assert [closed.get(cid) for cid in cids.values()] == ["Kicked", "Kicked"]
             with pytest.raises(ServerRefused, match="no such client"):
                 await writers.kick_client(own.server_id, cids[ClientKind.MQTT])
-        async with connected(settings_of(cluster)) as (_, writers):
+        async with connected(settings_of(cluster, system_writer=None)) as (_, writers):
             with pytest.raises(WriteDenied, match=r"add `nats.system_writer` to ask a server to disconnect client 1"):
                 await writers.kick_client(own.server_id, 1)
         device.abort()
