@@ -120,25 +120,28 @@ async def load(cluster: LabCluster, stream: str, consumer: str) -> AsyncGenerato
     """Publishes and consumes for as long as the block lasts, whatever happens to the servers; then what was confirmed has `DRAIN` seconds to arrive."""
     seen = Load()
     clients = [await cluster.connect(), await cluster.connect()]
-    publishing = asyncio.create_task(_publish(clients[0], stream, seen))
-    consuming = asyncio.create_task(_consume(clients[1], stream, consumer, seen))
+    # Told to end, and not cancelled: up to Python 3.11 `wait_for` of a client's request may swallow that.
+    full, over = asyncio.Event(), asyncio.Event()
+    publishing = asyncio.create_task(_publish(clients[0], stream, seen, full))
+    consuming = asyncio.create_task(_consume(clients[1], stream, consumer, seen, over))
     try:
         yield seen
-        publishing.cancel()
+        full.set()
+        await publishing
         end = time.monotonic() + DRAIN
         while not seen.received.issuperset(seen.acked) and time.monotonic() < end:
             await asyncio.sleep(LOAD_PAUSE)
     finally:
-        for task in (publishing, consuming):
-            task.cancel()
+        full.set()
+        over.set()
         await asyncio.gather(publishing, consuming, return_exceptions=True)
         for client in clients:
             await client.close()
 
 
-async def _publish(client: Client, stream: str, seen: Load) -> None:
+async def _publish(client: Client, stream: str, seen: Load, over: asyncio.Event) -> None:
     jetstream = JetStreamContext(client, timeout=PUBLISH_TIMEOUT)
-    while True:
+    while not over.is_set():
         try:
             seen.acked.append((await jetstream.publish(f"{stream}.load", b"x")).seq)
         except (NatsError, JetStreamError, OSError):
@@ -146,10 +149,10 @@ async def _publish(client: Client, stream: str, seen: Load) -> None:
         await asyncio.sleep(LOAD_PAUSE)
 
 
-async def _consume(client: Client, stream: str, consumer: str, seen: Load) -> None:
+async def _consume(client: Client, stream: str, consumer: str, seen: Load, over: asyncio.Event) -> None:
     jetstream = JetStreamContext(client, timeout=PUBLISH_TIMEOUT)
     subscription = await jetstream.pull_subscribe_bind(durable=consumer, stream=stream)
-    while True:
+    while not over.is_set():
         try:
             messages = await subscription.fetch(50, timeout=0.5)
             for message in messages:
