@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)
 """A rollout takes a pod after the other, each until it has held for its settle time."""
 
 
-@pytest.mark.parametrize("scenario", chosen(list(SCENARIOS), ["stuck-consumer", "routes"]))
+@pytest.mark.parametrize("scenario", chosen(list(SCENARIOS), ["stuck-consumer"]))
 async def test_a_scenario_ends_repaired_with_nothing_lost(scenario: str, tmp_path: Path) -> None:
     command = ("-m", "bot", "demo", "--headless", "--scenario", scenario, "--data", str(tmp_path / "demo"))
     process = await asyncio.create_subprocess_exec(

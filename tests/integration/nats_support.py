@@ -16,6 +16,8 @@ from tests.exhaustive import chosen
 ALL = frozenset(Endpoint)
 VERSIONS = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.10.26", "2.15.1"))
 """For parameters of tests; most others run on 2.11.11 anyway."""
+NEWEST = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.15.1",))
+"""For those that take long."""
 
 
 class WallClock:

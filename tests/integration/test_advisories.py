@@ -26,7 +26,7 @@ from bot.lab.servers import LabCluster
 from bot.model import JsonObject
 from bot.settings import AdvisorySettings, ClusterSettings
 from tests.conftest import LabFactory
-from tests.integration.nats_support import VERSIONS, WallClock, credentials, settings_of
+from tests.integration.nats_support import NEWEST, WallClock, credentials, settings_of
 
 ASSET = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
 STORM = AdvisorySettings.model_validate({"elections": 3})
@@ -85,7 +85,7 @@ async def hearing(settings: ClusterSettings, clock: Any = None, *, ready: bool =
     assert all(task.cancelled() for task in tasks), "a listener never ends by itself"
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_a_lost_quorum_is_heard_for_stream_and_consumer(lab_cluster: LabFactory, version: str) -> None:
     cluster = await lab_cluster(version)
     owner = await cluster.connect(APP)
@@ -102,7 +102,7 @@ async def test_a_lost_quorum_is_heard_for_stream_and_consumer(lab_cluster: LabFa
         assert (await heard.see(AdvisoryAlert.CONSUMER_QUORUM_LOST))[0] == ASSET
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_a_full_api_queue_is_heard_with_the_server_that_dropped(lab_cluster: LabFactory, version: str) -> None:
     cluster = await lab_cluster(version, jetstream={"request_queue_limit": 20})
     owner = await cluster.connect(APP, "n0")
@@ -166,7 +166,7 @@ async def step_down(heard: Heard, ask: Callable[[], Any], group: str, times: int
     await until(elected, f"no {times} elections of the {group} were heard")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_a_message_delivered_too_often_is_heard_in_its_account_only(
     lab_cluster: LabFactory, version: str
 ) -> None:

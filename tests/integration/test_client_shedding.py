@@ -25,7 +25,7 @@ from bot.model import Endpoint, ExecutionState, JsonObject, ProposalState, Stage
 from bot.model.clients import OWN_NAME, ClientKind, Selection, clients_of
 from bot.ports import Readers, Writers
 from tests.integration.executing import Desk, database
-from tests.integration.nats_support import VERSIONS, WallClock, connected, credentials, settings_of
+from tests.integration.nats_support import NEWEST, WallClock, connected, credentials, settings_of
 
 MQTT = Selection(kinds=(ClientKind.MQTT,), account="APP")
 NATS = Selection(kinds=(ClientKind.NATS,), account="APP")
@@ -120,7 +120,7 @@ class Publisher:
         return {name: payloads for name, payloads in found.items() if payloads}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_mqtt_clients_become_even_and_no_acknowledged_message_is_lost(tmp_path: Path, version: str) -> None:
     async with world(tmp_path, version) as w, fleet(w.cluster, 120, "n0") as devices:
         publisher = Publisher(devices)
@@ -223,7 +223,7 @@ async def test_a_request_that_got_lost_is_sent_again_for_those_who_are_still_the
         assert set(again) == {w.hands.kicked[5], w.hands.kicked[6]}
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_nats_workers_are_warned_and_miss_nothing_that_is_stored(tmp_path: Path, version: str) -> None:
     async with world(tmp_path, version) as w:
         everywhere = [url.replace("://", f"://{APP.user}:{APP.password}@") for url in w.cluster.urls]

@@ -32,7 +32,7 @@ from tests.integration.leader_scene import (
     scene,
 )
 
-SINCE_2_11 = chosen(("2.11.11", "2.15.1"), ("2.11.11", "2.15.1"))
+SINCE_2_11 = chosen(("2.11.11", "2.15.1"), ("2.15.1",))
 PINNED = ConsumerKey("APP", "ORDERS", "pinned")
 HOUR = timedelta(hours=1)
 

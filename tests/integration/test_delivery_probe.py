@@ -21,7 +21,7 @@ from bot.model.mesh_pool import slot_of
 from bot.settings import ClusterSettings
 from runbooks.route_mesh import RUNBOOK
 from tests.conftest import LabFactory
-from tests.integration.nats_support import VERSIONS, credentials, reading, settings_of
+from tests.integration.nats_support import NEWEST, credentials, reading, settings_of
 from tests.integration.test_diagnose import QUICK, natsmedic, way_in
 
 TENANTS = ("A0", "A1", "A2", "A3", "A4", "A5")
@@ -86,7 +86,7 @@ async def healthy(cluster: LabCluster, settings: ClusterSettings, accounts: set[
     assert RUNBOOK.propose(snapshot, findings, OLD_ENOUGH, Focus()) == []
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_a_wrong_advertise_loses_everything_of_every_account_between_that_pair_and_the_list_heals_it(
     lab_cluster: LabFactory, version: str
 ) -> None:
@@ -114,7 +114,7 @@ async def test_a_wrong_advertise_loses_everything_of_every_account_between_that_
     await healthy(cluster, one, accounts)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_a_missing_slot_loses_the_accounts_on_it_although_all_servers_are_connected(
     lab_cluster: LabFactory, version: str
 ) -> None:
@@ -184,7 +184,7 @@ async def test_islands_lose_everything_between_them_even_where_only_one_is_seen(
     await healthy(cluster, settings(cluster), {"SYS", "APP"})
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", NEWEST)
 async def test_decoys_lose_nothing(lab_cluster: LabFactory, version: str) -> None:
     cluster = await lab_cluster(version, tenants=TENANTS)
     everybody = settings(cluster, tenants=TENANTS)

@@ -32,7 +32,7 @@ from tests.integration.leader_scene import (
     scene,
 )
 
-VERSIONS = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.10.26", "2.15.1"))
+VERSIONS = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.15.1",))
 
 
 def stages(snapshot: Snapshot, preferred: str = "") -> list[tuple[str, JsonObject]]:

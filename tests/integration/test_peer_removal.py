@@ -35,7 +35,7 @@ from tests.integration.leader_scene import (
     scene,
 )
 
-VERSIONS = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.10.26", "2.15.1"))
+VERSIONS = chosen(("2.10.26", "2.11.11", "2.15.1"), ("2.10.26",))
 AWAY = 5.0
 """Seconds after which the tests take a server for gone."""
 

@@ -19,7 +19,7 @@ from bot.ports import Writers
 from tests.exhaustive import chosen
 from tests.integration.scaling_scene import KEY, PUBLISHED, QUICK, Interfered, Scene, scene, states, straight, stream
 
-VERSIONS = chosen(("2.10.26", "2.11.2", "2.15.1"), ("2.11.2", "2.15.1"))
+VERSIONS = chosen(("2.10.26", "2.11.2", "2.15.1"), ("2.11.2",))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
