@@ -14,10 +14,13 @@ EXHAUSTIVE: Final = os.environ.get("NATSMEDIC_EXHAUSTIVE") == "1"
 _REASON: Final = "one of many: runs with NATSMEDIC_EXHAUSTIVE=1"
 
 
+on_demand: Final = pytest.mark.skipif(not EXHAUSTIVE, reason=_REASON)
+"""For a long test whose parts are tested every time."""
+
+
 def chosen(every: Sequence[Any], often: Sequence[Any]) -> list[Any]:
     """Return all parameters of a test, those that are not among `often` skipped unless everything is asked for."""
-    skip = pytest.mark.skipif(not EXHAUSTIVE, reason=_REASON)
-    return [one if one in often else _marked(one, skip) for one in every]
+    return [one if one in often else _marked(one, on_demand) for one in every]
 
 
 def _marked(one: Any, mark: pytest.MarkDecorator) -> Any:

@@ -71,13 +71,13 @@ class Scaling(Composed):
 def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, times: Times | None = None) -> Scaling:
     """Return the stages that give each stream `target` replicas. Raises `Refused` with all reasons where not even one stream may change now."""
     times = times or Times()
-    if against := cluster_hindrances(snapshot, times.young):
-        raise Refused(*against)
     stages: list[tuple[str, JsonObject]] = []
     refused: dict[StreamKey, tuple[str, ...]] = {}
     chosen: list[StreamKey] = []
     waiting: list[StreamKey] = []
-    for key in dict.fromkeys(keys):
+    asked = list(dict.fromkeys(keys))
+    # What speaks against all of them is told with the first, and the others need no look.
+    for key in asked[:1] if cluster_hindrances(snapshot, times.young) else asked:
         if len(chosen) == MOST_STREAMS or len(refused) == MOST_REFUSED:
             waiting.append(key)
             continue

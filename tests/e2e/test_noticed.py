@@ -15,6 +15,7 @@ from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot
 from bot.model import JsonObject, parts
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting
+from tests.exhaustive import on_demand
 
 pytestmark = pytest.mark.timeout(600)
 """They wait for what takes time by its nature: a lost quorum, a minute of silence, passes of a schedule, restarts of the bot."""
@@ -46,6 +47,7 @@ async def all_closed(bot: WholeBot, within: float) -> None:
     await bot.wait(closed, within, "not every incident was closed")
 
 
+@on_demand
 async def test_an_advisory_opens_a_thread_without_any_webhook_and_a_restart_loses_and_doubles_nothing(
     whole: Whole,
 ) -> None:

@@ -161,7 +161,7 @@ async def alarmed(directory: Path, version: str, size: int) -> dict[str, Alarms]
     return {f"{size} servers, {name}": alarms for name, alarms in found.items() if alarms}
 
 
-@pytest.mark.parametrize("version", chosen(SUPPORTED_VERSIONS, ("2.10.26", "2.15.1")))
+@pytest.mark.parametrize("version", chosen(SUPPORTED_VERSIONS, ("2.15.1",)))
 async def test_a_healthy_cluster_gives_no_alarm(tmp_path: Path, version: str) -> None:
     try:
         async with asyncio.TaskGroup() as lives:

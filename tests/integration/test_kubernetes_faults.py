@@ -34,6 +34,8 @@ OBJECT = "statefulsets/nats"
 class Scene:
     kube: StandInKubernetes
     desk: Desk
+    generation: int
+    """Of the object before natsmedic changed it."""
 
     async def planned(self) -> Execution:
         """The edit of a probe, approved: one stage, which holds the rollout back."""
@@ -53,9 +55,8 @@ class Scene:
         raw = self.kube.get("StatefulSet", "nats", api_version="apps/v1")
         assert raw is not None
         path = raw["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"]
-        return (
-            int(raw["metadata"]["generation"] > 1 and path == ENABLED_ONLY) if raw["metadata"]["generation"] < 3 else 2
-        )
+        changes = raw["metadata"]["generation"] - self.generation
+        return changes if path == ENABLED_ONLY or changes > 1 else 0
 
     @property
     def sent(self) -> int:
@@ -90,7 +91,10 @@ async def _scene(folder: Path) -> AsyncGenerator[Scene]:
         readers = ClusterReaders(reading, KubernetesApiReader(kubernetes, clock), clock, writer)
         try:
             async with SqlStore.open(database(folder), clock) as store:
-                yield Scene(kube, Desk(store, readers, ClusterWriters(NatsWriters("prod", {}), writer)))
+                before = kube.get("StatefulSet", "nats", api_version="apps/v1")
+                assert before is not None
+                desk = Desk(store, readers, ClusterWriters(NatsWriters("prod", {}), writer))
+                yield Scene(kube, desk, before["metadata"]["generation"])
         finally:
             await reading.aclose()
 

@@ -155,9 +155,14 @@ async def test_what_lives_on_the_dead_server_alone_is_named_and_keeps_it_a_membe
     async with scene(tmp_path, "2.11.11", size=5) as lab:
         await drills.create_consumer(lab.client, "ORDERS", "single", {"num_replicas": 1})
         leads = str(section(await request(lab.client, "CONSUMER.INFO.ORDERS.single"), "cluster")["leader"])
-        while leads in (stream_facts(s := await lab.whole(), STREAM).standing.leader, meta_standing(s).leader):
-            await lab.writers.step_down_stream("APP", "ORDERS", _another(s, leads))
-            await drills.move_meta_leader_off(lab.cluster, leads)
+        while leads in (
+            leader := stream_facts(s := await lab.whole(), STREAM).standing.leader,
+            meta_standing(s).leader,
+        ):
+            if leader == leads:
+                await lab.writers.step_down_stream("APP", "ORDERS", _another(s, leads))
+            else:
+                await drills.move_meta_leader_off(lab.cluster, leads)
         await lab.cluster.kill(leads)
         snapshot = await until(lab, lambda s: leads in stream_facts(s, STREAM).standing.lost)
         why = await refusal(lab, replacement(stream_facts(snapshot, STREAM), leads))
