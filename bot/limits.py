@@ -75,8 +75,8 @@ class Limits:
     async def start(self, tx: Transaction, proposal: Proposal) -> Ruling:
         """Return whether a proposal may start now, all of its stages considered."""
         now = self._clock.now()
-        for stage in proposal.stages:
-            ruling = await self.stage(tx, proposal.cluster, stage.kind)
+        for kind in dict.fromkeys(stage.kind for stage in proposal.stages):
+            ruling = await self.stage(tx, proposal.cluster, kind)
             if not ruling.allowed:
                 return ruling
         executions = await tx.executions(proposal.cluster, now - LOOK_BACK)
