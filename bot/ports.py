@@ -31,12 +31,14 @@ from bot.model import (
     SlackUser,
     Snapshot,
     SnapshotId,
+    StormLine,
+    StormMember,
 )
 from bot.model.kubernetes import Change, Kind, Rehearsal
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze, StormMember)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze | StormMember
 """The records a transaction writes."""
 
 
@@ -236,6 +238,22 @@ class Transaction(Protocol):
         """Return the incident, closed or not, that this very episode belongs to."""
         ...
 
+    async def last_incident(self, source: str, fingerprint: str) -> Incident | None:
+        """Return the newest incident of this alert, whatever its state."""
+        ...
+
+    async def threads_since(self, since: datetime) -> Sequence[Incident]:
+        """Return the incidents with a thread of their own that were opened since then, oldest first."""
+        ...
+
+    async def in_storm(self, storm: IncidentId, cluster: str, title: str) -> bool:
+        """Return whether the storm has an incident of this alert name on this cluster."""
+        ...
+
+    async def storm_size(self, storm: IncidentId) -> tuple[int, int]:
+        """Return how many lines a storm's table has, and how many of its incidents have a thread of their own."""
+        ...
+
     async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
 
     async def approvals(self, proposal: str) -> Sequence[Approval]: ...
@@ -288,7 +306,23 @@ class Store(Protocol):
 
     async def count_unprocessed(self) -> int: ...
 
-    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]: ...
+    async def incidents(
+        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+    ) -> Sequence[Incident]:
+        """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
+        ...
+
+    async def storm_lines(self, storm: IncidentId) -> Sequence[StormLine]:
+        """Return the lines of a storm's table: page-worthy ones first, then those with the most incidents."""
+        ...
+
+    async def rolled_up(self, storm: IncidentId, limit: int) -> Sequence[StormMember]:
+        """Return incidents of a storm that have no thread of their own: open ones, page-worthy ones, then the oldest first."""
+        ...
+
+    async def executions(self, limit: int = 20) -> Sequence[Execution]:
+        """Return executions, newest first."""
+        ...
 
     async def alerts(self, incident: IncidentId) -> Sequence[Alert]: ...
 
@@ -386,7 +420,9 @@ class Messages(Protocol):
         ...
 
     async def behind(self) -> Sequence[tuple[IncidentId, int]]:
-        """Return the incidents whose revision is above the drawn one, with that revision, oldest change first."""
+        """Return the incidents whose revision is above the drawn one, with that revision, oldest change first; those that only a storm's message
+        shows are not among them.
+        """
         ...
 
     async def caught_up(self, incident: IncidentId, revision: int) -> None:

@@ -31,7 +31,17 @@ from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.freeze import LIFTERS, Freeze, Lift
-from bot.model.incident import Incident, IncidentState
+from bot.model.incident import (
+    KEPT,
+    STORM,
+    Holder,
+    Incident,
+    IncidentState,
+    Relapse,
+    Silence,
+    StormLine,
+    StormMember,
+)
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
 from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
@@ -41,7 +51,9 @@ from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey,
 
 __all__ = [
     "GENESIS",
+    "KEPT",
     "LIFTERS",
+    "STORM",
     "TRENDS",
     "Again",
     "Alert",
@@ -71,6 +83,7 @@ __all__ = [
     "Freeze",
     "FreezeId",
     "Group",
+    "Holder",
     "Incident",
     "IncidentId",
     "IncidentState",
@@ -95,18 +108,22 @@ __all__ = [
     "ProposalId",
     "ProposalState",
     "Record",
+    "Relapse",
     "RiskClass",
     "Rung",
     "Sample",
     "Series",
     "ServerIdentity",
     "Severity",
+    "Silence",
     "SlackUser",
     "Snapshot",
     "SnapshotId",
     "Stage",
     "StageRun",
     "StageState",
+    "StormLine",
+    "StormMember",
     "StreamKey",
     "StreamState",
     "Subject",

@@ -20,6 +20,7 @@ from bot.settings.clusters import (
 from bot.settings.limits import LimitSettings
 from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
+from bot.settings.threads import ThreadSettings
 from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
 from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, WebhookSettings
 
@@ -42,6 +43,7 @@ __all__ = [
     "SlackSettings",
     "SourceKind",
     "SourceSettings",
+    "ThreadSettings",
     "TlsSettings",
     "Transport",
     "WebhookSettings",

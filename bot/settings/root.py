@@ -18,6 +18,7 @@ from bot.settings.limits import LimitSettings
 from bot.settings.mistakes import describe
 from bot.settings.people import PolicySettings, SlackSettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
+from bot.settings.threads import ThreadSettings
 from bot.settings.webhooks import WebhookSettings
 from bot.settings.yaml_file import read_tree
 
@@ -63,6 +64,7 @@ class Settings(Section):
     slack: SlackSettings | None = None
     policy: PolicySettings = PolicySettings()
     limits: LimitSettings = LimitSettings()
+    threads: ThreadSettings = ThreadSettings()
     webhooks: WebhookSettings = WebhookSettings()
     thresholds: dict[str, dict[str, float]] = {}
     """Runbook code to threshold name to value; names are checked against the runbooks at start."""
