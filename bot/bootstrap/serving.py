@@ -188,6 +188,7 @@ def wire(
         parsers={name: parser_of(source) for name, source in settings.webhooks.sources.items()}
         | {ADVISORIES: parse_notice, SCHEDULE: parse_notice},
         max_queue=settings.webhooks.max_queue,
+        threads=settings.threads,
     )
     return Bot(intake, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
 

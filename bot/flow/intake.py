@@ -6,7 +6,7 @@ An alert is a hint. Its labels choose the cluster, the thread and what to look a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -15,6 +15,7 @@ from bot.crashpoints import Point
 from bot.errors import BadInput, StoreError
 from bot.flow.endings import end_proposal
 from bot.model import (
+    KEPT,
     Alert,
     AlertId,
     AlertState,
@@ -26,10 +27,11 @@ from bot.model import (
     IncidentState,
     ProposalState,
     Record,
+    Relapse,
     new_id,
 )
 from bot.ports import Chat, Clock, Engine, Phase, Steps, Store, Transaction
-from bot.settings import ClusterSettings
+from bot.settings import ClusterSettings, ThreadSettings
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +92,7 @@ class Intake:
         clusters: Sequence[ClusterSettings],
         parsers: Mapping[str, Parser],
         max_queue: int,
+        threads: ThreadSettings,
     ) -> None:
         self._store = store
         self._engine = engine
@@ -98,6 +101,7 @@ class Intake:
         self._clusters = clusters
         self._parsers = parsers
         self._max_queue = max_queue
+        self._reopen_within = timedelta(seconds=threads.reopen_within)
 
     async def accept(self, source: str, body: str) -> DeliveryId:
         """Make a delivery durable and start its intake. Returning means stored; an event that was stored before returns its first delivery.
@@ -158,43 +162,71 @@ class Intake:
     async def _fold_one(
         self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery
     ) -> list[str]:
-        truncated = parsed.truncated
         firing = incoming.state is AlertState.FIRING
         incident = await tx.open_incident(delivery.source, incoming.fingerprint)
         due: list[str] = []
-        if incident is None:
+        if firing and incident is None:
             incident = await tx.incident_of_episode(delivery.source, incoming.fingerprint, incoming.starts_at)
-            if incident is None and firing:
-                incident = self._open(delivery, incoming, parsed)
-                due.append(f"{incident.id}/alert")
+            if incident is None:
+                last = await tx.last_incident(delivery.source, incoming.fingerprint)
+                incident, due = await self._begins(tx, delivery, incoming, parsed, last)
+        elif incident is None:
+            incident = await tx.incident_of_episode(delivery.source, incoming.fingerprint, incoming.starts_at)
+        elif firing and incident.state is not IncidentState.OPEN and incoming.starts_at > incident.starts_at:
+            incident, due = await self._begins(tx, delivery, incoming, parsed, incident)
         elif firing:
-            reopened = incident.state is not IncidentState.OPEN and incoming.starts_at > incident.starts_at
-            incident = incident.model_copy(
-                update={
-                    "firing_count": incident.firing_count + 1,
-                    "updated_at": self._clock.now(),
-                    "revision": incident.revision + 1,
-                    "truncated": truncated,
-                    **({"state": IncidentState.OPEN, "starts_at": incoming.starts_at} if reopened else {}),
-                }
-            )
-            if reopened:
-                due.append(f"{incident.id}/relapse {delivery.id}")
-            elif parsed.changed and incident.state is IncidentState.OPEN:
+            incident = self._counted(incident, parsed)
+            await tx.put(incident)
+            if parsed.changed and incident.state is IncidentState.OPEN:
                 due.append(f"{incident.id}/changed {delivery.id}")
         elif incident.state is not IncidentState.CLEARED:
             incident = await self._clear(tx, incident)
             if incident.state is IncidentState.CLEARED:
                 due.append(f"{incident.id}/sender resolved {delivery.id}")
-        await self._record(tx, delivery, incoming, incident, truncated)
+        await self._record(tx, delivery, incoming, incident, parsed.truncated)
         return due
 
-    def _open(self, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery) -> Incident:
+    async def _begins(
+        self,
+        tx: Transaction,
+        delivery: Delivery,
+        incoming: IncomingAlert,
+        parsed: ParsedDelivery,
+        last: Incident | None,
+    ) -> tuple[Incident, list[str]]:
+        """A new episode: the alert's last incident goes on where that was over a short while ago, and a new one is opened otherwise."""
+        now = self._clock.now()
+        over = last.over_for(now) if last is not None else None
+        if last is not None and over is not None and over <= self._reopen_within:
+            relapse = Relapse(number=1 + (last.relapses[-1].number if last.relapses else 0), at=now, after=last.state)
+            again = self._counted(last, parsed).to(IncidentState.OPEN, now)
+            again = again.model_copy(
+                update={"starts_at": incoming.starts_at, "relapses": (*last.relapses, relapse)[-KEPT:]}
+            )
+            reason = f"relapse {delivery.id}"
+        else:
+            if last is not None and last.state is not IncidentState.CLOSED:
+                await tx.put(last.to(IncidentState.CLOSED, now))
+            again, reason = self._open(delivery, incoming, parsed, last), "alert"
+        await tx.put(again)
+        return again, [f"{again.id}/{reason}"]
+
+    def _counted(self, incident: Incident, parsed: ParsedDelivery) -> Incident:
+        """The alert fires once more; while it is silenced that is counted, too."""
+        muted = incident.silence
+        if muted is not None:
+            incident = incident.silenced(muted.model_copy(update={"muted": muted.muted + 1}))
+        return incident.changed(self._clock.now(), firing_count=incident.firing_count + 1, truncated=parsed.truncated)
+
+    def _open(
+        self, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery, last: Incident | None
+    ) -> Incident:
         if parsed.cluster is None:
             cluster = match_cluster(self._clusters, incoming.labels)
         else:
             cluster = next((c for c in self._clusters if c.name == parsed.cluster), None)
         known = ", ".join(c.name for c in self._clusters)
+        muted = last.silence if last is not None else None
         return Incident(
             id=IncidentId(new_id("inc")),
             cluster=cluster.name if cluster else None,
@@ -209,6 +241,8 @@ class Intake:
             labels=incoming.labels,
             annotations=incoming.annotations,
             truncated=parsed.truncated,
+            previous=last.id if last is not None else None,
+            silences=(muted.model_copy(update={"muted": muted.muted + 1}),) if muted is not None else (),
             note=None
             if cluster
             else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",
@@ -222,15 +256,13 @@ class Intake:
                 await end_proposal(tx, proposal, ProposalState.WITHDRAWN, reason, actor=incident.source)
         incident = await tx.get(Incident, incident.id) or incident  # ending a proposal has raised its revision
         state = IncidentState.CLOSED if incident.state is IncidentState.VERIFIED else IncidentState.CLEARED
-        return incident.model_copy(
-            update={"state": state, "updated_at": self._clock.now(), "revision": incident.revision + 1}
-        )
+        incident = incident.to(state, self._clock.now())
+        await tx.put(incident)
+        return incident
 
     async def _record(
         self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, incident: Incident | None, truncated: int
     ) -> None:
-        if incident is not None:
-            await tx.put(incident)
         await tx.put(
             Alert(
                 id=AlertId(new_id("alert")),

@@ -32,7 +32,7 @@ from bot.model import (
 )
 from bot.ports import Phase
 from bot.runbook import Check, Runbook, Thresholds
-from bot.settings import AdvisorySettings, ClusterSettings, ScheduleSettings
+from bot.settings import AdvisorySettings, ClusterSettings, ScheduleSettings, ThreadSettings
 from tests.integration import store_records as records
 from tests.integration.execution_house import Quiet
 from tests.integration.test_intake import cluster
@@ -146,5 +146,6 @@ async def house(
             clusters=clusters or (cluster("prod"),),
             parsers={"alertmanager": parse_alertmanager, ADVISORIES: parse_notice, SCHEDULE: parse_notice},
             max_queue=max_queue,
+            threads=ThreadSettings(),
         )
         yield House(store, clock, quiet, intake)

@@ -19,7 +19,7 @@ from bot.flow.intake import Intake, QueueFull
 from bot.flow.sweep import Sweeper
 from bot.model import Delivery, Incident, IncidentState, JsonObject, Proposal, ProposalState
 from bot.ports import Phase
-from bot.settings import ClusterSettings, Credentials, NatsSettings
+from bot.settings import ClusterSettings, Credentials, NatsSettings, ThreadSettings
 from tests.integration import store_records as records
 from tests.integration.execution_house import Quiet
 
@@ -81,6 +81,7 @@ async def house(folder: Path, *clusters: ClusterSettings, max_queue: int = 100) 
             clusters=clusters or (cluster("prod"),),
             parsers={"alertmanager": parse_alertmanager},
             max_queue=max_queue,
+            threads=ThreadSettings(),
         )
         yield House(store, quiet, clock, intake)
 
@@ -238,3 +239,25 @@ async def test_a_waiting_proposal_is_reminded_of_once_at_half_time_and_then_expi
         assert seen[:5] == [(ProposalState.PENDING, False)] * 5
         assert seen[5:10] == [(ProposalState.PENDING, True)] * 5
         assert seen[10] == (ProposalState.EXPIRED, True)
+
+
+async def test_an_alert_that_fires_again_soon_after_it_was_over_goes_on_in_its_incident(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        await h.deliver(alert())
+        await h.deliver(alert("resolved"))
+        h.clock.time += timedelta(hours=4)
+        await h.deliver(alert(starts="2026-11-21T09:00:00Z"))
+        (incident,) = await h.incidents()
+        assert incident.state is IncidentState.OPEN
+        assert [(r.number, r.after) for r in incident.relapses] == [(1, IncidentState.CLEARED)]
+
+
+async def test_an_alert_that_was_over_for_longer_opens_an_incident_that_names_the_old_one(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        await h.deliver(alert())
+        await h.deliver(alert("resolved"))
+        h.clock.time += timedelta(hours=4, seconds=1)
+        await h.deliver(alert(starts="2026-11-21T09:00:00Z"))
+        new, old = await h.incidents()
+        assert old.state is IncidentState.CLOSED
+        assert (new.previous, new.relapses) == (old.id, ())

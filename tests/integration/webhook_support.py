@@ -17,7 +17,7 @@ from bot.adapters.webhooks.app import Accepts, Handler, Health
 from bot.flow.intake import Intake
 from bot.model import IncidentId
 from bot.ports import Phase
-from bot.settings import ClusterSettings, WebhookSettings
+from bot.settings import ClusterSettings, ThreadSettings, WebhookSettings
 from tests.integration.store_records import FixedClock
 
 CLUSTER = ClusterSettings.model_validate(
@@ -80,6 +80,7 @@ async def open_door(
             clusters=(CLUSTER,),
             parsers={name: parser_of(source) for name, source in settings.sources.items()},
             max_queue=settings.max_queue,
+            threads=ThreadSettings(),
         )
         app = webhook_app(settings, accepts or intake, health, slack_handler, read_timeout=read_timeout, clock=clock)
         async with (

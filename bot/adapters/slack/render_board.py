@@ -60,12 +60,19 @@ def headline(case: Case) -> tuple[str, str]:
         (case.incident.state is IncidentState.CLEARED, "🟡", "Cleared by the sender, not verified by natsmedic"),
         (broken, "🔴", "A repair did not work, a person must look"),
         (ProposalState.PENDING in states, "🟠", "Waiting for approval"),
+        (_back_again(case), "🔴", "Back again, natsmedic is looking"),
         (diagnosis is None, "🔎", "Looking at it"),
     )
     for holds, sign, word in rungs:
         if holds:
             return sign, word
     return _SEVERITY[diagnosis.verdict.severity if diagnosis else Severity.UNKNOWN]
+
+
+def _back_again(case: Case) -> bool:
+    """True where the alert fired again after the newest diagnosis began."""
+    relapses, diagnosis = case.incident.relapses, case.last_diagnosis
+    return bool(relapses) and (diagnosis is None or diagnosis.started_at < relapses[-1].at)
 
 
 def _cluster(case: Case) -> list[Block]:
@@ -140,6 +147,11 @@ def _times(case: Case) -> str:
     parts = [f"Opened {date(incident.opened_at)}", f"last change {date(incident.updated_at)}"]
     if incident.firing_count > 1:
         parts.append(f"alert received {incident.firing_count} times")
+    if incident.relapses:
+        last = incident.relapses[-1]
+        parts.append(f"came back {last.number} times, last {date(last.at)} after it was {last.after.value}")
+    if incident.previous is not None:
+        parts.append(f"the same alert was over before in {incident.previous}")
     if incident.truncated:
         parts.append(f"the sender left out {incident.truncated} more alerts")
     return " · ".join(parts)
