@@ -198,4 +198,7 @@ def resources(snapshot: Snapshot, finding: Finding) -> Draft:
             f"At least 2 CPU and 8 GiB per server, requests equal to limits, GOMEMLIMIT at 80 % of the memory limit (README of the official chart).{seen}",
             "Disks that answer in milliseconds: every entry is written before it is committed. No NFS.",
         ),
+        rung=Rung(
+            not_enough="Applications that create and delete as fast as they can use up whatever there is.", go_on=""
+        ),
     )

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from bot.actions.stream_scaling import compose_raft_reset
 from bot.errors import Refused
-from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, StreamKey, Subject, part
+from bot.model import Endpoint, Finding, Focus, Rung, Severity, Snapshot, StreamKey, Subject, part
 from bot.model.groups import ha_assets, latest
 from bot.model.versions import version, version_number
 from bot.runbook import Draft, Proposed, Thresholds
@@ -53,7 +53,8 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     ]
     for code, make in _MAKERS.items():
         kind = [f for f in sick if f.check == code and not (f.check in _ENDANGERS and f.subject.server in holders)]
-        proposed += [Proposed(f.subject, draft) for f in kind[:MOST_PROPOSALS] if (draft := make(snapshot, f))]
+        made = [(f, make(snapshot, f)) for f in kind[:MOST_PROPOSALS]]
+        proposed += [Proposed(f.subject, _on_rung(draft, RUNGS[code])) for f, draft in made if draft]
     dead = [f for f in sick if f.check == MEMBERS.code and f.subject.server not in holders]
     return proposed + replacements(snapshot, dead, MOST_PROPOSALS) + _upgrade(snapshot, sick)
 
@@ -345,7 +346,13 @@ def _wait(finding: Finding, title: str) -> Draft:
         title=title,
         why=finding.sentence,
         guidance=("Change and restart nothing; diagnose again in a minute.",),
+        rung=Rung(not_enough="What is stuck stays so, however long one waits.", go_on="it is the same a minute later."),
     )
+
+
+def _on_rung(draft: Draft, rung: Rung) -> Draft:
+    """Say why it may not be enough; waiting has its own words for that."""
+    return draft if draft.rung else draft.model_copy(update={"rung": rung})
 
 
 def _upgrade(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
@@ -364,6 +371,9 @@ def _upgrade(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
                 "where the holder is known to be away (#6856), which it is only some time after its death."
             ),
             "Until then scale one stream at a time, wait until all members are current, compare last_seq before and after, and restart nothing meanwhile.",
+        ),
+        rung=Rung(
+            not_enough="It keeps groups from breaking; one that is broken stays so until it is repaired.", go_on=""
         ),
     )
     return [Proposed(Subject(cluster=snapshot.cluster), draft)]
@@ -384,6 +394,38 @@ _MAKERS: dict[str, Callable[[Snapshot, Finding], Draft | None]] = {
     CONSUMER_SYNC.code: _consumer,
 }
 """Kinds of damage in the order in which they are offered."""
+
+RUNGS: dict[str, Rung] = {
+    HOLDER.code: Rung(
+        not_enough="Where its disk is lost its data is too, and only a backup brings it back.",
+        go_on="it is back with an empty disk, or does not come back.",
+    ),
+    NODE.code: Rung(
+        not_enough="A server that can't write, or is at its limit of Raft groups, makes none at its start either.",
+        go_on="it has been healthy for a minute, and still lacks its copy or its Raft node.",
+    ),
+    SPLIT.code: Rung(
+        not_enough="A server that leads alone, outside of its group, does not take part in the election.",
+        go_on="a new leader is there, and the second one stays for a minute.",
+    ),
+    MEMBERS.code: Rung(
+        not_enough="A server whose disk or machine is gone does not come back with its copy.",
+        go_on="it is away for good, and a spare server with room is there.",
+    ),
+    LAG.code: Rung(
+        not_enough="A disk or a network that is too slow is as slow after a restart.",
+        go_on="it has been back for a minute, and the gap does not shrink.",
+    ),
+    STREAM_SYNC.code: Rung(
+        not_enough="What made the copies differ may do it again: clocks, a disk, or a defect of the version.",
+        go_on="the new copies differ again.",
+    ),
+    CONSUMER_SYNC.code: Rung(
+        not_enough="Messages that the stream has lost are delivered by no position.",
+        go_on="",
+    ),
+}
+"""Why each may not be enough, and when to go on to what comes after it: a replacement of the member, and an upgrade at last."""
 
 _ENDANGERS = frozenset({NODE.code, SPLIT.code, MEMBERS.code, LAG.code})
 """Kinds whose remedy may restart the server that they name, or start it."""

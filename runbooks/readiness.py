@@ -15,7 +15,7 @@ from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.meta_step_down import ACTION as STEP_DOWN
 from bot.actions.meta_step_down import step_down_stage, whole_meta
 from bot.errors import Refused
-from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
+from bot.model import Endpoint, Finding, Focus, Rung, Severity, Snapshot, Subject
 from bot.model.absence import absence
 from bot.model.probes import ENABLED_ONLY, ProbeKind
 from bot.runbook import Draft, Proposed, Runbook, Threshold, Thresholds, Unit
@@ -95,6 +95,11 @@ def _removals(snapshot: Snapshot, finding: Finding, thresholds: Thresholds) -> l
             title=f"Remove server {server} from the meta group",
             why=f"{finding.sentence} It is away for more than {long:.0f} s, and no stream or consumer has it as a member.",
             stages=((meta_peer_remove.ACTION.kind, stage),),
+            rung=Rung(
+                not_enough="The group is smaller then, and what its other members lack stays.",
+                go_on="",
+                problem="margin",
+            ),
             cautions=(
                 f"Only where {server} is gone for good: a server that is down for a while comes back by itself.",
             ),
