@@ -45,7 +45,7 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         for f in causes
         if f.subject.server not in holders and (draft := cause_guidance(snapshot, f))
     ]
-    for code, make in _MAKERS.items():
+    for code, make in MAKERS.items():
         kind = [f for f in sick if f.check == code and not (f.check in _ENDANGERS and f.subject.server in holders)]
         made = [(f, make(snapshot, f)) for f in kind[:MOST_PROPOSALS]]
         proposed += [Proposed(f.subject, _on_rung(draft, RUNGS[code])) for f, draft in made if draft]
@@ -258,7 +258,7 @@ def _safe_scale_down(number: tuple[int, int, int]) -> bool:
     return number >= line
 
 
-_MAKERS: dict[str, Callable[[Snapshot, Finding], Draft | None]] = {
+MAKERS: dict[str, Callable[[Snapshot, Finding], Draft | None]] = {
     HOLDER.code: _holder,
     NODE.code: _node,
     SPLIT.code: _split,
