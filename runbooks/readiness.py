@@ -21,6 +21,8 @@ from bot.model.probes import ENABLED_ONLY, ProbeKind
 from bot.runbook import Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks import _deploy_guidance as deploy
 from runbooks import _readiness_guidance as guidance
+from runbooks._audit_shared import JETSTREAM_RUNS
+from runbooks._audit_versions import MIX
 from runbooks._deploy_checks import KILLS, PROBE_THRESHOLDS
 from runbooks._deploy_checks import PROBES as DECLARED_PROBES
 from runbooks._deploy_offers import drafts, probe_way, restart_way, upgrade_way, workload_of
@@ -50,10 +52,12 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     strict = next((f for f in sick if f.evidence.get("too strict on")), None)
     load = next((f for f in sick if f.evidence.get("trend") in LOAD), None)
     passing = [f for f in sick if _passes(f, stuck.keys(), too_strict=strict is not None)]
+    removed = [f for f in sick if f.check == MIX.code]
     whole = not stuck and not any(f.check == MARGIN.code for f in sick)
     proposed = [Proposed(where, guidance.wait(snapshot, passing, thresholds))] if passing else []
     proposed += [Proposed(f.subject, _stepped_down(snapshot, f)) for f in stuck.values() if f.evidence.get("leads")]
     proposed += [p for f in sick if f.check == MARGIN.code for p in _removals(snapshot, f, thresholds)]
+    proposed += [Proposed(f.subject, guidance.take_back(f)) for f in removed]
     if strict and whole:
         proposed += [Proposed(where, draft) for draft in _relaxed(snapshot, guidance.relax_probe(strict))]
     for server, finding in sorted(stuck.items(), key=lambda item: item[0] or ""):
@@ -160,6 +164,9 @@ RUNBOOK = Runbook(
             "NatsMetaFollowerStuck",
             "NatsMetaPeerNotCurrent",
             "NatsMetaNoLeader",
+            # Our own sources are the advisories $JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED and SERVER.REMOVED.
+            "NatsMetaLeaderElectionStorm",
+            "NatsServerRemoved",
         }
     ),
     thresholds=(
@@ -209,6 +216,8 @@ RUNBOOK = Runbook(
             frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ}),
             no_probe_fails,
         ),
+        # What a server that was removed shows afterwards: its JetStream is off.
+        JETSTREAM_RUNS,
         KILLS,
         DECLARED_PROBES,
     ),
