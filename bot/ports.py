@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from bot.model import (
     Again,
@@ -14,6 +14,8 @@ from bot.model import (
     Approval,
     AuditDraft,
     AuditEntry,
+    AuditFilter,
+    AuditLine,
     Chart,
     Delivery,
     DeliveryId,
@@ -38,6 +40,10 @@ R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execu
 
 Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
 """The records a transaction writes."""
+
+
+EVERY: Final = AuditFilter()
+"""Narrows nothing."""
 
 
 class Clock(Protocol):
@@ -317,6 +323,18 @@ class Store(Protocol):
     async def audit_entries(
         self, *, after: int = 0, limit: int = 1000, incident: str | None = None
     ) -> Sequence[AuditEntry]: ...
+
+    async def audit_lines(
+        self, *, after: int = 0, limit: int = 1000, wanted: AuditFilter = EVERY
+    ) -> Sequence[AuditLine]:
+        """Return rows with seq above `after`, in order, as their texts. Raises `AuditBroken` at a row that is no text."""
+        ...
+
+    async def newest_audit_lines(self, *, limit: int, wanted: AuditFilter = EVERY) -> Sequence[AuditLine]:
+        """Return the newest of the wanted rows, in order."""
+        ...
+
+    async def audit_line(self, seq: int) -> AuditLine | None: ...
 
 
 class Phase(StrEnum):

@@ -2,7 +2,7 @@
 
 from bot.model.alert import Alert, AlertState, Delivery
 from bot.model.approval import Approval, Choice
-from bot.model.audit import GENESIS, AuditDraft, AuditEntry
+from bot.model.audit import GENESIS, AuditDraft, AuditEntry, AuditFilter, AuditLine, Checkpoint
 from bot.model.base import (
     AlertId,
     ApprovalId,
@@ -51,10 +51,13 @@ __all__ = [
     "ApprovalId",
     "AuditDraft",
     "AuditEntry",
+    "AuditFilter",
+    "AuditLine",
     "Bar",
     "Bars",
     "Cell",
     "Chart",
+    "Checkpoint",
     "Choice",
     "ConsumerKey",
     "ConsumerState",

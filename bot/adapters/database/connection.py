@@ -241,14 +241,14 @@ class _typed_errors:  # noqa: N801 - a context manager, used like a function
             return
         if isinstance(error, IntegrityError):
             raise StoreConflict(f"The database refused a row that contradicts another: {error.orig}.") from error
-        if _result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
+        if result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
             raise StoreBusy(
                 f"The database {self._path} was locked for more than {BUSY_SECONDS:g} s: nothing was written."
             ) from error
         raise StoreError(f"The database {self._path} failed: {error.orig}.") from error
 
 
-def _result_code(error: BaseException | None) -> int | None:
+def result_code(error: BaseException | None) -> int | None:
     """Return SQLite's primary result code; the asyncio dialect may carry the driver's own error as the cause."""
     while error is not None:
         code = getattr(error, "sqlite_errorcode", None)
