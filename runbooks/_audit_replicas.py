@@ -10,7 +10,7 @@ from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Strea
 from bot.model.groups import stream_replicas
 from bot.runbook import Draft, Proposed, Threshold, Thresholds, Unit
 from runbooks._audit_views import Audit, Facts, by_servers, config_of, few, read
-from runbooks._nack import scaled_in_source
+from runbooks._nack import scaled
 from runbooks._shared_guidance import command
 
 REPLICAS = Audit("AUDIT_REPLICAS", Layer.CLIENTS)
@@ -65,27 +65,27 @@ def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
 
 
 def replica_offers(snapshot: Snapshot, thresholds: Thresholds) -> list[Proposed]:
-    """Return one proposal for each account and number of replicas that its streams lack, or why it can't be made now; and one for each stream that NACK
-    keeps, in its source.
+    """Return one proposal for each account and number of replicas that its streams lack, or why it can't be made now; and those for each stream that
+    NACK keeps.
     """
     facts = read(snapshot, Endpoint.JSZ).running()
     wanted: dict[tuple[str, int], list[StreamKey]] = {}
-    in_source: list[Proposed] = []
+    kept: list[Proposed] = []
+    times = Times(thresholds[AT_TWO], thresholds[SCALED], thresholds[YOUNG])
     for key, count in _counted(snapshot, facts):
         if count != 1 and count % 2 != 0:
             continue
-        draft = scaled_in_source(snapshot, key, count, _better(count, len(facts.answers)), _why(count))
-        if draft is None:
+        drafts = scaled(snapshot, key, count, _better(count, len(facts.answers)), _why(count), times)
+        if not drafts:
             wanted.setdefault((key.account, count), []).append(key)
         else:
             where = Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream)
-            in_source.append(Proposed(where, draft))
-    times = Times(thresholds[AT_TWO], thresholds[SCALED], thresholds[YOUNG])
+            kept += [Proposed(where, draft) for draft in drafts]
     direct = [
         _offer(snapshot, keys, count, _better(count, len(facts.answers)), times)
         for (_, count), keys in sorted(wanted.items())[:MOST_OFFERS]
     ]
-    return direct + in_source[:MOST_OFFERS]
+    return direct + kept[: 2 * MOST_OFFERS]
 
 
 def _better(count: int, servers: int) -> int:

@@ -68,8 +68,13 @@ class Scaling(Composed):
     """Why the stages are those they are, one sentence."""
 
 
-def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, times: Times | None = None) -> Scaling:
-    """Return the stages that give each stream `target` replicas. Raises `Refused` with all reasons where not even one stream may change now."""
+def compose_scaling(
+    snapshot: Snapshot, keys: Sequence[StreamKey], target: int, times: Times | None = None, *, beside: str = ""
+) -> Scaling:
+    """Return the stages that give each stream `target` replicas, `beside` a resource of NACK that keeps it (`ScaleParams.beside`).
+
+    Raises `Refused` with all reasons where not even one stream may change now.
+    """
     times = times or Times()
     stages: list[tuple[str, JsonObject]] = []
     refused: dict[StreamKey, tuple[str, ...]] = {}
@@ -84,7 +89,7 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
         try:
             stream = stream_facts(snapshot, key)
             path = steps(replicas_in(stream.state.config), target, _versions(snapshot))
-            stages += _stages(snapshot, stream, path, times)
+            stages += _stages(snapshot, stream, path, times, beside)
         except Refused as reasons:
             refused[key] = reasons.reasons
         else:
@@ -149,7 +154,9 @@ def reason_of_stages(start: int, target: int, versions: Sequence[str]) -> str:
     )
 
 
-def _stages(snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times: Times) -> list[tuple[str, JsonObject]]:
+def _stages(
+    snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times: Times, beside: str = ""
+) -> list[tuple[str, JsonObject]]:
     """One stage for each number of replicas on the way. Raises `Refused` where the first one must not run now."""
     config, stored = stream.state.config, stream.state.stored
     found: list[tuple[str, JsonObject]] = []
@@ -167,6 +174,7 @@ def _stages(snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times:
             bytes=stored.bytes,
             consumers=len(stream.consumers),
             young=times.young,
+            beside=beside,
             settle=times.at_two if to == 2 else times.elsewhere,
             patience=(times.catch_up_at_two if to == 2 else times.catch_up) + stored.bytes / BYTES_PER_SECOND,
         )
