@@ -17,6 +17,7 @@ from bot.model import (
     AuditFilter,
     AuditLine,
     Chart,
+    Checkpoint,
     Delivery,
     DeliveryId,
     Diagnosis,
@@ -266,6 +267,10 @@ class Transaction(Protocol):
         """Release the lock if this execution holds it."""
         ...
 
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
     async def audit(self, draft: AuditDraft) -> AuditEntry:
         """Append to the chain."""
         ...
@@ -335,6 +340,31 @@ class Store(Protocol):
         ...
 
     async def audit_line(self, seq: int) -> AuditLine | None: ...
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
+    async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
+        """Return all rows of a kind that is rare: `GAP` or `ACKNOWLEDGED`."""
+        ...
+
+
+class CheckpointSink(Protocol):
+    """A place outside that keeps heads of the audit chain. What was kept there the bot can't take back."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    async def newest(self) -> Checkpoint | None:
+        """Return what was kept last, None where nothing was yet. Raises `Unreadable`."""
+        ...
+
+    async def keep(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint; returning means that it lasts. Raises `NatsmedicError`."""
+        ...
 
 
 class Phase(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
 import sys
@@ -133,6 +134,18 @@ def verify(
         raise typer.Exit(BROKEN)
 
 
+@app.command()
+def acknowledge(
+    context: typer.Context,
+    reason: Annotated[
+        str, typer.Option("--reason", help="What was restored, and what is missing; kept in the audit log.")
+    ],
+    config: ConfigFile = None,
+) -> None:
+    """Let changes go on although a checkpoint says that the database was restored or rewritten. Look at what is missing first."""
+    draw.lines([("", run(_acknowledge(settings_of(context, config), reason)))])
+
+
 def _show(report: ChainReport, checkpoint: Checkpoint | None, format_: Format) -> None:
     if format_ is Format.JSON:
         draw.as_json(report.model_dump(mode="json"))
@@ -169,6 +182,14 @@ async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
                     return
         except AuditBroken as error:
             verifier.unreadable(str(error))
+
+
+async def _acknowledge(settings: Settings, reason: str) -> str:
+    from bot.bootstrap.serving import open_store
+    from bot.flow.checkpoints import acknowledge
+
+    async with open_store(settings) as store:
+        return await acknowledge(store, f"{getpass.getuser()} (terminal)", reason)
 
 
 async def _newest(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditLine]:

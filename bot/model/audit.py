@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from hashlib import sha256
 from json.encoder import encode_basestring as quoted
@@ -13,6 +14,7 @@ GENESIS = "0" * 64
 """The `previous` of the first entry."""
 
 GAP: Final = "audit.gap"
+"""A checkpoint outside contradicts the database: nothing changes until a person has acknowledged it."""
 ACKNOWLEDGED: Final = "audit.acknowledged"
 
 
@@ -52,6 +54,10 @@ class AuditLine(NamedTuple):
         """Return the line of a row's JSON. Raises ValueError where its data holds NaN or Infinity, and KeyError where a field is missing."""
         texts: JsonObject = {**row, "data": canonical_json(row["data"])}
         return cls(*(texts[name] for name in cls._fields))
+
+    def entry(self) -> AuditEntry:
+        """Return the row as a record. Raises ValueError (pydantic's is one) where it does not read as an entry."""
+        return AuditEntry.model_validate({**self._asdict(), "data": json.loads(self.data)})
 
     def computed_hash(self) -> str:
         """Return the hash this row must have. Raises TypeError or ValueError where a value is not even text that can be hashed."""

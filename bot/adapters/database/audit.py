@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, or_, select, text
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
-from bot.adapters.database.rows import AuditRow, Row
-from bot.model import AuditFilter, AuditLine
+from bot.adapters.database.convert import audit_entry
+from bot.adapters.database.rows import RARE, AuditRow, Row
+from bot.model import GAP, AuditEntry, AuditFilter, AuditLine
 
 AuditQuery = Select[*tuple[Any, ...]]
 """Selects the columns of `AuditLine`, in its order."""
@@ -20,6 +22,13 @@ _COLUMNS: Final = tuple(Row.metadata.tables["audit"].c[name] for name in AuditLi
 def narrowed(wanted: AuditFilter) -> AuditQuery:
     """Return the query for the wanted rows, in no order yet."""
     return select(*_COLUMNS).where(*_conditions(wanted))
+
+
+async def gap_of(session: AsyncSession) -> AuditEntry | None:
+    """Return the newest gap, None where there is none or a newer row acknowledges it."""
+    query = select(AuditRow).where(text(RARE)).order_by(col(AuditRow.seq).desc()).limit(1)
+    row = await session.scalar(query)
+    return audit_entry(row) if row is not None and row.kind == GAP else None
 
 
 def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:

@@ -6,15 +6,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
-from bot.adapters.database.audit import AuditQuery, narrowed
+from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
 from bot.adapters.database.connection import Database, open_database, result_code
 from bot.adapters.database.convert import TABLE_OF, audit_entry, record_of
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.rows import (
+    RARE,
     AlertRow,
     ApprovalRow,
     AuditRow,
@@ -209,6 +210,17 @@ class SqlStore(SqlMessages, SqlSnapshots):
     async def audit_line(self, seq: int) -> AuditLine | None:
         """Return one row as its texts. Raises `AuditBroken` where it is no text."""
         return next(iter(await self._lines(narrowed(EVERY).where(col(AuditRow.seq) == seq))), None)
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        async with self._database.read() as session:
+            return await gap_of(session)
+
+    async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
+        """Return all rows of a rare kind, oldest first."""
+        query = select(AuditRow).where(text(RARE), col(AuditRow.kind) == kind).order_by(col(AuditRow.seq))
+        async with self._database.read() as session:
+            return [audit_entry(row) for row in await session.scalars(query)]
 
     async def _lines(self, query: AuditQuery) -> list[AuditLine]:
         async with self._database.read() as session:
