@@ -9,6 +9,7 @@ A secret `X` is written inline, as `X_file: PATH` or as `X: {env: NAME}`. Every 
 
 from __future__ import annotations
 
+from bot.settings.audit import AuditSettings, CheckpointSettings, StreamSinkSettings
 from bot.settings.clusters import (
     AccountSettings,
     ClusterSettings,
@@ -26,6 +27,8 @@ from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, W
 __all__ = [
     "AccountSettings",
     "AdvisorySettings",
+    "AuditSettings",
+    "CheckpointSettings",
     "ClusterSettings",
     "Credentials",
     "DatabaseSettings",
@@ -42,6 +45,7 @@ __all__ = [
     "SlackSettings",
     "SourceKind",
     "SourceSettings",
+    "StreamSinkSettings",
     "TlsSettings",
     "Transport",
     "WebhookSettings",
