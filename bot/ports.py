@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from bot.model import (
     Again,
@@ -14,7 +14,10 @@ from bot.model import (
     Approval,
     AuditDraft,
     AuditEntry,
+    AuditFilter,
+    AuditLine,
     Chart,
+    Checkpoint,
     Delivery,
     DeliveryId,
     Diagnosis,
@@ -40,6 +43,10 @@ R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execu
 
 Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze | StormMember
 """The records a transaction writes."""
+
+
+EVERY: Final = AuditFilter()
+"""Narrows nothing."""
 
 
 class Clock(Protocol):
@@ -278,6 +285,10 @@ class Transaction(Protocol):
         """Release the lock if this execution holds it."""
         ...
 
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
     async def audit(self, draft: AuditDraft) -> AuditEntry:
         """Append to the chain."""
         ...
@@ -351,6 +362,43 @@ class Store(Protocol):
     async def audit_entries(
         self, *, after: int = 0, limit: int = 1000, incident: str | None = None
     ) -> Sequence[AuditEntry]: ...
+
+    async def audit_lines(
+        self, *, after: int = 0, limit: int = 1000, wanted: AuditFilter = EVERY
+    ) -> Sequence[AuditLine]:
+        """Return rows with seq above `after`, in order, as their texts. Raises `AuditBroken` at a row that is no text."""
+        ...
+
+    async def newest_audit_lines(self, *, limit: int, wanted: AuditFilter = EVERY) -> Sequence[AuditLine]:
+        """Return the newest of the wanted rows, in order."""
+        ...
+
+    async def audit_line(self, seq: int) -> AuditLine | None: ...
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
+    async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
+        """Return all rows of a kind that is rare: `GAP` or `ACKNOWLEDGED`."""
+        ...
+
+
+class CheckpointSink(Protocol):
+    """A place outside that keeps heads of the audit chain. What was kept there the bot can't take back."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    async def newest(self) -> Checkpoint | None:
+        """Return what was kept last, None where nothing was yet. Raises `Unreadable`."""
+        ...
+
+    async def keep(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint; returning means that it lasts. Raises `NatsmedicError`."""
+        ...
 
 
 class Phase(StrEnum):

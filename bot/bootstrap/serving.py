@@ -17,6 +17,7 @@ from bot.adapters.engine import DbosEngine
 from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
+from bot.bootstrap.auditing import audited
 from bot.bootstrap.reading import both_sides, registry
 from bot.errors import SettingsError, StoreError
 from bot.flow.advisories import Advisories
@@ -266,13 +267,15 @@ async def serve(settings: Settings) -> None:
             Phase.DIAGNOSIS: bot.diagnoser.run,
             Phase.EXECUTION: bot.executor.run,
         }
+        kept = await stack.enter_async_context(audited(settings, store=store, clock=clock, slack=slack))
         await engine.launch()
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
             await slack.start(bot.desk)
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
-        await stack.enter_async_context(_running({"sweeper": bot.sweeper.run} | parts, clock))
+        own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}
+        await stack.enter_async_context(_running(own | parts, clock))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler, clock=clock)
         log.info(

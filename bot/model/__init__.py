@@ -2,7 +2,7 @@
 
 from bot.model.alert import Alert, AlertState, Delivery
 from bot.model.approval import Approval, Choice
-from bot.model.audit import GENESIS, AuditDraft, AuditEntry
+from bot.model.audit import ACKNOWLEDGED, GAP, GENESIS, AuditDraft, AuditEntry, AuditFilter, AuditLine, Checkpoint
 from bot.model.base import (
     AlertId,
     ApprovalId,
@@ -50,6 +50,8 @@ from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
 
 __all__ = [
+    "ACKNOWLEDGED",
+    "GAP",
     "GENESIS",
     "KEPT",
     "LIFTERS",
@@ -63,10 +65,13 @@ __all__ = [
     "ApprovalId",
     "AuditDraft",
     "AuditEntry",
+    "AuditFilter",
+    "AuditLine",
     "Bar",
     "Bars",
     "Cell",
     "Chart",
+    "Checkpoint",
     "Choice",
     "ConsumerKey",
     "ConsumerState",

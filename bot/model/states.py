@@ -150,6 +150,8 @@ class NamedRaftGroup(Struct, frozen=True, gc=False):
 class PriorityGroup(Struct, frozen=True, gc=False):
     group: str = ""
     pinned_client_id: str | None = None
+    pinned_ts: str | None = None
+    """When it was pinned, RFC 3339."""
 
 
 class ConsumerState(

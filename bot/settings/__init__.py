@@ -9,6 +9,7 @@ A secret `X` is written inline, as `X_file: PATH` or as `X: {env: NAME}`. Every 
 
 from __future__ import annotations
 
+from bot.settings.audit import AuditSettings, CheckpointSettings, StreamSinkSettings
 from bot.settings.clusters import (
     AccountSettings,
     ClusterSettings,
@@ -27,6 +28,8 @@ from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, W
 __all__ = [
     "AccountSettings",
     "AdvisorySettings",
+    "AuditSettings",
+    "CheckpointSettings",
     "ClusterSettings",
     "Credentials",
     "DatabaseSettings",
@@ -43,6 +46,7 @@ __all__ = [
     "SlackSettings",
     "SourceKind",
     "SourceSettings",
+    "StreamSinkSettings",
     "ThreadSettings",
     "TlsSettings",
     "Transport",

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from bot.adapters.slack.api import SlackApi, is_loopback, make_client
 from bot.adapters.slack.app import build
 from bot.adapters.slack.chat import ChatHealth, SlackProjector
+from bot.adapters.slack.checkpoints import ChannelSink
 from bot.adapters.slack.commands import Commands
 from bot.adapters.slack.desk import Desk, FrontDesk
 from bot.adapters.slack.directory import SlackDirectory
@@ -64,6 +65,10 @@ class SlackAdapter:
         self._front: FrontDesk | None = None
         self._socket: AsyncSocketModeHandler | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def checkpoints(self, channel: str, clock: Clock) -> ChannelSink:
+        """Return the channel as a place for checkpoints of the audit log."""
+        return ChannelSink(self._api, channel, clock)
 
     @property
     def http_mode(self) -> bool:
