@@ -14,10 +14,10 @@ import typer
 
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
-from bot.cli.spans import EXAMPLES, span
 from bot.errors import AuditBroken, BadInput
 from bot.flow.audit import ChainReport, ChainVerifier, Checkpoint, export_lines, read_lines
 from bot.model import AuditEntry
+from bot.model.span import EXAMPLES, span
 from bot.ports import Store
 from bot.settings import Settings
 
