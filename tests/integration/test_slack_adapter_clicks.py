@@ -221,7 +221,7 @@ async def test_a_desk_that_breaks_claims_nothing(tmp_path: Path) -> None:
             raise RuntimeError("secret detail")
 
     async with house(tmp_path, start=False) as running:
-        await running.adapter.start(BrokenDesk(0.0, Answer(accepted=False, sentence="")))
+        await running.adapter.start(BrokenDesk(0.0, Answer(accepted=False, sentence="")), running.office())
         await running.slack.connected()
         await offer(running)
         await press(running, ADA)
