@@ -38,6 +38,7 @@ from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, St
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
+from bot.model.tunable import Measure, Tunable
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -87,6 +88,7 @@ __all__ = [
     "Limit",
     "Lines",
     "Matrix",
+    "Measure",
     "Moment",
     "OperationId",
     "Outcome",
@@ -115,6 +117,7 @@ __all__ = [
     "StreamKey",
     "StreamState",
     "Subject",
+    "Tunable",
     "Unknown",
     "UnknownReason",
     "Verdict",

@@ -97,6 +97,14 @@ class Seen:
     files: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A modal that somebody sees."""
+
+    id: str
+    hash: str
+
+
 @dataclass(slots=True)
 class _Bucket:
     level: float
@@ -186,13 +194,21 @@ class SlackApi:
             ),
         )
 
-    async def open_view(self, trigger: str, view: JsonObject) -> str:
-        """Open a modal within the 3 s a trigger lives, and return its id."""
-        answer = await self._call("views.open", lambda: self._client.views_open(trigger_id=trigger, view=view))
-        return str(answer["view"]["id"])
+    async def permalink(self, channel: str, ts: str) -> str:
+        """Return the address of a message."""
+        answer = await self._call(
+            "chat.getPermalink", lambda: self._client.chat_getPermalink(channel=channel, message_ts=ts)
+        )
+        return str(answer["permalink"])
 
-    async def update_view(self, view_id: str, view: JsonObject) -> None:
-        await self._call("views.update", lambda: self._client.views_update(view_id=view_id, view=view))
+    async def open_view(self, trigger: str, view: JsonObject) -> Opened:
+        """Open a modal within the 3 s a trigger lives."""
+        answer = await self._call("views.open", lambda: self._client.views_open(trigger_id=trigger, view=view))
+        return Opened(str(answer["view"]["id"]), str(answer["view"]["hash"]))
+
+    async def update_view(self, view_id: str, view: JsonObject, seen: str | None = None) -> None:
+        """Replace a modal. With `seen`, the hash of what is open, only that: a view that has changed since is not overwritten."""
+        await self._call("views.update", lambda: self._client.views_update(view_id=view_id, view=view, hash=seen))
 
     async def user(self, user_id: str) -> JsonObject:
         """Return Slack's user object, raw."""
