@@ -14,6 +14,9 @@ from msgspec import Meta, Raw, Struct, field
 
 from bot.model.base import Json, JsonObject, parts
 
+TRIAL_STREAM = "natsmedic-probe"
+"""The one stream that natsmedic makes and deletes itself. A fixed name, so that a permission can allow it and no other."""
+
 Count = Annotated[int, Meta(le=2**63 - 1)]
 """What a server can count. Above it stand unsigned counters that went below zero; `bot.model.assets` reads those as 0."""
 

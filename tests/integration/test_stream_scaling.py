@@ -133,7 +133,7 @@ async def test_an_update_that_succeeds_and_a_member_that_never_comes_is_told_as_
 ) -> None:
     async with scene(tmp_path, version) as at:
         await stream(at)
-        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 6.0))
+        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 6.0, trial=False))
         holder = await at.holder()
         leader = await at.cluster.wait_ready()
         frozen = next(name for name in at.cluster.names if name not in {holder, leader})
@@ -158,7 +158,7 @@ async def test_twenty_writers_lose_nothing_and_are_named_while_what_was_done_bef
     async with scene(tmp_path, "2.11.2") as at:
         for name in ("DONE", "ORDERS"):
             await stream(at, name)
-        scaling = await at.composed("DONE", "ORDERS", times=Times(4.0, 1.0, 0.0, 25.0, 25.0))
+        scaling = await at.composed("DONE", "ORDERS", times=Times(4.0, 1.0, 0.0, 25.0, 25.0, trial=False))
         execution = await at.desk.approved(await at.desk.plan(scaling.stages))
         running = asyncio.create_task(at.desk.run(execution))
         await at.reached(execution, 2, StageState.APPLIED)
