@@ -36,7 +36,8 @@ async def test_under_load_and_with_a_server_killed_in_each_stage_no_acknowledged
             running = asyncio.create_task(at.desk.run(execution))
             for index in range(len(scaling.stages)):
                 await at.reached(execution, index, StageState.APPLIED)
-                await asyncio.sleep(1.5)  # both are current by now, and it has not settled
+                await at.led("ORDERS", int(scaling.stages[index][1]["to"]))
+                await asyncio.sleep(1.0)  # they are current by now, and it has not settled
                 leader = await at.holder()
                 victim = leader if index == 0 else random.choice([n for n in at.cluster.names if n != leader])
                 await at.cluster.kill(victim)
