@@ -34,18 +34,7 @@ from bot.actions._statefulset import (
 )
 from bot.actions._way_back import put_back
 from bot.errors import Refused
-from bot.model import (
-    JsonObject,
-    OperationId,
-    Outcome,
-    Preview,
-    Record,
-    RiskClass,
-    Snapshot,
-    Tunable,
-    Verification,
-    part,
-)
+from bot.model import JsonObject, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification, part
 from bot.model.kubernetes import Kind, Workload, patch
 from bot.ports import Readers, Writers
 
@@ -79,8 +68,6 @@ class TemplateEdit(Generic[P]):
     summary: Callable[[P], str]
     objections: Callable[[JsonObject, P], list[str]] = lambda _template, _params: []
     """Returns reasons against it, from the present template alone."""
-    settable: Callable[[P], tuple[Tunable, ...]] = lambda _params: ()
-    """Returns the values that a person may want otherwise."""
     effects: tuple[str, ...] = ()
     """What people must know of every edit of this kind."""
     risk: RiskClass = RiskClass.MEDIUM
@@ -88,10 +75,6 @@ class TemplateEdit(Generic[P]):
     patience: float = 60.0
     """The controller sees a change within seconds."""
     half_way: float = HALF_WAY
-
-    def tunables(self, params: P) -> tuple[Tunable, ...]:
-        """What this kind lets people set."""
-        return self.settable(params)
 
     def edited(self, template: JsonObject, params: P) -> Edited:
         """Return what the edit of this template touches and leaves there. Raises `Refused`."""

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from bot.actions._statefulset import raw_container, with_container
 from bot.actions._template_edit import EditParams, TemplateEdit
 from bot.errors import Refused
-from bot.model import JsonObject, Measure, Tunable, part, parts
+from bot.model import JsonObject, part, parts
 from bot.model.kubernetes.containers import Container
 
 GOMEMLIMIT: Final = "GOMEMLIMIT"
@@ -93,34 +93,6 @@ def objections(template: JsonObject, params: ResourcesParams) -> list[str]:
     return reasons
 
 
-BOUNDS: Final = {
-    "cpu_request": ("CPU request", "50m", "128"),
-    "cpu_limit": ("CPU limit", "50m", "128"),
-    "memory_request": ("Memory request", "64Mi", "1Ti"),
-    "memory_limit": ("Memory limit", "64Mi", "1Ti"),
-    "gomemlimit": (GOMEMLIMIT, "32MiB", "1TiB"),
-}
-"""Amounts that a person may ask for instead, against slips of a unit: an idle nats-server takes about 20 MiB, and no machine that runs one has more. Whether they fit
-each other is what `objections` says.
-"""
-
-
-def tunables(params: ResourcesParams) -> tuple[Tunable, ...]:
-    """Every amount that is named."""
-    return tuple(
-        Tunable(
-            name=name,
-            title=title,
-            measure=Measure.GO_MEMORY if name == "gomemlimit" else Measure.QUANTITY,
-            value=value,
-            least=least,
-            most=most,
-        )
-        for name, (title, least, most) in BOUNDS.items()
-        if isinstance(value := getattr(params, name), str)
-    )
-
-
 def _with_variable(container: JsonObject, value: str) -> list[JsonObject]:
     entries = parts(container, "env")
     present = next((entry for entry in entries if entry.get("name") == GOMEMLIMIT), None)
@@ -138,5 +110,4 @@ ACTION: Final = TemplateEdit(
     touches=touches,
     summary=summary,
     objections=objections,
-    settable=tunables,
 )

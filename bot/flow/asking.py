@@ -76,12 +76,13 @@ class Asking:
     ) -> str:
         """Store a question and return its fingerprint; the same event is one question. Raises `StoreError`.
 
+        Each person has an incident of their own: whoever asks has requested what comes of it, so two who ask the same must not count as one of them.
         `message` names the chat message it is about, so that each has an incident of its own.
         """
         focus = focus or Focus()
         named = {"account": focus.account, "stream": focus.stream, "consumer": focus.consumer}
         labels = {name: value for name, value in (named | {"server_name": focus.server}).items() if value}
-        fingerprint = fingerprint_of(cluster, message or title, *sorted(labels.values()))
+        fingerprint = fingerprint_of(person, cluster, message or title, *sorted(labels.values()))
         alert = IncomingAlert(
             fingerprint=fingerprint,
             state=AlertState.FIRING,

@@ -163,7 +163,6 @@ class Diagnoser:
             rung=draft.rung,
             cautions=draft.cautions,
             patches=draft.patches,
-            tunables=plan.tunables,
             world=plan.world,
             state=ProposalState.PENDING if plan.stages and not reason else ProposalState.PROPOSED,
             state_reason=reason,

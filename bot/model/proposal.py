@@ -16,7 +16,6 @@ from bot.model.base import (
     digest,
 )
 from bot.model.finding import Subject
-from bot.model.tunable import Tunable
 
 World = dict[str, str | int | bool | None]
 """Facts that make a proposal right, as flat `thing.field -> value`; compared field by field."""
@@ -119,8 +118,6 @@ class Proposal(Record):
     """Trade-offs an approver must know, e.g. that an application that re-creates the consumer will be refused."""
     patches: tuple[Patch, ...] = ()
     """Files that the guidance speaks of."""
-    tunables: tuple[Tunable, ...] = ()
-    """Values that a person may want otherwise: another value makes another proposal."""
     world: World
     state: ProposalState
     state_reason: str = ""

@@ -30,6 +30,38 @@ async def test_a_diagnosis_that_a_person_asks_for_is_an_incident_that_bears_thei
         await running.until(lambda: "this thread" in str(running.slack.ephemerals(ADA)[-1].blocks))
 
 
+async def test_two_who_ask_the_same_have_each_requested_what_comes_of_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        for person in (ADA, GRACE):
+            await running.slack.person.slash(person, OPS, "/nats run stuck-consumer APP/ORDERS/worker")
+        await running.fold()
+        found = {one.requested_by for one in await running.store.incidents() if one.source == SOURCE}
+        assert found == {f"T0LAB/{ADA}", f"T0LAB/{GRACE}"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "shown", "hidden"),
+    [
+        ("", ("deploy night", "100% sure"), ()),
+        ("night", ("deploy night",), ("100% sure",)),
+        ("0%", ("100% sure",), ("deploy night",)),
+        (f"<@{GRACE}|grace>", ("100% sure",), ("deploy night",)),
+        ("1h", ("deploy night", "100% sure"), ()),
+        ("nothing of the kind", ("has no row about",), ("deploy night",)),
+    ],
+)
+async def test_the_audit_log_is_narrowed_to_an_object_a_person_or_a_time(
+    tmp_path: Path, wanted: str, shown: tuple[str, ...], hidden: tuple[str, ...]
+) -> None:
+    async with house(tmp_path) as running:
+        await running.slack.person.slash(ADA, OPS, "/nats freeze 1h deploy night")
+        await running.slack.person.slash(GRACE, OPS, "/nats freeze 1h 100% sure")
+        await running.slack.person.slash(ADA, OPS, f"/nats audit {wanted}".strip())
+        answer = str(running.slack.ephemerals(ADA)[-1].blocks)
+        assert all(words in answer for words in shown), answer
+        assert not any(words in answer for words in hidden), answer
+
+
 @pytest.mark.parametrize("line", ["diagnose", "run stuck-consumer", "incidents", "audit", "freeze 1h maintenance"])
 async def test_a_guest_is_refused_and_that_is_a_row(tmp_path: Path, line: str) -> None:
     async with house(tmp_path) as running:
