@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -224,22 +224,33 @@ class SlackApi:
 
     async def ours(self, channel: str, *, thread: str | None, since: datetime) -> list[Seen]:
         """Return the bot's own messages, oldest first: of a thread, or of the channel itself since a time."""
+        seen = [one async for page in self._own_pages(channel, thread, since) for one in page]
+        return sorted(seen, key=lambda one: float(one.ts))
+
+    async def newest_of_ours(self, channel: str, since: datetime, wanted: Callable[[Seen], bool]) -> Seen | None:
+        """Return the newest of the bot's own messages in a channel that is wanted. A channel is read from its end, so a long one costs no more."""
+        async for page in self._own_pages(channel, None, since):
+            if found := [one for one in page if wanted(one)]:
+                return max(found, key=lambda one: float(one.ts))
+        return None
+
+    async def _own_pages(self, channel: str, thread: str | None, since: datetime) -> AsyncGenerator[list[Seen]]:
+        """Yield the bot's own messages page by page; Slack lists a channel newest first and a thread oldest first."""
         me = await self.identity()
         method = "conversations.replies" if thread else "conversations.history"
-        seen: list[Seen] = []
         cursor: str | None = None
         while True:
             await self._pace(method, EDITS_PER_SECOND, EDIT_BURST, method)
             answer = await self._call(method, self._lister(channel, thread, since, cursor))
             messages: list[JsonObject] = answer.get("messages") or []
-            seen += [
+            yield [
                 _seen(one)
                 for one in messages
                 if one.get("user") == me.user_id or (me.bot_id and one.get("bot_id") == me.bot_id)
             ]
             cursor = str(part(answer, "response_metadata").get("next_cursor") or "") or None
             if cursor is None:
-                return sorted(seen, key=lambda one: float(one.ts))
+                return
 
     def _lister(
         self, channel: str, thread: str | None, since: datetime, cursor: str | None
