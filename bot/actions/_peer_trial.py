@@ -85,9 +85,10 @@ def placement_of(snapshot: Snapshot, stream: StreamFacts) -> JsonObject:
 def occupied(snapshot: Snapshot, account: str) -> str:
     """Say which stream of the account takes the trial's subject already, so that no trial can be made (10065); empty where none does."""
     for key, views in sorted(snapshot.streams(snapshot.rounds - 1).items()):
-        subjects: list[Json] = next(iter(views.values())).config.get("subjects") or []
-        taken = [str(one) for one in subjects if overlap(str(one), TRIAL_STREAM)]
-        if key.account == account and key.stream != TRIAL_STREAM and taken:
+        if key.account != account or key.stream == TRIAL_STREAM:
+            continue
+        subjects = next(iter(views.values())).subjects
+        if taken := [one for one in subjects if overlap(one, TRIAL_STREAM)]:
             return f"stream {key.stream} takes {', '.join(taken)}"
     return ""
 
