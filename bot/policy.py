@@ -159,6 +159,35 @@ def still_valid(
     return Decision(reason=Reason.ALLOWED, sentence="")
 
 
+def may_run(person: Person, rules: PolicySettings) -> Decision:
+    """Decide whether a person may look and ask for a diagnosis: every active human member of the home workspace may."""
+    del rules  # looking needs no group
+    return _identity(person) or Decision(reason=Reason.ALLOWED, sentence="")
+
+
+def may_freeze(person: Person, rules: PolicySettings) -> Decision:
+    """Decide whether a person may stop changes: anyone of any approver group."""
+    return _any_approver(person, rules, "stops changes")
+
+
+def may_lift(person: Person, rules: PolicySettings) -> Decision:
+    """Decide whether a person may be one of the two who let changes go on: anyone of any approver group."""
+    return _any_approver(person, rules, "lets changes go on")
+
+
+def _any_approver(person: Person, rules: PolicySettings, does: str) -> Decision:
+    stranger = _identity(person)
+    if stranger:
+        return stranger
+    names = sorted({name for groups in rules.approvers.values() for name in groups})
+    if not person.groups & set(names):
+        return _no(
+            Reason.NOT_AN_APPROVER,
+            f"You are in none of the groups of which anyone {does}: {', '.join(names) or 'there are none'}.",
+        )
+    return Decision(reason=Reason.ALLOWED, sentence="")
+
+
 def _identity(person: Person) -> Decision | None:
     if person.problem is not None:
         return _no(

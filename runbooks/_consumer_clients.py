@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final, cast
 
 from bot.model import ConsumerKey, ConsumerState, Endpoint, Finding, Focus, Json, JsonObject, Layer, Severity, Snapshot
+from bot.model.clients import moment_of
 from bot.runbook import Threshold, Thresholds, Unit
 from runbooks._audit_views import Audit
 from runbooks._consumer_delivery import WAITING, Delivery, delivery, pins
@@ -91,10 +92,10 @@ def held_by(snapshot: Snapshot, seen: Delivery, thresholds: Thresholds) -> tuple
 def _silent(snapshot: Snapshot, seen: Delivery, group: str) -> bool:
     """Nothing acknowledged since the pin, which is older than ack_wait, and some of it was delivered again, so no `+WPI` holds it either."""
     state = seen.last
-    since = next((moment(one.pinned_ts) for one in state.priority_states or () if one.group == group), None)
+    since = next((moment_of(one.pinned_ts) for one in state.priority_states or () if one.group == group), None)
     if since is None or not state.num_ack_pending or not state.num_redelivered:
         return False
-    acked = moment(state.floor.last_active)
+    acked = moment_of(state.floor.last_active)
     return (acked is None or acked < since) and read_at(snapshot, state) - since > ack_wait(state)
 
 
@@ -163,7 +164,7 @@ def ack_wait(state: ConsumerState) -> timedelta:
 
 def comes_again_in(snapshot: Snapshot, seen: Delivery) -> timedelta | None:
     """Return when the last message that was delivered, or worked on, comes again at the latest; None where that is not known."""
-    at = moment(seen.last.delivered.last_active)
+    at = moment_of(seen.last.delivered.last_active)
     return None if at is None else at + ack_wait(seen.last) - read_at(snapshot, seen.last)
 
 
@@ -193,12 +194,3 @@ def read_at(snapshot: Snapshot, state: ConsumerState) -> datetime:
     """When the server was read that told this state."""
     sample = snapshot.sample(state.server, Endpoint.JSZ, snapshot.rounds - 1)
     return sample.taken_at if sample else snapshot.taken_at
-
-
-def moment(text: str | None) -> datetime | None:
-    """Return a moment as servers write it (RFC 3339, nanoseconds); None for none, which Go writes as the year 1."""
-    try:
-        found = datetime.fromisoformat(text) if text else None
-    except ValueError:
-        return None
-    return found if found is not None and found.tzinfo is not None and found.year > 1 else None

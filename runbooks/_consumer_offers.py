@@ -20,8 +20,9 @@ from bot.actions.consumer_unpin import ACTION as UNPIN
 from bot.actions.consumer_unpin import compose_unpin
 from bot.errors import Refused
 from bot.model import ConsumerKey, Finding, Record, Rung, Severity, Snapshot
+from bot.model.clients import moment_of
 from bot.runbook import Proposed, Thresholds
-from runbooks._consumer_clients import ACKS, FAILING, PIN, comes_again_in, moment, read_at
+from runbooks._consumer_clients import ACKS, FAILING, PIN, comes_again_in, read_at
 from runbooks._consumer_delivery import Delivery, delivery
 from runbooks._shared_guidance import command
 
@@ -104,7 +105,7 @@ def _clients(
 
 def _paused(snapshot: Snapshot, finding: Finding, key: ConsumerKey, seen: Delivery) -> list[Proposed]:
     until = str(seen.last.config.get("pause_until") or "")
-    ends = moment(until)
+    ends = moment_of(until)
     left = f"in {_span(ends - read_at(snapshot, seen.last))}, at {until}" if ends else "at a moment that is not known"
     guide = Draft(
         title=f"Ask who paused consumer {key.consumer}: it goes on by itself {left}",

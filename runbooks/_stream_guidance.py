@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bot.actions.stream_scaling import compose_raft_reset
+from bot.actions._scale_facts import SAFE_SCALE_DOWN
+from bot.actions.stream_scaling import WAITS_FOR_HOLDER, compose_raft_reset
 from bot.errors import Refused
 from bot.model import Finding, Focus, Rung, Severity, Snapshot, Subject
 from bot.model.groups import ha_assets
-from bot.model.versions import version, version_number
+from bot.model.versions import has
 from bot.runbook import Draft, Proposed, Thresholds
 from runbooks._nack import edit_replicas
 from runbooks._shared_guidance import cause_guidance, command
@@ -23,13 +24,6 @@ from runbooks._stream_timeline import HOLDER, LEFTOVER, TIMELINE
 
 MOST_PROPOSALS = 10
 """Things of one kind for which one diagnosis makes proposals."""
-
-WAITS_FOR_HOLDER = (2, 12, 8)
-"""Oldest version that was seen to wait for the holder where empty members of 2.10.26, 2.11.2 and 2.11.11 elect one of themselves, every time
-(tests/integration/test_stream_groups.py)."""
-
-SAFE_SCALE_DOWN = ((2, 12, 10), (2, 14, 2))
-"""First versions of their lines that keep the leader and prefer live peers when they scale down (nats-server #8253)."""
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001 - the contract's parameters
@@ -154,8 +148,7 @@ def _sync(snapshot: Snapshot, finding: Finding) -> Draft | None:
     stream = key.stream
     if finding.severity is Severity.WARNING:
         return None
-    versions = [version_number(s.version) for s in snapshot.servers]
-    unsafe = not all(_safe_scale_down(v) for v in versions)
+    unsafe = not all(has(server.version, SAFE_SCALE_DOWN) for server in snapshot.servers)
     guide = Draft(
         title=f"Copy stream {stream} anew from its leader",
         why=finding.sentence,
@@ -232,7 +225,7 @@ def _on_rung(draft: Draft, rung: Rung) -> Draft:
 def _upgrade(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
     """An upgrade where a fixed defect, or a scale-up that the server itself does not stage, is behind what was found."""
     affected = [f for f in sick if f.severity is Severity.CRITICAL and (f.issue or f.check == TIMELINE.code)]
-    old = sorted({v for s in snapshot.servers if version_number(v := version(snapshot, s.name)) < WAITS_FOR_HOLDER})
+    old = sorted({server.version for server in snapshot.servers if not has(server.version, WAITS_FOR_HOLDER)})
     if not affected or not old:
         return []
     draft = Draft(
@@ -251,11 +244,6 @@ def _upgrade(snapshot: Snapshot, sick: Sequence[Finding]) -> list[Proposed]:
         ),
     )
     return [Proposed(Subject(cluster=snapshot.cluster), draft)]
-
-
-def _safe_scale_down(number: tuple[int, int, int]) -> bool:
-    line = next((fix for fix in SAFE_SCALE_DOWN if fix[:2] == number[:2]), SAFE_SCALE_DOWN[-1])
-    return number >= line
 
 
 MAKERS: dict[str, Callable[[Snapshot, Finding], Draft | None]] = {

@@ -13,6 +13,7 @@ from typing import Final
 from bot.action import Composed
 from bot.actions._facts import StreamFacts, stream_facts
 from bot.actions._scale_facts import SAFE_SCALE_DOWN, YOUNG, ScaleParams, cluster_hindrances, hindrances, replicas_in
+from bot.actions.peer_trials import Trials, compose_trials
 from bot.actions.stream_scale import StreamScale
 from bot.errors import Refused
 from bot.model import JsonObject, Snapshot, StreamKey
@@ -54,6 +55,8 @@ class Times:
     young: float = YOUNG
     catch_up: float = CATCH_UP
     catch_up_at_two: float = CATCH_UP_AT_TWO
+    trial: bool = True
+    """Whether the servers are tried first (`stream.probe_peers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,9 @@ def compose_scaling(
     cautions = _cautions(snapshot, tuple(chosen), tuple(waiting), target)
     start = min(params["start"] for _, params in stages)
     why = reason_of_stages(start, target, _versions(snapshot))
-    return Scaling(tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, why)
+    trials = _trials(snapshot, stages, times)
+    cautions += trials.cautions
+    return Scaling((*trials.stages, *stages), cautions, tuple(chosen), tuple(waiting), refused, why)
 
 
 def compose_raft_reset(snapshot: Snapshot, key: StreamKey, times: Times | None = None) -> Composed:
@@ -183,6 +188,12 @@ def _stages(
         found.append((StreamScale.kind, params.model_dump(mode="json")))
         start = to
     return found
+
+
+def _trials(snapshot: Snapshot, stages: Sequence[tuple[str, JsonObject]], times: Times) -> Trials:
+    if not times.trial:
+        return Trials((), ())
+    return compose_trials(snapshot, [ScaleParams.model_validate(raw) for _, raw in stages])
 
 
 def _cautions(

@@ -18,10 +18,10 @@ import typer
 from bot.adapters.checkpoints import newest_of
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
-from bot.cli.spans import EXAMPLES, span
 from bot.errors import AuditBroken, BadInput
 from bot.flow.audit import ChainReport, ChainVerifier, read_lines
 from bot.model import AuditFilter, AuditLine, Checkpoint
+from bot.model.span import EXAMPLES, span
 from bot.ports import EVERY, Store
 from bot.settings import Settings
 

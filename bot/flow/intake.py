@@ -63,6 +63,8 @@ class ParsedDelivery(Record):
     """The cluster it is about, where the source knows that of itself; labels choose it otherwise."""
     changed: bool = False
     """What is wrong is not what the source said before, so an incident that is open is diagnosed again."""
+    asked_by: str | None = None
+    """Person key, where a person asked for a look at the cluster: what is asked is diagnosed in every case, and its proposals bear that name."""
     event: str | None = None
     """The sender's id of this very event, where it has one: a second delivery of it is a repeat or a replay, and has no effect."""
 
@@ -177,13 +179,15 @@ class Intake:
         elif firing:
             incident = self._counted(incident, parsed)
             await tx.put(incident)
-            if parsed.changed and incident.state is IncidentState.OPEN:
+            if asked := _asked(parsed, delivery):
+                due.append(f"{incident.id}/{asked}")
+            elif parsed.changed and incident.state is IncidentState.OPEN:
                 due.append(f"{incident.id}/changed {delivery.id}")
         elif incident.state is not IncidentState.CLEARED:
             incident = await self._clear(tx, incident)
             if incident.state is IncidentState.CLEARED:
                 due.append(f"{incident.id}/sender resolved {delivery.id}")
-        await self._record(tx, delivery, incoming, incident, parsed.truncated)
+        await self._record(tx, delivery, incoming, incident, parsed)
         return due
 
     async def _begins(
@@ -201,13 +205,18 @@ class Intake:
             relapse = Relapse(number=1 + (last.relapses[-1].number if last.relapses else 0), at=now, after=last.state)
             again = self._counted(last, parsed).to(IncidentState.OPEN, now)
             again = again.model_copy(
-                update={"starts_at": incoming.starts_at, "relapses": (*last.relapses, relapse)[-KEPT:]}
+                update={
+                    "starts_at": incoming.starts_at,
+                    "requested_by": parsed.asked_by,
+                    "relapses": (*last.relapses, relapse)[-KEPT:],
+                }
             )
-            reason = f"relapse {delivery.id}"
+            reason = _asked(parsed, delivery) or f"relapse {delivery.id}"
         else:
             if last is not None and last.state is not IncidentState.CLOSED:
                 await tx.put(last.to(IncidentState.CLOSED, now))
-            again, reason = self._open(delivery, incoming, parsed, last), "alert"
+            again = self._open(delivery, incoming, parsed, last)
+            reason = _asked(parsed, delivery) or "alert"
         await tx.put(again)
         return again, [f"{again.id}/{reason}"]
 
@@ -241,6 +250,7 @@ class Intake:
             labels=incoming.labels,
             annotations=incoming.annotations,
             truncated=parsed.truncated,
+            requested_by=parsed.asked_by,
             previous=last.id if last is not None else None,
             silences=(muted.model_copy(update={"muted": muted.muted + 1}),) if muted is not None else (),
             note=None
@@ -261,7 +271,12 @@ class Intake:
         return incident
 
     async def _record(
-        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, incident: Incident | None, truncated: int
+        self,
+        tx: Transaction,
+        delivery: Delivery,
+        incoming: IncomingAlert,
+        incident: Incident | None,
+        parsed: ParsedDelivery,
     ) -> None:
         await tx.put(
             Alert(
@@ -270,14 +285,14 @@ class Intake:
                 incident_id=incident.id if incident else None,
                 source=delivery.source,
                 received_at=delivery.received_at,
-                truncated=truncated,
+                truncated=parsed.truncated,
                 **dict(incoming),
             )
         )
         await tx.audit(
             AuditDraft(
                 kind=f"alert.{incoming.state}",
-                actor=delivery.source,
+                actor=parsed.asked_by or delivery.source,
                 incident_id=incident.id if incident else None,
                 subject=incoming.name,
                 sentence=f"Alert {incoming.name!r} is {incoming.state}"
@@ -285,3 +300,8 @@ class Intake:
                 data={"fingerprint": incoming.fingerprint, "delivery": delivery.id},
             )
         )
+
+
+def _asked(parsed: ParsedDelivery, delivery: Delivery) -> str:
+    """The reason of a diagnosis that a person asked for; empty where nobody did."""
+    return f"asked {delivery.id}" if parsed.asked_by is not None else ""

@@ -47,7 +47,7 @@ from bot.model.person import Person, SlackUser
 from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
-from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
+from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -57,6 +57,7 @@ __all__ = [
     "LIFTERS",
     "STORM",
     "TRENDS",
+    "TRIAL_STREAM",
     "Again",
     "Alert",
     "AlertId",

@@ -1,4 +1,4 @@
-"""An append-only entry, chained by SHA-256 over canonical JSON, and the kinds of entries there are."""
+"""An append-only entry, chained by SHA-256 over canonical JSON, and what narrows a reading of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AuditDraft(Record):
     """What a phase wants recorded; the store adds place and chain in the same transaction."""
 
     kind: str
-    """One of `KINDS`."""
+    """What happened, as `family.event`; `AuditFilter.kind` takes a whole family."""
     actor: str
     """`bot`, a person key, or a source name."""
     incident_id: str | None = None
@@ -107,6 +107,8 @@ class AuditFilter(Record):
     """A kind, or the part before its dot for all kinds of that family."""
     actor: str | None = None
     subject: str | None = None
+    words: tuple[str, ...] = ()
+    """Each stands in the actor, the subject, the sentence or the data."""
     incident: str | None = None
     since: datetime | None = None
     until: datetime | None = None

@@ -26,7 +26,7 @@ from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, Row, SchemaVe
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
 
 BUSY_SECONDS = 2.0
-"""How long a write transaction waits for another process's write lock (bot/ports.py, Store.begin)."""
+"""How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
 QUEUE_SECONDS = 10.0
 """How long it waits for this process's own writers before that. They take turns in order and hold the lock for a commit each (7 to 13 ms here), so a
 burst of a hundred clicks waits its turn; what is not served by then is a writer that hangs, and the caller must hear of it."""

@@ -33,11 +33,13 @@ class ChannelSink:
     async def newest(self) -> Checkpoint | None:
         """Return the newest of the bot's own checkpoints; messages of others are not looked at. Raises `Unreadable`."""
         try:
-            ours = await self._api.ours(self._channel, thread=None, since=self._clock.now() - LOOK_BACK)
+            newest = await self._api.newest_of_ours(
+                self._channel, self._clock.now() - LOOK_BACK, lambda one: _KEY.fullmatch(one.key or "") is not None
+            )
         except SlackCallFailed as error:
             raise Unreadable(str(error)) from error
-        found = [match for one in ours if (match := _KEY.fullmatch(one.key or ""))]
-        return Checkpoint(seq=int(found[-1][1]), hash=found[-1][2]) if found else None
+        found = _KEY.fullmatch(newest.key or "") if newest else None
+        return Checkpoint(seq=int(found[1]), hash=found[2]) if found else None
 
     async def keep(self, checkpoint: Checkpoint) -> None:
         """Post one message. Raises `SlackCallFailed`."""
