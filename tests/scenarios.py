@@ -103,8 +103,8 @@ async def _audit(cluster: LabCluster, keep: Keep) -> None:
     await drills.create_consumer(client, "ORDERS", "worker", {"metadata": CONSUMER_KEYS})
     await drills.create_consumer(client, "ORDERS", "plain")
     await drills.publish(client, "ORDERS", 200)
-    for message in (await drills.fetch(client, "ORDERS", "worker", 60)).values():
-        await message.ack_sync(timeout=drills.ANSWER_TIMEOUT)
+    for message in (await drills.take(client, "ORDERS", "worker", 60)).values():
+        await drills.acknowledge(message)
     await client.close()
     await asyncio.sleep(2)
     await keep()
@@ -120,9 +120,9 @@ async def _work(cluster: LabCluster) -> None:
     worker = partial(_leader, client, "CONSUMER.INFO.ORDERS.worker")
     await _led_by_n0(client, "CONSUMER.LEADER.STEPDOWN.ORDERS.worker", worker)
     await drills.publish(client, "ORDERS", 200)
-    messages = await drills.fetch(client, "ORDERS", "worker", 60)
+    messages = await drills.take(client, "ORDERS", "worker", 60)
     for seq in (*range(1, 51), 53, 56, 59):
-        await messages[seq].ack_sync(timeout=drills.ANSWER_TIMEOUT)
+        await drills.acknowledge(messages[seq])
     await client.close()
     await system.close()
     await asyncio.sleep(1)

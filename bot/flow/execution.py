@@ -44,7 +44,7 @@ UNKNOWN_PATIENCE = 240.0
 LATE_ARRIVAL_FACTOR = 2.0
 """A request is believed lost only after this many API time-outs without a receipt (reference/safety.md 3.2)."""
 MAX_SENDS = 3
-"""How often one stage may be sent in all, recoveries included; every resend carries the same operation id."""
+"""How often one stage may be sent where the answer to it was lost; every resend carries the same operation id."""
 LOCK_POLL_SECONDS = 1.0
 GO = "go"
 """What the first step answers when everything the approval rests on holds."""
@@ -229,9 +229,14 @@ class Executor:
         return await self._ledger.stage(execution.id, index, StageState.APPLIED, "Applied.")
 
     async def _not_applied(self, execution: Execution, index: int, error: NatsmedicError) -> StageRun:
-        """A definite no, of the target or of the action before it sent anything. Half-way through a proposal a passing no is tried again, because stopping there leaves half a change."""
+        """A definite no, of the target or of the action before it sent anything. Half-way through a proposal a passing no is tried again for as long as a
+        refusal is waited out, because stopping there leaves half a change.
+        """
         run = (await self._ledger.load(execution.id)).stages[index]
-        if index > 0 and error.retry_helps and run.sent < MAX_SENDS:
+        stage = (await self._ledger.proposal(execution)).stages[index]
+        since = self._clock.now() - (run.intended_at or self._clock.now())
+        patience = self._stages.action(stage.kind, stage.params)[0].half_way
+        if index > 0 and error.retry_helps and since.total_seconds() < patience:
             await self._clock.sleep(POLL_SECONDS)
             return await self._send(execution, index)
         return await self._ledger.stage(execution.id, index, StageState.NOT_APPLIED, str(error))

@@ -8,13 +8,14 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from bot.lab.config import APP, SYS, Login
@@ -30,6 +31,8 @@ FETCH_TIMEOUT: Final = 5.0
 
 ANSWER_TIMEOUT: Final = 15.0
 """Seconds a publish or an acknowledgement waits for its answer; a busy machine with several clusters needs more than nats-py's 5."""
+ACK_TRIES: Final = 5
+"""How often an acknowledgement is said within that time."""
 
 NO_PEERS: Final = 10005
 """JetStream's err_code for "no suitable peers for placement" (reference/nats.md 3.3)."""
@@ -344,10 +347,10 @@ async def _create_decoy(client: Client, cluster: Servers, groups: int) -> str:
 
 async def _work(client: Client, stream: str, consumer: str, floor: int, fetched: int) -> Worker:
     """Fetches `fetched` messages and acknowledges the first `floor` and every third one above floor + 1."""
-    messages = await fetch(client, stream, consumer, fetched)
+    messages = await take(client, stream, consumer, fetched)
     wanted = {seq for seq in messages if seq <= floor or (seq - floor) % 3 == 0}
     for seq in sorted(wanted):
-        await messages[seq].ack_sync(timeout=ANSWER_TIMEOUT)
+        await acknowledge(messages[seq])
     return Worker(consumer, tuple(sorted(wanted)), tuple(sorted(set(messages) - wanted)), floor)
 
 
@@ -360,6 +363,26 @@ async def fetch(client: Client, stream: str, consumer: str, count: int, wait: fl
         got = []
     await subscription.unsubscribe()
     return {message.metadata.sequence.stream: message for message in got}
+
+
+async def take(client: Client, stream: str, consumer: str, count: int) -> dict[int, Msg]:
+    """Pulls exactly `count` messages, however few come at a time, and returns them by stream sequence. Raises `LabError`."""
+    taken: dict[int, Msg] = {}
+    deadline = time.monotonic() + ANSWER_TIMEOUT
+    while len(taken) < count:
+        if time.monotonic() > deadline:
+            raise LabError(f"consumer {consumer} of {stream} delivered {len(taken)} of {count} messages")
+        taken |= await fetch(client, stream, consumer, count - len(taken))
+    return taken
+
+
+async def acknowledge(message: Msg) -> None:
+    """Acknowledges, and again where nobody confirms it: during an election it is lost. Raises `LabError`."""
+    for _ in range(ACK_TRIES):
+        with suppress(NatsError):
+            await message.ack_sync(timeout=ANSWER_TIMEOUT / ACK_TRIES)
+            return
+    raise LabError(f"nobody confirms the acknowledgement of message {message.metadata.sequence.stream}")
 
 
 async def _split(cluster: Servers, drill: Drill) -> bool:

@@ -116,8 +116,8 @@ async def worked_on(lab: NatsLab, number: int) -> AsyncGenerator[ConsumerKey]:
     try:
         await drills.create_consumer(lab.client, key.stream, WORKER, {"metadata": {"team": "a"}})
         await drills.publish(lab.client, key.stream, PUBLISHED)
-        for message in (await drills.fetch(lab.client, key.stream, WORKER, PROCESSED)).values():
-            await message.ack_sync(timeout=drills.ANSWER_TIMEOUT)
+        for message in (await drills.take(lab.client, key.stream, WORKER, PROCESSED)).values():
+            await drills.acknowledge(message)
         await until(f"one position of {key} on all members", partial(_agreed, lab, key))
         yield key
     finally:

@@ -67,9 +67,9 @@ async def scene(folder: Path, version: str, size: int = 3) -> AsyncGenerator[Sce
             await drills.create_stream(client, "ORDERS", 3)
             await drills.create_consumer(client, "ORDERS", "worker")
             await drills.publish(client, "ORDERS", PUBLISHED)
-            messages = await drills.fetch(client, "ORDERS", "worker", FETCHED)
+            messages = await drills.take(client, "ORDERS", "worker", FETCHED)
             for seq in range(1, FLOOR + 1):
-                await messages[seq].ack_sync(timeout=drills.ANSWER_TIMEOUT)
+                await drills.acknowledge(messages[seq])
             yield Scene(cluster, client, readers, writers, Desk(store, readers, writers))
         finally:
             await client.close()

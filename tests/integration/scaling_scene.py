@@ -122,9 +122,11 @@ async def scene(folder: Path, version: str, size: int = 3) -> AsyncGenerator[Sce
             await at.client.close()
 
 
-async def stream(at: Scene, name: str = "ORDERS", replicas: int = 1) -> None:
+async def stream(at: Scene, name: str = "ORDERS", replicas: int = 1, ack_wait: int = 60) -> None:
+    """A stream with its consumer; what that delivers and nobody confirms comes again after `ack_wait` seconds."""
     await drills.create_stream(at.client, name, replicas, {"metadata": {"team": "a"}})
-    await drills.create_consumer(at.client, name, "worker", {"metadata": {"team": "b"}, "ack_wait": 60_000_000_000})
+    settings: JsonObject = {"metadata": {"team": "b"}, "ack_wait": ack_wait * 1_000_000_000}
+    await drills.create_consumer(at.client, name, "worker", settings)
     await drills.publish(at.client, name, PUBLISHED)
 
 

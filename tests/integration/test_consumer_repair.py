@@ -121,10 +121,10 @@ async def work(client: Client, case: Case) -> None:
     if case.ack == "explicit":
         case.acked = {*range(1, 11), 13, 16}
         for seq in sorted(case.acked):
-            await messages[seq].ack_sync(timeout=drills.ANSWER_TIMEOUT)
+            await drills.acknowledge(messages[seq])
     elif case.ack == "all":
         case.acked = set(range(1, 13))
-        await messages[12].ack_sync(timeout=drills.ANSWER_TIMEOUT)
+        await drills.acknowledge(messages[12])
     if case.push:
         await unbound(client, case)
     await drills.publish(client, case.stream, AFTER)
@@ -340,7 +340,7 @@ async def test_guards_receipts_and_refusals_hold_on_a_real_server(tmp_path: Path
         assert await create.receipt(readers, back, operation) is Receipt.NOT_APPLIED
 
         moved = await drills.fetch(client, case.stream, "worker", 1)
-        await next(iter(moved.values())).ack_sync(timeout=drills.ANSWER_TIMEOUT)
+        await drills.acknowledge(next(iter(moved.values())))
         await asyncio.sleep(0.5)
         drifted = await delete.check(readers, gone)
         assert {k for k in approved if approved[k] != drifted.world[k]} == {"consumer.delivered"}

@@ -35,6 +35,19 @@ async def test_half_way_what_passes_is_sent_again_and_what_does_not_pass_ends_it
         assert h.target.effects == ["a", "-a"]
 
 
+async def test_half_way_a_passing_no_is_tried_for_as_long_as_a_refusal_is_waited_out(tmp_path: Path) -> None:
+    async with house(tmp_path, "a", "b") as h:
+        h.target.faults["b"] = [Unreachable("no leader") for _ in range(int(SetValue.half_way) - 1)]
+        assert (await h.run()).state is ExecutionState.DONE
+    (tmp_path / "other").mkdir()
+    async with house(tmp_path / "other", "a", "b") as h:
+        h.target.faults["b"] = [Unreachable("no leader") for _ in range(int(SetValue.half_way) + 9)]
+        before = h.clock.now()
+        ended = await h.run()
+        assert (ended.state, h.target.effects) == (ExecutionState.ROLLED_BACK, ["a", "-a"])
+        assert h.clock.now() - before < timedelta(seconds=SetValue.half_way + 9)
+
+
 async def test_half_way_people_are_told_once_what_is_waited_for(tmp_path: Path) -> None:
     async with house(tmp_path, "a", "b") as h:
         h.target.refusals = {"b": "nats-0 is not current."}

@@ -108,9 +108,9 @@ async def consumers_deleted(at: Scene) -> tuple[Execution, str, list[int]]:
             async with scaling_drills.sick_disk(at.cluster, sick):
                 for name in ("worker", "lazy"):
                     await drills.create_consumer(at.client, "ORDERS", name)
-                messages = await drills.fetch(at.client, "ORDERS", "worker", 5)
+                messages = await drills.take(at.client, "ORDERS", "worker", 5)
                 for message in messages.values():
-                    await message.ack_sync(timeout=drills.ANSWER_TIMEOUT)
+                    await drills.acknowledge(message)
                 ended = await at.desk.run(execution)
         except LabError as error:
             pytest.skip(str(error))

@@ -31,21 +31,19 @@ async def gathered(cluster: LabCluster, *, rounds: int = 2, interval: float = SE
 
 async def gathered_around(cluster: LabCluster, between: Callable[[], Awaitable[None]]) -> Snapshot:
     """Look, let something happen, and look once more."""
-    seen = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def happens() -> None:
+        await between()
 
     def again(snapshot: Snapshot) -> Again:
         del snapshot
-        loop.call_soon_threadsafe(seen.set)
+        # The judge runs on a thread of its own, and the second look waits for what it says.
+        asyncio.run_coroutine_threadsafe(happens(), loop).result()
         return Again(TRENDS, 2, BETWEEN)
 
-    async def happens() -> None:
-        await seen.wait()
-        await between()
-
-    loop = asyncio.get_running_loop()
     async with reading(settings_of(cluster, timeout=1.5)) as readers:
-        snapshot, _ = await asyncio.gather(readers.gather(RUNBOOK.needs, again=again), happens())
-    return snapshot
+        return await readers.gather(RUNBOOK.needs, again=again)
 
 
 def examined(snapshot: Snapshot, focus: Focus | None = None) -> list[Finding]:
