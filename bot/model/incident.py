@@ -9,10 +9,6 @@ from typing import Final, Self
 from bot.model.base import DiagnosisId, IncidentId, Moment, Record
 from bot.model.person import SlackUser
 
-STORM: Final = "natsmedic/storm"
-"""Source of the incident that stands for a storm: one per channel, whose id is its fingerprint. No webhook can have such a name."""
-PAGE_SEVERITIES: Final = frozenset({"critical", "page"})
-"""Values of the label `severity` that wake people: Prometheus' convention (reference/nats.md 5), and the older one of the SRE book. A hint like every label."""
 KEPT: Final = 20
 """Relapses and silences that an incident remembers; older ones are in the audit log."""
 
@@ -99,19 +95,12 @@ class Incident(Record):
     holder: Holder | None = None
     silences: tuple[Silence, ...] = ()
     """The newest ones, oldest first; only the last one can still hold."""
-    storm: IncidentId | None = None
-    """The storm in whose message it is shown; None where it has a thread of its own."""
 
     @property
     def silence(self) -> Silence | None:
         """The silence that holds: until it is recorded as ended, whatever the clock says."""
         last = self.silences[-1] if self.silences else None
         return last if last is not None and last.ended_at is None else None
-
-    @property
-    def page_worthy(self) -> bool:
-        """Whether the sender of the alert says that it must wake somebody."""
-        return self.labels.get("severity", "").lower() in PAGE_SEVERITIES
 
     def hushed(self, at: datetime) -> bool:
         """Return whether something of this moment fell into a silence."""
@@ -134,31 +123,3 @@ class Incident(Record):
         """Return it with the silence that holds replaced by this one, or with this one added."""
         kept = self.silences[:-1] if self.silence is not None else self.silences
         return self.model_copy(update={"silences": (*kept, silence)[-KEPT:]})
-
-
-class StormMember(Record):
-    """One incident of a storm. `id` is the incident's."""
-
-    id: IncidentId
-    storm: IncidentId
-    cluster: str
-    """Empty where no configured cluster matches."""
-    title: str
-    page: bool
-    own_thread: bool
-    """Shown in a thread of its own, as page-worthy or because a person asked for it."""
-    at: Moment
-
-
-class StormLine(Record):
-    """One line of a storm's table: all its incidents of one alert name on one cluster."""
-
-    cluster: str
-    title: str
-    count: int
-    firing: int
-    """Those that are open now."""
-    page: bool
-    """At least one of them is page-worthy."""
-    first: Moment
-    last: Moment

@@ -25,13 +25,11 @@ from bot.model import (
     Proposal,
     Snapshot,
     SnapshotId,
-    StormLine,
-    StormMember,
 )
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze, StormMember)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze | StormMember
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
 """The records a transaction writes."""
 
 
@@ -63,18 +61,6 @@ class Transaction(Protocol):
 
     async def last_incident(self, source: str, fingerprint: str) -> Incident | None:
         """Return the newest incident of this alert, whatever its state."""
-        ...
-
-    async def threads_since(self, since: datetime) -> Sequence[Incident]:
-        """Return the incidents with a thread of their own that were opened since then, oldest first."""
-        ...
-
-    async def in_storm(self, storm: IncidentId, cluster: str, title: str) -> bool:
-        """Return whether the storm has an incident of this alert name on this cluster."""
-        ...
-
-    async def storm_size(self, storm: IncidentId) -> tuple[int, int]:
-        """Return how many lines a storm's table has, and how many of its incidents have a thread of their own."""
         ...
 
     async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
@@ -130,23 +116,7 @@ class Store(Protocol):
 
     async def unprocessed_deliveries(self) -> Sequence[Delivery]: ...
     async def count_unprocessed(self) -> int: ...
-    async def incidents(
-        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
-    ) -> Sequence[Incident]:
-        """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
-        ...
-
-    async def storm_lines(self, storm: IncidentId) -> Sequence[StormLine]:
-        """Return the lines of a storm's table: page-worthy ones first, then those with the most incidents."""
-        ...
-
-    async def rolled_up(self, storm: IncidentId, limit: int) -> Sequence[StormMember]:
-        """Return incidents of a storm that have no thread of their own: open ones, page-worthy ones, then the oldest first."""
-        ...
-
-    async def executions(self, limit: int = 20) -> Sequence[Execution]:
-        """Return executions, newest first."""
-        ...
+    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]: ...
 
     async def alerts(self, incident: IncidentId) -> Sequence[Alert]: ...
 

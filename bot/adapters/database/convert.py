@@ -18,7 +18,6 @@ from bot.adapters.database.rows import (
     IncidentRow,
     MessageRow,
     ProposalRow,
-    StormMemberRow,
     moment_text,
 )
 from bot.errors import AuditBroken, StoreError
@@ -34,22 +33,11 @@ from bot.model import (
     JsonObject,
     Proposal,
     Record,
-    StormMember,
     canonical_json,
 )
 from bot.ports import Message, R, Stored
 
-RecordRow = (
-    DeliveryRow
-    | AlertRow
-    | IncidentRow
-    | DiagnosisRow
-    | ProposalRow
-    | ApprovalRow
-    | ExecutionRow
-    | FreezeRow
-    | StormMemberRow
-)
+RecordRow = DeliveryRow | AlertRow | IncidentRow | DiagnosisRow | ProposalRow | ApprovalRow | ExecutionRow | FreezeRow
 
 TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Delivery: DeliveryRow,
@@ -60,7 +48,6 @@ TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Approval: ApprovalRow,
     Execution: ExecutionRow,
     Freeze: FreezeRow,
-    StormMember: StormMemberRow,
 }
 
 
@@ -125,17 +112,6 @@ def row_of(record: Stored) -> RecordRow:
             )
         case Freeze():
             row = FreezeRow(id=record.id, lifted=record.lifted, at=moment_text(record.at), body=body)
-        case StormMember():
-            row = StormMemberRow(
-                id=record.id,
-                storm=record.storm,
-                cluster=record.cluster,
-                title=record.title,
-                page=record.page,
-                own_thread=record.own_thread,
-                at=moment_text(record.at),
-                body=body,
-            )
     return row
 
 

@@ -24,12 +24,10 @@ from bot.adapters.database.rows import (
     ExecutionRow,
     IncidentRow,
     ProposalRow,
-    StormMemberRow,
     TargetLockRow,
 )
 from bot.adapters.database.snapshots import SqlSnapshots
-from bot.adapters.database.storms import SqlStorms
-from bot.adapters.database.transaction import HAS_THREAD, UNLIFTED, SqlTransaction
+from bot.adapters.database.transaction import UNLIFTED, SqlTransaction
 from bot.errors import AuditBroken
 from bot.model import (
     Alert,
@@ -54,7 +52,7 @@ _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
 
 
-class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
+class SqlStore(SqlMessages, SqlSnapshots):
     """Reads see the last commit; writes go through `begin`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -104,17 +102,13 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
         async with self._database.read() as session:
             return await session.scalar(query) or 0
 
-    async def incidents(
-        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
-    ) -> Sequence[Incident]:
-        """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
+    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]:
+        """Return incidents, newest first."""
         query = (
             select(col(IncidentRow.body)).order_by(col(IncidentRow.opened_at).desc(), col(IncidentRow.id)).limit(limit)
         )
         if open_only:
             query = query.where(col(IncidentRow.state) != IncidentState.CLOSED.value)
-        if threads_only:
-            query = query.outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id)).where(HAS_THREAD)
         async with self._database.read() as session:
             return [record_of(Incident, body) for body in await session.scalars(query)]
 
@@ -169,16 +163,6 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
         async with self._database.read() as session:
             body = await session.scalar(select(col(ExecutionRow.body)).where(col(ExecutionRow.proposal_id) == proposal))
         return None if body is None else record_of(Execution, body)
-
-    async def executions(self, limit: int = 20) -> Sequence[Execution]:
-        """Return executions, newest first."""
-        query = (
-            select(col(ExecutionRow.body))
-            .order_by(col(ExecutionRow.started_at).desc(), col(ExecutionRow.id))
-            .limit(limit)
-        )
-        async with self._database.read() as session:
-            return [record_of(Execution, body) for body in await session.scalars(query)]
 
     async def unfinished_executions(self) -> Sequence[Execution]:
         """Return the executions in a state that is not terminal, oldest first."""
