@@ -23,6 +23,7 @@ from bot.errors import SettingsError, StoreError
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
+from bot.flow.cases import CaseDesk
 from bot.flow.diagnosis import Diagnoser
 from bot.flow.execution import Executor
 from bot.flow.intake import Intake
@@ -126,6 +127,7 @@ class Bot:
     asking: Asking
     diagnoser: Diagnoser
     desk: ApprovalDesk
+    cases: CaseDesk
     executor: Executor
     sweeper: Sweeper
 
@@ -170,6 +172,7 @@ def wire(
         clock=clock,
         chat=chat,
     )
+    cases = CaseDesk(store=store, directory=directory, rules=rules, clock=clock, chat=chat)
     executor = Executor(
         store=store,
         stages=stages,
@@ -194,7 +197,8 @@ def wire(
         threads=settings.threads,
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
-    return Bot(intake, asking, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
+    sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat)
+    return Bot(intake, asking, diagnoser, desk, cases, executor, sweeper)
 
 
 def watchers(
@@ -274,7 +278,8 @@ async def serve(settings: Settings) -> None:
         await engine.launch()
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
-            await slack.start(bot.desk, Office(bot.asking, tuple(c.name for c in settings.clusters), found.runbooks))
+            names = tuple(c.name for c in settings.clusters)
+            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}

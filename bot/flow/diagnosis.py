@@ -222,16 +222,8 @@ class Diagnoser:
                 )
             )
         incident = await tx.get(Incident, incident.id) or incident  # ending a proposal has raised its revision
-        await tx.put(
-            incident.model_copy(
-                update={
-                    "last_diagnosis": diagnosis.id,
-                    "state": _state_after(incident, diagnosis),
-                    "updated_at": self._clock.now(),
-                    "revision": incident.revision + 1,
-                }
-            )
-        )
+        stands = incident.model_copy(update={"last_diagnosis": diagnosis.id})
+        await tx.put(stands.to(_state_after(incident, diagnosis), self._clock.now()))
         await tx.audit(
             AuditDraft(
                 kind="diagnosis.done",

@@ -198,10 +198,9 @@ class Intake:
         parsed: ParsedDelivery,
         last: Incident | None,
     ) -> tuple[Incident, list[str]]:
-        """A new episode: the alert's last incident goes on where that was over a short while ago, and a new one is opened otherwise."""
+        """A new episode: the alert's last incident goes on where it was over a short while ago or is silenced, and a new one is opened otherwise."""
         now = self._clock.now()
-        over = last.over_for(now) if last is not None else None
-        if last is not None and over is not None and over <= self._reopen_within:
+        if last is not None and self._goes_on(last, now):
             relapse = Relapse(number=1 + (last.relapses[-1].number if last.relapses else 0), at=now, after=last.state)
             again = self._counted(last, parsed).to(IncidentState.OPEN, now)
             again = again.model_copy(
@@ -212,6 +211,16 @@ class Intake:
                 }
             )
             reason = _asked(parsed, delivery) or f"relapse {delivery.id}"
+            sentence = f"The alert fires again after its incident was {last.state}. Returns so far: {relapse.number}."
+            await tx.audit(
+                AuditDraft(
+                    kind="incident.reopened",
+                    actor=delivery.source,
+                    incident_id=last.id,
+                    subject=last.id,
+                    sentence=sentence,
+                )
+            )
         else:
             if last is not None and last.state is not IncidentState.CLOSED:
                 await tx.put(last.to(IncidentState.CLOSED, now))
@@ -220,12 +229,18 @@ class Intake:
         await tx.put(again)
         return again, [f"{again.id}/{reason}"]
 
+    def _goes_on(self, last: Incident, now: datetime) -> bool:
+        """A new thread would break a silence, so while one holds the old thread goes on however long it was over."""
+        over = last.over_for(now)
+        return over is not None and (over <= self._reopen_within or last.silence is not None)
+
     def _counted(self, incident: Incident, parsed: ParsedDelivery) -> Incident:
         """The alert fires once more; while it is silenced that is counted, too."""
         muted = incident.silence
         if muted is not None:
-            incident = incident.silenced(muted.model_copy(update={"muted": muted.muted + 1}))
-        return incident.changed(self._clock.now(), firing_count=incident.firing_count + 1, truncated=parsed.truncated)
+            muted = muted.model_copy(update={"muted": muted.muted + 1})
+        count = incident.firing_count + 1
+        return incident.changed(self._clock.now(), firing_count=count, truncated=parsed.truncated, silence=muted)
 
     def _open(
         self, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery, last: Incident | None
@@ -235,7 +250,6 @@ class Intake:
         else:
             cluster = next((c for c in self._clusters if c.name == parsed.cluster), None)
         known = ", ".join(c.name for c in self._clusters)
-        muted = last.silence if last is not None else None
         return Incident(
             id=IncidentId(new_id("inc")),
             cluster=cluster.name if cluster else None,
@@ -252,7 +266,6 @@ class Intake:
             truncated=parsed.truncated,
             requested_by=parsed.asked_by,
             previous=last.id if last is not None else None,
-            silences=(muted.model_copy(update={"muted": muted.muted + 1}),) if muted is not None else (),
             note=None
             if cluster
             else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",

@@ -9,7 +9,7 @@ import structlog
 
 from bot.errors import StoreError
 from bot.flow.endings import end_proposal
-from bot.model import Proposal, ProposalState
+from bot.model import AuditDraft, Incident, IncidentId, Proposal, ProposalState
 from bot.ports import Chat, Clock, Engine, Phase, Store
 
 log = structlog.get_logger(__name__)
@@ -46,6 +46,9 @@ class Sweeper:
         for execution in await self._store.unfinished_executions():
             await self._engine.start(Phase.EXECUTION, execution.id)
         now = self._clock.now()
+        for incident in await self._store.silenced():
+            if incident.silence is not None and now >= incident.silence.until:
+                await self._let_speak(incident.id)
         for proposal in await self._store.proposals(active_only=True):
             if proposal.state is not ProposalState.PENDING:
                 continue
@@ -74,3 +77,20 @@ class Sweeper:
             await tx.put(current.model_copy(update={"reminded_at": self._clock.now()}))
             await tx.touch(current.incident_id)
         self._chat.nudge(proposal.incident_id)
+
+    async def _let_speak(self, incident_id: IncidentId) -> None:
+        """End a silence whose time is over; the thread says so once."""
+        now = self._clock.now()
+        async with self._store.begin() as tx:
+            current = await tx.get(Incident, incident_id)
+            silence = current.silence if current is not None else None
+            if current is None or silence is None or now < silence.until:
+                return
+            await tx.put(current.let_speak(now))
+            sentence = f"The silence of {silence.person} is over; alerts that came in meanwhile: {silence.muted}."
+            await tx.audit(
+                AuditDraft(
+                    kind="silence.over", actor="bot", incident_id=incident_id, subject=incident_id, sentence=sentence
+                )
+            )
+        self._chat.nudge(incident_id)

@@ -10,7 +10,7 @@ from bot.model.base import DiagnosisId, IncidentId, Moment, Record
 from bot.model.person import SlackUser
 
 KEPT: Final = 20
-"""Relapses and silences that an incident remembers; older ones are in the audit log."""
+"""Relapses that an incident remembers; older ones are in the audit log."""
 
 
 class IncidentState(StrEnum):
@@ -44,7 +44,7 @@ class Silence(Record):
     """Alerts that came in meanwhile."""
     ended_at: Moment | None = None
     ended_by: str = ""
-    """The person who ended it early; empty where it ended by itself."""
+    """Key of the person who ended it early; empty where it ended by itself."""
 
     def covers(self, at: datetime) -> bool:
         """Return whether something of this moment fell into it."""
@@ -93,18 +93,15 @@ class Incident(Record):
     previous: IncidentId | None = None
     """The incident of the same alert that was over too long to go on with."""
     holder: Holder | None = None
+    silence: Silence | None = None
+    """The one that holds: until it is recorded as ended, whatever the clock says."""
     silences: tuple[Silence, ...] = ()
-    """The newest ones, oldest first; only the last one can still hold."""
+    """Those that have ended, oldest first; each took a person's hand, so there are few."""
 
-    @property
-    def silence(self) -> Silence | None:
-        """The silence that holds: until it is recorded as ended, whatever the clock says."""
-        last = self.silences[-1] if self.silences else None
-        return last if last is not None and last.ended_at is None else None
-
-    def hushed(self, at: datetime) -> bool:
-        """Return whether something of this moment fell into a silence."""
-        return any(silence.covers(at) for silence in self.silences)
+    def hush(self, at: datetime) -> Silence | None:
+        """Return the silence, ended or not, into which this moment fell."""
+        held = (self.silence,) if self.silence is not None else ()
+        return next((silence for silence in (*self.silences, *held) if silence.covers(at)), None)
 
     def over_for(self, now: datetime) -> timedelta | None:
         """Return how long it has been cleared, verified or closed; None while it is open."""
@@ -119,7 +116,9 @@ class Incident(Record):
         """Return it with other fields, changed now."""
         return self.model_copy(update={**fields, "updated_at": now, "revision": self.revision + 1})
 
-    def silenced(self, silence: Silence) -> Self:
-        """Return it with the silence that holds replaced by this one, or with this one added."""
-        kept = self.silences[:-1] if self.silence is not None else self.silences
-        return self.model_copy(update={"silences": (*kept, silence)[-KEPT:]})
+    def let_speak(self, now: datetime, by: str = "") -> Self:
+        """Return it with its silence ended by this person, or by itself."""
+        if self.silence is None:
+            return self
+        ended = self.silence.model_copy(update={"ended_at": now, "ended_by": by})
+        return self.changed(now, silence=None, silences=(*self.silences, ended))

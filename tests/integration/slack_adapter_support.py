@@ -18,6 +18,7 @@ from bot.adapters.database import SqlStore
 from bot.adapters.slack import Office, SlackAdapter
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
+from bot.flow.cases import CaseDesk
 from bot.flow.intake import Intake
 from bot.flow.stages import Stages
 from bot.lab.slack import Channel, Message, StandInSlack, User, UserGroup
@@ -145,7 +146,14 @@ class House:
 
     def office(self) -> Office:
         asking = Asking(store=self.store, engine=self.engine, clock=SystemClock(), intake=self.intake())
-        return Office(asking, self.clusters, load().runbooks)
+        cases = CaseDesk(
+            store=self.store,
+            directory=self.adapter.directory,
+            rules=RULES,
+            clock=SystemClock(),
+            chat=self.adapter.chat,
+        )
+        return Office(asking, self.clusters, load().runbooks, cases)
 
     async def fold(self) -> None:
         """Do what the engine would: take the stored deliveries in."""

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from sqlmodel import col
 
-from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, Row, SchemaVersionRow
+from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
 
 BUSY_SECONDS = 2.0
@@ -208,7 +208,8 @@ def _prepare(connection: Connection, path: Path) -> None:
         Row.metadata.create_all(connection)
         connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
-    AUDIT_GAPS.create(connection, checkfirst=True)  # an index changes no answer, so it needs no version
+    for index in (AUDIT_GAPS, SILENCES):  # an index changes no answer, so it needs no version
+        index.create(connection, checkfirst=True)
 
 
 def _check_version(connection: Connection, path: Path) -> None:

@@ -237,6 +237,9 @@ class SchemaVersionRow(Row, table=True):
 RARE = "kind IN ('audit.gap', 'audit.acknowledged')"
 """Rows that every change asks for; written out alike in index and query, or SQLite would not use the one for the other."""
 AUDIT_GAPS = Index("audit_gaps", Row.metadata.tables["audit"].c.seq, sqlite_where=text(RARE))
+SILENCED = "json_extract(body, '$.silence') IS NOT NULL"
+"""Incidents in which a silence holds, of all that there ever were; written out alike in index and query, as above."""
+SILENCES = Index("incidents_silenced", Row.metadata.tables["incidents"].c.id, sqlite_where=text(SILENCED))
 
 AUDIT_TRIGGERS = {
     "audit_no_update": "BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",

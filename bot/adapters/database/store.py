@@ -16,6 +16,7 @@ from bot.adapters.database.convert import TABLE_OF, audit_entry, record_of
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.rows import (
     RARE,
+    SILENCED,
     AlertRow,
     ApprovalRow,
     AuditRow,
@@ -111,6 +112,12 @@ class SqlStore(SqlMessages, SqlSnapshots):
             query = query.where(col(IncidentRow.state) != IncidentState.CLOSED.value)
         async with self._database.read() as session:
             return [record_of(Incident, body) for body in await session.scalars(query)]
+
+    async def silenced(self) -> Sequence[Incident]:
+        """Return the incidents, closed ones too, in which a silence holds."""
+        async with self._database.read() as session:
+            bodies = await session.scalars(select(col(IncidentRow.body)).where(text(SILENCED)))
+            return [record_of(Incident, body) for body in bodies]
 
     async def alerts(self, incident: IncidentId) -> Sequence[Alert]:
         """Return the alerts folded into an incident, oldest first."""

@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from bot.adapters.slack.api import SlackApi, is_loopback, make_client
 from bot.adapters.slack.app import build
+from bot.adapters.slack.case_front import CaseFront, Cases
 from bot.adapters.slack.chat import ChatHealth, SlackProjector
 from bot.adapters.slack.checkpoints import ChannelSink
 from bot.adapters.slack.commands import Commands
@@ -47,11 +48,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Office:
-    """What commands need beside the store."""
+    """What commands and boards need beside the store."""
 
     asking: Asking
     clusters: tuple[str, ...]
     runbooks: tuple[Runbook, ...]
+    cases: Cases
 
 
 class SlackAdapter:
@@ -114,9 +116,10 @@ class SlackAdapter:
         admission = Admission(self._store, self.directory, self._rules)
         commands = Commands(looking, acting, admission)
         talk = Talk(self._api, self._store, self._messages, commands, admission, front.spawn, office)
+        cases = CaseFront(self._api, self._messages, front, office.cases)
         secret = self._settings.signing_secret
         self._front = front
-        self._app = build(self._client, secret.get_secret_value() if secret else "", front, talk)
+        self._app = build(self._client, secret.get_secret_value() if secret else "", front, talk, cases)
         self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
         if not self.http_mode:
             self._tasks.append(asyncio.create_task(self._listen(self._app), name="slack-socket"))

@@ -6,6 +6,7 @@ A listener never raises: in HTTP mode an exception shortly after `ack()` loses t
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Coroutine
 from typing import Final
 
 import structlog
@@ -15,10 +16,12 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.slack import gestures, modals
+from bot.adapters.slack.case_front import CaseFront
 from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.desk import FrontDesk
+from bot.adapters.slack.gestures import Press
 from bot.adapters.slack.talk import Talk
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, SILENCE, TAKE
 from bot.adapters.slack.web import Registry
 from bot.model import Choice, JsonObject
 
@@ -28,7 +31,7 @@ MENTION: Final = "app_mention"
 log = structlog.get_logger(__name__)
 
 
-def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: Talk) -> AsyncApp:
+def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: Talk, cases: CaseFront) -> AsyncApp:
     """Return the app with every listener. Requests are authorised as ours without asking Slack; who a person is, is the desk's question."""
     quiet = logging.getLogger("natsmedic.slack.bolt")
     quiet.setLevel(logging.CRITICAL)
@@ -44,7 +47,7 @@ def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: T
         name="natsmedic",
         ssl_check_enabled=False,
     )
-    register(app, Listeners(front, talk))
+    register(app, Listeners(front, talk, cases))
     return app
 
 
@@ -54,6 +57,10 @@ def register(app: Registry, listeners: Listeners) -> None:
     app.action(DENY)(listeners.deny)
     app.action(DETAILS)(listeners.details)
     app.view_submission(modals.CALLBACK)(listeners.submitted)
+    app.action(TAKE)(listeners.take)
+    app.action(SILENCE)(listeners.silence)
+    app.action(END_SILENCE)(listeners.end_silence)
+    app.view_submission(modals.HUSH)(listeners.hushed)
     app.command(COMMAND)(listeners.command)
     app.action(MORE)(listeners.more)
     app.event(MENTION)(listeners.mention)
@@ -64,9 +71,10 @@ def register(app: Registry, listeners: Listeners) -> None:
 class Listeners:
     """What Bolt calls; argument names are Bolt's."""
 
-    def __init__(self, front: FrontDesk, talk: Talk) -> None:
+    def __init__(self, front: FrontDesk, talk: Talk, cases: CaseFront) -> None:
         self._front = front
         self._talk = talk
+        self._cases = cases
 
     async def approve(self, ack: AsyncAck, body: JsonObject) -> None:
         await ack()
@@ -91,6 +99,26 @@ class Listeners:
             await ack(response_action="clear")
             return
         await ack(**await self._front.submit(form))
+
+    async def take(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        self._board(body, self._cases.take, TAKE)
+
+    async def silence(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        self._board(body, self._cases.silence, SILENCE)
+
+    async def end_silence(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        self._board(body, self._cases.end_silence, END_SILENCE)
+
+    async def hushed(self, ack: AsyncAck, body: JsonObject) -> None:
+        form = gestures.hush(body)
+        if form is None:
+            _malformed("silence")
+            await ack(response_action="clear")
+            return
+        await ack(**await self._cases.hushed(form))
 
     async def command(self, ack: AsyncAck, body: JsonObject) -> None:
         found = gestures.command(body)
@@ -134,6 +162,13 @@ class Listeners:
             return
         await ack(response_action="clear")
         self._front.spawn(self._talk.asked(found), "question")
+
+    def _board(self, body: JsonObject, work: Callable[[Press], Coroutine[None, None, None]], name: str) -> None:
+        press = gestures.press(body)
+        if press is None:
+            _malformed(name)
+        else:
+            self._front.spawn(work(press), name)
 
     def _press(self, body: JsonObject, choice: Choice) -> None:
         press = gestures.press(body)

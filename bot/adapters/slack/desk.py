@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -16,7 +16,7 @@ from bot.adapters.slack.text import fallback
 from bot.adapters.slack.wanted import ProposalCase
 from bot.errors import NatsmedicError
 from bot.flow.approval import Answer, Click, Form
-from bot.model import Choice, IncidentId, JsonObject, Proposal, new_id
+from bot.model import Choice, IncidentId, JsonObject, Proposal, SlackUser, new_id
 from bot.ports import Messages, Store
 from bot.settings import PolicySettings
 
@@ -89,37 +89,43 @@ class FrontDesk:
             proposal = await self._proposal_of(press)
             if proposal is None:
                 await self._desk.refuse(click, WRONG_MESSAGE)
-                await self._whisper(press, WRONG_MESSAGE)
+                await self.whisper(press, WRONG_MESSAGE)
                 return
             await self._open(press, click)
         except SlackCallFailed as error:
             log.warning("a form could not be opened", reason=str(error))
-            await self._whisper(press, TOO_LATE)
+            await self.whisper(press, TOO_LATE)
         except NatsmedicError as error:
             log.warning("a click could not be handled", reason=str(error))
-            await self._whisper(press, f"Nothing was decided: {error}")
+            await self.whisper(press, f"Nothing was decided: {error}")
 
     async def details(self, press: Press) -> None:
         """Show the whole plan of the message's proposal."""
         try:
             proposal = await self._proposal_of(press)
             if proposal is None:
-                await self._whisper(press, WRONG_MESSAGE)
+                await self.whisper(press, WRONG_MESSAGE)
                 return
             approvals = tuple(await self._store.approvals(proposal.id))
             view = modals.details_view(ProposalCase(proposal=proposal, approvals=approvals), self._rules)
             await self._api.open_view(press.trigger, view)
         except NatsmedicError as error:
             log.warning("details could not be shown", reason=str(error))
-            await self._whisper(press, f"The details cannot be shown: {error}")
+            await self.whisper(press, f"The details cannot be shown: {error}")
 
     async def submit(self, form: Submission) -> JsonObject:
         """Record a decision and return the arguments of Bolt's `ack`, within Slack's three seconds."""
-        task = asyncio.create_task(self._decide(form), name="decide")
+        return await self.answer(self._decide(form), form.view_id, lambda answer: self._tell(form, answer))
+
+    async def answer(
+        self, work: Coroutine[None, None, Answer], view_id: str, tell: Callable[[Answer], Coroutine[None, None, None]]
+    ) -> JsonObject:
+        """Do what a form asks for and return the arguments of Bolt's `ack`, within Slack's three seconds; `tell` says how it ended."""
+        task = asyncio.create_task(work, name="form")
         done, _ = await asyncio.wait({task}, timeout=DECIDE_PATIENCE)
         if not done:
-            self.spawn(self._late(form, task), "late decision")
-            return {"response_action": "update", "view": modals.sentence_view("Recording", "Recording your decision…")}
+            self.spawn(self._late(view_id, task, tell), "late answer")
+            return {"response_action": "update", "view": modals.sentence_view("Recording", "Recording what you sent…")}
         answer = task.result()
         if answer.errors:
             errors: Mapping[str, str] = answer.errors
@@ -127,7 +133,7 @@ class FrontDesk:
                 "response_action": "errors",
                 "errors": {name: words[: modals.ERROR_LIMIT] for name, words in errors.items()},
             }
-        self.spawn(self._tell(form, answer), "tell")
+        self.spawn(tell(answer), "tell")
         return {"response_action": "clear"}
 
     async def _decide(self, form: Submission) -> Answer:
@@ -146,16 +152,16 @@ class FrontDesk:
             log.exception("a decision failed", error_id=error_id)
             return Answer(accepted=False, sentence=UNCERTAIN + error_id)
 
-    async def _late(self, form: Submission, task: asyncio.Task[Answer]) -> None:
+    async def _late(self, view_id: str, task: asyncio.Task[Answer], tell: Callable[[Answer], Awaitable[None]]) -> None:
         answer = await task
         words = answer.sentence or " ".join(answer.errors.values())
         try:
             await self._api.update_view(
-                form.view_id, modals.sentence_view("Recorded" if answer.accepted else "Not recorded", words)
+                view_id, modals.sentence_view("Recorded" if answer.accepted else "Not recorded", words)
             )
         except SlackCallFailed as error:
             log.info("a late form was closed already", reason=str(error))
-        await self._tell(form, Answer(accepted=answer.accepted, sentence=words))
+        await tell(Answer(accepted=answer.accepted, sentence=words))
 
     async def _tell(self, form: Submission, answer: Answer) -> None:
         """Say the result to the clicker alone, in the thread."""
@@ -163,11 +169,15 @@ class FrontDesk:
         if proposal is None:
             log.warning("a form named no known button", user=form.user.user_id)
             return
+        await self.tell(proposal.incident_id, form.user, answer)
+
+    async def tell(self, incident: IncidentId, user: SlackUser, answer: Answer) -> None:
+        """Say how it ended to the person alone, in the incident's thread, which is drawn at once where something has changed."""
         if answer.accepted:
-            self._projector.hurry(proposal.incident_id)
-        place = await self._place(proposal.incident_id)
+            self._projector.hurry(incident)
+        place = await self._place(incident)
         if place is not None:
-            await self._say(place[0], form.user.user_id, answer.sentence, place[1])
+            await self._say(place[0], user.user_id, answer.sentence, place[1])
 
     async def _open(self, press: Press, click: Click) -> None:
         opening = asyncio.create_task(self._desk.open(click), name="open")
@@ -177,7 +187,7 @@ class FrontDesk:
             if isinstance(answer, Form):
                 await self._api.open_view(press.trigger, modals.decision_form(answer, click.choice))
             else:
-                await self._whisper(press, answer.sentence)
+                await self.whisper(press, answer.sentence)
             return
         title = modals.TITLES[click.choice]
         try:
@@ -208,7 +218,8 @@ class FrontDesk:
         board = next((row for row in await self._messages.of(incident) if row.key == f"board:{incident}"), None)
         return (board.channel, board.ts) if board is not None else None
 
-    async def _whisper(self, press: Press, sentence: str) -> None:
+    async def whisper(self, press: Press, sentence: str) -> None:
+        """Say something to whoever pressed, where they did."""
         await self._say(press.channel, press.user.user_id, sentence, press.thread)
 
     async def _say(self, channel: str, user: str, sentence: str, thread: str | None) -> None:

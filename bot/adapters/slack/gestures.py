@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bot.adapters.slack.modals import CLUSTER, REASON, TYPED_NAME, read_field, read_metadata
-from bot.model import Choice, Json, SlackUser
+from bot.adapters.slack.modals import CLUSTER, LASTS, REASON, TYPED_NAME, read_choice, read_field, read_metadata
+from bot.model import Choice, IncidentId, Json, SlackUser
 
 VALUE_LIMIT: Final = 200
 """Characters of a button's value that are looked at; ours have 31."""
@@ -80,6 +80,17 @@ class Question:
     thread: str | None
     title: str
     cluster: str
+    view_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hush:
+    """The form of a silence, sent."""
+
+    user: SlackUser
+    incident: IncidentId
+    lasts: str
+    reason: str
     view_id: str
 
 
@@ -181,6 +192,21 @@ def question(body: Json) -> Question | None:
     channel, ts, title, cluster, view_id = parts
     place = thread if isinstance(thread, str) else None
     return Question(user=user, channel=channel, ts=ts, thread=place, title=title, cluster=cluster, view_id=view_id)
+
+
+def hush(body: Json) -> Hush | None:
+    """Return the form of a silence."""
+    try:
+        view = body["view"]
+        found: Json = json.loads(view["private_metadata"])
+        incident, values, view_id = found["incident"], view["state"]["values"], view["id"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    user = _user(body)
+    if user is None or not isinstance(incident, str) or not isinstance(view_id, str):
+        return None
+    lasts, reason = read_choice(values, LASTS), read_field(values, REASON)
+    return Hush(user=user, incident=IncidentId(incident), lasts=lasts, reason=reason, view_id=view_id)
 
 
 def _typed(line: str) -> str:

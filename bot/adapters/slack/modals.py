@@ -22,21 +22,26 @@ from bot.adapters.slack.render_proposal import DIGEST_SHOWN, details_blocks, pla
 from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase
 from bot.flow.approval import Form
-from bot.model import Choice, Json, JsonObject
+from bot.flow.cases import SILENCES
+from bot.model import Choice, IncidentId, Json, JsonObject
 from bot.settings import PolicySettings
 
 CALLBACK: Final = "decide"
 QUESTION: Final = "diagnose_alert"
 """callback_id of the message shortcut and of the form behind it."""
+HUSH: Final = "hush"
+"""callback_id of the form of a silence."""
 CLUSTER: Final = "cluster"
 REASON: Final = "reason"
 TYPED_NAME: Final = "typed_name"
-"""block_id and action_id of the two fields, and the keys of an answer's errors."""
+LASTS: Final = "lasts"
+"""block_id and action_id of the fields, and the keys of an answer's errors."""
 SELECT_OPTIONS: Final = 100
 """Slack's limit of a select (reference/chatops.md 5)."""
 REASON_LIMIT: Final = 1_000
 NAME_LIMIT: Final = 500
 ERROR_LIMIT: Final = 300
+SILENCE_WORDS: Final = {"1h": "1 hour", "4h": "4 hours", "1d": "1 day"}
 TITLES: Final = {Choice.APPROVE: "Approve", Choice.DENY: "Deny"}
 
 
@@ -88,6 +93,25 @@ def question_form(place: JsonObject, title: str, clusters: Sequence[str]) -> Jso
     }
 
 
+def hush_form(incident: IncidentId) -> JsonObject:
+    """The form of a silence: for how long, and why."""
+    options = [{"text": plain(SILENCE_WORDS[one], 75), "value": one} for one in SILENCES]
+    element: JsonObject = {"type": "static_select", "action_id": LASTS, "options": options}
+    return {
+        "type": "modal",
+        "callback_id": HUSH,
+        "private_metadata": json.dumps({"incident": incident}),
+        "title": plain("Silence this alert?"),
+        "submit": plain("Silence"),
+        "close": plain("Back"),
+        "blocks": [
+            small("Its alerts are stored and counted as ever; this thread gets no new message and mentions nobody."),
+            {"type": "input", "block_id": LASTS, "label": plain("For how long"), "element": element},
+            _field(REASON, "Reason, shown here and kept in the audit log", REASON_LIMIT, multiline=True),
+        ],
+    }
+
+
 def details_view(entry: ProposalCase, rules: PolicySettings) -> JsonObject:
     """The whole plan."""
     return {
@@ -122,6 +146,15 @@ def read_field(values: Json, name: str) -> str:
     """Return what was typed into a field, empty where nothing was."""
     try:
         found: Json = values[name][name]["value"]
+    except (KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""
+
+
+def read_choice(values: Json, name: str) -> str:
+    """Return the value of the option that was chosen, empty where none was."""
+    try:
+        found: Json = values[name][name]["selected_option"]["value"]
     except (KeyError, TypeError):
         return ""
     return found if isinstance(found, str) else ""

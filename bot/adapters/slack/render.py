@@ -9,9 +9,14 @@ from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_execution import execution
 from bot.adapters.slack.render_proposal import patch_files, plan_file, proposal
 from bot.adapters.slack.render_reminder import reminder
+from bot.adapters.slack.render_turns import turns
 from bot.adapters.slack.render_verdict import ChartId, chart_id, evidence, pictures, verdict
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
+from bot.model import Diagnosis, Incident
 from bot.settings import PolicySettings
+
+ON_DEMAND = ("asked ", "after ")
+"""Reasons of diagnoses that a person has asked for or that follow a person's approval: no silence is meant for them."""
 
 
 def render(case: Case, rules: PolicySettings) -> tuple[WantedMessage, ...]:
@@ -19,7 +24,12 @@ def render(case: Case, rules: PolicySettings) -> tuple[WantedMessage, ...]:
     messages: list[WantedMessage] = [board(case, rules)]
     placed: set[str] = set()
     shown: dict[ChartId, str] = {}
+    told = turns(case.incident)
     for one in case.diagnoses:
+        while told and told[0].at <= one.started_at:
+            messages.append(told.pop(0).message)
+        if _hidden(case, one):
+            continue
         messages.append(verdict(one))
         messages += pictures(one, shown)
         if one.charts or one.snapshot_id:  # a diagnosis that saw nothing changes nothing
@@ -28,22 +38,34 @@ def render(case: Case, rules: PolicySettings) -> tuple[WantedMessage, ...]:
         messages += [attached] if attached else []
         for entry in case.proposals:
             if entry.proposal.diagnosis_id == one.id:
-                messages += _proposal(entry, rules)
+                messages += _proposal(case.incident, entry, rules)
                 placed.add(entry.proposal.id)
+    hidden = {one.id for one in case.diagnoses if _hidden(case, one)}
     for entry in case.proposals:
-        if entry.proposal.id not in placed:
-            messages += _proposal(entry, rules)
-    return tuple(messages)
+        touched = entry.execution is not None or entry.approvals
+        if entry.proposal.id not in placed and (touched or entry.proposal.diagnosis_id not in hidden):
+            messages += _proposal(case.incident, entry, rules)
+    return (*messages, *(turn.message for turn in told))
 
 
-def _proposal(entry: ProposalCase, rules: PolicySettings) -> list[WantedMessage]:
+def _hidden(case: Case, diagnosis: Diagnosis) -> bool:
+    """Under a silence nothing new is said; when it is over, its last diagnosis is, for how things stand then."""
+    silence = case.incident.hush(diagnosis.ended_at)
+    if silence is None or diagnosis.reason.startswith(ON_DEMAND):
+        return False
+    last = [one for one in case.diagnoses if silence.covers(one.ended_at)][-1]
+    return silence.ended_at is None or diagnosis.id != last.id
+
+
+def _proposal(incident: Incident, entry: ProposalCase, rules: PolicySettings) -> list[WantedMessage]:
     shown, cut = proposal(entry, rules)
     messages = [shown]
     if cut:
         messages.append(plan_file(entry.proposal))
     messages += patch_files(entry.proposal)
-    if entry.proposal.reminded_at is not None:
-        messages.append(reminder(entry, entry.proposal.reminded_at, rules))
+    reminded = entry.proposal.reminded_at
+    if reminded is not None and incident.hush(reminded) is None:
+        messages.append(reminder(entry, reminded, rules))
     if entry.execution is not None:
         messages.append(execution(entry.execution, entry.proposal))
     return messages

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from bot.adapters.slack.blocks import Block, bold, fit, header, ours, paragraph, rich, small, text
+from bot.adapters.slack.blocks import (
+    Block,
+    actions,
+    bold,
+    button,
+    fit,
+    header,
+    moment,
+    ours,
+    paragraph,
+    rich,
+    small,
+    text,
+    user,
+)
 from bot.adapters.slack.text import date, fallback
-from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
-from bot.model import ExecutionState, IncidentState, ProposalState, Severity
+from bot.adapters.slack.wanted import END_SILENCE, SILENCE, TAKE, Case, ProposalCase, WantedMessage
+from bot.model import ExecutionState, Incident, IncidentState, ProposalState, Severity
 from bot.policy import standing
 from bot.settings import PolicySettings
 
@@ -35,11 +49,14 @@ def board(case: Case, rules: PolicySettings) -> WantedMessage:
         blocks.append(small(f"⚠️ {incident.note}", _SENTENCE_LIMIT))
     blocks += _proposals(case, rules)
     blocks += _lock(case)
-    blocks.append(ours(_times(case)))
+    blocks += _people(incident)
+    blocks.append(ours(_history(case)))
     if incident.labels:
         blocks.append(
             small(", ".join(f"{name}={value}" for name, value in sorted(incident.labels.items())), _LABELS_LIMIT)
         )
+    if incident.state is not IncidentState.CLOSED:
+        blocks.append(_buttons(incident))
     shown, _ = fit(blocks)
     return WantedMessage(
         key=f"board:{incident.id}", blocks=shown, text=fallback(f"{sign} {word}: {incident.title}"), thread=False
@@ -142,16 +159,44 @@ def _lock(case: Case) -> list[Block]:
     return [small(f"🔒 Another repair holds the cluster ({case.lock_holder}); changes of this incident wait.", 300)]
 
 
-def _times(case: Case) -> str:
+def _people(incident: Incident) -> list[Block]:
+    """Who looks after it, and who has silenced it why."""
+    lines: list[Block] = []
+    if (holder := incident.holder) is not None:
+        lines.append(
+            paragraph(text("🙋 "), bold("Held by "), user(holder.user.user_id), text(" since "), moment(holder.at))
+        )
+    if (silence := incident.silence) is not None:
+        told = text(f": {silence.reason}", _SENTENCE_LIMIT)
+        until = (text(" until "), moment(silence.until))
+        count = text(f" (alerts meanwhile: {silence.muted})")
+        lines.append(paragraph(text("🔕 "), bold("Silenced by "), user(silence.user.user_id), *until, told, count))
+    return [rich(*lines)] if lines else []
+
+
+def _buttons(incident: Incident) -> Block:
+    silence = (
+        button(SILENCE, "Silence…", incident.id)
+        if incident.silence is None
+        else button(END_SILENCE, "End the silence", incident.id)
+    )
+    return actions("case", button(TAKE, "I take it", incident.id), silence)
+
+
+def _history(case: Case) -> str:
     incident = case.incident
     parts = [f"Opened {date(incident.opened_at)}", f"last change {date(incident.updated_at)}"]
     if incident.firing_count > 1:
-        parts.append(f"alert received {incident.firing_count} times")
+        parts.append(f"alert received {_times(incident.firing_count)}")
     if incident.relapses:
         last = incident.relapses[-1]
-        parts.append(f"came back {last.number} times, last {date(last.at)} after it was {last.after.value}")
+        parts.append(f"came back {_times(last.number)}, last {date(last.at)} after it was {last.after.value}")
     if incident.previous is not None:
         parts.append(f"the same alert was over before in {incident.previous}")
     if incident.truncated:
         parts.append(f"the sender left out {incident.truncated} more alerts")
     return " · ".join(parts)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -13,6 +13,10 @@ APPROVE: Final = "approve"
 DENY: Final = "deny"
 DETAILS: Final = "details"
 """action_ids of a proposal's buttons."""
+TAKE: Final = "take"
+SILENCE: Final = "silence"
+END_SILENCE: Final = "end_silence"
+"""action_ids of a board's buttons."""
 
 
 @dataclass(frozen=True, slots=True)
