@@ -136,6 +136,10 @@ class Store(Protocol):
 
     async def execution_of(self, proposal: str) -> Execution | None: ...
 
+    async def runs(self, limit: int) -> Sequence[tuple[Execution, Proposal]]:
+        """Return executions with what they run, the newest first."""
+        ...
+
     async def unfinished_executions(self) -> Sequence[Execution]: ...
 
     async def freezes(self) -> Sequence[Freeze]:

@@ -171,6 +171,19 @@ class SqlStore(SqlMessages, SqlSnapshots):
             body = await session.scalar(select(col(ExecutionRow.body)).where(col(ExecutionRow.proposal_id) == proposal))
         return None if body is None else record_of(Execution, body)
 
+    async def runs(self, limit: int) -> Sequence[tuple[Execution, Proposal]]:
+        """Return executions with what they run, the newest first."""
+        query = (
+            select(col(ExecutionRow.body), col(ProposalRow.body))
+            .join(ProposalRow, col(ProposalRow.id) == col(ExecutionRow.proposal_id))
+            .order_by(col(ExecutionRow.started_at).desc(), col(ExecutionRow.id))
+            .limit(limit)
+        )
+        async with self._database.read() as session:
+            return [
+                (record_of(Execution, run), record_of(Proposal, plan)) for run, plan in await session.execute(query)
+            ]
+
     async def unfinished_executions(self) -> Sequence[Execution]:
         """Return the executions in a state that is not terminal, oldest first."""
         query = (

@@ -76,7 +76,7 @@ class SlackAdapter:
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
         self._api = SlackApi(self._client, clock)
-        drawer = SlackDrawer(self._api, store, messages, draw, rules)
+        drawer = SlackDrawer(self._api, store, messages, draw, rules, clock)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
         self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None

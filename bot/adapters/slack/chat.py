@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed
+from bot.adapters.slack.pace import RUNNING, STEP
 from bot.adapters.slack.projector import SlackDrawer
 from bot.errors import StoreError
 from bot.model import Incident, IncidentId
@@ -84,6 +85,10 @@ class SlackProjector:
         """Per channel, per incident and for all of Slack (key ``)."""
         self._limited: dict[str, datetime] = {}
         """Channels in which Slack limits new posts; edits of what people wait for go on."""
+        self._held: dict[IncidentId, datetime] = {}
+        """Boards that were edited a moment ago, until when they wait; a person's action does not."""
+        self._ticks: dict[IncidentId, datetime] = {}
+        """Threads with a running repair, and when its board shows the time again."""
         self._failures = 0
         self._troubles: dict[str, _Trouble] = {}
 
@@ -98,7 +103,7 @@ class SlackProjector:
 
     async def draw(self, incident: IncidentId) -> None:
         """Draw one incident now, once; raises `SlackCallFailed` and StoreError."""
-        await self._drawer.draw(incident)
+        await self._drawer.draw(incident, at_once=True)
 
     def health(self) -> ChatHealth:
         """Return what stands in the way of drawing."""
@@ -136,9 +141,11 @@ class SlackProjector:
         if self._resting(""):
             return
         behind = [incident for incident, _ in await self._messages.behind()]
+        behind += [incident for incident in await self._running() if incident not in behind]
         self._hurried &= set(behind)
         if not behind:
             self._channels.clear()
+            self._held.clear()
             return
         hot = {p.incident_id for p in await self._store.proposals(active_only=True)} | self._hurried
         for channel, incidents in (await self._by_channel(behind)).items():
@@ -151,10 +158,23 @@ class SlackProjector:
             if chosen:
                 self._workers[channel] = asyncio.create_task(self._work(channel, chosen), name=f"slack-{channel}")
 
+    async def _running(self) -> list[IncidentId]:
+        """Threads with a running repair whose time is due to be shown."""
+        now = self._clock.now()
+        running = [one.incident_id for one in await self._store.unfinished_executions() if one.state in RUNNING]
+        due = [incident for incident in running if self._ticks.get(incident, now) <= now]
+        later = dict.fromkeys(due, now + timedelta(seconds=STEP))
+        self._ticks = {incident: (self._ticks | later)[incident] for incident in running}
+        return due
+
+    def _waits(self, incident: IncidentId) -> bool:
+        until = self._held.get(incident)
+        return until is not None and self._clock.now() < until and incident not in self._hurried
+
     async def _by_channel(self, behind: Sequence[IncidentId]) -> dict[str, list[IncidentId]]:
         found: dict[str, list[IncidentId]] = {}
         for incident in behind:
-            if self._resting(incident):
+            if self._resting(incident) or self._waits(incident):
                 continue
             if incident not in self._channels:
                 record = await self._store.get(Incident, incident)
@@ -168,7 +188,7 @@ class SlackProjector:
         drawn = False
         for incident in incidents:
             try:
-                await self._drawer.draw(incident)
+                until = await self._drawer.draw(incident, at_once=incident in self._hurried)
             except Limited as error:
                 self._limited[channel] = error.until
                 continue
@@ -181,6 +201,8 @@ class SlackProjector:
                 self._rest(incident, FATAL_REST)
                 continue
             drawn = True
+            if until is not None:
+                self._held[incident] = until
             self._hurried.discard(incident)
             self._failures = 0
             for scope in ("slack", channel, incident):

@@ -8,20 +8,21 @@ changes while Slack limits or sleeps become one edit. Files (pictures, archives)
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, Seen, SlackApi, SlackCallFailed
 from bot.adapters.slack.blocks import Block, plain
+from bot.adapters.slack.pace import STEP
 from bot.adapters.slack.render import render
 from bot.adapters.slack.render_verdict import unattached
 from bot.adapters.slack.wanted import File, WantedMessage, load
 from bot.crashpoints import Point, reached
 from bot.errors import NatsmedicError
 from bot.model import Incident, IncidentId
-from bot.ports import Draw, Message, Messages, Store
+from bot.ports import Clock, Draw, Message, Messages, Store
 from bot.settings import PolicySettings
 
 HISTORY_SLACK: Final = timedelta(minutes=10)
@@ -42,29 +43,40 @@ class Unattachable(NatsmedicError):
 class SlackDrawer:
     """Draws one incident at a time. Raises what the Web API raises; a second call continues where the first one stopped."""
 
-    def __init__(self, api: SlackApi, store: Store, messages: Messages, draw: Draw, rules: PolicySettings) -> None:
+    def __init__(
+        self, api: SlackApi, store: Store, messages: Messages, draw: Draw, rules: PolicySettings, clock: Clock
+    ) -> None:
         self._api = api
         self._store = store
         self._messages = messages
         self._draw = draw
         self._rules = rules
+        self._clock = clock
         self._absent: set[str] = set()
         """Keys reserved by this process whose post certainly did not happen, so that nothing needs to be looked for."""
         self._missed: Counter[str] = Counter()
         """How often a file was in doubt and then not found in the thread, by key."""
+        self._boards: dict[str, tuple[datetime, str]] = {}
+        """When a board was edited last, and its headline; only what still holds an edit back."""
 
-    async def draw(self, incident_id: IncidentId) -> None:
+    async def draw(self, incident_id: IncidentId, *, at_once: bool = False) -> datetime | None:
         """Make the thread equal to the store and record the revision as drawn.
+
+        A board whose headline stays is edited once in `STEP` seconds, unless `at_once`: until when it waits is returned, and nothing is recorded then.
 
         Raises `Limited`, or what a file failed with, after everything that may be sent was sent; other `SlackCallFailed` at once, and StoreError.
         """
         incident = await self._store.get(Incident, incident_id)
         if incident is None:
-            return
-        wanted = render(await load(self._store, incident), self._rules)
+            return None
+        wanted = render(await load(self._store, incident, self._clock.now()), self._rules)
         rows = {row.key: row for row in await self._messages.of(incident_id)}
         failed: SlackCallFailed | None = None
+        waits: datetime | None = None
         for message in _in_order(wanted, rows):
+            if not at_once and (until := self._held(message, rows)) is not None:
+                waits = until
+                continue
             try:
                 await self._make(message, incident, rows)
             except Limited as error:
@@ -77,7 +89,25 @@ class SlackDrawer:
                 failed = error
         if failed is not None:
             raise failed
-        await self._messages.caught_up(incident_id, incident.revision)
+        if waits is None:
+            await self._messages.caught_up(incident_id, incident.revision)
+        return waits
+
+    def _held(self, wanted: WantedMessage, rows: dict[str, Message]) -> datetime | None:
+        """Return until when an edit of a board waits, None where it does not: numbers may be a few seconds old, what they mean may not."""
+        row = rows.get(wanted.key)
+        edited, headline = self._boards.get(wanted.key, (None, ""))
+        if row is None or row.ts is None or row.digest == wanted.digest or edited is None or headline != wanted.text:
+            return None
+        until = edited + timedelta(seconds=STEP)
+        return until if self._clock.now() < until else None
+
+    def _edited(self, wanted: WantedMessage) -> None:
+        now = self._clock.now()
+        held = now - timedelta(seconds=STEP)
+        self._boards = {key: seen for key, seen in self._boards.items() if seen[0] > held}
+        if not wanted.thread:
+            self._boards[wanted.key] = (now, wanted.text)
 
     async def _make(self, wanted: WantedMessage, incident: Incident, rows: dict[str, Message]) -> None:
         """Make one message equal to what is wanted; `rows` is kept up to date."""
@@ -128,6 +158,7 @@ class SlackDrawer:
             return row
         try:
             await self._api.edit(row.channel, row.ts, wanted.text, wanted.blocks)
+            self._edited(wanted)
         except RefusedBySlack as error:
             if error.code in TOO_BIG:
                 self._report(wanted, error)

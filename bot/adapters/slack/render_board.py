@@ -19,6 +19,7 @@ from bot.adapters.slack.blocks import (
     text,
     user,
 )
+from bot.adapters.slack.pace import RUNNING, progress_bar
 from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import END_SILENCE, SILENCE, TAKE, Case, ProposalCase, WantedMessage
 from bot.model import ExecutionState, Incident, IncidentState, ProposalState, Severity
@@ -28,7 +29,6 @@ from bot.settings import PolicySettings
 _LABELS_LIMIT: Final = 600
 _SENTENCE_LIMIT: Final = 600
 
-_RUNNING: Final = frozenset({ExecutionState.QUEUED, ExecutionState.APPLYING, ExecutionState.VERIFYING})
 _SEVERITY: Final = {
     Severity.CRITICAL: ("🔴", "Critical"),
     Severity.WARNING: ("🟠", "Warning"),
@@ -48,6 +48,7 @@ def board(case: Case, rules: PolicySettings) -> WantedMessage:
     if incident.note:
         blocks.append(small(f"⚠️ {incident.note}", _SENTENCE_LIMIT))
     blocks += _proposals(case, rules)
+    blocks += _running(case)
     blocks += _lock(case)
     blocks += _people(incident)
     blocks.append(ours(_history(case)))
@@ -73,7 +74,7 @@ def headline(case: Case) -> tuple[str, str]:
         (case.incident.state is IncidentState.CLOSED, "⚫", "Closed"),
         (case.incident.state is IncidentState.VERIFIED, "🟢", "Verified healthy by natsmedic"),
         (ExecutionState.UNKNOWN in runs, "🟣", "Outcome unknown, reading what really happened"),
-        (bool(_RUNNING & runs), "🔵", "Repair is running"),
+        (bool(RUNNING & runs), "🔵", "Repair is running"),
         (case.incident.state is IncidentState.CLEARED, "🟡", "Cleared by the sender, not verified by natsmedic"),
         (broken, "🔴", "A repair did not work, a person must look"),
         (ProposalState.PENDING in states, "🟠", "Waiting for approval"),
@@ -148,6 +149,14 @@ STATE_WORDS: Final = {
     ProposalState.SUPERSEDED: "superseded by a newer proposal",
     ProposalState.WITHDRAWN: "withdrawn",
 }
+
+
+def _running(case: Case) -> list[Block]:
+    """How far its running repair is."""
+    pace = case.pace
+    runs = [(entry.execution, entry.proposal) for entry in case.proposals if entry.execution is not None]
+    bars = [progress_bar(run, plan, pace) for run, plan in runs if pace is not None and run.state in RUNNING]
+    return [rich(paragraph(text(bar, 200))) for bar in bars]
 
 
 def _lock(case: Case) -> list[Block]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from bot.adapters.slack.blocks import Block
+from bot.adapters.slack.pace import REMEMBERED, RUNNING, Pace, usual
 from bot.model import Approval, Chart, Diagnosis, Execution, Incident, JsonObject, Proposal, SnapshotId, digest
 from bot.ports import Store
 
@@ -39,6 +41,8 @@ class Case:
     """Oldest first."""
     lock_holder: str | None = None
     """The execution that holds the cluster's target lock."""
+    pace: Pace | None = None
+    """Where a repair of it runs: the time, and how long such repairs take."""
 
     @property
     def last_diagnosis(self) -> Diagnosis | None:
@@ -85,7 +89,7 @@ class WantedMessage:
         return self.key.partition(":")[0] in {"board", "proposal", "execution"}
 
 
-async def load(store: Store, incident: Incident) -> Case:
+async def load(store: Store, incident: Incident, now: datetime) -> Case:
     """Read the whole case from the store; raises StoreError."""
     diagnoses = sorted(await store.diagnoses(incident.id), key=lambda d: d.started_at)
     proposals = sorted(await store.proposals(incident.id), key=lambda p: p.created_at)
@@ -98,4 +102,6 @@ async def load(store: Store, incident: Incident) -> Case:
         for proposal in proposals
     ]
     holder = None if incident.cluster is None else (await store.fence(incident.cluster))[0]
-    return Case(incident=incident, diagnoses=tuple(diagnoses), proposals=tuple(cases), lock_holder=holder)
+    running = any(entry.execution is not None and entry.execution.state in RUNNING for entry in cases)
+    pace = Pace(now, usual(await store.runs(REMEMBERED))) if running else None
+    return Case(incident, tuple(diagnoses), tuple(cases), lock_holder=holder, pace=pace)

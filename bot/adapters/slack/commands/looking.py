@@ -59,7 +59,7 @@ class Looking:
     async def status(self, ask: Ask) -> Reply:
         """Say where everything stands, or in a thread where its incident does."""
         if ask.incident is not None:
-            sign, word = headline(await load(self._store, ask.incident))
+            sign, word = headline(await load(self._store, ask.incident, self._clock.now()))
             return say(f"{sign} {word}: {ask.incident.title}")
         incidents = await self._store.incidents(open_only=True)
         active = await self._store.proposals(active_only=True)
@@ -78,7 +78,7 @@ class Looking:
         blocks: list[Block] = []
         shown, lead = page_of(ask, incidents)
         for incident in shown:
-            sign, word = headline(await load(self._store, incident))
+            sign, word = headline(await load(self._store, incident, self._clock.now()))
             where = text(f": {word} · cluster {incident.cluster or 'unknown'}")
             blocks += [rich(paragraph(text(f"{sign} "), bold(incident.title, 300), where))]
             blocks += [ours(f"Opened {date(incident.opened_at)}")]
