@@ -74,10 +74,19 @@ async def test_a_badly_deployed_cluster_has_every_finding():
         readiness = next(f for f in found["DEPLOY_PROBES"] if "readiness" in f.sentence)
         assert "js-server-only=true on 2.10.26 is too strict" in readiness.sentence
         assert set(readiness.evidence["now"].values()) == {"passes"}
-        assert all(proposed.draft.guidance and not proposed.draft.stages for proposed in judged.proposed)
-        assert {"Name every pod in cluster.routes and reload", "Let one pod go at a time"} <= {
-            proposed.draft.title for proposed in judged.proposed
+        kinds = {p.draft.title: tuple(dict.fromkeys(kind for kind, _ in p.draft.stages)) for p in judged.proposed}
+        assert kinds == {
+            "Name every pod in cluster.routes and reload": ("kubernetes.routes", "nats.reload"),
+            "Let one pod of nats go at a time": ("kubernetes.budget",),
+            "Let the readiness probe ask /healthz?js-enabled-only=true": ("kubernetes.probe", "kubernetes.roll_pod"),
+            "Let the liveness probe ask /healthz?js-enabled-only=true": ("kubernetes.probe", "kubernetes.roll_pod"),
+            "Keep the pods of nats on different nodes": ("kubernetes.spread", "kubernetes.roll_pod"),
+            "Give the server certain CPU and memory, and tell Go its limit": (),
+            "Let servers leave in lame duck mode": (),
+            "Let changes of nats.conf reach the servers": (),
+            "Move JetStream to disks, one server at a time": (),
         }
+        assert all(proposed.draft.guidance for proposed in judged.proposed if not proposed.draft.stages)
 
 
 def well(namespace: str, storage: str) -> Raw:
