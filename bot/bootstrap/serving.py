@@ -160,6 +160,7 @@ def wire(
         mode=settings.mode,
         writable=frozenset(writers),
         thresholds=settings.thresholds,
+        threads=settings.threads,
     )
     desk = ApprovalDesk(
         store=store,
@@ -172,7 +173,7 @@ def wire(
         clock=clock,
         chat=chat,
     )
-    cases = CaseDesk(store=store, directory=directory, rules=rules, clock=clock, chat=chat)
+    cases = CaseDesk(store=store, directory=directory, rules=rules, engine=engine, clock=clock, chat=chat)
     executor = Executor(
         store=store,
         stages=stages,
@@ -197,7 +198,7 @@ def wire(
         threads=settings.threads,
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
-    sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat)
+    sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
     return Bot(intake, asking, diagnoser, desk, cases, executor, sweeper)
 
 

@@ -1,4 +1,4 @@
-"""What people do with an incident besides deciding on proposals: take it, silence it, let it speak again.
+"""What people do with an incident besides deciding on proposals: take it, silence it, let it speak again, give it a thread.
 
 Authority is looked up at the moment of use; every gesture is one audit entry, a refused one as well.
 """
@@ -10,9 +10,10 @@ from datetime import timedelta
 from typing import Final
 
 from bot.flow.approval import Answer
+from bot.flow.storm import opened
 from bot.model import AuditDraft, Holder, Incident, IncidentId, IncidentState, Person, Silence, SlackUser
 from bot.policy import Decision, may_freeze, may_run
-from bot.ports import Chat, Clock, Directory, Store, Transaction
+from bot.ports import Chat, Clock, Directory, Engine, Phase, Store, Transaction
 from bot.settings import PolicySettings
 
 SILENCES: Final[Mapping[str, timedelta]] = {
@@ -29,10 +30,20 @@ Rule = Callable[[Person, PolicySettings], Decision]
 class CaseDesk:
     """Serves these gestures."""
 
-    def __init__(self, *, store: Store, directory: Directory, rules: PolicySettings, clock: Clock, chat: Chat) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        directory: Directory,
+        rules: PolicySettings,
+        engine: Engine,
+        clock: Clock,
+        chat: Chat,
+    ) -> None:
         self._store = store
         self._directory = directory
         self._rules = rules
+        self._engine = engine
         self._clock = clock
         self._chat = chat
 
@@ -103,6 +114,24 @@ class CaseDesk:
             await _audit(tx, "silence.ended", person.key, incident_id, sentence)
         self._chat.nudge(incident_id)
         return Answer(accepted=True, sentence="The silence is over.")
+
+    async def open_thread(self, user: SlackUser, incident_id: IncidentId, storm: IncidentId) -> Answer:
+        """Give an incident of this storm a thread of its own, and a diagnosis where it has none."""
+        person, refusal = await self._allowed(user, incident_id, may_run, "open_thread")
+        if person is None:
+            return refusal
+        async with self._store.begin() as tx:
+            incident = await tx.get(Incident, incident_id)
+            if incident is None or incident.storm != storm:
+                why_not = "This incident has a thread of its own already." if incident is not None else UNKNOWN
+                return await self._stays(tx, user, person, incident, "open_thread", why_not)
+            incident = (await opened(tx, incident)).changed(self._clock.now())
+            await tx.put(incident)
+            await _audit(tx, "storm.opened", person.key, incident_id, f"{person.key} gives it a thread of its own.")
+        self._chat.nudge(incident_id)
+        if incident.last_diagnosis is None and incident.cluster is not None:
+            await self._engine.start(Phase.DIAGNOSIS, f"{incident_id}/alert")
+        return Answer(accepted=True, sentence="It gets a thread of its own.")
 
     async def refuse(self, user: SlackUser, gesture: str, sentence: str) -> None:
         """Audit a gesture that is wrong in itself: a button on a message that is not its own."""

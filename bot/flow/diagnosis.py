@@ -16,6 +16,7 @@ from bot.flow.illustration import illustrate
 from bot.flow.ladder import climb
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
+from bot.flow.storm import Storms
 from bot.limits import Limits
 from bot.model import (
     AuditDraft,
@@ -34,7 +35,7 @@ from bot.model import (
 )
 from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
 from bot.runbook import Proposed, Runbook, Thresholds
-from bot.settings import Mode, PolicySettings
+from bot.settings import Mode, PolicySettings, ThreadSettings
 
 FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
     "account": ("account", "account_name"),
@@ -80,6 +81,7 @@ class Diagnoser:
         mode: Mode,
         writable: Collection[str],
         thresholds: Mapping[str, Thresholds],
+        threads: ThreadSettings,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -92,6 +94,7 @@ class Diagnoser:
         self._mode = mode
         self._writable = writable
         self._thresholds = thresholds
+        self._storms = Storms(threads, clock)
 
     async def run(self, key: str, steps: Steps) -> None:
         """Diagnose for `key` = `<incident id>/<reason>`; the same key never diagnoses twice."""
@@ -223,6 +226,8 @@ class Diagnoser:
             )
         incident = await tx.get(Incident, incident.id) or incident  # ending a proposal has raised its revision
         stands = incident.model_copy(update={"last_diagnosis": diagnosis.id})
+        if diagnosis.verdict.severity is Severity.CRITICAL:
+            stands = await self._storms.raised(tx, stands)
         await tx.put(stands.to(_state_after(incident, diagnosis), self._clock.now()))
         await tx.audit(
             AuditDraft(

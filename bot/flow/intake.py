@@ -14,6 +14,7 @@ from bot import crashpoints
 from bot.crashpoints import Point
 from bot.errors import BadInput, StoreError
 from bot.flow.endings import end_proposal
+from bot.flow.storm import Storms
 from bot.model import (
     KEPT,
     Alert,
@@ -104,6 +105,7 @@ class Intake:
         self._parsers = parsers
         self._max_queue = max_queue
         self._reopen_within = timedelta(seconds=threads.reopen_within)
+        self._storms = Storms(threads, clock)
 
     async def accept(self, source: str, body: str) -> DeliveryId:
         """Make a delivery durable and start its intake. Returning means stored; an event that was stored before returns its first delivery.
@@ -181,11 +183,13 @@ class Intake:
             await tx.put(incident)
             if asked := _asked(parsed, delivery):
                 due.append(f"{incident.id}/{asked}")
-            elif parsed.changed and incident.state is IncidentState.OPEN:
+            elif parsed.changed and incident.state is IncidentState.OPEN and incident.storm is None:
                 due.append(f"{incident.id}/changed {delivery.id}")
         elif incident.state is not IncidentState.CLEARED:
             incident = await self._clear(tx, incident)
-            if incident.state is IncidentState.CLEARED:
+            if incident.storm is not None:
+                await tx.touch(incident.storm)  # its table counts what still fires
+            elif incident.state is IncidentState.CLEARED:
                 due.append(f"{incident.id}/sender resolved {delivery.id}")
         await self._record(tx, delivery, incoming, incident, parsed)
         return due
@@ -200,34 +204,45 @@ class Intake:
     ) -> tuple[Incident, list[str]]:
         """A new episode: the alert's last incident goes on where it was over a short while ago or is silenced, and a new one is opened otherwise."""
         now = self._clock.now()
-        if last is not None and self._goes_on(last, now):
-            relapse = Relapse(number=1 + (last.relapses[-1].number if last.relapses else 0), at=now, after=last.state)
-            again = self._counted(last, parsed).to(IncidentState.OPEN, now)
-            again = again.model_copy(
-                update={
-                    "starts_at": incoming.starts_at,
-                    "requested_by": parsed.asked_by,
-                    "relapses": (*last.relapses, relapse)[-KEPT:],
-                }
-            )
-            reason = _asked(parsed, delivery) or f"relapse {delivery.id}"
-            sentence = f"The alert fires again after its incident was {last.state}. Returns so far: {relapse.number}."
-            await tx.audit(
-                AuditDraft(
-                    kind="incident.reopened",
-                    actor=delivery.source,
-                    incident_id=last.id,
-                    subject=last.id,
-                    sentence=sentence,
-                )
-            )
+        goes_on = last is not None and self._goes_on(last, now)
+        if last is not None and goes_on:
+            begun = await self._again(tx, delivery, incoming, parsed, last)
+            reason = f"relapse {delivery.id}"
         else:
             if last is not None and last.state is not IncidentState.CLOSED:
                 await tx.put(last.to(IncidentState.CLOSED, now))
-            again = self._open(delivery, incoming, parsed, last)
-            reason = _asked(parsed, delivery) or "alert"
-        await tx.put(again)
-        return again, [f"{again.id}/{reason}"]
+            begun, reason = self._open(delivery, incoming, parsed, last), "alert"
+        if asked := _asked(parsed, delivery):
+            await tx.put(begun)
+            return begun, [f"{begun.id}/{asked}"]
+        if goes_on and begun.storm is None:
+            await tx.put(begun)
+            return begun, [f"{begun.id}/{reason}"]
+        begun, diagnosed = await self._storms.place(tx, begun)
+        return begun, [f"{begun.id}/{reason}"] if diagnosed else []
+
+    async def _again(
+        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery, last: Incident
+    ) -> Incident:
+        """Return the incident that goes on."""
+        now = self._clock.now()
+        relapse = Relapse(number=1 + (last.relapses[-1].number if last.relapses else 0), at=now, after=last.state)
+        sentence = f"The alert fires again after its incident was {last.state}. Returns so far: {relapse.number}."
+        await tx.audit(
+            AuditDraft(
+                kind="incident.reopened",
+                actor=delivery.source,
+                incident_id=last.id,
+                subject=last.id,
+                sentence=sentence,
+            )
+        )
+        update = {
+            "starts_at": incoming.starts_at,
+            "requested_by": parsed.asked_by,
+            "relapses": (*last.relapses, relapse)[-KEPT:],
+        }
+        return self._counted(last, parsed).to(IncidentState.OPEN, now).model_copy(update=update)
 
     def _goes_on(self, last: Incident, now: datetime) -> bool:
         """A new thread would break a silence, so while one holds the old thread goes on however long it was over."""

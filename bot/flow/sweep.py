@@ -9,8 +9,10 @@ import structlog
 
 from bot.errors import StoreError
 from bot.flow.endings import end_proposal
-from bot.model import AuditDraft, Incident, IncidentId, Proposal, ProposalState
+from bot.flow.storm import Storms
+from bot.model import STORM, AuditDraft, Incident, IncidentId, IncidentState, Proposal, ProposalState
 from bot.ports import Chat, Clock, Engine, Phase, Store
+from bot.settings import ThreadSettings
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +23,8 @@ SWEEP_SECONDS = 5.0
 class Sweeper:
     """Runs beside the phases."""
 
-    def __init__(self, *, store: Store, engine: Engine, clock: Clock, chat: Chat) -> None:
+    def __init__(self, *, store: Store, engine: Engine, clock: Clock, chat: Chat, threads: ThreadSettings) -> None:
+        self._storms = Storms(threads, clock)
         self._store = store
         self._engine = engine
         self._clock = clock
@@ -40,15 +43,26 @@ class Sweeper:
         """Sweep once."""
         for delivery in await self._store.unprocessed_deliveries():
             await self._engine.start(Phase.INTAKE, delivery.id)
-        for incident in await self._store.incidents(open_only=True):
-            if incident.last_diagnosis is None and incident.cluster is not None:
-                await self._engine.start(Phase.DIAGNOSIS, f"{incident.id}/alert")
+        await self._incidents()
         for execution in await self._store.unfinished_executions():
             await self._engine.start(Phase.EXECUTION, execution.id)
+        await self._proposals()
+
+    async def _incidents(self) -> None:
+        """Start missing diagnoses, end storms that nothing joins any more, and silences whose time is over."""
+        for incident in await self._store.incidents(open_only=True, threads_only=True):
+            if incident.source == STORM and incident.state is IncidentState.OPEN:
+                if await self._storms.over(self._store, incident):
+                    self._chat.nudge(incident.id)
+            elif incident.last_diagnosis is None and incident.cluster is not None:
+                await self._engine.start(Phase.DIAGNOSIS, f"{incident.id}/alert")
         now = self._clock.now()
         for incident in await self._store.silenced():
             if incident.silence is not None and now >= incident.silence.until:
                 await self._let_speak(incident.id)
+
+    async def _proposals(self) -> None:
+        now = self._clock.now()
         for proposal in await self._store.proposals(active_only=True):
             if proposal.state is not ProposalState.PENDING:
                 continue

@@ -33,11 +33,14 @@ from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.freeze import LIFTERS, Freeze, Lift
 from bot.model.incident import (
     KEPT,
+    STORM,
     Holder,
     Incident,
     IncidentState,
     Relapse,
     Silence,
+    StormLine,
+    StormMember,
 )
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
@@ -52,6 +55,7 @@ __all__ = [
     "GENESIS",
     "KEPT",
     "LIFTERS",
+    "STORM",
     "TRENDS",
     "TRIAL_STREAM",
     "Again",
@@ -124,6 +128,8 @@ __all__ = [
     "Stage",
     "StageRun",
     "StageState",
+    "StormLine",
+    "StormMember",
     "StreamKey",
     "StreamState",
     "Subject",

@@ -9,6 +9,10 @@ from typing import Final, Self
 from bot.model.base import DiagnosisId, IncidentId, Moment, Record
 from bot.model.person import SlackUser
 
+STORM: Final = "natsmedic/storm"
+"""Source of the incident that stands for a storm: one per channel, whose id is its fingerprint. No webhook can have such a name."""
+PAGE_SEVERITIES: Final = frozenset({"critical", "page"})
+"""Values of the label `severity` that wake people: Prometheus' convention (reference/nats.md 5), and the older one of the SRE book. A hint like every label."""
 KEPT: Final = 20
 """Relapses that an incident remembers; older ones are in the audit log."""
 
@@ -97,6 +101,13 @@ class Incident(Record):
     """The one that holds: until it is recorded as ended, whatever the clock says."""
     silences: tuple[Silence, ...] = ()
     """Those that have ended, oldest first; each took a person's hand, so there are few."""
+    storm: IncidentId | None = None
+    """The storm in whose message it is shown; None where it has a thread of its own."""
+
+    @property
+    def page_worthy(self) -> bool:
+        """Whether the sender of the alert says that it must wake somebody."""
+        return self.labels.get("severity", "").lower() in PAGE_SEVERITIES
 
     def hush(self, at: datetime) -> Silence | None:
         """Return the silence, ended or not, into which this moment fell."""
@@ -122,3 +133,33 @@ class Incident(Record):
             return self
         ended = self.silence.model_copy(update={"ended_at": now, "ended_by": by})
         return self.changed(now, silence=None, silences=(*self.silences, ended))
+
+
+class StormMember(Record):
+    """One incident of a storm. `id` is the incident's."""
+
+    id: IncidentId
+    storm: IncidentId
+    cluster: str
+    """Empty where no configured cluster matches."""
+    title: str
+    words: str
+    """Its labels, for people who choose among many of one title."""
+    page: bool
+    own_thread: bool
+    """Shown in a thread of its own, as page-worthy or because a person asked for it."""
+    at: Moment
+
+
+class StormLine(Record):
+    """One line of a storm's table: all its incidents of one alert name on one cluster."""
+
+    cluster: str
+    title: str
+    count: int
+    firing: int
+    """Those that are open now."""
+    page: bool
+    """At least one of them is page-worthy."""
+    first: Moment
+    last: Moment

@@ -50,7 +50,9 @@ class Messages(Protocol):
         ...
 
     async def behind(self) -> Sequence[tuple[IncidentId, int]]:
-        """Return the incidents whose revision is above the drawn one, with that revision, oldest change first."""
+        """Return the incidents whose revision is above the drawn one, with that revision, oldest change first; those that only a storm's message
+        shows are not among them.
+        """
         ...
 
     async def caught_up(self, incident: IncidentId, revision: int) -> None:

@@ -25,11 +25,13 @@ from bot.model import (
     Proposal,
     Snapshot,
     SnapshotId,
+    StormLine,
+    StormMember,
 )
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze, StormMember)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze | StormMember
 """The records a transaction writes."""
 
 
@@ -61,6 +63,18 @@ class Transaction(Protocol):
 
     async def last_incident(self, source: str, fingerprint: str) -> Incident | None:
         """Return the newest incident of this alert, whatever its state."""
+        ...
+
+    async def threads_since(self, since: datetime) -> Sequence[Incident]:
+        """Return the incidents with a thread of their own that were opened since then, oldest first."""
+        ...
+
+    async def in_storm(self, storm: IncidentId, cluster: str, title: str) -> bool:
+        """Return whether the storm has an incident of this alert name on this cluster."""
+        ...
+
+    async def storm_size(self, storm: IncidentId, most: int) -> tuple[int, int]:
+        """Return how many lines a storm's table has, and how many of its incidents have a thread of their own; each is counted up to `most`."""
         ...
 
     async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
@@ -116,7 +130,19 @@ class Store(Protocol):
 
     async def unprocessed_deliveries(self) -> Sequence[Delivery]: ...
     async def count_unprocessed(self) -> int: ...
-    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]: ...
+    async def incidents(
+        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+    ) -> Sequence[Incident]:
+        """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
+        ...
+
+    async def storm_lines(self, storm: IncidentId) -> Sequence[StormLine]:
+        """Return the lines of a storm's table: page-worthy ones first, then those with the most incidents."""
+        ...
+
+    async def rolled_up(self, storm: IncidentId, limit: int) -> Sequence[StormMember]:
+        """Return incidents of a storm that have no thread of their own: open ones, page-worthy ones, then the oldest first."""
+        ...
 
     async def silenced(self) -> Sequence[Incident]:
         """Return the incidents, closed ones too, in which a silence holds."""

@@ -30,7 +30,7 @@ from bot.limits import Limits
 from bot.model import Execution, JsonObject, OperationId, Outcome, Record, Verification
 from bot.ports import Phase, PhaseHandler, Readers, Steps
 from bot.registry import load
-from bot.settings import ClusterSettings, LimitSettings
+from bot.settings import ClusterSettings, LimitSettings, ThreadSettings
 from tests.crash.people import RULES, TwoPeople
 
 SETTLE = 0.3
@@ -168,7 +168,9 @@ async def _serve(assignment: Assignment) -> None:
         )
         handlers[Phase.EXECUTION] = executor.run
         await engine.launch()
-        sweeping = asyncio.create_task(Sweeper(store=store, engine=engine, clock=clock, chat=chat).run())
+        sweeping = asyncio.create_task(
+            Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=ThreadSettings()).run()
+        )
         await _ended(store, assignment.execution, sweeping)
         sweeping.cancel()
         await asyncio.gather(sweeping, return_exceptions=True)

@@ -150,6 +150,7 @@ class House:
             store=self.store,
             directory=self.adapter.directory,
             rules=RULES,
+            engine=self.engine,
             clock=SystemClock(),
             chat=self.adapter.chat,
         )

@@ -13,7 +13,7 @@ import pytest
 from bot.flow.cases import SILENCES, CaseDesk
 from bot.flow.sweep import Sweeper
 from bot.model import Incident, IncidentId, IncidentState, Person, RiskClass, SlackUser
-from bot.settings import GroupSettings, PolicySettings
+from bot.settings import GroupSettings, PolicySettings, ThreadSettings
 from tests.integration.test_intake import House, alert, house
 
 RULES = PolicySettings(
@@ -60,7 +60,9 @@ class Desk:
 
     async def sweep(self) -> None:
         house = self.house
-        await Sweeper(store=house.store, engine=house.quiet, clock=house.clock, chat=house.quiet).sweep()
+        await Sweeper(
+            store=house.store, engine=house.quiet, clock=house.clock, chat=house.quiet, threads=ThreadSettings()
+        ).sweep()
 
     async def audited(self, kind: str) -> list[str]:
         return [row.sentence for row in await self.house.store.audit_entries() if row.kind == kind]
@@ -75,7 +77,7 @@ async def desk(folder: Path) -> AsyncGenerator[Desk]:
     async with house(folder) as h:
         await h.deliver(alert())
         (incident,) = await h.incidents()
-        cases = CaseDesk(store=h.store, directory=Everyone(h), rules=RULES, clock=h.clock, chat=h.quiet)
+        cases = CaseDesk(store=h.store, directory=Everyone(h), rules=RULES, engine=h.quiet, clock=h.clock, chat=h.quiet)
         yield Desk(h, cases, incident.id)
 
 

@@ -217,7 +217,7 @@ async def test_the_sweeper_starts_what_a_crash_left_behind(tmp_path: Path) -> No
                 )
             )
             await tx.put(records.incident())
-        sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet)
+        sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings())
         await sweeper.sweep()
         assert (Phase.INTAKE, "dlv_7") in h.quiet.started
         assert (Phase.DIAGNOSIS, "inc_1/alert") in h.quiet.started
@@ -228,7 +228,7 @@ async def test_a_waiting_proposal_is_reminded_of_once_at_half_time_and_then_expi
         await h.deliver(alert())
         (incident,) = await h.incidents()
         await waiting(h, incident)
-        sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet)
+        sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings())
         seen: list[tuple[ProposalState, bool]] = []
         for _ in range(11):
             await sweeper.sweep()

@@ -36,7 +36,7 @@ SQLITE_BUSY = 5
 SQLITE_LOCKED = 6
 """Primary result codes, https://sqlite.org/rescode.html."""
 _PRIMARY_CODE = 0xFF
-_GROWN_BY_TABLES = {1, 2}
+_GROWN_BY_TABLES = {1, 2, 3}
 """Schema versions that lack only whole tables, which are created beside the others when the database is opened for writing."""
 
 

@@ -18,6 +18,7 @@ from bot.adapters.database.rows import (
     IncidentRow,
     MessageRow,
     ProposalRow,
+    StormMemberRow,
     moment_text,
 )
 from bot.errors import AuditBroken, StoreError
@@ -33,11 +34,22 @@ from bot.model import (
     JsonObject,
     Proposal,
     Record,
+    StormMember,
     canonical_json,
 )
 from bot.ports import Message, R, Stored
 
-RecordRow = DeliveryRow | AlertRow | IncidentRow | DiagnosisRow | ProposalRow | ApprovalRow | ExecutionRow | FreezeRow
+RecordRow = (
+    DeliveryRow
+    | AlertRow
+    | IncidentRow
+    | DiagnosisRow
+    | ProposalRow
+    | ApprovalRow
+    | ExecutionRow
+    | FreezeRow
+    | StormMemberRow
+)
 
 TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Delivery: DeliveryRow,
@@ -48,6 +60,7 @@ TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Approval: ApprovalRow,
     Execution: ExecutionRow,
     Freeze: FreezeRow,
+    StormMember: StormMemberRow,
 }
 
 
@@ -112,6 +125,17 @@ def row_of(record: Stored) -> RecordRow:
             )
         case Freeze():
             row = FreezeRow(id=record.id, lifted=record.lifted, at=moment_text(record.at), body=body)
+        case StormMember():
+            row = StormMemberRow(
+                id=record.id,
+                storm=record.storm,
+                cluster=record.cluster,
+                title=record.title,
+                page=record.page,
+                own_thread=record.own_thread,
+                at=moment_text(record.at),
+                body=body,
+            )
     return row
 
 

@@ -9,7 +9,8 @@ from sqlmodel import col
 
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import message_row
-from bot.adapters.database.rows import DrawnRow, IncidentRow, MessageRow
+from bot.adapters.database.rows import DrawnRow, IncidentRow, MessageRow, StormMemberRow
+from bot.adapters.database.transaction import HAS_THREAD
 from bot.model import IncidentId
 from bot.ports import Message
 
@@ -39,11 +40,12 @@ class SqlMessages:
             await session.merge(message_row(message))
 
     async def behind(self) -> Sequence[tuple[IncidentId, int]]:
-        """Return the incidents whose revision is above the drawn one, oldest change first."""
+        """Return the incidents whose revision is above the drawn one, oldest change first; those that only a storm's message shows are not among them."""
         query = (
             select(col(IncidentRow.id), col(IncidentRow.revision))
             .outerjoin(DrawnRow, col(DrawnRow.incident_id) == col(IncidentRow.id))
-            .where(col(IncidentRow.revision) > func.coalesce(col(DrawnRow.revision), 0))
+            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
+            .where(col(IncidentRow.revision) > func.coalesce(col(DrawnRow.revision), 0), HAS_THREAD)
             .order_by(col(IncidentRow.updated_at), col(IncidentRow.id))
         )
         async with self._database.read() as session:

@@ -29,8 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION = 3
-"""Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events, 3 freezes."""
+SCHEMA_VERSION = 4
+"""Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events, 3 freezes, 4 storm_members."""
 
 
 def moment_text(moment: datetime) -> str:
@@ -110,6 +110,27 @@ class IncidentRow(Row, table=True):
     updated_at: str = _text("updated_at", index=True)
     state: str = _text("state", index=True)
     revision: int = Field(sa_column=Column("revision", Integer, nullable=False))
+    body: str = _body()
+
+
+class StormMemberRow(Row, table=True):
+    __tablename__ = "storm_members"  # pyright: ignore[reportAssignmentType]
+    __table_args__ = (
+        Index("storm_members_line", "storm", "cluster", "title"),
+        Index("storm_members_threads", "storm", "own_thread"),
+    )
+
+    id: str = Field(
+        sa_column=Column(
+            "id", String, ForeignKey("incidents.id", deferrable=True, initially="DEFERRED"), primary_key=True
+        )
+    )
+    storm: str | None = _reference("storm", "incidents.id")
+    cluster: str = _text("cluster")
+    title: str = _text("title")
+    page: bool = Field(sa_column=Column("page", Boolean, nullable=False))
+    own_thread: bool = Field(sa_column=Column("own_thread", Boolean, nullable=False))
+    at: str = _text("at")
     body: str = _body()
 
 

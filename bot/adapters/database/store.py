@@ -25,10 +25,12 @@ from bot.adapters.database.rows import (
     ExecutionRow,
     IncidentRow,
     ProposalRow,
+    StormMemberRow,
     TargetLockRow,
 )
 from bot.adapters.database.snapshots import SqlSnapshots
-from bot.adapters.database.transaction import UNLIFTED, SqlTransaction
+from bot.adapters.database.storms import SqlStorms
+from bot.adapters.database.transaction import HAS_THREAD, UNLIFTED, SqlTransaction
 from bot.errors import AuditBroken
 from bot.model import (
     Alert,
@@ -53,7 +55,7 @@ _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
 
 
-class SqlStore(SqlMessages, SqlSnapshots):
+class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
     """Reads see the last commit; writes go through `begin`."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -103,13 +105,17 @@ class SqlStore(SqlMessages, SqlSnapshots):
         async with self._database.read() as session:
             return await session.scalar(query) or 0
 
-    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]:
-        """Return incidents, newest first."""
+    async def incidents(
+        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+    ) -> Sequence[Incident]:
+        """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
         query = (
             select(col(IncidentRow.body)).order_by(col(IncidentRow.opened_at).desc(), col(IncidentRow.id)).limit(limit)
         )
         if open_only:
             query = query.where(col(IncidentRow.state) != IncidentState.CLOSED.value)
+        if threads_only:
+            query = query.outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id)).where(HAS_THREAD)
         async with self._database.read() as session:
             return [record_of(Incident, body) for body in await session.scalars(query)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import select
+from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -20,6 +20,7 @@ from bot.adapters.database.rows import (
     FreezeRow,
     IncidentRow,
     ProposalRow,
+    StormMemberRow,
     TargetLockRow,
     moment_text,
 )
@@ -40,6 +41,8 @@ from bot.model import (
 from bot.ports import Clock, R, Stored
 
 UNLIFTED = select(col(FreezeRow.body)).where(~col(FreezeRow.lifted)).order_by(col(FreezeRow.at), col(FreezeRow.id))
+HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_thread)
+"""Of incidents outer-joined with storm members: those that are not only a part of a storm's message."""
 
 
 class SqlTransaction:
@@ -110,6 +113,35 @@ class SqlTransaction:
         )
         body = await self._session.scalar(query)
         return None if body is None else record_of(Incident, body)
+
+    async def threads_since(self, since: datetime) -> Sequence[Incident]:
+        """Return the incidents with a thread of their own that were opened since then, oldest first."""
+        query = (
+            select(col(IncidentRow.body))
+            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
+            .where(col(IncidentRow.opened_at) >= moment_text(since), HAS_THREAD)
+            .order_by(col(IncidentRow.opened_at), col(IncidentRow.id))
+        )
+        return [record_of(Incident, body) for body in await self._session.scalars(query)]
+
+    async def in_storm(self, storm: IncidentId, cluster: str, title: str) -> bool:
+        """Return whether the storm has an incident of this alert name on this cluster."""
+        line = exists().where(
+            col(StormMemberRow.storm) == storm,
+            col(StormMemberRow.cluster) == cluster,
+            col(StormMemberRow.title) == title,
+        )
+        return bool(await self._session.scalar(select(line)))
+
+    async def storm_size(self, storm: IncidentId, most: int) -> tuple[int, int]:
+        """Return how many lines a storm's table has, and how many of its incidents have a thread of their own; each is counted up to `most`."""
+        of_storm = col(StormMemberRow.storm) == storm
+        lines = select(col(StormMemberRow.cluster), col(StormMemberRow.title)).where(of_storm).distinct().limit(most)
+        threads = select(col(StormMemberRow.id)).where(of_storm, col(StormMemberRow.own_thread)).limit(most)
+        counted = [
+            await self._session.scalar(select(func.count()).select_from(query.subquery())) for query in (lines, threads)
+        ]
+        return counted[0] or 0, counted[1] or 0
 
     async def proposals(self, incident: IncidentId) -> Sequence[Proposal]:
         """Return the incident's proposals, oldest first."""

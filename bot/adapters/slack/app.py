@@ -21,7 +21,7 @@ from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.desk import FrontDesk
 from bot.adapters.slack.gestures import Press
 from bot.adapters.slack.talk import Talk
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, SILENCE, TAKE
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
 from bot.adapters.slack.web import Registry
 from bot.model import Choice, JsonObject
 
@@ -60,6 +60,7 @@ def register(app: Registry, listeners: Listeners) -> None:
     app.action(TAKE)(listeners.take)
     app.action(SILENCE)(listeners.silence)
     app.action(END_SILENCE)(listeners.end_silence)
+    app.action(OPEN_THREAD)(listeners.open_thread)
     app.view_submission(modals.HUSH)(listeners.hushed)
     app.command(COMMAND)(listeners.command)
     app.action(MORE)(listeners.more)
@@ -111,6 +112,10 @@ class Listeners:
     async def end_silence(self, ack: AsyncAck, body: JsonObject) -> None:
         await ack()
         self._board(body, self._cases.end_silence, END_SILENCE)
+
+    async def open_thread(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        self._board(body, self._cases.open_thread, OPEN_THREAD)
 
     async def hushed(self, ack: AsyncAck, body: JsonObject) -> None:
         form = gestures.hush(body)

@@ -22,6 +22,8 @@ VIEW_TEXT_BUDGET: Final = 28_000
 MESSAGE_BLOCKS: Final = 50
 VIEW_BLOCKS: Final = 100
 BUTTON_TEXT_LIMIT: Final = 75
+OPTION_TEXT_LIMIT: Final = 75
+PLACEHOLDER_LIMIT: Final = 150
 _USER_ID: Final = re.compile(r"[UW][A-Z0-9]{2,20}")
 
 
@@ -111,6 +113,17 @@ def button(action_id: str, label: str, value: str, style: str | None = None) -> 
         "value": value,
     }
     return made | ({"style": style} if style else {})
+
+
+def menu(action_id: str, label: str, options: Sequence[tuple[str, str]]) -> JsonObject:
+    """A menu of `(opaque id, words)`; words may come from outside."""
+    shown = [{"text": plain(words, OPTION_TEXT_LIMIT), "value": value} for value, words in options]
+    return {
+        "type": "static_select",
+        "action_id": action_id,
+        "placeholder": plain(label, PLACEHOLDER_LIMIT),
+        "options": shown,
+    }
 
 
 def actions(block_id: str, *elements: JsonObject) -> Block:

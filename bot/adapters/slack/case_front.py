@@ -33,6 +33,8 @@ class Cases(Protocol):
 
     async def end_silence(self, user: SlackUser, incident_id: IncidentId) -> Answer: ...
 
+    async def open_thread(self, user: SlackUser, incident_id: IncidentId, storm: IncidentId) -> Answer: ...
+
     async def refuse(self, user: SlackUser, gesture: str, sentence: str) -> None: ...
 
 
@@ -52,6 +54,18 @@ class CaseFront:
     async def end_silence(self, press: Press) -> None:
         """Answer *End the silence*."""
         await self._do(press, "end_silence", self._cases.end_silence)
+
+    async def open_thread(self, press: Press) -> None:
+        """Give the chosen incident of a storm a thread of its own."""
+        try:
+            row = await self._messages.at(press.channel, press.ts)
+            if row is None or not press.single or row.key != f"board:{row.incident_id}":
+                await self._elsewhere(press, "open_thread")
+                return
+            answer = await self._cases.open_thread(press.user, IncidentId(press.button), row.incident_id)
+            await self._front.tell(row.incident_id, press.user, answer)
+        except NatsmedicError as error:
+            await self._failed(press, error)
 
     async def silence(self, press: Press) -> None:
         """Answer *Silence…*: the form, or a refusal in its place. A loading view uses the trigger, which lives 3 s."""
@@ -102,9 +116,12 @@ class CaseFront:
         row = await self._messages.at(press.channel, press.ts)
         if row is not None and press.single and row.key == f"board:{press.button}":
             return row.incident_id
+        await self._elsewhere(press, gesture)
+        return None
+
+    async def _elsewhere(self, press: Press, gesture: str) -> None:
         await self._cases.refuse(press.user, gesture, WRONG_MESSAGE)
         await self._front.whisper(press, WRONG_MESSAGE)
-        return None
 
     async def _failed(self, press: Press, error: NatsmedicError) -> None:
         log.warning("a board's button could not be answered", reason=str(error))

@@ -79,7 +79,8 @@ class SlackProjector:
         self._clock = clock
         self._wake = asyncio.Event()
         self._hurried: set[IncidentId] = set()
-        self._channels: dict[IncidentId, str] = {}
+        self._channels: dict[IncidentId, tuple[str, bool]] = {}
+        """Where an incident is drawn, and whether it is page-worthy."""
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, datetime] = {}
         """Per channel, per incident and for all of Slack (key ``)."""
@@ -154,6 +155,7 @@ class SlackProjector:
                 continue
             first = [one for one in incidents if one in hot]
             rest = [] if self._posts_limited(channel) else [one for one in incidents if one not in hot]
+            rest.sort(key=lambda one: not self._channels[one][1])  # page-worthy ones first, in their order
             chosen = [*first, *rest[:1]]
             if chosen:
                 self._workers[channel] = asyncio.create_task(self._work(channel, chosen), name=f"slack-{channel}")
@@ -180,8 +182,8 @@ class SlackProjector:
                 record = await self._store.get(Incident, incident)
                 if record is None:
                     continue
-                self._channels[incident] = record.channel
-            found.setdefault(self._channels[incident], []).append(incident)
+                self._channels[incident] = (record.channel, record.page_worthy)
+            found.setdefault(self._channels[incident][0], []).append(incident)
         return found
 
     async def _work(self, channel: str, incidents: Sequence[IncidentId]) -> None:

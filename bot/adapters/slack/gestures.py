@@ -16,6 +16,7 @@ from bot.model import Choice, IncidentId, Json, SlackUser
 
 VALUE_LIMIT: Final = 200
 """Characters of a button's value that are looked at; ours have 31."""
+MENU: Final = "static_select"
 _USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
 _MENTIONED: Final = re.compile(r"^\s*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
 _TEAM: Final = re.compile(r"([TE][A-Z0-9]{1,30})?")
@@ -95,10 +96,11 @@ class Hush:
 
 
 def press(body: Json) -> Press | None:
-    """Return the button of a `block_actions` payload of a message."""
+    """Return the button, or what was chosen in a menu, of a `block_actions` payload of a message."""
     try:
         container, actions, trigger = body["container"], body["actions"], body["trigger_id"]
-        button, channel, ts = actions[0]["value"], container["channel_id"], container["message_ts"]
+        button = actions[0]["selected_option"]["value"] if actions[0].get("type") == MENU else actions[0]["value"]
+        channel, ts = container["channel_id"], container["message_ts"]
         thread = container.get("thread_ts")
         count = len(actions)
     except (KeyError, IndexError, TypeError, AttributeError):

@@ -9,6 +9,7 @@ from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_execution import execution
 from bot.adapters.slack.render_proposal import patch_files, plan_file, proposal
 from bot.adapters.slack.render_reminder import reminder
+from bot.adapters.slack.render_storm import storm_board
 from bot.adapters.slack.render_turns import turns
 from bot.adapters.slack.render_verdict import ChartId, chart_id, evidence, pictures, verdict
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
@@ -21,6 +22,8 @@ ON_DEMAND = ("asked ", "after ")
 
 def render(case: Case, rules: PolicySettings) -> tuple[WantedMessage, ...]:
     """Return the messages of the incident in thread order; the first one is the parent."""
+    if case.storm is not None:
+        return (storm_board(case, case.storm),)
     messages: list[WantedMessage] = [board(case, rules)]
     placed: set[str] = set()
     shown: dict[ChartId, str] = {}

@@ -22,7 +22,7 @@ from bot.adapters.slack.blocks import (
 from bot.adapters.slack.pace import RUNNING, progress_bar
 from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import END_SILENCE, SILENCE, TAKE, Case, ProposalCase, WantedMessage
-from bot.model import ExecutionState, Incident, IncidentState, ProposalState, Severity
+from bot.model import STORM, ExecutionState, Incident, IncidentState, ProposalState, Severity
 from bot.policy import standing
 from bot.settings import PolicySettings
 
@@ -50,7 +50,7 @@ def board(case: Case, rules: PolicySettings) -> WantedMessage:
     blocks += _proposals(case, rules)
     blocks += _running(case)
     blocks += _lock(case)
-    blocks += _people(incident)
+    blocks += people(incident)
     blocks.append(ours(_history(case)))
     if incident.labels:
         blocks.append(
@@ -71,6 +71,12 @@ def headline(case: Case) -> tuple[str, str]:
     broken = bool(states) and states[-1] in {ProposalState.NEEDS_HUMAN, ProposalState.FAILED}
     diagnosis = case.last_diagnosis
     rungs = (
+        (
+            case.incident.source == STORM and case.incident.state is IncidentState.OPEN,
+            "🌪️",
+            "Many alerts at once share this message",
+        ),
+        (case.incident.source == STORM, "⚫", "The storm is over"),
         (case.incident.state is IncidentState.CLOSED, "⚫", "Closed"),
         (case.incident.state is IncidentState.VERIFIED, "🟢", "Verified healthy by natsmedic"),
         (ExecutionState.UNKNOWN in runs, "🟣", "Outcome unknown, reading what really happened"),
@@ -168,7 +174,7 @@ def _lock(case: Case) -> list[Block]:
     return [small(f"🔒 Another repair holds the cluster ({case.lock_holder}); changes of this incident wait.", 300)]
 
 
-def _people(incident: Incident) -> list[Block]:
+def people(incident: Incident) -> list[Block]:
     """Who looks after it, and who has silenced it why."""
     lines: list[Block] = []
     if (holder := incident.holder) is not None:

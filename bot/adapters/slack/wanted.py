@@ -8,7 +8,20 @@ from typing import Final
 
 from bot.adapters.slack.blocks import Block
 from bot.adapters.slack.pace import REMEMBERED, RUNNING, Pace, usual
-from bot.model import Approval, Chart, Diagnosis, Execution, Incident, JsonObject, Proposal, SnapshotId, digest
+from bot.model import (
+    STORM,
+    Approval,
+    Chart,
+    Diagnosis,
+    Execution,
+    Incident,
+    JsonObject,
+    Proposal,
+    SnapshotId,
+    StormLine,
+    StormMember,
+    digest,
+)
 from bot.ports import Store
 
 APPROVE: Final = "approve"
@@ -19,6 +32,10 @@ TAKE: Final = "take"
 SILENCE: Final = "silence"
 END_SILENCE: Final = "end_silence"
 """action_ids of a board's buttons."""
+OPEN_THREAD: Final = "open_thread"
+"""action_id of the menu of a storm's message."""
+OPTIONS: Final = 100
+"""Slack's limit of a menu (reference/chatops.md 5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,14 @@ class ProposalCase:
     proposal: Proposal
     approvals: tuple[Approval, ...] = ()
     execution: Execution | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """What a storm's message shows: its table, and incidents that can be given a thread of their own."""
+
+    lines: tuple[StormLine, ...]
+    members: tuple[StormMember, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +68,8 @@ class Case:
     """The execution that holds the cluster's target lock."""
     pace: Pace | None = None
     """Where a repair of it runs: the time, and how long such repairs take."""
+    storm: Storm | None = None
+    """Where it stands for a storm."""
 
     @property
     def last_diagnosis(self) -> Diagnosis | None:
@@ -91,6 +118,9 @@ class WantedMessage:
 
 async def load(store: Store, incident: Incident, now: datetime) -> Case:
     """Read the whole case from the store; raises StoreError."""
+    if incident.source == STORM:
+        lines, members = await store.storm_lines(incident.id), await store.rolled_up(incident.id, OPTIONS)
+        return Case(incident, storm=Storm(tuple(lines), tuple(members)))
     diagnoses = sorted(await store.diagnoses(incident.id), key=lambda d: d.started_at)
     proposals = sorted(await store.proposals(incident.id), key=lambda p: p.created_at)
     cases = [

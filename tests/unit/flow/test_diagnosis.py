@@ -22,7 +22,7 @@ from bot.model import (
 from bot.model.kubernetes import ONLY_KUBERNETES
 from bot.ports import Readers
 from bot.registry import load
-from bot.settings import Mode, PolicySettings
+from bot.settings import Mode, PolicySettings, ThreadSettings
 from tests.integration.store_records import NOW, incident
 
 SILENCE = Unknown(reason=UnknownReason.UNREACHABLE, detail="No server of prod answered.")
@@ -66,6 +66,7 @@ async def test_a_silent_cluster_is_named_first_and_keeps_what_kubernetes_said():
         mode=Mode.OBSERVE,
         writable=(),
         thresholds={},
+        threads=ThreadSettings(),
     )
     silent = incident().model_copy(update={"cluster": "prod"})
     judged = await diagnoser._judge(silent, Focus())

@@ -61,7 +61,7 @@ class Looking:
         if ask.incident is not None:
             sign, word = headline(await load(self._store, ask.incident, self._clock.now()))
             return say(f"{sign} {word}: {ask.incident.title}")
-        incidents = await self._store.incidents(open_only=True)
+        incidents = await self._store.incidents(open_only=True, threads_only=True)
         active = await self._store.proposals(active_only=True)
         frozen = [freeze for freeze in await self._store.freezes() if freeze.active(self._clock.now())]
         health = self._projector.health()
@@ -72,7 +72,7 @@ class Looking:
 
     async def incidents(self, ask: Ask) -> Reply:
         """List what is open."""
-        incidents = await self._store.incidents(open_only=True)
+        incidents = await self._store.incidents(open_only=True, threads_only=True)
         if not incidents:
             return say("There is no open incident.")
         blocks: list[Block] = []
