@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import alone, server_of, some
+from bot.actions._gate import left_alone, losses, server_of
 from bot.actions._objects import change_object, object_receipt, rehearsed
 from bot.actions._statefulset import (
     Edited,
@@ -95,10 +95,12 @@ class TemplateEdit(Generic[P]):
         target = params.target
         try:
             raw = await read_target(readers, target)
-            pods = pods_in(await look(readers), target)
+            snapshot = await look(readers)
+            servers = [server_of(snapshot, target.pod(ordinal)) for ordinal in range(target.replicas)]
+            reasons = resting(raw, pods_in(snapshot, target), target.replicas)
+            reasons += [said for server in servers for said in losses(snapshot, target, server)]
         except Refused as refused:
             return Check(world={}, refusals=refused.reasons)
-        reasons = resting(raw, pods, target.replicas)
         if revision_of(raw) != target.former:
             reasons.append(f"Its pods run {revision_of(raw)}, not {target.former}: the template was edited since.")
         reasons += self.refusals(template_of(raw), params)
@@ -181,6 +183,4 @@ def rolls(workload: Workload) -> str:
 
 
 def _away(snapshot: Snapshot, target: Target, ordinal: int) -> list[str]:
-    server = server_of(snapshot, target.pod(ordinal))
-    found = alone(snapshot, server)
-    return [f"While {server} is away, so is what it holds alone: {some(found)}."] if found else []
+    return left_alone(snapshot, server_of(snapshot, target.pod(ordinal)))
