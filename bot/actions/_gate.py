@@ -169,9 +169,11 @@ async def returned(
 
     Servers are asked what they hold only once the pod is ready: that is a large answer, and a pod may take minutes.
     """
-    early = placed(await readers.gather(NOTHING), target, ordinal, revisions)
+    alone = await readers.gather(NOTHING)
+    early = placed(alone, target, ordinal, revisions)
     if early is not None:
-        return early
+        pod = pod_in(alone, target, ordinal)
+        return early.model_copy(update={"numbers": {target.pod(ordinal): pod.revision if pod else None}})
     snapshot = await readers.gather(NEEDS)
     found = placed(snapshot, target, ordinal, revisions) or _whole(snapshot, target.pod(ordinal), strict)
     return found.model_copy(update={"numbers": runs(snapshot, target, ordinal)})

@@ -150,12 +150,15 @@ class TemplateEdit(Generic[P]):
             edited = self.edited(former, params)
         except Refused as refused:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused), final=True)
+        now = fields_of(template_of(raw))
+        seen: dict[str, str | int | None] = {name: now.get(name) for name in edited.wanted}
         if moved := foreign(raw, former, edited):
-            return Verification(outcome=Outcome.FAILED, sentence=" ".join(moved), final=True)
+            return Verification(outcome=Outcome.FAILED, sentence=" ".join(moved), numbers=seen, final=True)
         if not observed(raw):
-            return Verification(outcome=Outcome.FAILED, sentence="The controller has not seen the new template yet.")
+            said = "The controller has not seen the new template yet."
+            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
         sentence = f"The new template stands as revision {revision_of(raw)}; no pod runs it yet."
-        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers=dict(edited.wanted))
+        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers=seen)
 
     async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
         """Put the former template back, replace what was made of the new one, and let the former strategy stand again."""

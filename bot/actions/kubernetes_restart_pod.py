@@ -116,7 +116,9 @@ class RestartPod:
             snapshot = await readers.gather(NOTHING)
             pod = pod_in(snapshot, params.target, params.ordinal)
             if pod is not None and pod.uid == params.pod_uid:
-                return Verification(outcome=Outcome.FAILED, sentence=f"{params.pod} is still the former pod.")
+                seen: dict[str, str | int | None] = {params.pod: f"{pod.revision}, {pod.uid}"}
+                said = f"{params.pod} is still the former pod."
+                return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
             workload = workload_in(snapshot, params.target)
             revisions = (workload.current_revision, workload.update_revision)
             return await returned(readers, params.target, params.ordinal, revisions, ANY)
