@@ -13,7 +13,7 @@ from typing import Final
 from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Snapshot, Unknown, part
 from bot.model.base import Json
 from bot.model.groups import stream_replicas
-from bot.model.kubernetes import Claim, PersistentVolume, Pod, StorageClass, Volume, VolumeKind
+from bot.model.kubernetes import DEFAULT_STORE, Claim, PersistentVolume, Pod, StorageClass, Volume, VolumeKind
 from bot.runbook import Thresholds
 from runbooks._audit_views import few, size
 from runbooks._deploy_views import Look, Topic, counted, said
@@ -88,7 +88,7 @@ def store_directory(look: Look) -> str | None:
     if isinstance(directory, str):
         return directory
     if directory is None:
-        return "/tmp/nats/jetstream"  # noqa: S108 - the server's own default (server/jetstream.go, os.TempDir)
+        return DEFAULT_STORE
     look.complain(f"store_dir of nats.conf, which stands in {directory}")
     return None
 

@@ -5,14 +5,14 @@ And whether a pod that was replaced is back: ready, its server answering, and cu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bot.actions._facts import NEEDS
-from bot.actions._statefulset import Target, pod_in, pods_in
+from bot.actions._statefulset import Target, pod_in, pods_in, workload_in
 from bot.errors import Refused
-from bot.model import Endpoint, Outcome, Snapshot, UnknownReason, Verification, parts
+from bot.model import Endpoint, Outcome, Snapshot, UnknownReason, Verification, part, parts
 from bot.model.absence import absence, raft_groups
 from bot.model.groups import latest
 from bot.model.kubernetes import ContainerState, ContainerStatus, Pod
@@ -70,7 +70,7 @@ def hindrances(snapshot: Snapshot, target: Target, ordinal: int, strict: Strictn
         reasons += [said for pod in others for said in _sick(snapshot, server_of(snapshot, pod), strict)]
     except Refused as refused:
         return [*reasons, *refused.reasons]
-    reasons += standstill(snapshot, server)
+    reasons += [*standstill(snapshot, server), *losses(snapshot, target, server)]
     for group in raft_groups(snapshot):
         if not strict.full and server not in group.servers:
             continue
@@ -103,6 +103,52 @@ def standstill(snapshot: Snapshot, server: str) -> list[str]:
     return reasons + [f"What a server holds is unknown: {silent}." for silent in found.unknown]
 
 
+def losses(snapshot: Snapshot, target: Target, server: str) -> list[str]:
+    """Say what would be gone for good with a server's pod: what it alone holds, in a store that ends with the pod (reference/nats.md 1.B). Raises as
+    `workload_in` does.
+    """
+    found = absence(snapshot, server)
+    held = [name for name in found.alone if name not in found.fleeting]
+    told = part(latest(snapshot, server, Endpoint.JSZ) or {}, "config").get("store_dir")
+    if not held or not workload_in(snapshot, target).store_passes(told if isinstance(told, str) else ""):
+        return []
+    return [
+        f"The store of {server} ends with its pod, and it alone holds {some(held)}: lost for good. Give them replicas on other servers first, or back them up."
+    ]
+
+
+def cannot_spare(snapshot: Snapshot, target: Target) -> Iterator[str]:
+    """Say why some pod could not go: a rollout that must stop half-way is not begun."""
+    for ordinal in range(target.first, -1, -1):
+        try:
+            server = server_of(snapshot, target.pod(ordinal))
+        except Refused as refused:
+            yield from refused.reasons
+            continue
+        yield from standstill(snapshot, server)
+        yield from losses(snapshot, target, server)
+
+
+def unseen_losses(snapshot: Snapshot, target: Target, pod: Pod) -> list[str]:
+    """The same for a pod whose server does not run, so that nobody can say what lies in its store; nothing where it never ran. Raises as `losses` does."""
+    status = pod.statuses.get(target.container)
+    if status is None or (not status.restarts and status.state is ContainerState.WAITING):
+        return []
+    if not workload_in(snapshot, target).store_passes():
+        return []
+    return [f"The store of {pod.name} ends with it, and what lies there is unknown while its server does not run."]
+
+
+def left_alone(snapshot: Snapshot, server: str) -> list[str]:
+    """Say what is away while a server restarts because it lives there alone, and what does not come back."""
+    found = absence(snapshot, server)
+    away = [name for name in found.alone if name not in found.fleeting]
+    told = [f"Away with {server}, since it lives there alone: {some(away)}."] if away else []
+    if found.fleeting:
+        told.append(f"Lost with {server}, since it is kept in memory there alone: {some(found.fleeting)}.")
+    return told
+
+
 def placed(snapshot: Snapshot, target: Target, ordinal: int, revisions: Sequence[str]) -> Verification | None:
     """Say why the pod is not ready, or not of one of these revisions, as far as Kubernetes alone knows; None where it is."""
     name = target.pod(ordinal)
@@ -123,9 +169,11 @@ async def returned(
 
     Servers are asked what they hold only once the pod is ready: that is a large answer, and a pod may take minutes.
     """
-    early = placed(await readers.gather(NOTHING), target, ordinal, revisions)
+    alone = await readers.gather(NOTHING)
+    early = placed(alone, target, ordinal, revisions)
     if early is not None:
-        return early
+        pod = pod_in(alone, target, ordinal)
+        return early.model_copy(update={"numbers": {target.pod(ordinal): pod.revision if pod else None}})
     snapshot = await readers.gather(NEEDS)
     found = placed(snapshot, target, ordinal, revisions) or _whole(snapshot, target.pod(ordinal), strict)
     return found.model_copy(update={"numbers": runs(snapshot, target, ordinal)})
@@ -180,11 +228,6 @@ def fatal(pod: Pod) -> str:
 def leaderships(snapshot: Snapshot, server: str) -> list[str]:
     """Return the Raft groups that this server leads."""
     return [group.name for group in raft_groups(snapshot) if group.standing.leader == server]
-
-
-def alone(snapshot: Snapshot, server: str) -> tuple[str, ...]:
-    """Return the streams and consumers without replicas that are away while the server is."""
-    return absence(snapshot, server).alone
 
 
 def some(things: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import alone, server_of, some
+from bot.actions._gate import left_alone, losses, server_of
 from bot.actions._objects import change_object, object_receipt, rehearsed
 from bot.actions._statefulset import (
     Edited,
@@ -95,10 +95,12 @@ class TemplateEdit(Generic[P]):
         target = params.target
         try:
             raw = await read_target(readers, target)
-            pods = pods_in(await look(readers), target)
+            snapshot = await look(readers)
+            servers = [server_of(snapshot, target.pod(ordinal)) for ordinal in range(target.replicas)]
+            reasons = resting(raw, pods_in(snapshot, target), target.replicas)
+            reasons += [said for server in servers for said in losses(snapshot, target, server)]
         except Refused as refused:
             return Check(world={}, refusals=refused.reasons)
-        reasons = resting(raw, pods, target.replicas)
         if revision_of(raw) != target.former:
             reasons.append(f"Its pods run {revision_of(raw)}, not {target.former}: the template was edited since.")
         reasons += self.refusals(template_of(raw), params)
@@ -148,12 +150,15 @@ class TemplateEdit(Generic[P]):
             edited = self.edited(former, params)
         except Refused as refused:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused), final=True)
+        now = fields_of(template_of(raw))
+        seen: dict[str, str | int | None] = {name: now.get(name) for name in edited.wanted}
         if moved := foreign(raw, former, edited):
-            return Verification(outcome=Outcome.FAILED, sentence=" ".join(moved), final=True)
+            return Verification(outcome=Outcome.FAILED, sentence=" ".join(moved), numbers=seen, final=True)
         if not observed(raw):
-            return Verification(outcome=Outcome.FAILED, sentence="The controller has not seen the new template yet.")
+            said = "The controller has not seen the new template yet."
+            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
         sentence = f"The new template stands as revision {revision_of(raw)}; no pod runs it yet."
-        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers=dict(edited.wanted))
+        return Verification(outcome=Outcome.VERIFIED, sentence=sentence, numbers=seen)
 
     async def rollback(self, readers: Readers, writers: Writers, params: P, operation: OperationId) -> str:
         """Put the former template back, replace what was made of the new one, and let the former strategy stand again."""
@@ -181,6 +186,4 @@ def rolls(workload: Workload) -> str:
 
 
 def _away(snapshot: Snapshot, target: Target, ordinal: int) -> list[str]:
-    server = server_of(snapshot, target.pod(ordinal))
-    found = alone(snapshot, server)
-    return [f"While {server} is away, so is what it holds alone: {some(found)}."] if found else []
+    return left_alone(snapshot, server_of(snapshot, target.pod(ordinal)))

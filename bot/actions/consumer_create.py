@@ -179,7 +179,9 @@ class ConsumerCreate:
         try:
             facts = consumer_facts(snapshot, params.key)
         except Refused as refused:
-            return Verification(outcome=Outcome.FAILED, sentence=str(refused))
+            known = len(snapshot.consumers(snapshot.rounds - 1).get(params.key) or ())
+            seen: dict[str, str | int | None] = {"servers that know it": known}
+            return Verification(outcome=Outcome.FAILED, sentence=str(refused), numbers=seen)
         views = facts.stream.consumers[params.consumer]
         # The leader's own copy of the stream, out of the same answer: what another server says may be older or newer.
         near = snapshot.streams(snapshot.rounds - 1)[facts.stream.key].get(facts.state.server, facts.stream.state)

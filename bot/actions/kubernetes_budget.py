@@ -136,7 +136,8 @@ class DisruptionBudget:
             return Verification(outcome=Outcome.FAILED, sentence=str(refused))
         budget = next((one for one in budgets if one.name == params.name), None)
         if budget is None:
-            return Verification(outcome=Outcome.FAILED, sentence=f"{params.name} protects no pod of {workload.name}.")
+            said = f"{params.name} protects no pod of {workload.name}."
+            return Verification(outcome=Outcome.FAILED, sentence=said, numbers={"budgets": len(budgets)})
         counted = budget.status.get("expectedPods")
         numbers: dict[str, str | int | None] = {
             "expected pods": counted if isinstance(counted, int) else None,

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 
 from bot.action import Check, Receipt
 from bot.actions._facts import look
-from bot.actions._gate import ANY, NOTHING, alone, hindrances, leaderships, returned, runs, server_of, some, stuck
+from bot.actions._gate import (
+    ANY,
+    NOTHING,
+    hindrances,
+    leaderships,
+    left_alone,
+    returned,
+    runs,
+    server_of,
+    stuck,
+    unseen_losses,
+)
 from bot.actions._statefulset import Target, pod_in, pods_in, read_target, resting, workload_in, world_of
 from bot.actions._template_edit import HALF_WAY
 from bot.actions._way_back import delete_pod
@@ -59,7 +70,9 @@ class RestartPod:
             reasons: list[str] = []
             if pod.deleting:
                 reasons.append(f"{params.pod} is being deleted already.")
-            elif not stuck(pod, target.container):
+            elif stuck(pod, target.container):
+                reasons += unseen_losses(snapshot, target, pod)
+            else:
                 reasons += resting(raw, pods, target.replicas)
                 reasons += hindrances(await look(readers), target, params.ordinal, ANY)
         except Refused as refused:
@@ -74,8 +87,7 @@ class RestartPod:
         effects = [f"Server {server} is away until it has started and caught up; its clients connect to the others."]
         if leads := leaderships(snapshot, server):
             effects.append(f"It leads {len(leads)} Raft groups, and hands them over before it stops.")
-        if holds := alone(snapshot, server):
-            effects.append(f"Away with it, since it lives there alone: {some(holds)}.")
+        effects += left_alone(snapshot, server)
         return Preview(
             summary=f"Pod {params.pod} is deleted and made anew",
             blast_radius=f"Server {server}: one member of each of its Raft groups; all of them keep quorum.",
@@ -104,7 +116,9 @@ class RestartPod:
             snapshot = await readers.gather(NOTHING)
             pod = pod_in(snapshot, params.target, params.ordinal)
             if pod is not None and pod.uid == params.pod_uid:
-                return Verification(outcome=Outcome.FAILED, sentence=f"{params.pod} is still the former pod.")
+                seen: dict[str, str | int | None] = {params.pod: f"{pod.revision}, {pod.uid}"}
+                said = f"{params.pod} is still the former pod."
+                return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
             workload = workload_in(snapshot, params.target)
             revisions = (workload.current_revision, workload.update_revision)
             return await returned(readers, params.target, params.ordinal, revisions, ANY)

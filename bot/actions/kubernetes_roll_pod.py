@@ -14,9 +14,9 @@ from bot.actions._gate import (
     NOTHING,
     Strictness,
     absent,
-    alone,
     hindrances,
     leaderships,
+    left_alone,
     returned,
     runs,
     server_of,
@@ -106,12 +106,11 @@ class RollPod:
         """Say who is away meanwhile, and what it leads."""
         snapshot = await look(readers)
         server = server_of(snapshot, params.pod)
-        leads, holds = leaderships(snapshot, server), alone(snapshot, server)
+        leads = leaderships(snapshot, server)
         effects = [f"Server {server} is away until it has started and caught up; its clients connect to the others."]
         if leads:
             effects.append(f"It leads {some(leads)}, and hands this over before it stops: seconds of stall in each.")
-        if holds:
-            effects.append(f"Away with it, since it lives there alone: {some(holds)}.")
+        effects += left_alone(snapshot, server)
         return Preview(
             summary=f"Pod {params.pod} is replaced",
             blast_radius=f"Server {server}: one member of each of its Raft groups; all of them keep quorum, or this stage waits.",

@@ -95,7 +95,8 @@ class Reload:
         loaded = _loaded(params, snapshot, params.server)
         if loaded is False:
             text = f"{params.server} does not run with the list of {len(params.routes)} routes."
-            return Verification(outcome=Outcome.FAILED, sentence=text)
+            now = read_mesh(snapshot).members[params.server].routes or ()
+            return Verification(outcome=Outcome.FAILED, sentence=text, numbers={"routes": len(now)})
         found = mesh_among(snapshot, together)
         if loaded is None:
             return found

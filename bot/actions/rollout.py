@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from bot.action import Composed
-from bot.actions._gate import ANY, hindrances, server_of, standstill, stuck
+from bot.actions._gate import ANY, cannot_spare, hindrances, stuck, unseen_losses
 from bot.actions._statefulset import ROLLING, Target, resting, template_of
 from bot.actions._template_edit import EditParams, TemplateEdit, rolls
 from bot.actions.kubernetes_image import ACTION as IMAGE
@@ -67,7 +67,9 @@ def compose_restart(snapshot: Snapshot, workload: Workload, pod: Pod) -> Compose
     target = target_of(workload)
     if pod.ordinal is None or target.pod(pod.ordinal) != pod.name:
         raise Refused(f"{pod.name} is no pod of StatefulSet {workload.name}.")
-    if not stuck(pod, target.container):
+    if stuck(pod, target.container):
+        _refuse(unseen_losses(snapshot, target, pod))
+    else:
         _refuse(hindrances(snapshot, target, pod.ordinal, ANY))
     params = RestartParams(target=target, ordinal=pod.ordinal, pod_uid=pod.uid)
     return Composed(((RestartPod.kind, params.model_dump(mode="json")),), ())
@@ -93,24 +95,13 @@ def _compose(snapshot: Snapshot, workload: Workload, action: TemplateEdit[P], pa
         raise Refused(f"Its pods could not be read: {pods.detail}")
     reasons = resting(workload.raw, pods, target.replicas)
     reasons += action.refusals(template_of(workload.raw), params)
-    _refuse([*reasons, *_cannot_spare(snapshot, target)])
+    _refuse([*reasons, *cannot_spare(snapshot, target)])
     edited = action.edited(template_of(workload.raw), params)
     stages: list[tuple[str, JsonObject]] = [(action.kind, params.model_dump(mode="json"))]
     for ordinal in range(target.first, -1, -1):
         roll = RollParams(target=target, ordinal=ordinal, edited=edited, full=bool(version), version=version)
         stages.append((RollPod.kind, roll.model_dump(mode="json")))
     return Composed(tuple(stages), _cautions(workload))
-
-
-def _cannot_spare(snapshot: Snapshot, target: Target) -> Iterable[str]:
-    """Reasons why some pod could not go now: a rollout that must stop half-way is not begun."""
-    for ordinal in range(target.first, -1, -1):
-        try:
-            server = server_of(snapshot, target.pod(ordinal))
-        except Refused as refused:
-            yield from refused.reasons
-            continue
-        yield from standstill(snapshot, server)
 
 
 def _cautions(workload: Workload) -> tuple[str, ...]:

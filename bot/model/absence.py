@@ -20,6 +20,7 @@ from bot.model.groups import (
 )
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
+from bot.model.states import StreamState
 
 META: Final = "the meta group"
 
@@ -33,6 +34,8 @@ class Absence:
     """Raft groups that would not keep quorum, by name, and how many members each would have. A group of two never keeps it."""
     alone: tuple[str, ...]
     """Streams and consumers without replicas that live on this server: away as long as it is."""
+    fleeting: tuple[str, ...]
+    """Those of them that are kept in memory: their messages, or their positions, are gone once it stops."""
     unknown: tuple[str, ...]
     """Servers that did not tell what they hold, and why."""
 
@@ -46,11 +49,13 @@ def absence(snapshot: Snapshot, server: str) -> Absence:
     """Return what would stand still without the server. Its own silence hides nothing but assets that live there alone."""
     stalled: dict[str, str] = {}
     alone: list[str] = []
-    for name, views, replicas in _groups(snapshot):
+    fleeting: list[str] = []
+    for name, views, replicas, in_memory in _groups(snapshot):
         found = standing(views, replicas)
         if replicas <= 1:
             if server in found.members or (found.leader is None and set(views) == {server}):
                 alone.append(name)
+                fleeting += [name] if in_memory else []
         elif why := _stalls(found, views, server):
             stalled[name] = why
     meta = meta_standing(snapshot)
@@ -58,7 +63,7 @@ def absence(snapshot: Snapshot, server: str) -> Absence:
     member = meta.leader is None or server in meta.members
     if meta.replicas > 1 and (why := _stalls(meta, {}, server, member=member)):
         stalled = {META: why} | stalled
-    return Absence(server, stalled, tuple(sorted(alone)), _silent(snapshot, server))
+    return Absence(server, stalled, tuple(sorted(alone)), tuple(sorted(fleeting)), _silent(snapshot, server))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +83,25 @@ def raft_groups(snapshot: Snapshot) -> Iterator[RaftGroup]:
         # Without a leader nobody says who its members are.
         members = meta.members if meta.leader else snapshot.expected | names(snapshot.servers)
         yield RaftGroup(META, meta, members)
-    for name, views, replicas in _groups(snapshot):
+    for name, views, replicas, _ in _groups(snapshot):
         if replicas > 1:
             yield RaftGroup(name, standing(views, replicas), _seen(views))
 
 
-def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int]]:
-    """Every stream's and consumer's name, views and replicas, as last read."""
+def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int, bool]]:
+    """Every stream's and consumer's name, views and replicas, as last read, and whether it is kept in memory."""
     at = max((n for n in range(snapshot.rounds) if snapshot.streams(n)), default=0)
     streams = snapshot.streams(at)
     for key, views in streams.items():
-        yield f"stream {key}", groups(views), stream_replicas(views)
+        yield f"stream {key}", groups(views), stream_replicas(views), _in_memory(views)
     for key, found in snapshot.consumers(at).items():
-        of_stream = stream_replicas(streams.get(key.stream_key, {}))
-        yield f"consumer {key}", groups(found), replicas_of(found, of_stream)
+        holders = streams.get(key.stream_key, {})
+        in_memory = _in_memory(holders) or any(view.config.get("mem_storage") is True for view in found.values())
+        yield f"consumer {key}", groups(found), replicas_of(found, stream_replicas(holders)), in_memory
+
+
+def _in_memory(views: Mapping[str, StreamState]) -> bool:
+    return any(view.config.get("storage") == "memory" for view in views.values())
 
 
 def _stalls(found: Standing, views: Groups, server: str, *, member: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""`python -m tests.crash [--runs 500] [--seed 1] [--only NUMBER ...] [--scene WORD]`: the kill matrix. It ends with 1 where an invariant was violated."""
+"""`python -m tests.crash [--runs 500] [--seed 1] [--only NUMBER ...] [--scene WORD]`: the kill matrix. It ends with 1 where an invariant was violated, or a run could not be begun."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="natsmedic-crash-"))
     _carry_out(runs, [lane for lane in LANES if lane.where in needed], folder, report)
     print(f"\n{report}\n{time.monotonic() - began:.0f} s; databases of runs with a violation stay in {folder}")
-    return 1 if report.violated else 0
+    return 1 if report.violated or report.unplayed else 0
 
 
 def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report: Report) -> None:
     def heard(told: Told) -> None:
         report.told.append(told)
-        mark = "VIOLATION" if told.judged.violations else told.judged.end
+        mark = "VIOLATION" if told.judged.violations else "not played" if told.unplayed else told.judged.end
         print(
             f"{len(report.told):>4}/{len(runs)} {told.seconds:5.1f} s  run {told.run.number:<4} {mark:<12} {told.run.told}"
         )

@@ -28,7 +28,7 @@ from bot.flow.stages import AnyAction, Stages
 from bot.flow.sweep import Sweeper
 from bot.limits import Limits
 from bot.model import Execution, JsonObject, OperationId, Outcome, Record, Verification
-from bot.ports import Phase, PhaseHandler, Readers, Steps
+from bot.ports import Phase, PhaseHandler, Readers, Steps, Writers
 from bot.registry import load
 from bot.settings import ClusterSettings, LimitSettings, ThreadSettings
 from tests.crash.people import RULES, TwoPeople
@@ -86,11 +86,15 @@ class Assignment:
     death: Death | None = None
     doubted: tuple[str, JsonObject] | None = None
     """The stage, as `(kind, params)`, whose symptom stays although its change takes effect."""
+    idle: str = ""
+    """The kind of action whose calls succeed and do nothing."""
 
 
-def quick_stages(doubted: tuple[str, JsonObject] | None = None) -> Stages:
+def quick_stages(doubted: tuple[str, JsonObject] | None = None, idle: str = "") -> Stages:
     """All actions, each with a short settle time."""
     actions = _quick(load().actions)
+    if idle:
+        actions[idle] = cast("AnyAction", Idle(actions[idle]))
     if doubted is not None:
         kind, params = doubted
         actions[kind] = cast("AnyAction", Doubted(actions[kind], params))
@@ -118,8 +122,25 @@ class Doubted:
         )
 
 
+class Idle:
+    """An action whose call succeeds and changes nothing; all else, the verification too, is the real one's."""
+
+    patience = 3.0
+    """Seconds; nothing will come."""
+
+    def __init__(self, real: AnyAction) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    async def apply(self, readers: Readers, writers: Writers, params: Record, operation: OperationId) -> None:
+        """Say nothing, which is a yes."""
+        del readers, writers, params, operation
+
+
 def serve(assignment: Assignment) -> None:
-    """Carry the execution to its end, or die on the way."""
+    """Carry the execution to its end, or die on the way. Does not return: an orderly end takes the engine half a second, and is not what is tested."""
     crashpoints.listen(Killer(assignment.death) if assignment.death else None)
     asyncio.run(_serve(assignment))
 
@@ -156,7 +177,7 @@ async def _serve(assignment: Assignment) -> None:
         engine = DbosEngine(assignment.database, EXECUTOR_ID, handlers)
         executor = Executor(
             store=store,
-            stages=quick_stages(assignment.doubted),
+            stages=quick_stages(assignment.doubted, assignment.idle),
             readers={cluster.name: both_sides(reading, cluster, clock)},
             writers={cluster.name: writers},
             directory=TwoPeople(),
@@ -172,12 +193,7 @@ async def _serve(assignment: Assignment) -> None:
             Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=ThreadSettings()).run()
         )
         await _ended(store, assignment.execution, sweeping)
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
-        await engine.shutdown()
-    await reading.aclose()
-    if writing is not None:
-        await writing.aclose()
+        os._exit(0)
 
 
 async def _ended(store: SqlStore, execution: str, sweeping: asyncio.Task[None]) -> Execution:

@@ -16,10 +16,11 @@ import yaml
 from bot.adapters.clock import SystemClock
 from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
+from bot.errors import Unreadable
 from bot.lab.kubernetes import FaultKind, NatsManifest, StandInKubernetes
 from bot.lab.kubernetes_nats import start_nats
 from bot.lab.process import LabError
-from bot.model import Endpoint, Snapshot
+from bot.model import Endpoint, Snapshot, part
 from bot.model.groups import meta_standing
 from bot.model.kubernetes import Workload
 from bot.ports import Readers
@@ -32,9 +33,15 @@ from tests.integration.kubernetes_support import APPLIER_FILE, Raw
 SERVERS = 3
 API_TIMEOUT = 2.0
 """Seconds, of either side."""
+LAME_DUCK = "1s"
+"""How long a server that ends keeps its clients: each pod that is replaced costs a run as much, and no run is about it."""
 CONFIG_DELAY = 0.2
 """Seconds until a changed ConfigMap is in the pods; a real kubelet needs up to two minutes, which is not what is tested."""
 NEEDS = frozenset({Endpoint.VARZ, Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ, Endpoint.ROUTEZ})
+WHOLE_WITHIN = 120.0
+"""Seconds until three pods have been replaced, one after the other."""
+CUT = 0
+"""Status of a write whose connection was cut after the change was made (`FaultKind.COMMIT_THEN_CUT`)."""
 PATHS = {
     "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets/{}",
     "ConfigMap": "/api/v1/namespaces/{}/configmaps/{}",
@@ -48,7 +55,7 @@ class KubernetesLab:
 
     def __init__(self, folder: Path, version: str) -> None:
         self.version = version
-        self.manifest = NatsManifest(version=version, route_pods=SERVERS)
+        self.manifest = NatsManifest(version=version, route_pods=SERVERS, lame_duck_grace=LAME_DUCK)
         self.kube = StandInKubernetes(folder, config_delay=CONFIG_DELAY, first_back_off=0.5)
         self._stack = AsyncExitStack()
         self._readers: Readers | None = None
@@ -88,17 +95,24 @@ class KubernetesLab:
         return snapshot, workload
 
     async def whole(self) -> None:
-        """Wait for full health of every server: what a composition starts from."""
-        await until("full health of all servers", self._healthy, 120.0)
+        """Wait until every pod is there, is ready and runs the present template, and every server is in full health: what a composition starts from.
+
+        What an earlier run changed may be on its way back. Raises `LabError`.
+        """
+        await self.kube.wait_ready(within=WHOLE_WITHIN)
+        await until("full health of all servers", self._healthy, WHOLE_WITHIN)
 
     async def _healthy(self) -> bool:
-        snapshot = await self.readers.gather(NEEDS)
+        try:
+            snapshot = await self.readers.gather(NEEDS)
+        except Unreadable:
+            return False
         fine = [snapshot.data(server.name, Endpoint.HEALTHZ) for server in snapshot.servers]
         meta = meta_standing(snapshot)
-        pods = snapshot.kubernetes.workload if snapshot.kubernetes else None
-        ready = isinstance(pods, Workload) and isinstance(pods.pods, tuple) and all(pod.ready for pod in pods.pods)
+        workload = snapshot.kubernetes.workload if snapshot.kubernetes else None
         return (
-            ready
+            isinstance(workload, Workload)
+            and _rolled_out(workload)
             and len(fine) == SERVERS
             and meta.whole
             and meta.replicas == SERVERS
@@ -141,8 +155,11 @@ class KubernetesLab:
     def written(self, since: int) -> list[str]:
         """What the applier has changed since so many writes, e.g. `PATCH statefulsets/nats`; what was refused, and dry runs, left out."""
         mine = [one for one in self.kube.writes[since:] if one.user.endswith(self._applier) and not one.dry_run]
-        # 0 stands for a connection that was cut after the change was made (`FaultKind.COMMIT_THEN_CUT`).
-        return [_told(one.method, one.path) for one in mine if one.status == 0 or 200 <= one.status < 300]
+        return [_told(one.method, one.path) for one in mine if one.status == CUT or 200 <= one.status < 300]
+
+    def lost(self, door: Proxy) -> int:
+        """At the door, and of changes that the API server has made and not answered."""
+        return door.lost + sum(one.status == CUT for one in self.kube.writes)
 
     def lose(self, effect: str) -> None:
         """Make the change that is written so, and close the connection without an answer."""
@@ -187,6 +204,22 @@ async def eventually(what: str, condition: partial[bool]) -> None:
         return condition()
 
     await until(what, holds)
+
+
+def _rolled_out(workload: Workload) -> bool:
+    """Whether all of its pods are there, ready, and of the present template; one that is being deleted is ready for a while yet."""
+    pods = workload.pods
+    return (
+        workload.observed
+        and isinstance(pods, tuple)
+        and len(pods) == SERVERS
+        and all(
+            pod.ready
+            and pod.revision == workload.update_revision
+            and "deletionTimestamp" not in part(pod.raw, "metadata")
+            for pod in pods
+        )
+    )
 
 
 def _shipped() -> list[Raw]:

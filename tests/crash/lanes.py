@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot.errors import NatsmedicError
+from bot.lab.process import LabError
 from bot.model import ExecutionState
 from tests.crash.oracle import Judged
 from tests.crash.scene import Lab, Where
-from tests.crash.trial import Host, Run, Told
+from tests.crash.trial import Host, NotBegunError, Run, Told
 
 RUN_PATIENCE = 600.0
 """Seconds for one run, from the object that is made for it to the verdict; the longest are rollouts of three servers."""
@@ -30,22 +33,41 @@ class Lane:
 async def carried_out(
     runs: Iterable[Run], lanes: Sequence[Lane], folder: Path, heard: Callable[[Told], None]
 ) -> list[Told]:
-    """Carry all runs out and tell each as it ends. A run that the harness itself fails in counts as one with a violation."""
+    """Carry all runs out and tell each as it ends.
+
+    A run that the harness itself fails in counts as one with a violation. One that its lab can't begin is begun once more, in a new lab, and is told
+    as not played where that fails, too.
+    """
     waiting = {where: deque(run for run in runs if run.scene.where is where) for where in Where}
     host = Host(folder / "databases")
     told: list[Told] = []
+    begun_again: set[int] = set()
+
+    def settled(one: Told) -> bool:
+        """Put a run that was not begun back, once; return whether the lab may take another one."""
+        if one.unplayed and one.run.number not in begun_again:
+            begun_again.add(one.run.number)
+            waiting[one.run.scene.where].append(one.run)
+            return False
+        one.again = one.run.number in begun_again
+        told.append(one)
+        heard(one)
+        # What is left behind must not disturb the next run.
+        return not (one.judged.violations or one.unplayed or one.uncleared)
 
     async def serve(number: int, lane: Lane) -> None:
         life = 0
         while waiting[lane.where]:
             life += 1
-            async with lane.make(folder / f"lab{number}-{life}") as lab:
+            async with AsyncExitStack() as stack:
+                try:
+                    lab = await stack.enter_async_context(lane.make(folder / f"lab{number}-{life}"))
+                except (LabError, NatsmedicError) as error:
+                    settled(_unplayed(waiting[lane.where].popleft(), f"no lab: {error}"))
+                    continue
                 while waiting[lane.where]:
-                    one = await _carry(host, waiting[lane.where].popleft(), lab)
-                    told.append(one)
-                    heard(one)
-                    if one.judged.violations:
-                        break  # what is left behind must not disturb the next run
+                    if not settled(await _carry(host, waiting[lane.where].popleft(), lab)):
+                        break
 
     async with asyncio.TaskGroup() as group:
         for number, lane in enumerate(lanes):
@@ -57,6 +79,12 @@ async def _carry(host: Host, run: Run, lab: Lab) -> Told:
     try:
         async with asyncio.timeout(RUN_PATIENCE):
             return await host.carry_out(run, lab)
+    except NotBegunError as error:
+        return _unplayed(run, str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is reported as this run's failure
         failed = f"harness: {type(error).__name__}: {error}"
         return Told(run, Judged(ExecutionState.QUEUED, "It was not carried out.", (failed,)))
+
+
+def _unplayed(run: Run, why: str) -> Told:
+    return Told(run, Judged(ExecutionState.QUEUED, "It was not carried out.", ()), unplayed=why)

@@ -87,6 +87,10 @@ class Report:
     def violated(self) -> list[Told]:
         return [told for told in self.told if told.judged.violations]
 
+    @property
+    def unplayed(self) -> list[Told]:
+        return [told for told in self.told if told.unplayed]
+
     def __str__(self) -> str:
         return "\n".join((*self._table(), "", *self._ends(), "", *self._violations()))
 
@@ -102,11 +106,16 @@ class Report:
 
     def _ends(self) -> Iterator[str]:
         lives = Counter(len(told.died) for told in self.told)
-        ends = Counter(told.judged.end for told in self.told)
+        ends = Counter(told.judged.end for told in self.told if not told.unplayed)
         yield f"{len(self.told)} runs, {sum(times * n for times, n in lives.items())} deaths, seed {self.seed}"
         yield "ended " + ", ".join(f"{end} {n}" for end, n in ends.most_common())
         asked = sum(told.run.lost is not None for told in self.told)
-        yield f"{asked} runs with a lost answer, {sum(told.run.doubted is not None for told in self.told)} with a repair that does not help"
+        yield f"{asked} runs were to lose an answer, and {sum(told.lost for told in self.told)} were lost; {sum(told.run.doubted is not None for told in self.told)} runs with a repair that does not help"
+        yield f"{sum(told.again for told in self.told)} runs were begun again in a new lab, {len(self.unplayed)} could not be begun at all"
+        yield from (f"- run {told.run.number}: {told.run.told}: {told.unplayed}" for told in self.unplayed)
+        yield from (
+            f"- run {told.run.number} was not cleared away: {told.uncleared}" for told in self.told if told.uncleared
+        )
 
     def _violations(self) -> Iterator[str]:
         yield f"violations of I1 to I7: {sum(len(told.judged.violations) for told in self.violated)}"

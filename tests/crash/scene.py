@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, Self
 
+from bot.lab.process import LabError
 from bot.model import JsonObject
 from bot.settings import ClusterSettings
 from tests.crash.proxy import Proxy
@@ -20,6 +21,7 @@ class Where(StrEnum):
     """What a scene plays in."""
 
     NATS = "nats"
+    GONE = "nats, one server of which is gone"
     NEWER = "nats 2.14 or newer"
     KUBERNETES = "kubernetes"
 
@@ -43,7 +45,7 @@ class Situation:
     untouched: Callable[[], Awaitable[str]]
     """What differs from before, after a repair that changed nothing or took everything back; empty where nothing does."""
     lose: Callable[[str], None]
-    """Have the answer to the next change never arrive that is this one, as `effects` writes it."""
+    """Have the answer to the next change never arrive that is this one, as `effects` writes it; empty for the request of a stage that changes nothing that is counted."""
     by_itself: bool = False
     """Whether what is wanted may come without the change: an election that nobody asked for."""
     calm: Callable[[], Awaitable[None]] | None = None
@@ -61,6 +63,10 @@ class Lab(Protocol):
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(self, *_: object) -> None: ...
+
+    def lost(self, door: Proxy) -> int:
+        """How many answers to changes have been lost so far, at this door and otherwise."""
+        ...
 
 
 class Scene(Protocol):
@@ -88,10 +94,10 @@ class Scene(Protocol):
 
 
 async def until(what: str, condition: Callable[[], Awaitable[bool]], within: float = 60.0) -> None:
-    """Wait for a condition of the target. Raises `TimeoutError` that names it."""
+    """Wait for a condition of the target. Raises `LabError` that names it."""
     try:
         async with asyncio.timeout(within):
             while not await condition():
                 await asyncio.sleep(0.1)
     except TimeoutError:
-        raise TimeoutError(f"{what} did not come within {within:g} s") from None
+        raise LabError(f"{what} did not come within {within:g} s") from None

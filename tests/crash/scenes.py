@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tests.crash import (
     scenes_clients,
@@ -12,11 +12,13 @@ from tests.crash import (
     scenes_limits,
     scenes_mesh,
     scenes_nats,
+    scenes_peers,
 )
 from tests.crash.kubernetes_lab import KubernetesLab
 from tests.crash.lanes import Lane
 from tests.crash.scene import Scene, Where
 from tests.crash.scenes_nats import NatsLab
+from tests.crash.scenes_peers import Grounds
 
 SCENES: Sequence[Scene] = (
     *scenes_nats.SCENES,
@@ -26,14 +28,8 @@ SCENES: Sequence[Scene] = (
     *scenes_mesh.SCENES,
     *scenes_clients.SCENES,
     *scenes_limits.SCENES,
+    *scenes_peers.SCENES,
 )
-
-STILL_WITHOUT: Mapping[str, str] = {
-    "consumer.unpin": "needs pinned clients",
-    "stream.peer_remove": "needs a fourth server, and a dead one",
-    "meta.peer_remove": "needs a server that is gone, and a new one after each run",
-}
-"""Actions that no scene plays yet, and what a lab must have for one. Whatever stands neither here nor in a scene fails a test."""
 
 OLD, MIDDLE, NEW = "2.10.26", "2.11.11", "2.15.1"
 """The oldest and the newest version in use, which differ most, and the one in between that is most used."""
@@ -45,4 +41,7 @@ LANES: Sequence[Lane] = (
     Lane(Where.NEWER, lambda folder: NatsLab(folder, NEW)),
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
+    Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
+    Lane(Where.GONE, lambda folder: Grounds(folder, MIDDLE)),
 )
+"""Those on Kubernetes wait most, for pods that come and go, and have the longest runs."""

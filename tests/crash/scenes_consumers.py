@@ -1,19 +1,22 @@
-"""Scenes of the small changes of a consumer that only newer servers know: pause, resume, reset."""
+"""Scenes of the small changes of a consumer that only newer servers know: pause, resume, reset, unpin."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from bot.actions import consumer_pause, consumer_reset, consumer_resume
+from bot.actions import consumer_pause, consumer_reset, consumer_resume, consumer_unpin
 from bot.actions._facts import ConsumerFacts, look
 from bot.actions.recreate import read_consumer
+from bot.errors import Refused
+from bot.lab import drills
 from bot.lab.jetstream import request
-from bot.model import ConsumerKey, Record
-from tests.crash.scene import Lab, Scene, Situation, Where
+from bot.model import ConsumerKey, JsonObject, Record
+from tests.crash.scene import Lab, Scene, Situation, Where, until
 from tests.crash.scenes_nats import PUBLISHED, NatsLab, position_problem, worked_on
 
 AGAIN = 2
@@ -91,6 +94,78 @@ class Asked:
                 )
 
 
+GROUP, PINNED = "g", "pinned"
+PIN_LASTS = timedelta(hours=1)
+"""Longer than any run: a pin that ends by itself would look like one that was taken away."""
+
+
+@dataclass(frozen=True)
+class Unpin:
+    """The client that holds a priority group loses its place."""
+
+    name: str = "unpin a client"
+    kinds: Sequence[str] = (consumer_unpin.ACTION.kind,)
+    where: Where = Where.NEWER
+    share: int = 3
+
+    @asynccontextmanager
+    async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
+        assert isinstance(lab, NatsLab)
+        async with worked_on(lab, number) as worker, lab.counted() as proxy:
+            key = ConsumerKey(worker.account, worker.stream, PINNED)
+            before = await _pinned(lab, key)
+            params = consumer_unpin.unpin_stage(before, GROUP)
+
+            async def holds() -> bool:
+                facts = read_consumer(await look(lab.readers), key)
+                return consumer_unpin.pins(facts).get(GROUP) == params.pin
+
+            async def problem() -> str:
+                return f"{params.pin} holds the group" if await holds() else ""
+
+            async def untouched() -> str:
+                return "" if await holds() else f"{params.pin} holds the group no more"
+
+            yield Situation(
+                cluster=lab.settings([proxy.url]),
+                door=proxy,
+                stages=[(consumer_unpin.ACTION.kind, params.model_dump(mode="json"))],
+                expected=[[f"CONSUMER.UNPIN.{key.stream}.{key.consumer}"]],
+                effects=lambda: proxy.effects,
+                problem=problem,
+                untouched=untouched,
+                lose=lambda what: proxy.lose.update([what]),
+            )
+
+
+async def _pinned(lab: NatsLab, key: ConsumerKey) -> ConsumerFacts:
+    """A consumer whose one group a client has, which has got a message and asks for no other."""
+    config: JsonObject = {
+        "priority_groups": [GROUP],
+        "priority_policy": "pinned_client",
+        "priority_timeout": round(PIN_LASTS.total_seconds() * 1e9),
+    }
+    await drills.create_consumer(lab.client, key.stream, key.consumer, config)
+    body = json.dumps({"batch": 1, "expires": 5_000_000_000, "group": GROUP}).encode()
+    # A message comes under the stream's own subject, so that the answer to a request would not be found by it.
+    inbox = lab.client.new_inbox()
+    subscription = await lab.client.subscribe(inbox)
+    await lab.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{key.stream}.{key.consumer}", body, reply=inbox)
+    await subscription.next_msg(timeout=drills.ANSWER_TIMEOUT)
+    await subscription.unsubscribe()
+    found: list[ConsumerFacts] = []
+
+    async def pinned() -> bool:
+        try:
+            found.append(read_consumer(await look(lab.readers), key))
+        except Refused:
+            return False
+        return bool(consumer_unpin.pins(found[-1]).get(GROUP))
+
+    await until(f"a pin of {key}", pinned)
+    return found[-1]
+
+
 SCENES: Sequence[Scene] = (
     Asked("pause a consumer", (consumer_pause.ACTION.kind,), "PAUSE", _pause, _is_paused, _not_paused, undone=True),
     Asked(
@@ -104,4 +179,5 @@ SCENES: Sequence[Scene] = (
         undone=True,
     ),
     Asked("reset a consumer", (consumer_reset.ACTION.kind,), "RESET", _reset, _is_reset, position_problem),
+    Unpin(),
 )

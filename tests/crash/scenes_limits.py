@@ -12,6 +12,7 @@ from bot.actions.nats_load_limit import LoadLimit
 from bot.model.limits import Setting, shown
 from tests.crash.kubernetes_lab import KubernetesLab
 from tests.crash.scene import Lab, Scene, Situation, Where
+from tests.crash.scenes_mesh import LOAD
 
 CONFIG = "nats-config"
 EDIT = f"PATCH configmaps/{CONFIG}"
@@ -56,7 +57,7 @@ class RaiseLimit:
                     effects=lambda: lab.written(since),
                     problem=problem,
                     untouched=untouched,
-                    lose=lab.lose,
+                    lose=lambda what: lab.lose(what) if what else proxy.lose.update([LOAD]),
                     back=[[EDIT] for _ in stages],
                 )
             finally:

@@ -25,6 +25,8 @@ from tests.crash.scene import Lab, Scene, Situation, Where, until
 CONFIG_MAP = "nats-config"
 LOADED = "Reloaded: cluster routes"
 """What a server logs for each reload that changed its routes (`routesOption.Apply` in server/reload.go)."""
+LOAD = "SERVER."
+"""How the request to load nats.conf begins at the door; nothing else that goes through it in these scenes does."""
 NEW_SERVER = f"nats-{SERVERS}"
 RELOADS = ("nats.reload",) * SERVERS
 
@@ -70,7 +72,7 @@ class Routes:
                     effects=effects,
                     problem=problem,
                     untouched=untouched,
-                    lose=lab.lose,
+                    lose=lambda what: proxy.lose.update([LOAD]) if what.endswith(" loads") else lab.lose(what),
                 )
             finally:
                 lab.kube.faults.clear()

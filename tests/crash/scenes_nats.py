@@ -39,13 +39,13 @@ WORKER = "worker"
 
 
 class NatsLab:
-    """Three servers, and the way to them past a counter."""
+    """Three servers or more, and the way to them past a counter."""
 
     where = Where.NATS
 
-    def __init__(self, folder: Path, version: str) -> None:
+    def __init__(self, folder: Path, version: str, size: int = 3) -> None:
         self.version = version
-        self.cluster = LabCluster(folder, version)
+        self.cluster = LabCluster(folder, version, size=size)
         self._stack = AsyncExitStack()
         self._client: Client | None = None
         self._readers: NatsReaders | None = None
@@ -65,6 +65,10 @@ class NatsLab:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def lost(self, door: Proxy) -> int:
+        """Only at the door."""
+        return door.lost
 
     @property
     def client(self) -> Client:

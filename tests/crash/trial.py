@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import multiprocessing.process
+import pkgutil
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
+import runbooks
+from bot import actions
 from bot.action import Draft
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
@@ -21,10 +25,12 @@ from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
 from bot.crashpoints import Point
 from bot.flow.approval import ApprovalDesk, Click, queued
+from bot.lab.process import LabError
 from bot.limits import Limits
 from bot.model import (
     AuditDraft,
     Choice,
+    Execution,
     ExecutionId,
     JsonObject,
     Proposal,
@@ -87,6 +93,14 @@ class Told:
     died: list[tuple[Point, str]] = field(default_factory=list[tuple[Point, str]])
     """Where it really died: the point, and the kind of the stage that was on."""
     seconds: float = 0.0
+    lost: int = 0
+    """How many answers to changes were really lost."""
+    unplayed: str = ""
+    """Why the lab could not bring about what the run begins with: it says nothing about the bot then."""
+    again: bool = False
+    """Whether a lab could not begin it, and another one did or could not either."""
+    uncleared: str = ""
+    """Why what the run left behind could not be cleared away: no other run may follow in its lab."""
 
 
 class Host:
@@ -110,34 +124,69 @@ class Host:
         return folder / "natsmedic.db"
 
     async def carry_out(self, run: Run, lab: Lab) -> Told:
-        """Carry one run out, from the proposal to the verdict of the oracle."""
-        began = child.now()
-        async with run.scene.open(lab, run.number) as situation:
-            database = await self.database(f"run{run.number}")
-            execution, proposal = await _approved(_url(database), situation)
-            assignment = Assignment(_url(database), execution, situation.cluster, doubted=_doubted(run, situation))
-            if run.lost is not None and (changes := situation.expected[_stage(run.lost, situation)]):
-                situation.lose(changes[0])
-            died: list[tuple[Point, str]] = []
-            restarted: datetime | None = None
-            for death in run.deaths:
-                code = await _life(assignment, death, END_PATIENCE if restarted else DEATH_PATIENCE)
-                if code == 0:
-                    break
-                died.append((death.point, await _stage_that_was_on(_url(database), execution, proposal)))
-                await asyncio.sleep(run.pause)
-                restarted = child.now()
-            else:
-                await _life(assignment, None, END_PATIENCE)
-            if situation.calm is not None:
-                await situation.calm()
-            await asyncio.sleep(LATE_ANSWERS)
-            evidence = Evidence(situation, execution, restarted)
-            async with SqlStore.open(_url(database), SystemClock()) as store:
-                judged = await judge(store, evidence)
+        """Carry one run out, from the proposal to the verdict of the oracle. Raises `NotBegunError`."""
+        began, told = child.now(), None
+        try:
+            async with AsyncExitStack() as stack:
+                situation = await _begun(stack, run, lab)
+                lost = lab.lost(situation.door)
+                told = await self._played(run, situation)
+                told.lost = lab.lost(situation.door) - lost
+                if run.lost is not None and not run.deaths and not told.lost:
+                    missed = "harness: no answer was lost"
+                    told.judged = replace(told.judged, violations=(*told.judged.violations, missed))
+        except Exception as error:
+            if told is None:
+                raise
+            told.uncleared = f"{type(error).__name__}: {error}"
+        told.seconds = (child.now() - began).total_seconds()
+        return told
+
+    async def in_vain(self, situation: Situation, kind: str) -> Execution:
+        """Carry a change out whose stages of this kind say that they are done, and change nothing; return how it ended."""
+        database = _url(await self.database(new_id("vain")))
+        execution, _ = await _approved(database, situation)
+        await _life(Assignment(database, execution, situation.cluster, idle=kind), None, END_PATIENCE)
+        async with SqlStore.open(database, SystemClock()) as store:
+            found = await store.get(Execution, execution)
+        assert found is not None
+        return found
+
+    async def _played(self, run: Run, situation: Situation) -> Told:
+        database = await self.database(f"run{run.number}")
+        execution, proposal = await _approved(_url(database), situation)
+        assignment = Assignment(_url(database), execution, situation.cluster, doubted=_doubted(run, situation))
+        if run.lost is not None:
+            changes = situation.expected[_stage(run.lost, situation)]
+            situation.lose(next(iter(changes), ""))
+        died: list[tuple[Point, str]] = []
+        restarted: datetime | None = None
+        for death in run.deaths:
+            code = await _life(assignment, death, END_PATIENCE if restarted else DEATH_PATIENCE)
+            if code == 0:
+                break
+            died.append((death.point, await _stage_that_was_on(_url(database), execution, proposal)))
+            await asyncio.sleep(run.pause)
+            restarted = child.now()
+        else:
+            await _life(assignment, None, END_PATIENCE)
+        if situation.calm is not None:
+            await situation.calm()
+        await asyncio.sleep(LATE_ANSWERS)
+        evidence = Evidence(situation, execution, restarted)
+        async with SqlStore.open(_url(database), SystemClock()) as store:
+            judged = await judge(store, evidence)
         if not judged.violations:
             await asyncio.to_thread(shutil.rmtree, database.parent)
-        return Told(run, judged, died, (child.now() - began).total_seconds())
+        return Told(run, judged, died)
+
+
+async def _begun(stack: AsyncExitStack, run: Run, lab: Lab) -> Situation:
+    """Bring about what a run begins with. Nothing of the bot has done anything by then, so whatever fails is the lab's."""
+    try:
+        return await stack.enter_async_context(run.scene.open(lab, run.number))
+    except Exception as error:
+        raise NotBegunError(f"{type(error).__name__}: {error}") from error
 
 
 async def _life(assignment: Assignment, death: Death | None, patience: float) -> int:
@@ -148,6 +197,10 @@ async def _life(assignment: Assignment, death: Death | None, patience: float) ->
     raise ChildFailedError(f"the executor ended with {code}, armed with {death}")
 
 
+class NotBegunError(LabError):
+    """The lab could not bring about what a run begins with."""
+
+
 class ChildFailedError(Exception):
     """A child ended in a way that nobody asked for."""
 
@@ -155,7 +208,13 @@ class ChildFailedError(Exception):
 @cache
 def _processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([child.__name__])
+    # What the registry would import: half a second of work that no child need do for itself.
+    found = [
+        f"{package.__name__}.{module.name}"
+        for package in (actions, runbooks)
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    context.set_forkserver_preload([child.__name__, *found])
     return context
 
 

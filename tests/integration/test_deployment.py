@@ -78,15 +78,17 @@ async def test_a_badly_deployed_cluster_has_every_finding():
         assert kinds == {
             "Name every pod in cluster.routes and reload": ("kubernetes.routes", "nats.reload"),
             "Let one pod of nats go at a time": ("kubernetes.budget",),
-            "Let the readiness probe ask /healthz?js-enabled-only=true": ("kubernetes.probe", "kubernetes.roll_pod"),
-            "Let the liveness probe ask /healthz?js-enabled-only=true": ("kubernetes.probe", "kubernetes.roll_pod"),
-            "Keep the pods of nats on different nodes": ("kubernetes.spread", "kubernetes.roll_pod"),
+            # Stream ONCE would be lost with the first pod that goes.
+            "Set the probes right": (),
+            "Spread the pods over nodes": (),
             "Give the server certain CPU and memory, and tell Go its limit": (),
             "Let servers leave in lame duck mode": (),
             "Let changes of nats.conf reach the servers": (),
             "Move JetStream to disks, one server at a time": (),
         }
         assert all(proposed.draft.guidance for proposed in judged.proposed if not proposed.draft.stages)
+        (spread,) = (p.draft for p in judged.proposed if p.draft.title == "Spread the pods over nodes")
+        assert any("it alone holds stream APP > ONCE: lost for good" in line for line in spread.guidance)
 
 
 def well(namespace: str, storage: str) -> Raw:

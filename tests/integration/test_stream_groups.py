@@ -30,7 +30,7 @@ async def gathered(cluster: LabCluster, *, rounds: int = 2, interval: float = SE
 
 
 async def gathered_around(cluster: LabCluster, between: Callable[[], Awaitable[None]]) -> Snapshot:
-    """Look, let something happen, and look once more."""
+    """Look through n0, let something happen, and look once more. Whoever loses its own server begins anew."""
     loop = asyncio.get_running_loop()
 
     async def happens() -> None:
@@ -42,7 +42,7 @@ async def gathered_around(cluster: LabCluster, between: Callable[[], Awaitable[N
         asyncio.run_coroutine_threadsafe(happens(), loop).result()
         return Again(TRENDS, 2, BETWEEN)
 
-    async with reading(settings_of(cluster, timeout=1.5)) as readers:
+    async with reading(settings_of(cluster, timeout=1.5, servers=[cluster.url("n0")])) as readers:
         return await readers.gather(RUNBOOK.needs, again=again)
 
 

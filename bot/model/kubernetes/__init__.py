@@ -32,6 +32,7 @@ from bot.model.kubernetes.objects import FieldManager, Object, Reference, matche
 from bot.model.kubernetes.owners import Owner, OwnerKind, owners_of
 from bot.model.kubernetes.pods import Condition, ContainerState, ContainerStatus, Pod, PodSpec, Termination
 from bot.model.kubernetes.workload import (
+    DEFAULT_STORE,
     AntiAffinity,
     ClaimTemplate,
     SpreadConstraint,
@@ -40,6 +41,7 @@ from bot.model.kubernetes.workload import (
 )
 
 __all__ = [
+    "DEFAULT_STORE",
     "ONLY_KUBERNETES",
     "RECEIPT",
     "AntiAffinity",

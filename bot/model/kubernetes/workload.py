@@ -22,7 +22,7 @@ from bot.model.kubernetes.cluster import (
     backends_of_endpoints,
     backends_of_slice,
 )
-from bot.model.kubernetes.containers import NATS, Container, Mount, Volume
+from bot.model.kubernetes.containers import NATS, Container, Mount, Volume, VolumeKind
 from bot.model.kubernetes.listing import ConfigFile, Kind, Source
 from bot.model.kubernetes.objects import Object, number, text, text_map
 from bot.model.kubernetes.owners import Owner, chart_of, owners_of
@@ -34,6 +34,9 @@ T = TypeVar("T", bound=Object)
 
 _REFERENCE: Final = re.compile(r"\$\$|\$\(([^()]*)\)")
 """A dollar sign, or a reference to another variable of the environment."""
+
+DEFAULT_STORE: Final = "/tmp/nats/jetstream"  # noqa: S108 - not a file of ours
+"""Where a server stores that is told nothing else (server/jetstream.go, os.TempDir)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +329,23 @@ class Workload(Object):
         if mount is None or isinstance(mount, Unknown):
             return mount
         return self.claims(mount.volume) if mount.volume in {t.name for t in self.claim_templates} else None
+
+    def store_passes(self, directory: str = "") -> bool:
+        """Tell whether JetStream's store ends with its pod, or with the container: it lies on an emptyDir, or on no volume.
+
+        `directory` is where a server says that it stores; otherwise nats.conf says it. Where neither does, a claim that the server mounts is its store.
+        """
+        conf = self.conf
+        if not directory and isinstance(conf, NatsConf) and conf.jetstream is not None:
+            declared = conf.jetstream.store_dir or DEFAULT_STORE
+            directory = declared if isinstance(declared, str) else ""
+        if not directory:
+            return not {mount.volume for mount in self.nats.mounts} & {
+                template.name for template in self.claim_templates
+            }
+        mount = self.nats.mount_of(directory)
+        volume = self.volumes.get(mount.volume) if mount else None
+        return mount is None or (volume is not None and volume.kind is VolumeKind.EMPTY_DIR)
 
     def _conf(self, pod: Pod | None = None) -> NatsConf | Unknown:
         file = self.config_file

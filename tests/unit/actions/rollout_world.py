@@ -360,18 +360,31 @@ def health(server: str, answer: Raw | None, reason: str = "timed_out") -> Callab
     return change
 
 
-def stream_alone(name: str, server: str) -> Callable[[Raw], None]:
-    """A further stream of one replica on this server."""
+def stream_alone(name: str, server: str, **config: Any) -> Callable[[Raw], None]:
+    """A further stream of one replica on this server, which stores in /data."""
 
     def change(raw: Raw) -> None:
         for jsz in answers(raw, "JSZ", server):
+            jsz["config"] = {"store_dir": "/data/jetstream"}
             (found, *_) = jsz["account_details"][0]["stream_detail"]
             made = copy.deepcopy(found) | {"name": name, "consumer_detail": []}
-            made["config"] |= {"name": name, "num_replicas": 1}
+            made["config"] |= {"name": name, "num_replicas": 1, **config}
             made["cluster"] = {"leader": server}
             jsz["account_details"][0]["stream_detail"].append(made)
 
     return change
+
+
+def storing(volume: Raw | None) -> Raw:
+    """A StatefulSet with a volume at /data: this one, or a claim of each pod's own."""
+    raw = stateful_set()
+    spec = raw["spec"]["template"]["spec"]
+    spec["containers"][0]["volumeMounts"] = [{"name": "store", "mountPath": "/data"}]
+    if volume is None:
+        raw["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "store"}, "spec": {}}]
+    else:
+        spec["volumes"] = [{"name": "store", **volume}]
+    return raw
 
 
 def renamed(old: str, new: str) -> Callable[[Raw], None]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bot.errors import Refused
 from bot.model import Outcome
 from tests.unit.actions.rollout_world import (
     ACTIONS,
@@ -19,6 +20,7 @@ from tests.unit.actions.rollout_world import (
     run,
     sides,
     silence,
+    storing,
     stream_alone,
     template,
     unready,
@@ -126,15 +128,65 @@ async def test_what_no_waiting_ends_is_final_and_the_rest_is_waited_for(
 
 
 async def test_a_preview_names_a_few_of_many_streams_that_live_on_one_server_alone() -> None:
-    world = World()
+    world = World(storing(None))
     for number in range(7):
         world.sick[f"alone {number}"] = stream_alone(f"ALONE_{number}", "nats-2")
+    world.sick["memory"] = stream_alone("CACHE", "nats-2", storage="memory")
     kind, raw = restart(world, 2).stages[0]
     preview = await ACTIONS[kind].preview(sides(world)[0], ACTIONS[kind].params.model_validate(raw))
     named = (
         "stream APP > ALONE_0, stream APP > ALONE_1, stream APP > ALONE_2, stream APP > ALONE_3, stream APP > ALONE_4"
     )
-    assert f"Away with it, since it lives there alone: {named} and 2 more." in preview.effects
+    assert f"Away with nats-2, since it lives there alone: {named} and 2 more." in preview.effects
+    assert "Lost with nats-2, since it is kept in memory there alone: stream APP > CACHE." in preview.effects
+
+
+@pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"emptyDir": {"medium": "Memory"}}, {}])
+async def test_no_pod_goes_with_the_only_copy_of_a_stream(volume: Raw) -> None:
+    """On an emptyDir, or on no volume at all, the store ends with the pod (reference/nats.md 1.B)."""
+    lost = "The store of nats-1 ends with its pod, and it alone holds stream APP > ONCE: lost for good."
+
+    world = World(storing(volume) if volume else None)
+    world.sick["alone"] = stream_alone("ONCE", "nats-1")
+    for compose in (probe, image, lambda w: restart(w, 1)):
+        with pytest.raises(Refused, match=lost):
+            compose(world)
+    assert restart(world, 2).stages
+
+    world = World(storing(volume) if volume else None)
+    rollout = probe(world)
+    world.sick["alone"] = stream_alone("ONCE", "nats-1")
+    assert any(lost in said for said in await check(world, rollout, 0))
+    assert await check(world, rollout, 1) != ()
+    world.sick["alone"] = stream_alone("CACHE", "nats-1", storage="memory")
+    assert await check(world, rollout, 0) == ()
+
+
+async def test_a_store_on_a_claim_outlives_its_pod() -> None:
+    world = World(storing(None))
+    world.sick["alone"] = stream_alone("ONCE", "nats-1")
+    assert probe(world).stages
+
+
+@pytest.mark.parametrize(
+    ("waiting", "restarts", "volume", "goes"),
+    [
+        ("CrashLoopBackOff", 3, {"emptyDir": {}}, False),
+        ("CrashLoopBackOff", 3, None, True),
+        ("ErrImagePull", 0, {"emptyDir": {}}, True),
+    ],
+)
+async def test_a_stuck_pod_whose_store_ends_with_it_is_not_restarted_unless_it_never_ran(
+    waiting: str, restarts: int, volume: Raw | None, goes: bool
+) -> None:
+    world = World(storing(volume))
+    unready(world, 1, waiting)
+    world.pods[1]["status"]["containerStatuses"][0]["restartCount"] = restarts
+    if goes:
+        assert await check(world, restart(world, 1), 0) == ()
+    else:
+        with pytest.raises(Refused, match="what lies there is unknown while its server does not run"):
+            restart(world, 1)
 
 
 async def test_it_is_not_a_pods_turn_before_those_above_it_run_the_edit() -> None:

@@ -33,6 +33,7 @@ from bot.model import (
     Subject,
 )
 from bot.settings import PolicySettings
+from tests.exhaustive import EXHAUSTIVE
 from tests.unit.adapters.slack.slack_records import RULES, approval, case, diagnosis, execution, incident, proposal
 from tests.unit.charts import matrix
 
@@ -52,6 +53,8 @@ CORPUS = [
     "",
 ]
 WORDS = st.one_of(st.sampled_from(CORPUS), st.text(max_size=200), st.text(alphabet="<>&!@^#|{}\u202e\n", max_size=80))
+EXAMPLES = 400 if EXHAUSTIVE else 30
+"""Each draws a whole thread, some of megabytes."""
 OUR_DATE = re.compile(r"<!date\^\d+\^(\{date_short_pretty\} )?\{time\}\|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC>")
 
 
@@ -103,7 +106,7 @@ def buttons(wanted: WantedMessage) -> list[str]:
     return [one["action_id"] for one in objects(list(wanted.blocks)) if one.get("type") == "button"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     words=WORDS,
     count=st.integers(0, 40),
@@ -127,7 +130,7 @@ def test_every_message_is_inert_and_within_slacks_limits(
             assert re.fullmatch(r"[a-z0-9_.-]+", wanted.file.name)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(words=WORDS, stages=st.integers(1, 80))
 def test_every_dialog_is_inert_and_within_slacks_limits(words: str, stages: int) -> None:
     offered = proposal(words, stages=stages)
