@@ -210,6 +210,10 @@ class SlackApi:
         """Replace a modal. With `seen`, the hash of what is open, only that: a view that has changed since is not overwritten."""
         await self._call("views.update", lambda: self._client.views_update(view_id=view_id, view=view, hash=seen))
 
+    async def publish(self, user_id: str, view: JsonObject) -> None:
+        """Replace somebody's App Home."""
+        await self._call("views.publish", lambda: self._client.views_publish(user_id=user_id, view=view))
+
     async def user(self, user_id: str) -> JsonObject:
         """Return Slack's user object, raw."""
         answer = await self._call("users.info", lambda: self._client.users_info(user=user_id))

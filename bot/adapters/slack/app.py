@@ -20,6 +20,7 @@ from bot.adapters.slack.case_front import CaseFront
 from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.desk import FrontDesk
 from bot.adapters.slack.gestures import Press
+from bot.adapters.slack.home import Home
 from bot.adapters.slack.talk import Talk
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
 from bot.adapters.slack.web import Registry
@@ -27,11 +28,14 @@ from bot.model import Choice, JsonObject
 
 COMMAND: Final = "/nats"
 MENTION: Final = "app_mention"
+HOME: Final = "app_home_opened"
 
 log = structlog.get_logger(__name__)
 
 
-def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: Talk, cases: CaseFront) -> AsyncApp:
+def build(
+    client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home
+) -> AsyncApp:
     """Return the app with every listener. Requests are authorised as ours without asking Slack; who a person is, is the desk's question."""
     quiet = logging.getLogger("natsmedic.slack.bolt")
     quiet.setLevel(logging.CRITICAL)
@@ -47,7 +51,7 @@ def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: T
         name="natsmedic",
         ssl_check_enabled=False,
     )
-    register(app, Listeners(front, talk, cases))
+    register(app, Listeners(front, talk, cases, home))
     return app
 
 
@@ -65,6 +69,7 @@ def register(app: Registry, listeners: Listeners) -> None:
     app.command(COMMAND)(listeners.command)
     app.action(MORE)(listeners.more)
     app.event(MENTION)(listeners.mention)
+    app.event(HOME)(listeners.home)
     app.message_shortcut(modals.QUESTION)(listeners.shortcut)
     app.view_submission(modals.QUESTION)(listeners.asked)
 
@@ -72,10 +77,11 @@ def register(app: Registry, listeners: Listeners) -> None:
 class Listeners:
     """What Bolt calls; argument names are Bolt's."""
 
-    def __init__(self, front: FrontDesk, talk: Talk, cases: CaseFront) -> None:
+    def __init__(self, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home) -> None:
         self._front = front
         self._talk = talk
         self._cases = cases
+        self._home = home
 
     async def approve(self, ack: AsyncAck, body: JsonObject) -> None:
         await ack()
@@ -142,6 +148,12 @@ class Listeners:
             _malformed("mention")
         else:
             self._front.spawn(self._talk.mention(found), "mention")
+
+    async def home(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        user = gestures.home(body)
+        if user is not None:
+            self._front.spawn(self._home.opened(user), "home")
 
     async def more(self, ack: AsyncAck, body: JsonObject) -> None:
         await ack()

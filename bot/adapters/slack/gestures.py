@@ -164,6 +164,15 @@ def mention(body: Json) -> Command | None:
     )
 
 
+def home(body: Json) -> SlackUser | None:
+    """Return who has opened App Home; None for its other tabs. The workspace is the event's: Slack names no other one here."""
+    try:
+        event = body["event"]
+        return _identity(body["team_id"], event["user"]) if event["tab"] == "home" else None
+    except (KeyError, TypeError):
+        return None
+
+
 def shortcut(body: Json) -> Shortcut | None:
     """Return the shortcut of a `message_action` payload."""
     try:
