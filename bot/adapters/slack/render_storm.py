@@ -65,12 +65,12 @@ def storm_board(case: Case, storm: Storm) -> WantedMessage:
 
 def _sum(storm: Storm) -> str:
     count, firing = sum(line.count for line in storm.lines), sum(line.firing for line in storm.lines)
-    return f"{count:,} incidents of {len(storm.lines):,} kinds, {firing:,} of them open now; page-worthy kinds stand first."
+    return f"{count:,} incidents of {len(storm.lines):,} kinds, {firing:,} of them open now; page-worthy kinds stand first. Times are UTC."
 
 
 def _table(lines: tuple[StormLine, ...]) -> str:
     """One line for each alert name of each cluster; times are UTC."""
-    rows = [("", "cluster", "alert", "count", "open", "first", "last (UTC)")]
+    rows = [("", "cluster", "alert", "count", "open", "first", "last")]
     rows += [
         (
             "‼" if line.page else "",
@@ -78,8 +78,8 @@ def _table(lines: tuple[StormLine, ...]) -> str:
             _short(line.title, TITLE_WIDTH),
             f"{line.count:,}",
             f"{line.firing:,}",
-            f"{line.first:%H:%M:%S}",
-            f"{line.last:%H:%M:%S}",
+            f"{line.first:%H:%M}",
+            f"{line.last:%H:%M}",
         )
         for line in lines
     ]
