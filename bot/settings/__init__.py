@@ -18,17 +18,29 @@ from bot.settings.clusters import (
     TlsSettings,
 )
 from bot.settings.limits import LimitSettings
-from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
+from bot.settings.people import SlackSettings, Transport
+from bot.settings.policy import (
+    ClusterPolicy,
+    FactorSettings,
+    GroupSettings,
+    OwnerSettings,
+    PolicySettings,
+    SecondFactorSettings,
+)
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
 from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
 from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, WebhookSettings
+from bot.settings.windows import Day, RotaSettings, WindowSettings
 
 __all__ = [
     "AccountSettings",
     "AdvisorySettings",
+    "ClusterPolicy",
     "ClusterSettings",
     "Credentials",
     "DatabaseSettings",
+    "Day",
+    "FactorSettings",
     "GroupSettings",
     "KubernetesSettings",
     "LimitSettings",
@@ -36,8 +48,11 @@ __all__ = [
     "Mode",
     "NatsSettings",
     "OpenAt",
+    "OwnerSettings",
     "PolicySettings",
+    "RotaSettings",
     "ScheduleSettings",
+    "SecondFactorSettings",
     "Settings",
     "SlackSettings",
     "SourceKind",
@@ -45,6 +60,7 @@ __all__ = [
     "TlsSettings",
     "Transport",
     "WebhookSettings",
+    "WindowSettings",
     "json_schema",
     "load",
 ]

@@ -16,7 +16,8 @@ from bot.model import JsonObject
 from bot.settings.clusters import ClusterSettings
 from bot.settings.limits import LimitSettings
 from bot.settings.mistakes import describe
-from bot.settings.people import PolicySettings, SlackSettings
+from bot.settings.people import SlackSettings
+from bot.settings.policy import PolicySettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
 from bot.settings.webhooks import WebhookSettings
 from bot.settings.yaml_file import read_tree
@@ -88,6 +89,17 @@ class Settings(Section):
                 "give each cluster its own labels",
             )
         return value
+
+    @model_validator(mode="after")
+    def _clusters_of_policy(self) -> Self:
+        names = [cluster.name for cluster in self.clusters]
+        if unknown := sorted(set(self.policy.clusters) - set(names)):
+            raise problem(
+                f"has policy.clusters.{unknown[0]}",
+                f"names of clusters ({', '.join(names)})",
+                "correct the name, or remove it",
+            )
+        return self
 
     @model_validator(mode="after")
     def _approvable(self) -> Self:
