@@ -31,6 +31,8 @@ class Stop(StrEnum):
 
     NONE = "none"
     FROZEN = "frozen"
+    AUDIT_GAP = "audit_gap"
+    """The database does not reach its newest checkpoint, and nobody has acknowledged that."""
     PER_HOUR = "per_hour"
     REST = "rest"
     LOOP = "loop"
@@ -85,9 +87,11 @@ class Limits:
         return judge(proposal, past, self._rules, now)
 
     async def stage(self, tx: Transaction, cluster: str, kind: str) -> Ruling:
-        """Return whether one action of this kind may be sent now: only a freeze stops what has begun."""
+        """Return whether one action of this kind may be sent now: only a freeze, or an audit log with a gap, stops what has begun."""
         if self._rules.freeze_file is not None and (why := await asyncio.to_thread(_file, self._rules.freeze_file)):
             return Ruling(stop=Stop.FROZEN, sentence=why)
+        if (gap := await tx.audit_gap()) is not None:
+            return Ruling(stop=Stop.AUDIT_GAP, sentence=gap.sentence)
         now = self._clock.now()
         for freeze in await tx.freezes():
             if freeze.active(now) and freeze.covers(cluster, kind):

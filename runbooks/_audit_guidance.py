@@ -18,6 +18,7 @@ from runbooks._audit_cluster import (
     META_LEADER,
     META_OFFLINE,
 )
+from runbooks._audit_connections import connection_offers
 from runbooks._audit_metadata import CONSUMER_WATCH, STREAM_WATCH
 from runbooks._audit_replicas import REPLICAS, replica_offers
 from runbooks._audit_servers import (
@@ -268,7 +269,12 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
 
 
 def _offers(snapshot: Snapshot, code: str, found: Sequence[Finding], thresholds: Thresholds) -> list[Proposed]:
-    return replica_offers(snapshot, thresholds) if code == REPLICAS.code else [_proposed(snapshot, GUIDES[code], found)]
+    if code == REPLICAS.code:
+        return replica_offers(snapshot, thresholds)
+    offered = _proposed(snapshot, GUIDES[code], found)
+    if code != CONNECTIONS.code:
+        return [offered]
+    return [Proposed(offered.subject, draft) for draft in connection_offers(snapshot, found, offered.draft)]
 
 
 def _proposed(snapshot: Snapshot, guide: Guide, found: Sequence[Finding]) -> Proposed:

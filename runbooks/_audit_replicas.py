@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
 from bot.actions.stream_scaling import Scaling, Times, compose_scaling
 from bot.errors import Refused
 from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, StreamKey, Subject
-from bot.model.groups import stream_replicas
+from bot.model.kubernetes.nack import kept_streams
 from bot.runbook import Draft, Proposed, Threshold, Thresholds, Unit
 from runbooks._audit_views import Audit, Facts, by_servers, config_of, few, read
-from runbooks._nack import scaled_in_source
+from runbooks._nack import scaled
 from runbooks._shared_guidance import command
+from runbooks._stream_glance import StreamGlance, glance_at_streams
 
 REPLICAS = Audit("AUDIT_REPLICAS", Layer.CLIENTS)
 """In the last layer: how many replicas people chose explains nothing by itself, and must not hide what is wrong now."""
@@ -46,7 +47,12 @@ def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
     facts = read(snapshot, Endpoint.JSZ).running()
     single: list[str] = []
     even: dict[str, str] = {}
-    for key, count in _counted(snapshot, facts):
+    streams = glance_at_streams(snapshot, facts)
+    for key, views in streams.unreadable:
+        for server, view in views.items():
+            if view.declared.complaint:
+                facts.number(server, config_of(facts, server, key, view), "num_replicas", 1)
+    for key, count in _counted(streams, facts).items():
         if count == 1:
             single.append(str(key))
         elif count % 2 == 0:
@@ -65,27 +71,30 @@ def replica_counts_help(snapshot: Snapshot, thresholds: Thresholds, focus: Focus
 
 
 def replica_offers(snapshot: Snapshot, thresholds: Thresholds) -> list[Proposed]:
-    """Return one proposal for each account and number of replicas that its streams lack, or why it can't be made now; and one for each stream that NACK
-    keeps, in its source.
+    """Return one proposal for each account and number of replicas that its streams lack, or why it can't be made now; and those for each stream that
+    NACK keeps.
     """
     facts = read(snapshot, Endpoint.JSZ).running()
     wanted: dict[tuple[str, int], list[StreamKey]] = {}
-    in_source: list[Proposed] = []
-    for key, count in _counted(snapshot, facts):
+    found: list[Proposed] = []
+    kept = kept_streams(snapshot.kubernetes)
+    times = Times(thresholds[AT_TWO], thresholds[SCALED], thresholds[YOUNG])
+    for key, count in _counted(glance_at_streams(snapshot, facts), facts).items():
         if count != 1 and count % 2 != 0:
             continue
-        draft = scaled_in_source(snapshot, key, count, _better(count, len(facts.answers)), _why(count))
-        if draft is None:
+        drafts = ()
+        if key.stream in kept:
+            drafts = scaled(snapshot, key, count, _better(count, len(facts.answers)), _why(count), times)
+        if not drafts:
             wanted.setdefault((key.account, count), []).append(key)
         else:
             where = Subject(cluster=snapshot.cluster, account=key.account, stream=key.stream)
-            in_source.append(Proposed(where, draft))
-    times = Times(thresholds[AT_TWO], thresholds[SCALED], thresholds[YOUNG])
+            found += [Proposed(where, draft) for draft in drafts]
     direct = [
         _offer(snapshot, keys, count, _better(count, len(facts.answers)), times)
         for (_, count), keys in sorted(wanted.items())[:MOST_OFFERS]
     ]
-    return direct + in_source[:MOST_OFFERS]
+    return direct + found[: 2 * MOST_OFFERS]
 
 
 def _better(count: int, servers: int) -> int:
@@ -131,12 +140,6 @@ def _streams(keys: Sequence[StreamKey]) -> str:
     return f"stream {keys[0].stream}" if len(keys) == 1 else f"{len(keys)} streams of account {keys[0].account}"
 
 
-def _counted(snapshot: Snapshot, facts: Facts) -> Iterator[tuple[StreamKey, int]]:
-    """Every stream of a cluster with its number of replicas, a stream outside of any group left out."""
-    for key, views in facts.streams(snapshot):
-        for server, view in views.items():
-            if view.declared.complaint:
-                facts.number(server, config_of(facts, server, key, view), "num_replicas", 1)
-        grouped = {s: v for s, v in views.items() if v.group is not None}
-        if len(facts.answers) > 1 and grouped:
-            yield key, stream_replicas(grouped)
+def _counted(streams: StreamGlance, facts: Facts) -> Mapping[StreamKey, int]:
+    """The number of replicas of every stream of a cluster; one server alone is none."""
+    return streams.replicas if len(facts.answers) > 1 else {}

@@ -6,6 +6,7 @@ from bot.model import Endpoint, Finding, Focus, JsonObject, Layer, Severity, Sna
 from bot.runbook import Thresholds
 from runbooks._audit_views import Audit, config_of, of_stream, read
 from runbooks._consumer_views import stream_standing
+from runbooks._stream_glance import glance_at_streams
 
 LAG = Audit("AUDIT_REPLICA_LAG", Layer.STREAMS, "JETSTREAM_001")
 SUBJECTS = Audit("AUDIT_SUBJECTS", Layer.STREAMS, "JETSTREAM_002")
@@ -23,17 +24,15 @@ def replicas_keep_up(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) -
     """No replica's last sequence is far behind the highest. Behind and catching up is a warning that says wait."""
     facts, share = read(snapshot, Endpoint.JSZ).running(), thresholds["replica_lag"]
     found: list[Finding] = []
-    count = 0
-    for count, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
-        if len(states) < 2:
-            continue
+    streams = glance_at_streams(snapshot, facts)
+    for key, states in streams.apart:
         views = {server: state.last_seq for server, state in states.items()}
         top = max(views, key=lambda s: (views[s], s))
         for server, at in sorted(views.items()):
             if at < _floor(views[top], share):
                 found.append(_lag(snapshot, key, server, at, views[top], top, share))
     return LAG.result(
-        snapshot, found, [facts], f"The replicas of {count} streams are within {share:.0%} of each other."
+        snapshot, found, [facts], f"The replicas of {streams.count} streams are within {share:.0%} of each other."
     )
 
 
@@ -67,14 +66,14 @@ def subjects_are_bounded(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
     """No stream holds more subjects than a server can keep in memory well."""
     facts, limit = read(snapshot, Endpoint.JSZ).running(), thresholds["subjects"]
     found: list[Finding] = []
-    streams = 0
-    for streams, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
+    streams = glance_at_streams(snapshot, facts)
+    for key, states in facts.listed(snapshot) if streams.most_subjects > limit else ():
         count = max([state.stored.num_subjects for state in states.values()])
         if count > limit:
             text = f"Stream {key} holds {count} subjects, more than {limit:,.0f}."
             found.append(SUBJECTS.finding(of_stream(snapshot, key), Severity.WARNING, text, {"num_subjects": count}))
     return SUBJECTS.result(
-        snapshot, found, [facts], f"None of {streams} streams holds more than {limit:,.0f} subjects."
+        snapshot, found, [facts], f"None of {streams.count} streams holds more than {limit:,.0f} subjects."
     )
 
 
@@ -82,8 +81,8 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
     """No stream comes near its own limits. A stream that discards old messages stands at its limit on purpose."""
     facts = read(snapshot, Endpoint.JSZ).running()
     worst: dict[tuple[StreamKey, str], tuple[float, float, str]] = {}
-    streams = 0
-    for streams, (key, states) in enumerate(facts.streams(snapshot), start=1):  # noqa: B007 - counts
+    streams = glance_at_streams(snapshot, facts)
+    for key, states in streams.limited:
         for server, state in states.items():
             if _far_below(state, thresholds):
                 continue
@@ -104,7 +103,7 @@ def streams_below_limits(snapshot: Snapshot, thresholds: Thresholds, focus: Focu
         )
         for (key, what), (used, limit, how) in sorted(worst.items())
     ]
-    return STREAM_LIMITS.result(snapshot, found, [facts], f"None of {streams} streams comes near its limits.")
+    return STREAM_LIMITS.result(snapshot, found, [facts], f"None of {streams.count} streams comes near its limits.")
 
 
 def _far_below(state: StreamState, thresholds: Thresholds) -> bool:

@@ -171,15 +171,20 @@ class Facts:
         return replace(self, answers=on)
 
     def streams(self, snapshot: Snapshot) -> Iterator[tuple[StreamKey, Mapping[str, StreamState]]]:
-        """Return every stream of the last look with its views by the servers whose answers these are, in order. Streams that an answer counts and does
-        not show are a complaint.
-        """
-        last = snapshot.rounds - 1
+        """Return the same as `listed`. Streams that an answer counts and does not show are a complaint."""
+        self.expect_lists(snapshot)
+        yield from self.listed(snapshot)
+
+    def expect_lists(self, snapshot: Snapshot) -> None:
+        """Complain of each answer that counts streams and does not show them."""
         for server, jsz in self.answers.items():
-            sample = snapshot.sample(server, Endpoint.JSZ, last)
+            sample = snapshot.sample(server, Endpoint.JSZ, snapshot.rounds - 1)
             if (sample is None or sample.assets is None) and self.number(server, jsz, "streams", 0) != 0:
                 self.complain(server, f"no list {DETAILS}")
-        for key, views in snapshot.once("streams in order", lambda: sorted(snapshot.streams(last).items())):
+
+    def listed(self, snapshot: Snapshot) -> Iterator[tuple[StreamKey, Mapping[str, StreamState]]]:
+        """Return every stream of the last look with its views by the servers whose answers these are, in order."""
+        for key, views in sorted(snapshot.streams(snapshot.rounds - 1).items()):
             if views.keys() <= self.answers.keys():
                 yield key, views
             elif mine := {server: view for server, view in views.items() if server in self.answers}:

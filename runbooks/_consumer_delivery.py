@@ -36,9 +36,20 @@ class Delivery:
         limit = self.last.config.get("max_ack_pending")
         return isinstance(limit, int) and limit > 0 and self.last.num_ack_pending >= limit
 
+    @property
+    def pinned(self) -> str | None:
+        """The priority group that was pinned to one and the same client in both readings."""
+        before = pins(self.first)
+        return next((group for group, pin in pins(self.last).items() if pin and before.get(group) == pin), None)
+
     def waits(self, enough: float) -> bool:
         """Messages waited in both rounds."""
         return min(self.first.num_pending, self.last.num_pending) >= enough
+
+
+def pins(state: ConsumerState) -> dict[str, str]:
+    """Return the pin of each priority group, empty where none is given; only the leader knows them."""
+    return {one.group: one.pinned_client_id or "" for one in state.priority_states or ()}
 
 
 def delivery(snapshot: Snapshot, key: ConsumerKey) -> Delivery | None:
@@ -66,6 +77,7 @@ def consumers_deliver(snapshot: Snapshot, thresholds: Thresholds, focus: Focus) 
             or seen.full
             or seen.last.paused
             or seen.moved
+            or seen.pinned is not None  # requests of others wait for the one that is pinned: CONSUMER_PIN judges it
         ):
             continue
         text = (

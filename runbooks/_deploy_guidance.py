@@ -5,10 +5,10 @@ Who owns an object reverts what others change in it (reference/nats.md 4.5), so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from bot.model import Finding, Focus, Severity, Snapshot, Subject
-from bot.runbook import Draft, Proposed, Thresholds
+from bot.runbook import Proposed, Thresholds
 from runbooks import _deploy_repairs as repairs
 from runbooks import _deploy_settings as settings
 from runbooks._deploy_config import CONFIG, RELOAD
@@ -18,12 +18,11 @@ from runbooks._deploy_pods import NODES, PODS, ROLLOUT
 from runbooks._deploy_probes import KILLS, ORDER, PROBES
 from runbooks._deploy_resources import MEMORY, RESOURCES
 from runbooks._deploy_routes import ROUTES, SERVICE
+from runbooks._deploy_rungs import RUNGS
 from runbooks._deploy_size import SIZE
 from runbooks._deploy_spread import BUDGET, PLACEMENT, SPREAD
 from runbooks._deploy_storage import STORAGE, VOLUMES
-from runbooks._deploy_target import Target, target_of
-
-Guide = Callable[[Target, Sequence[Finding]], Draft]
+from runbooks._deploy_target import Guide, target_of
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001 - the contract's parameters
@@ -40,7 +39,8 @@ def guidance(snapshot: Snapshot, findings: Sequence[Finding]) -> list[Proposed]:
         about = sorted((f for f in sick if f.check in codes), key=lambda f: -f.severity.rank)
         if about and target is not None:
             made = offered(snapshot, target.workload, about, guide(target, about))
-            proposed += [Proposed(Subject(cluster=snapshot.cluster), draft) for draft in made]
+            ladder = (draft.model_copy(update={"rung": RUNGS[guide]}) for draft in made)
+            proposed += [Proposed(Subject(cluster=snapshot.cluster), draft) for draft in ladder]
     return proposed
 
 

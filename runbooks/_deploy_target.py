@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bot.model import Finding, JsonObject, Snapshot, canonical_json
@@ -73,6 +73,10 @@ class Target:
     def roll(self, found: Sequence[Finding], title: str, *lines: str, cautions: Sequence[str] = ()) -> Draft:
         """Return guidance for a change of the pod template, which restarts all pods."""
         return self.change(found, title, *lines, HEALTHY, cautions=(ROLLS, *cautions))
+
+
+Guide = Callable[[Target, Sequence[Finding]], Draft]
+"""What people do about findings of one problem."""
 
 
 def look_into(found: Sequence[Finding], title: str, *lines: str, cautions: Sequence[str] = ()) -> Draft:

@@ -16,12 +16,17 @@ import yaml
 
 from bot.action import Draft
 from bot.actions._facts import owner_mark
+from bot.actions._owners import resource_name
+from bot.actions._scale_facts import SAFE_SCALE_DOWN
 from bot.actions.consumer_create import ConsumerCreate, Purpose
 from bot.actions.recreate import Position, Recreation
-from bot.actions.stream_scaling import steps
+from bot.actions.stream_scaling import Times, compose_scaling, steps
+from bot.errors import Refused
 from bot.model import JsonObject, Patch, Snapshot, StreamKey, Unknown, part
 from bot.model.kubernetes import ConsumerResource, StreamResource, owners_of
 from bot.model.kubernetes.nack import consumer_keepers, stream_keepers
+from bot.model.versions import has
+from runbooks._ownership import IN_SOURCE_AS_WELL
 from runbooks._shared_guidance import command
 
 CONSUMERS: Final = "consumers.jetstream.nats.io"
@@ -48,11 +53,59 @@ def recreated_in_source(snapshot: Snapshot, recreation: Recreation, why: str) ->
             return _draft(recreation, why, None, (_several(resources, CONSUMERS),))
 
 
-def scaled_in_source(snapshot: Snapshot, key: StreamKey, start: int, target: int, why: str) -> Draft | None:
-    """Return how the replicas of a stream that NACK keeps change in its resource, in the stages its servers' version calls for; None where none names it."""
+def scaled(snapshot: Snapshot, key: StreamKey, start: int, target: int, why: str, times: Times) -> tuple[Draft, ...]:
+    """Return how the replicas of a stream that NACK keeps change: in its resource, and marked after it the direct change; nothing where none names it."""
     found = stream_keepers(snapshot.kubernetes, key)
-    if isinstance(found, Unknown) or not found:
-        return None
+    resources = () if isinstance(found, Unknown) else found
+    if not resources:
+        return ()
+    source = _in_source(snapshot, resources, key, start, target, why)
+    match resources:
+        case (resource,):
+            direct = _beside(snapshot, resource, key, target, why, times)
+        case _:
+            direct = ()
+    if isinstance(direct, Draft):
+        return source, direct
+    return (source.model_copy(update={"guidance": (*source.guidance, *direct)}),)
+
+
+def _beside(
+    snapshot: Snapshot, resource: StreamResource, key: StreamKey, target: int, why: str, times: Times
+) -> Draft | tuple[str, ...]:
+    """Return the change that leaves the resource as it is, with what NACK does to it; or why there is none.
+
+    NACK takes it back by a scale-down at the worst moment, right after the first stage, so it is offered only where that can't cost the copy that counts.
+    """
+    name = f"{resource.namespace}/{resource.name}"
+    held = resource.spec.get("preventUpdate") is True
+    old = sorted({server.version for server in snapshot.servers if not has(server.version, SAFE_SCALE_DOWN)})
+    if old and not held:
+        said = f"NACK would scale it down again, and {', '.join(old)} may then keep a member that has nothing yet"
+        return (f"Not offered beside the resource: {said} (nats-server #8253, fixed in 2.12.10 and 2.14.2).",)
+    try:
+        scaling = compose_scaling(snapshot, [key], target, times, beside=resource_name(resource))
+    except Refused as refused:
+        return tuple(f"Not offered beside the resource: {reason}" for reason in refused.reasons)
+    until = "somebody lifts its `preventUpdate`" if held else "NACK looks again"
+    reverts = (
+        f"NACK keeps the stream as {name} says, and its `preventUpdate` holds it back: once that is lifted, NACK sets the resource's number again."
+        if held
+        else f"NACK keeps the stream as {name} says: as a control loop (--control-loop) it sets the resource's number again at its next look, which may be within "
+        "seconds and ends this repair as failed; in the older way as soon as the resource changes."
+    )
+    return Draft(
+        title=f"Give stream {key.stream} {target} replicas, directly: it holds until {until}",
+        why=f"{why} {scaling.why}",
+        stages=scaling.stages,
+        cautions=(reverts, IN_SOURCE_AS_WELL, *scaling.cautions),
+    )
+
+
+def _in_source(
+    snapshot: Snapshot, found: Sequence[StreamResource], key: StreamKey, start: int, target: int, why: str
+) -> Draft:
+    """The change in the resource, in the stages its servers' version calls for."""
     resource = found[0] if len(found) == 1 else None
     told: list[str] = [] if resource else [_several(found, STREAMS)]
     files: list[Patch] = []

@@ -25,7 +25,8 @@ from bot.model.kubernetes.charts import (
     values_of,
 )
 
-_IN_SOURCE_AS_WELL: Final = "Make the same change in its source as well, and do this first only where it can't wait."
+IN_SOURCE_AS_WELL: Final = "Make the same change in its source as well, and do this first only where it can't wait."
+"""Said of every change that is made beside its source."""
 
 
 def owned(workload: Workload, wish: Wish, direct: Draft) -> tuple[Draft, ...]:
@@ -39,7 +40,7 @@ def owned(workload: Workload, wish: Wish, direct: Draft) -> tuple[Draft, ...]:
             "title": f"{direct.title}, directly: it holds until {outermost.next_look}",
             # Composing names the owners as well: each is told once.
             "cautions": tuple(
-                dict.fromkeys((*(owner.reverts for owner in owners), _IN_SOURCE_AS_WELL, *direct.cautions))
+                dict.fromkeys((*(owner.reverts for owner in owners), IN_SOURCE_AS_WELL, *direct.cautions))
             ),
         }
     )

@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from bot.model import Endpoint, Finding, Rung, Snapshot
+from bot.model import Endpoint, Finding, Rung, Snapshot, part
 from bot.model.absence import Absence
 from bot.model.groups import META_GROUP, latest, meta_standing, system_account
 from bot.model.probes import ENABLED_ONLY
@@ -97,6 +97,31 @@ def step_down(finding: Finding) -> Draft:
         rung=Rung(
             not_enough="Where every server is short of CPU or disk, the next leader applies as slowly.",
             go_on="another server leads, and a minute later requests still wait.",
+        ),
+    )
+
+
+def take_back(finding: Finding) -> Draft:
+    """A server whose JetStream is off: removed from the meta group, switched off by itself, or never configured."""
+    off = [name for name, state in part(finding.evidence, "jetstream").items() if state == "off"]
+    name = finding.subject.server or listed(off) or "that server"
+    return Draft(
+        title=f"Decide whether {name} belongs to the meta group",
+        why=finding.sentence,
+        guidance=(
+            "See who is a member, and who was removed: nats server report jetstream",
+            "Its log says why its JetStream is off: removed from the cluster, out of resources, or a disk that refuses writes.",
+            f"Removed by mistake: restart {name}, not before 5 minutes are over, for its return is held off so long. It comes back empty, and is chosen for streams anew.",
+            f"Removed on purpose: stop {name}, and take its address out of the routes of the others.",
+            "Out of space: natsmedic diagnose --runbook STORAGE",
+        ),
+        rung=Rung(
+            not_enough="Streams that had a replica on it have one less until they are given a new one.",
+            go_on="",
+            problem="margin",
+        ),
+        cautions=(
+            "Who removed a server moves its replicas away first; do not remove another one before every stream is whole.",
         ),
     )
 
@@ -197,5 +222,8 @@ def resources(snapshot: Snapshot, finding: Finding) -> Draft:
             "Keep durable consumers instead of one per request, and let idle ones end by inactive_threshold instead of deleting them at once.",
             f"At least 2 CPU and 8 GiB per server, requests equal to limits, GOMEMLIMIT at 80 % of the memory limit (README of the official chart).{seen}",
             "Disks that answer in milliseconds: every entry is written before it is committed. No NFS.",
+        ),
+        rung=Rung(
+            not_enough="Applications that create and delete as fast as they can use up whatever there is.", go_on=""
         ),
     )

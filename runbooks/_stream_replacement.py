@@ -8,7 +8,7 @@ from bot.actions.meta_peer_remove import GONE
 from bot.actions.stream_peer_remove import ACTION as REPLACE
 from bot.actions.stream_peer_remove import replacement
 from bot.errors import Refused
-from bot.model import Finding, Snapshot, StreamKey
+from bot.model import Finding, Rung, Snapshot, StreamKey
 from bot.runbook import Draft, Proposed
 
 
@@ -27,6 +27,10 @@ def replacements(snapshot: Snapshot, dead: Sequence[Finding], most: int) -> list
             title=f"Replace {peer} as a member of stream {where.stream}",
             why=f"{finding.sentence} It is away for more than {GONE:.0f} s, and a spare server can take its place.",
             stages=((REPLACE.kind, params.model_dump(mode="json")),),
+            rung=Rung(
+                not_enough="The whole stream is copied to the new member, which takes as long as its disk and the network need.",
+                go_on="the new member does not become current.",
+            ),
             cautions=(
                 f"Only where {peer} does not come back soon: its copy is thrown away, and the stream is copied anew.",
             ),

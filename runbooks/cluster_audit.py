@@ -16,14 +16,22 @@ from runbooks import _audit_streams as streams
 from runbooks import _audit_versions as versions
 from runbooks._audit_charts import audit_charts
 from runbooks._audit_guidance import propose
-from runbooks._audit_shared import META_MEMBERS_ONLINE, ONE_META_LEADER, SERVERS_ANSWER
+from runbooks._audit_shared import (
+    JETSTREAM_RUNS,
+    META_MEMBERS_ONLINE,
+    ONE_META_LEADER,
+    RESOURCES_SUFFICE,
+    SERVERS_ANSWER,
+    STREAM_THRESHOLDS,
+    STREAMS_BELOW_LIMITS,
+    USE_THRESHOLDS,
+)
 
 _VARZ, _JSZ, _HEALTHZ = frozenset({Endpoint.VARZ}), frozenset({Endpoint.JSZ}), frozenset({Endpoint.HEALTHZ})
 
 THRESHOLDS = (
     Threshold("cpu", 0.9, Unit.RATIO, "Share of a server's cores in use above which it is overloaded."),
-    Threshold("memory", 0.9, Unit.RATIO, "Share of JetStream's memory in use above which it gets tight."),
-    Threshold("store", 0.9, Unit.RATIO, "Share of JetStream's storage in use above which it gets tight."),
+    *USE_THRESHOLDS,
     Threshold("memory_limit", 0.9, Unit.RATIO, "Share of GOMEMLIMIT above which a server's memory gets tight."),
     Threshold("connections", 0.9, Unit.RATIO, "Share of max_connections above which connections get scarce."),
     Threshold("slow_consumers", 0, Unit.COUNT, "Slow consumers between two readings that are accepted."),
@@ -39,9 +47,7 @@ THRESHOLDS = (
     ),
     Threshold("replica_lag", 0.1, Unit.RATIO, "Share of the highest last sequence that a replica may be behind."),
     Threshold("subjects", 1_000_000, Unit.COUNT, "Subjects that a stream may hold."),
-    Threshold("stream_messages", 0.9, Unit.RATIO, "Share of a stream's max_msgs above which it is nearly full."),
-    Threshold("stream_bytes", 0.9, Unit.RATIO, "Share of a stream's max_bytes above which it is nearly full."),
-    Threshold("stream_consumers", 0.9, Unit.RATIO, "Share of a stream's max_consumers above which it is nearly full."),
+    *STREAM_THRESHOLDS,
     Threshold(
         "restart_grace", 900, Unit.SECONDS, "How long after a server's start different versions may be an upgrade."
     ),
@@ -59,10 +65,6 @@ RUNBOOK = Runbook(
             "NatsHighCpuUsage",
             "HighNatsCpuUsage",
             "NatsHighMemoryUsage",
-            "NatsHighJetstreamStoreUsage",
-            "HighJetStreamStoreUsage",
-            "NatsHighJetstreamMemoryUsage",
-            "HighJetStreamMemoryUsage",
             "NatsHighConnectionCount",
             "NatsHighNumberOfConnections",
             "HighNatsConnections",
@@ -87,11 +89,7 @@ RUNBOOK = Runbook(
         META_MEMBERS_ONLINE,
         ONE_META_LEADER,
         servers.HEALTH.check("Every server says that it is healthy.", _HEALTHZ, servers.servers_healthy),
-        versions.MIX.check(
-            "JetStream runs on all servers of a cluster or on none.",
-            _JSZ | _VARZ | _HEALTHZ,
-            versions.jetstream_is_uniform,
-        ),
+        JETSTREAM_RUNS,
         servers.API.check("The JetStream API has no backlog and few errors.", _VARZ, servers.api_keeps_up, _VARZ),
         cluster.GATEWAYS.check(
             "All servers of a cluster have the same gateways.",
@@ -106,12 +104,12 @@ RUNBOOK = Runbook(
         servers.CPU.check("Every server has CPU left.", _VARZ, servers.cpu_is_free, _VARZ),
         cluster.MEMORY.check("No server uses much more memory than its cluster.", _VARZ, cluster.memory_is_even),
         servers.MEMORY_LIMIT.check("Every server stays below its memory limit.", _VARZ, servers.memory_below_limit),
-        servers.RESOURCES.check("JetStream has room on every server.", _JSZ, servers.resources_suffice),
+        RESOURCES_SUFFICE,
         servers.DOMAIN.check("No JetStream domain has a blank in its name.", _JSZ, servers.domains_are_plain),
         cluster.HA_ASSETS.check("No server runs too many Raft groups.", _JSZ, cluster.few_ha_assets),
         streams.LAG.check("All replicas of a stream keep up.", _JSZ, streams.replicas_keep_up, _JSZ),
         streams.SUBJECTS.check("No stream holds too many subjects.", _JSZ, streams.subjects_are_bounded),
-        streams.STREAM_LIMITS.check("No stream comes near its limits.", _JSZ, streams.streams_below_limits),
+        STREAMS_BELOW_LIMITS,
         metadata.STREAM_WATCH.check(
             "Streams are as their metadata io.nats.monitor.* asks.", _JSZ, metadata.streams_as_asked
         ),

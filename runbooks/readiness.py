@@ -15,12 +15,14 @@ from bot.actions.kubernetes_probe import ProbeChange
 from bot.actions.meta_step_down import ACTION as STEP_DOWN
 from bot.actions.meta_step_down import step_down_stage, whole_meta
 from bot.errors import Refused
-from bot.model import Endpoint, Finding, Focus, Severity, Snapshot, Subject
+from bot.model import Endpoint, Finding, Focus, Rung, Severity, Snapshot, Subject
 from bot.model.absence import absence
 from bot.model.probes import ENABLED_ONLY, ProbeKind
 from bot.runbook import Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks import _deploy_guidance as deploy
 from runbooks import _readiness_guidance as guidance
+from runbooks._audit_shared import JETSTREAM_RUNS
+from runbooks._audit_versions import MIX
 from runbooks._deploy_checks import KILLS, PROBE_THRESHOLDS
 from runbooks._deploy_checks import PROBES as DECLARED_PROBES
 from runbooks._deploy_offers import drafts, probe_way, restart_way, upgrade_way, workload_of
@@ -50,10 +52,12 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
     strict = next((f for f in sick if f.evidence.get("too strict on")), None)
     load = next((f for f in sick if f.evidence.get("trend") in LOAD), None)
     passing = [f for f in sick if _passes(f, stuck.keys(), too_strict=strict is not None)]
+    removed = [f for f in sick if f.check == MIX.code]
     whole = not stuck and not any(f.check == MARGIN.code for f in sick)
     proposed = [Proposed(where, guidance.wait(snapshot, passing, thresholds))] if passing else []
     proposed += [Proposed(f.subject, _stepped_down(snapshot, f)) for f in stuck.values() if f.evidence.get("leads")]
     proposed += [p for f in sick if f.check == MARGIN.code for p in _removals(snapshot, f, thresholds)]
+    proposed += [Proposed(f.subject, guidance.take_back(f)) for f in removed]
     if strict and whole:
         proposed += [Proposed(where, draft) for draft in _relaxed(snapshot, guidance.relax_probe(strict))]
     for server, finding in sorted(stuck.items(), key=lambda item: item[0] or ""):
@@ -95,6 +99,11 @@ def _removals(snapshot: Snapshot, finding: Finding, thresholds: Thresholds) -> l
             title=f"Remove server {server} from the meta group",
             why=f"{finding.sentence} It is away for more than {long:.0f} s, and no stream or consumer has it as a member.",
             stages=((meta_peer_remove.ACTION.kind, stage),),
+            rung=Rung(
+                not_enough="The group is smaller then, and what its other members lack stays.",
+                go_on="",
+                problem="margin",
+            ),
             cautions=(
                 f"Only where {server} is gone for good: a server that is down for a while comes back by itself.",
             ),
@@ -155,6 +164,9 @@ RUNBOOK = Runbook(
             "NatsMetaFollowerStuck",
             "NatsMetaPeerNotCurrent",
             "NatsMetaNoLeader",
+            # Our own sources are the advisories $JS.EVENT.ADVISORY.DOMAIN.LEADER_ELECTED and SERVER.REMOVED.
+            "NatsMetaLeaderElectionStorm",
+            "NatsServerRemoved",
         }
     ),
     thresholds=(
@@ -204,6 +216,8 @@ RUNBOOK = Runbook(
             frozenset({Endpoint.HEALTHZ, Endpoint.RAFTZ}),
             no_probe_fails,
         ),
+        # What a server that was removed shows afterwards: its JetStream is off.
+        JETSTREAM_RUNS,
         KILLS,
         DECLARED_PROBES,
     ),

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, Subject, Unknown
+from bot.model import Endpoint, Finding, Focus, Layer, Rung, Severity, Snapshot, Subject, Unknown
 from bot.model.mesh import Mesh, read_mesh, shared_name, split_address
 from bot.runbook import Check, Draft, Proposed, Runbook, Threshold, Thresholds, Unit
 from runbooks._consumer_views import listed
@@ -60,6 +60,8 @@ PROOF = (
     "Then diagnose again, with --probe-delivery: all pairs must be complete and all messages arrive. The log says *Reloaded: cluster routes*; *config reload not supported* "
     "means that the old configuration is still in force."
 )
+
+_OLD_LINKS = "With the right name it joins only those servers whose address it knows."
 
 SIZES_AFTER_ISLANDS = (
     "Afterwards `meta_cluster` of JSZ must show the same leader and cluster_size on every server; where a size stays smaller, "
@@ -134,6 +136,10 @@ def _explicit_list(snapshot: Snapshot, mesh: Mesh, findings: Sequence[Finding]) 
             BITNAMI_CHART,
             PROOF,
         ),
+        rung=Rung(
+            not_enough="Where a firewall, a password or a certificate refuses a route, naming the server does not open it.",
+            go_on="every server has loaded the list, and a minute later a pair still lacks connections.",
+        ),
         cautions=tuple(cautions),
     )
     workload = snapshot.kubernetes.workload if snapshot.kubernetes is not None else None
@@ -173,7 +179,8 @@ def _rename(finding: Finding) -> Proposed:
             ),
             cautions=("JetStream knows peers by name: do not rename the server that holds the data.",),
         )
-    return Proposed(finding.subject, draft)
+    rung = Rung(not_enough=_OLD_LINKS, go_on="it is the only one of its name, and still has no route.", problem="names")
+    return Proposed(finding.subject, draft.model_copy(update={"rung": rung}))
 
 
 def _pool_sizes(snapshot: Snapshot, sizes: dict[str, int]) -> Proposed:
@@ -184,6 +191,10 @@ def _pool_sizes(snapshot: Snapshot, sizes: dict[str, int]) -> Proposed:
         guidance=(
             "Set cluster.pool_size to one value on all servers (3 is the default; remove the key where it was set by accident).",
             "Reload those that changed: nats server config reload <id>, or nats-server --signal reload=<pid>. Routes are dialled again.",
+        ),
+        rung=Rung(
+            not_enough="Servers that do not know each other's address do not dial, whatever the size.",
+            go_on="all servers have loaded one size, and a pair still lacks connections.",
         ),
     )
     return Proposed(Subject(cluster=snapshot.cluster), draft)

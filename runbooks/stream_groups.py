@@ -36,6 +36,8 @@ RUNBOOK = Runbook(
     title="A stream's replicas are in trouble",
     alerts=frozenset(
         {
+            # Our own source is the advisory $JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED, and that of consumers: members that are lost, late or silent elect.
+            "NatsLeaderElectionStorm",
             "NatsStreamLeaderless",
             "NatsStreamQuorumLost",
             "NatsStreamReplicaLagging",

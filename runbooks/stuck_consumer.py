@@ -26,7 +26,9 @@ from runbooks._consumer_checks import (
     raft_nodes_exist,
     room_for_groups,
 )
+from runbooks._consumer_clients import ACKS, FAILING, PIN, REDELIVERED, acks_come, pins_are_worked
 from runbooks._consumer_delivery import WAITING, clients_work, consumers_deliver
+from runbooks._consumer_offers import client_side, start_again
 from runbooks._consumer_views import SETTLE
 from runbooks._deploy_checks import KILLS, PODS, PROBE_THRESHOLDS, PROBES, STARTING
 from runbooks._nack import recreated_in_source
@@ -36,6 +38,9 @@ from runbooks._shared_guidance import cause_guidance, command
 GROUP_CHECKS = frozenset({"CONSUMER_LEADER", "CONSUMER_NODE", "CONSUMER_SPLIT", "CONSUMER_MEMBERS"})
 """Checks whose findings recreation can repair."""
 
+TARGETS = GROUP_CHECKS | {"CONSUMER_DELIVERS"}
+"""Checks whose findings say that the consumer itself is broken."""
+
 SETTLE_SECONDS = 15.0
 """Healthy groups have no leader, or members that are not current, for up to 11 s after a scale-up: two readings so far apart tell (drills.md 3.1)."""
 
@@ -44,19 +49,22 @@ MOST_PROPOSALS = 10
 
 
 def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresholds, focus: Focus) -> list[Proposed]:  # noqa: ARG001
-    """Return the repairs: a cause that is still there, step-down, restart of the one sick server, recreate, upgrade."""
+    """Return the repairs: a cause that is still there, step-down, restart of the one sick server, reset, recreate, upgrade; then what clients need."""
     bad = [f for f in findings if f.severity is Severity.CRITICAL]
     # A probe that kills a server for one sick consumer is one to change in any case, and before anything else.
     killers = deploy.guidance(snapshot, [f for f in findings if f.check == KILLS.code])
-    return killers + _repairs(snapshot, findings, bad)
+    # A consumer that is broken itself is mended first: what its clients do can be judged then.
+    broken = set(_consumers(f for f in bad if f.check in TARGETS))
+    whole = [f for f in findings if not broken & set(_consumers([f]))]
+    return killers + _repairs(snapshot, findings, bad) + client_side(snapshot, whole, thresholds, MOST_PROPOSALS)
 
 
 def _repairs(snapshot: Snapshot, findings: Sequence[Finding], bad: Sequence[Finding]) -> list[Proposed]:
     """What mends the consumers themselves."""
-    targets = _consumers(f for f in bad if f.check in GROUP_CHECKS | {"CONSUMER_DELIVERS"})
+    targets = _consumers(f for f in bad if f.check in TARGETS)
     causes = _causes(snapshot, findings) if bad else []
     if not targets:
-        return causes + _client_side(findings)
+        return causes
     broken = _consumers(f for f in bad if f.check in GROUP_CHECKS)
     lacking = _consumers(f for f in bad if f.check == "CONSUMER_NODE")
     proposed = causes
@@ -64,6 +72,9 @@ def _repairs(snapshot: Snapshot, findings: Sequence[Finding], bad: Sequence[Find
         if key not in lacking:
             proposed += _step_down(snapshot, key)
     proposed += _restarts(snapshot, [f for f in bad if f.check == "CONSUMER_NODE"])
+    for finding in [f for f in bad if f.check == "CONSUMER_DELIVERS"][:MOST_PROPOSALS]:
+        if (key := _consumers([finding])[0]) not in broken:
+            proposed += start_again(snapshot, finding, key)
     for key in broken[:MOST_PROPOSALS]:
         proposed.append(_recreate(snapshot, key))
     return proposed + _upgrade(snapshot, bad)
@@ -215,25 +226,6 @@ def _upgrade(snapshot: Snapshot, bad: Sequence[Finding]) -> list[Proposed]:
     return [Proposed(Subject(cluster=snapshot.cluster), draft)]
 
 
-def _client_side(findings: Sequence[Finding]) -> list[Proposed]:
-    """Nothing is wrong with the cluster: say so, and say where to look."""
-    found: list[Proposed] = []
-    for finding in findings:
-        if finding.check != "CONSUMER_CLIENTS" or finding.severity is not Severity.WARNING:
-            continue
-        name = finding.subject
-        draft = Draft(
-            title=f"Look at the clients of consumer {name.consumer}",
-            why=finding.sentence,
-            guidance=(
-                f"{command('nats', 'consumer', 'info', name.stream, name.consumer)}: waiting pulls, outstanding acks, pause.",
-                "natsmedic changes nothing here: a new leader or a new consumer would wait for the same clients.",
-            ),
-        )
-        found.append(Proposed(name, draft))
-    return found[:MOST_PROPOSALS]
-
-
 def _consumers(findings: Iterable[Finding]) -> list[ConsumerKey]:
     """The consumers that findings are about, each once, in order."""
     keys = [
@@ -276,6 +268,8 @@ RUNBOOK = Runbook(
         Threshold(
             WAITING, 1, Unit.COUNT, "From how many undelivered messages on a consumer that delivers nothing is stuck."
         ),
+        REDELIVERED,
+        FAILING,
         STARTING,
         *PROBE_THRESHOLDS,
     ),
@@ -341,6 +335,8 @@ RUNBOOK = Runbook(
             clients_work,
             _JSZ,
         ),
+        PIN.check("No priority group waits for a client that it is pinned to.", _VIEWS, pins_are_worked, trend=_JSZ),
+        ACKS.check("What is delivered again is acknowledged.", _VIEWS, acks_come, trend=_JSZ),
         PROBES,
     ),
     propose=propose,

@@ -1,9 +1,18 @@
-"""One consumer as a small change of it looks at it: which one was approved, who leads it, and whether that server knows the request."""
+"""One consumer as a small change of it looks at it: which one was approved, who leads it, and whether that server knows the request.
+
+What such changes have in common stands here: a consumer that can't be read, or is another one of the same name, means the same to each of them.
+"""
 
 from __future__ import annotations
 
-from bot.actions._facts import ConsumerFacts, cannot_write, consumer_facts, guard, look
-from bot.model import ConsumerKey, Record, Snapshot
+from collections.abc import Callable
+from typing import TypeVar
+
+from bot.action import Check, Receipt
+from bot.actions._facts import ConsumerFacts, cannot_write, consumer_facts, guard, look, settled_world
+from bot.actions.consumer_delete import numbers
+from bot.errors import Refused
+from bot.model import ConsumerKey, Outcome, Record, Snapshot, Verification
 from bot.model.groups import config_digest
 from bot.model.versions import Version, version, version_number
 from bot.ports import Readers
@@ -37,6 +46,14 @@ def target_of(facts: ConsumerFacts) -> ConsumerTarget:
     )
 
 
+P = TypeVar("P", bound=ConsumerTarget)
+
+Refusals = Callable[[Snapshot, ConsumerFacts, P], list[str]]
+"""Every reason, as a whole sentence, why a change must not be made now."""
+
+Numbers = dict[str, str | int | None]
+
+
 async def read_target(readers: Readers, params: ConsumerTarget) -> tuple[Snapshot, ConsumerFacts]:
     """Return the consumer as its members agree on it. Raises `Refused` and `Unreadable`."""
     snapshot = await look(readers)
@@ -64,3 +81,57 @@ def objections(
     if not facts.standing.quorum:
         reasons.append(f"Consumer {facts.key}, led by {leader}, has no quorum: {facts.standing.counted}.")
     return reasons
+
+
+def numbers_of(facts: ConsumerFacts) -> Numbers:
+    """Return where it stands, for people."""
+    return numbers(facts.state)
+
+
+def seen_settled(facts: ConsumerFacts) -> Check:
+    """Return what a change looks at that stays right while the consumer works."""
+    return Check(world=settled_world(facts), before=numbers_of(facts))
+
+
+def agreed(snapshot: Snapshot, facts: ConsumerFacts, params: P, refusals: Refusals[P]) -> P:
+    """Return the parameters of a change that nothing speaks against. Raises `Refused` with every reason that does."""
+    if reasons := refusals(snapshot, facts, params):
+        raise Refused(*reasons)
+    return params
+
+
+async def check_target(
+    readers: Readers, params: P, see: Callable[[ConsumerFacts], Check], refusals: Refusals[P]
+) -> Check:
+    """Return what `see` makes of the consumer, with the refusals."""
+    try:
+        snapshot, facts = await read_target(readers, params)
+    except Refused as refused:
+        return Check(world={}, refusals=refused.reasons)
+    return see(facts).model_copy(update={"refusals": tuple(refusals(snapshot, facts, params))})
+
+
+async def receipt_of(readers: Readers, params: ConsumerTarget, tell: Callable[[ConsumerFacts], Receipt]) -> Receipt:
+    """Return what `tell` reads in the consumer, where it is the one that was approved."""
+    try:
+        _, facts = await read_target(readers, params)
+    except Refused:
+        return Receipt.UNREADABLE
+    return Receipt.FOREIGN if another(facts, params) else tell(facts)
+
+
+async def verify_target(
+    readers: Readers,
+    params: ConsumerTarget,
+    judge: Callable[[ConsumerFacts], tuple[Outcome, str]],
+    seen: Callable[[ConsumerFacts], Numbers],
+) -> Verification:
+    """Return what `judge` says of the consumer, where it is the one that was approved."""
+    try:
+        _, facts = await read_target(readers, params)
+    except Refused as refused:
+        return Verification(outcome=Outcome.FAILED, sentence=str(refused))
+    if wrong := another(facts, params):
+        return Verification(outcome=Outcome.FAILED, sentence=wrong[0], numbers=seen(facts), final=True)
+    outcome, sentence = judge(facts)
+    return Verification(outcome=outcome, sentence=sentence, numbers=seen(facts))

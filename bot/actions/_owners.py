@@ -10,9 +10,11 @@ from bot.model.kubernetes import ConsumerResource, StreamResource
 from bot.model.kubernetes.nack import consumer_keepers, stream_keepers
 
 
-def stream_kept(snapshot: Snapshot, key: StreamKey) -> list[str]:
-    """Refuse a stream that NACK keeps, or may keep."""
-    return _kept(f"stream {key}", stream_keepers(snapshot.kubernetes, key))
+def stream_kept(snapshot: Snapshot, key: StreamKey, beside: str = "") -> list[str]:
+    """Refuse a stream that NACK keeps, or may keep. `beside` is the one resource, as `resource_name` tells it, that approvers saw is left as it is."""
+    found = stream_keepers(snapshot.kubernetes, key)
+    others = found if isinstance(found, Unknown) else tuple(r for r in found if resource_name(r) != beside)
+    return _kept(f"stream {key}", others)
 
 
 def consumer_kept(snapshot: Snapshot, key: ConsumerKey) -> list[str]:
@@ -20,10 +22,15 @@ def consumer_kept(snapshot: Snapshot, key: ConsumerKey) -> list[str]:
     return _kept(f"consumer {key}", consumer_keepers(snapshot.kubernetes, key))
 
 
+def resource_name(resource: StreamResource | ConsumerResource) -> str:
+    """KIND NAMESPACE/NAME."""
+    return f"{resource.kind} {resource.namespace}/{resource.name}"
+
+
 def _kept(what: str, found: tuple[StreamResource | ConsumerResource, ...] | Unknown) -> list[str]:
     if isinstance(found, Unknown):
         return [f"Whether NACK keeps {what} is not known: {found.detail}"]
     return [
-        f"NACK keeps {what} as its resource {r.kind} {r.namespace}/{r.name} says: change it there, or NACK works against the repair."
+        f"NACK keeps {what} as its resource {resource_name(r)} says: change it there, or NACK works against the repair."
         for r in found
     ]

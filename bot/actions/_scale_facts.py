@@ -48,6 +48,8 @@ class ScaleParams(Paced, Comparing):
     bytes: int = 0
     consumers: int = 0
     young: float = YOUNG
+    beside: str = ""
+    """The resource of NACK that keeps the stream and is left as it is, `Stream NAMESPACE/NAME`; empty where none is known, and then one that turns up refuses."""
 
     @property
     def key(self) -> StreamKey:
@@ -69,7 +71,7 @@ def hindrances(snapshot: Snapshot, stream: StreamFacts, params: ScaleParams) -> 
         reasons.append(
             f"Stream {stream.key} is owned by a controller ({owner}): change it there, or the controller changes it back."
         )
-    reasons += stream_kept(snapshot, stream.key)
+    reasons += stream_kept(snapshot, stream.key, params.beside)
     reasons += group_problems(snapshot, stream) + consumer_problems(snapshot, stream)
     reasons += _new_consumers(snapshot, stream, params)
     reasons += _joining(snapshot, stream, params) if params.up else []

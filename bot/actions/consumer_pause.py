@@ -10,11 +10,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._consumer_target import ConsumerTarget, another, objections, read_target, target_of
-from bot.actions._facts import ConsumerFacts, owner_mark, settled_world
-from bot.actions.consumer_delete import numbers
+from bot.actions._consumer_target import (
+    ConsumerTarget,
+    agreed,
+    check_target,
+    numbers_of,
+    objections,
+    receipt_of,
+    seen_settled,
+    target_of,
+    verify_target,
+)
+from bot.actions._facts import ConsumerFacts, consumer_facts, owner_mark
 from bot.errors import Refused
-from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Verification, digest
+from bot.model import ConsumerKey, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification, digest
 from bot.model.versions import Version
 from bot.ports import Readers, Writers
 
@@ -50,20 +59,7 @@ class ConsumerPause:
 
     async def check(self, readers: Readers, params: PauseParams) -> Check:
         """Nobody else has paused it, and the end lies ahead."""
-        try:
-            snapshot, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
-        reasons = objections(snapshot, facts, params, PAUSE, "CONSUMER.PAUSE")
-        if was := paused_until(facts):
-            reasons.append(f"It is paused already, until {was}, by somebody else.")
-        if owner := owner_mark(facts.config):
-            reasons.append(f"It is owned by a controller ({owner}), which would end the pause: pause it there.")
-        if params.moment <= snapshot.taken_at:
-            reasons.append(f"{params.until} is over.")
-        elif params.moment - snapshot.taken_at > MOST:
-            reasons.append(f"{params.until} is more than {MOST.days} days away.")
-        return Check(world=settled_world(facts), refusals=tuple(reasons), before=numbers(facts.state))
+        return await check_target(readers, params, seen_settled, refusals)
 
     async def preview(self, readers: Readers, params: PauseParams) -> Preview:  # noqa: ARG002 - the contract's parameter
         """Say what waits."""
@@ -83,32 +79,26 @@ class ConsumerPause:
 
     async def receipt(self, readers: Readers, params: PauseParams, operation: OperationId) -> Receipt:
         """The very moment is the receipt: its nanoseconds are this operation's."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused:
-            return Receipt.UNREADABLE
-        found = paused_until(facts)
-        if another(facts, params):
-            return Receipt.FOREIGN
-        if found == marked(params.until, operation):
-            return Receipt.APPLIED
-        return Receipt.FOREIGN if found else Receipt.NOT_APPLIED
+
+        def tell(facts: ConsumerFacts) -> Receipt:
+            found = paused_until(facts)
+            if found == marked(params.until, operation):
+                return Receipt.APPLIED
+            return Receipt.FOREIGN if found else Receipt.NOT_APPLIED
+
+        return await receipt_of(readers, params, tell)
 
     async def verify(self, readers: Readers, params: PauseParams, operation: OperationId) -> Verification:
         """Its leader counts it as paused, until the moment that was asked for."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Verification(outcome=Outcome.FAILED, sentence=str(refused))
-        seen = numbers(facts.state)
-        if wrong := another(facts, params):
-            return Verification(outcome=Outcome.FAILED, sentence=wrong[0], numbers=seen, final=True)
-        found = paused_until(facts)
-        if not facts.state.paused or found != marked(params.until, operation):
-            said = f"Consumer {facts.key} is {f'paused until {found}' if facts.state.paused else 'not paused'}."
-            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
-        said = f"Paused until {params.until}; {facts.state.num_pending} messages wait."
-        return Verification(outcome=Outcome.VERIFIED, sentence=said, numbers=seen)
+
+        def judge(facts: ConsumerFacts) -> tuple[Outcome, str]:
+            found = paused_until(facts)
+            if not facts.state.paused or found != marked(params.until, operation):
+                now = f"paused until {found}" if facts.state.paused else "not paused"
+                return Outcome.FAILED, f"Consumer {facts.key} is {now}."
+            return Outcome.VERIFIED, f"Paused until {params.until}; {facts.state.num_pending} messages wait."
+
+        return await verify_target(readers, params, judge, numbers_of)
 
     async def rollback(self, readers: Readers, writers: Writers, params: PauseParams, operation: OperationId) -> str:
         """Resume it, where the pause is ours."""
@@ -120,6 +110,26 @@ class ConsumerPause:
                 return f"Consumer {params.key} is not paused."
             case _:
                 raise Refused(f"Consumer {params.key} is paused by somebody else, or can't be read.")
+
+
+def refusals(snapshot: Snapshot, facts: ConsumerFacts, params: PauseParams) -> list[str]:
+    """Reasons why it is not paused now."""
+    reasons = objections(snapshot, facts, params, PAUSE, "CONSUMER.PAUSE")
+    if was := paused_until(facts):
+        reasons.append(f"It is paused already, until {was}, by somebody else.")
+    if owner := owner_mark(facts.config):
+        reasons.append(f"It is owned by a controller ({owner}), which would end the pause: pause it there.")
+    if params.moment <= snapshot.taken_at:
+        reasons.append(f"{params.until} is over.")
+    elif params.moment - snapshot.taken_at > MOST:
+        reasons.append(f"{params.until} is more than {MOST.days} days away.")
+    return reasons
+
+
+def compose_pause(snapshot: Snapshot, key: ConsumerKey, until: datetime) -> PauseParams:
+    """Return the pause of a consumer until this second. Raises `Refused` with every reason that speaks against it."""
+    facts = consumer_facts(snapshot, key)
+    return agreed(snapshot, facts, pause_stage(facts, until), refusals)
 
 
 def pause_stage(facts: ConsumerFacts, until: datetime) -> PauseParams:

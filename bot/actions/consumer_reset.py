@@ -8,11 +8,19 @@ from __future__ import annotations
 from typing import Final
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._consumer_target import ConsumerTarget, another, objections, read_target, target_of
-from bot.actions._facts import ConsumerFacts, consumer_world, filters_of
+from bot.actions._consumer_target import (
+    ConsumerTarget,
+    agreed,
+    check_target,
+    objections,
+    receipt_of,
+    target_of,
+    verify_target,
+)
+from bot.actions._facts import ConsumerFacts, consumer_facts, consumer_world, filters_of
 from bot.actions.consumer_delete import numbers
 from bot.errors import Refused
-from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Verification
+from bot.model import ConsumerKey, JsonObject, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
 from bot.model.versions import Version
 from bot.ports import Readers, Writers
 
@@ -49,23 +57,12 @@ class ConsumerReset:
 
     async def check(self, readers: Readers, params: ResetParams) -> Check:
         """It must stand where it stood, be of a kind that can be reset, and skip nothing."""
-        try:
-            snapshot, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
-        reasons = objections(snapshot, facts, params, RESET, "CONSUMER.RESET") + _unfit(facts, params)
-        seen = _position(facts)
-        if seen != (params.floor, params.delivered, params.delivered_count, params.ack_pending):
-            reasons.append(
-                f"Consumer {facts.key} has moved: ack floor {seen[0]} (was {params.floor}), delivered {seen[1]} (was {params.delivered}), "
-                f"waiting for an ack {seen[3]} (was {params.ack_pending})."
-            )
-        return Check(
-            world=consumer_world(facts),
-            refusals=tuple(reasons),
-            before_image={"config": facts.config, "position": numbers(facts.state)},
-            before=_numbers(facts),
-        )
+
+        def see(facts: ConsumerFacts) -> Check:
+            image: JsonObject = {"config": facts.config, "position": numbers(facts.state)}
+            return Check(world=consumer_world(facts), before_image=image, before=_numbers(facts))
+
+        return await check_target(readers, params, see, refusals)
 
     async def preview(self, readers: Readers, params: ResetParams) -> Preview:  # noqa: ARG002 - the contract's parameter
         """Say what is delivered again."""
@@ -88,45 +85,29 @@ class ConsumerReset:
 
     async def receipt(self, readers: Readers, params: ResetParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """A count of deliveries that went back is the receipt. One that went on proves nothing once clients are at work again."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused:
-            return Receipt.UNREADABLE
-        if another(facts, params):
-            return Receipt.FOREIGN
-        match was_reset(facts, params):
-            case True:
-                return Receipt.APPLIED
-            case False:
-                return Receipt.NOT_APPLIED
-            case None:
-                return Receipt.UNREADABLE
+        found = {True: Receipt.APPLIED, False: Receipt.NOT_APPLIED, None: Receipt.UNREADABLE}
+        return await receipt_of(readers, params, lambda facts: found[was_reset(facts, params)])
 
     async def verify(self, readers: Readers, params: ResetParams, operation: OperationId) -> Verification:  # noqa: ARG002
         """All members agree on it, and it delivers from the sequence on that was asked for."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Verification(outcome=Outcome.FAILED, sentence=str(refused))
-        seen = _numbers(facts)
-        if wrong := another(facts, params):
-            return Verification(outcome=Outcome.FAILED, sentence=wrong[0], numbers=seen, final=True)
-        floor, delivered, _, pending = _position(facts)
-        done = was_reset(facts, params)
-        if done is None:
-            said = f"Consumer {facts.key} has delivered up to {delivered} meanwhile; whether it began at {params.seq} can't be told any more."
-            return Verification(outcome=Outcome.CANNOT_TELL, sentence=said, numbers=seen)
-        if not done:
-            said = f"Consumer {facts.key} still stands at ack floor {floor}, delivered {delivered}."
-            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
-        if not facts.standing.whole:
-            return Verification(
-                outcome=Outcome.FAILED, sentence=f"{facts.key}: {facts.standing.counted}.", numbers=seen
-            )
-        said = (
-            f"It started again at {params.seq}: delivered {delivered}, ack floor {floor}, {pending} waiting for an ack."
-        )
-        return Verification(outcome=Outcome.VERIFIED, sentence=said, numbers=seen)
+
+        def judge(facts: ConsumerFacts) -> tuple[Outcome, str]:
+            floor, delivered, _, pending = _position(facts)
+            done = was_reset(facts, params)
+            if done is None:
+                said = f"Consumer {facts.key} has delivered up to {delivered} meanwhile; whether it began at {params.seq} can't be told any more."
+                return Outcome.CANNOT_TELL, said
+            if not done:
+                return (
+                    Outcome.FAILED,
+                    f"Consumer {facts.key} still stands at ack floor {floor}, delivered {delivered}.",
+                )
+            if not facts.standing.whole:
+                return Outcome.FAILED, f"{facts.key}: {facts.standing.counted}."
+            said = f"It started again at {params.seq}: delivered {delivered}, ack floor {floor}, {pending} waiting for an ack."
+            return Outcome.VERIFIED, said
+
+        return await verify_target(readers, params, judge, _numbers)
 
     async def rollback(self, readers: Readers, writers: Writers, params: ResetParams, operation: OperationId) -> str:  # noqa: ARG002
         """There is no way back."""
@@ -146,6 +127,24 @@ def reset_stage(facts: ConsumerFacts, seq: int | None = None) -> ResetParams:
         delivered_count=count,
         ack_pending=pending,
     )
+
+
+def refusals(snapshot: Snapshot, facts: ConsumerFacts, params: ResetParams) -> list[str]:
+    """Reasons why it is not reset now."""
+    reasons = objections(snapshot, facts, params, RESET, "CONSUMER.RESET") + _unfit(facts, params)
+    seen = _position(facts)
+    if seen != (params.floor, params.delivered, params.delivered_count, params.ack_pending):
+        reasons.append(
+            f"Consumer {facts.key} has moved: ack floor {seen[0]} (was {params.floor}), delivered {seen[1]} (was {params.delivered}), "
+            f"waiting for an ack {seen[3]} (was {params.ack_pending})."
+        )
+    return reasons
+
+
+def compose_reset(snapshot: Snapshot, key: ConsumerKey, seq: int | None = None) -> ResetParams:
+    """Return the reset of a consumer to a sequence, right behind the ack floor where none is given. Raises `Refused` with every reason against it."""
+    facts = consumer_facts(snapshot, key)
+    return agreed(snapshot, facts, reset_stage(facts, seq), refusals)
 
 
 def was_reset(facts: ConsumerFacts, before: ResetParams) -> bool | None:

@@ -5,12 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._consumer_target import ConsumerTarget, another, objections, read_target, target_of
-from bot.actions._facts import ConsumerFacts, owner_mark, settled_world
-from bot.actions.consumer_delete import numbers
+from bot.actions._consumer_target import (
+    ConsumerTarget,
+    agreed,
+    check_target,
+    numbers_of,
+    objections,
+    read_target,
+    receipt_of,
+    seen_settled,
+    target_of,
+    verify_target,
+)
+from bot.actions._facts import ConsumerFacts, consumer_facts, owner_mark
 from bot.actions.consumer_pause import PAUSE, paused_until
 from bot.errors import Refused
-from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Verification
+from bot.model import ConsumerKey, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
 from bot.ports import Readers, Writers
 
 
@@ -35,18 +45,7 @@ class ConsumerResume:
 
     async def check(self, readers: Readers, params: ResumeParams) -> Check:
         """It is still this pause."""
-        try:
-            snapshot, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
-        reasons = objections(snapshot, facts, params, PAUSE, "CONSUMER.PAUSE")
-        if (found := paused_until(facts)) != params.was:
-            reasons.append(
-                f"It is {f'paused until {found}' if found else 'not paused'}, not paused until {params.was}."
-            )
-        if owner := owner_mark(facts.config):
-            reasons.append(f"It is owned by a controller ({owner}), which would pause it again: resume it there.")
-        return Check(world=settled_world(facts), refusals=tuple(reasons), before=numbers(facts.state))
+        return await check_target(readers, params, seen_settled, refusals)
 
     async def preview(self, readers: Readers, params: ResumeParams) -> Preview:  # noqa: ARG002 - the contract's parameter
         """Say what begins."""
@@ -64,31 +63,26 @@ class ConsumerResume:
 
     async def receipt(self, readers: Readers, params: ResumeParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """That the pause is gone is the receipt; another one is somebody else's."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused:
-            return Receipt.UNREADABLE
-        if another(facts, params):
-            return Receipt.FOREIGN
-        found = paused_until(facts)
-        if not found:
-            return Receipt.APPLIED
-        return Receipt.NOT_APPLIED if found == params.was else Receipt.FOREIGN
+
+        def tell(facts: ConsumerFacts) -> Receipt:
+            found = paused_until(facts)
+            if not found:
+                return Receipt.APPLIED
+            return Receipt.NOT_APPLIED if found == params.was else Receipt.FOREIGN
+
+        return await receipt_of(readers, params, tell)
 
     async def verify(self, readers: Readers, params: ResumeParams, operation: OperationId) -> Verification:  # noqa: ARG002
         """Neither its leader nor its configuration says that it is paused."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Verification(outcome=Outcome.FAILED, sentence=str(refused))
-        seen = numbers(facts.state)
-        if wrong := another(facts, params):
-            return Verification(outcome=Outcome.FAILED, sentence=wrong[0], numbers=seen, final=True)
-        if facts.state.paused or paused_until(facts):
-            said = f"Consumer {facts.key} is still paused until {paused_until(facts)}."
-            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
-        said = f"Not paused; {facts.state.num_pending} messages to deliver, {facts.state.num_waiting} requests wait for them."
-        return Verification(outcome=Outcome.VERIFIED, sentence=said, numbers=seen)
+
+        def judge(facts: ConsumerFacts) -> tuple[Outcome, str]:
+            state = facts.state
+            if state.paused or paused_until(facts):
+                return Outcome.FAILED, f"Consumer {facts.key} is still paused until {paused_until(facts)}."
+            said = f"Not paused; {state.num_pending} messages to deliver, {state.num_waiting} requests wait for them."
+            return Outcome.VERIFIED, said
+
+        return await verify_target(readers, params, judge, numbers_of)
 
     async def rollback(self, readers: Readers, writers: Writers, params: ResumeParams, operation: OperationId) -> str:
         """Pause it again until the same moment. Raises `Refused` where that is over, or somebody else has paused it."""
@@ -102,6 +96,22 @@ class ConsumerResume:
             raise Refused(f"The pause would be over: it lasted until {params.was}.")
         await writers.pause_consumer(params.account, params.stream, params.consumer, params.was)
         return f"Consumer {params.key} is paused again until {params.was}."
+
+
+def refusals(snapshot: Snapshot, facts: ConsumerFacts, params: ResumeParams) -> list[str]:
+    """Reasons why this pause is not ended now."""
+    reasons = objections(snapshot, facts, params, PAUSE, "CONSUMER.PAUSE")
+    if (found := paused_until(facts)) != params.was or not found:
+        reasons.append(f"It is {f'paused until {found}' if found else 'not paused'}, not paused until {params.was}.")
+    if owner := owner_mark(facts.config):
+        reasons.append(f"It is owned by a controller ({owner}), which would pause it again: resume it there.")
+    return reasons
+
+
+def compose_resume(snapshot: Snapshot, key: ConsumerKey) -> ResumeParams:
+    """Return the end of a consumer's present pause. Raises `Refused` with every reason that speaks against it."""
+    facts = consumer_facts(snapshot, key)
+    return agreed(snapshot, facts, resume_stage(facts), refusals)
 
 
 def resume_stage(facts: ConsumerFacts) -> ResumeParams:

@@ -6,12 +6,20 @@ The pin has an id of its own that is never given twice, so that another one, or 
 from __future__ import annotations
 
 from bot.action import ELECTION, Check, Receipt
-from bot.actions._consumer_target import ConsumerTarget, another, objections, read_target, target_of
-from bot.actions._facts import ConsumerFacts, settled_world
+from bot.actions._consumer_target import (
+    ConsumerTarget,
+    agreed,
+    check_target,
+    objections,
+    receipt_of,
+    target_of,
+    verify_target,
+)
+from bot.actions._facts import ConsumerFacts, consumer_facts, settled_world
 from bot.actions.consumer_delete import numbers
 from bot.actions.consumer_pause import PAUSE
 from bot.errors import Refused
-from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Verification
+from bot.model import ConsumerKey, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
 from bot.ports import Readers, Writers
 
 UNPIN = PAUSE
@@ -40,21 +48,12 @@ class ConsumerUnpin:
 
     async def check(self, readers: Readers, params: UnpinParams) -> Check:
         """The group is still pinned by this pin."""
-        try:
-            snapshot, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Check(world={}, refusals=refused.reasons)
-        reasons = objections(snapshot, facts, params, UNPIN, "CONSUMER.UNPIN")
-        found = pins(facts).get(params.group)
-        if found is None:
-            reasons.append(f"It has no priority group {params.group}.")
-        elif not found or found != params.pin:
-            now = f"pinned by {found}" if found else "not pinned"
-            reasons.append(
-                f"Group {params.group} is {now}; the pin {params.pin or 'of nobody'} is what was to be taken away."
-            )
-        world = settled_world(facts) | {f"consumer.pin of {params.group}": found}
-        return Check(world=world, refusals=tuple(reasons), before=_numbers(facts, params.group))
+
+        def see(facts: ConsumerFacts) -> Check:
+            world = settled_world(facts) | {f"consumer.pin of {params.group}": pins(facts).get(params.group)}
+            return Check(world=world, before=_numbers(facts, params.group))
+
+        return await check_target(readers, params, see, refusals)
 
     async def preview(self, readers: Readers, params: UnpinParams) -> Preview:  # noqa: ARG002 - the contract's parameter
         """Say who loses its place."""
@@ -73,40 +72,53 @@ class ConsumerUnpin:
 
     async def receipt(self, readers: Readers, params: UnpinParams, operation: OperationId) -> Receipt:  # noqa: ARG002
         """Another pin, or none, is the receipt."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused:
-            return Receipt.UNREADABLE
-        if another(facts, params):
-            return Receipt.FOREIGN
-        return Receipt.NOT_APPLIED if pins(facts).get(params.group) == params.pin else Receipt.APPLIED
+
+        def tell(facts: ConsumerFacts) -> Receipt:
+            return Receipt.NOT_APPLIED if pins(facts).get(params.group) == params.pin else Receipt.APPLIED
+
+        return await receipt_of(readers, params, tell)
 
     async def verify(self, readers: Readers, params: UnpinParams, operation: OperationId) -> Verification:  # noqa: ARG002
         """The pin is gone, and where messages and requests wait, another client has been pinned."""
-        try:
-            _, facts = await read_target(readers, params)
-        except Refused as refused:
-            return Verification(outcome=Outcome.FAILED, sentence=str(refused))
-        seen = _numbers(facts, params.group)
-        if wrong := another(facts, params):
-            return Verification(outcome=Outcome.FAILED, sentence=wrong[0], numbers=seen, final=True)
-        found, state = pins(facts).get(params.group), facts.state
-        if found == params.pin:
-            said = f"Group {params.group} is still pinned by {params.pin}."
-            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
-        if not found and state.num_pending and state.num_waiting:
-            said = f"Nobody is pinned in group {params.group}, though {state.num_pending} messages and {state.num_waiting} requests wait."
-            return Verification(outcome=Outcome.FAILED, sentence=said, numbers=seen)
-        said = (
-            f"Group {params.group} is pinned by {found} now." if found else f"Group {params.group} waits for a client."
-        )
-        return Verification(outcome=Outcome.VERIFIED, sentence=said, numbers=seen)
+        group = params.group
+
+        def judge(facts: ConsumerFacts) -> tuple[Outcome, str]:
+            found, state = pins(facts).get(group), facts.state
+            if found == params.pin:
+                return Outcome.FAILED, f"Group {group} is still pinned by {params.pin}."
+            if not found and state.num_pending and state.num_waiting:
+                waits = f"{state.num_pending} messages and {state.num_waiting} requests wait"
+                return Outcome.FAILED, f"Nobody is pinned in group {group}, though {waits}."
+            now = f"is pinned by {found} now" if found else "waits for a client"
+            return Outcome.VERIFIED, f"Group {group} {now}."
+
+        return await verify_target(readers, params, judge, lambda facts: _numbers(facts, group))
 
     async def rollback(self, readers: Readers, writers: Writers, params: UnpinParams, operation: OperationId) -> str:  # noqa: ARG002
         """There is nothing to undo."""
         raise Refused(
             "A pin is given by the server as clients ask; the former one can't be given back, and nothing is lost."
         )
+
+
+def refusals(snapshot: Snapshot, facts: ConsumerFacts, params: UnpinParams) -> list[str]:
+    """Reasons why this pin is not taken away now."""
+    reasons = objections(snapshot, facts, params, UNPIN, "CONSUMER.UNPIN")
+    found = pins(facts).get(params.group)
+    if found is None:
+        reasons.append(f"It has no priority group {params.group}.")
+    elif not found or found != params.pin:
+        now = f"pinned by {found}" if found else "not pinned"
+        reasons.append(
+            f"Group {params.group} is {now}; the pin {params.pin or 'of nobody'} is what was to be taken away."
+        )
+    return reasons
+
+
+def compose_unpin(snapshot: Snapshot, key: ConsumerKey, group: str) -> UnpinParams:
+    """Return the end of a group's present pin. Raises `Refused` with every reason that speaks against it."""
+    facts = consumer_facts(snapshot, key)
+    return agreed(snapshot, facts, unpin_stage(facts, group), refusals)
 
 
 def unpin_stage(facts: ConsumerFacts, group: str) -> UnpinParams:

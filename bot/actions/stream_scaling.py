@@ -13,6 +13,7 @@ from typing import Final
 from bot.action import Composed
 from bot.actions._facts import StreamFacts, stream_facts
 from bot.actions._scale_facts import SAFE_SCALE_DOWN, YOUNG, ScaleParams, cluster_hindrances, hindrances, replicas_in
+from bot.actions.peer_trials import Trials, compose_trials
 from bot.actions.stream_scale import StreamScale
 from bot.errors import Refused
 from bot.model import JsonObject, Snapshot, StreamKey
@@ -54,6 +55,8 @@ class Times:
     young: float = YOUNG
     catch_up: float = CATCH_UP
     catch_up_at_two: float = CATCH_UP_AT_TWO
+    trial: bool = True
+    """Whether the servers are tried first (`stream.probe_peers`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,13 @@ class Scaling(Composed):
     """Why the stages are those they are, one sentence."""
 
 
-def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, times: Times | None = None) -> Scaling:
-    """Return the stages that give each stream `target` replicas. Raises `Refused` with all reasons where not even one stream may change now."""
+def compose_scaling(
+    snapshot: Snapshot, keys: Sequence[StreamKey], target: int, times: Times | None = None, *, beside: str = ""
+) -> Scaling:
+    """Return the stages that give each stream `target` replicas, `beside` a resource of NACK that keeps it (`ScaleParams.beside`).
+
+    Raises `Refused` with all reasons where not even one stream may change now.
+    """
     times = times or Times()
     stages: list[tuple[str, JsonObject]] = []
     refused: dict[StreamKey, tuple[str, ...]] = {}
@@ -84,7 +92,7 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
         try:
             stream = stream_facts(snapshot, key)
             path = steps(replicas_in(stream.state.config), target, _versions(snapshot))
-            stages += _stages(snapshot, stream, path, times)
+            stages += _stages(snapshot, stream, path, times, beside)
         except Refused as reasons:
             refused[key] = reasons.reasons
         else:
@@ -94,7 +102,9 @@ def compose_scaling(snapshot: Snapshot, keys: Sequence[StreamKey], target: int, 
     cautions = _cautions(snapshot, tuple(chosen), tuple(waiting), target)
     start = min(params["start"] for _, params in stages)
     why = reason_of_stages(start, target, _versions(snapshot))
-    return Scaling(tuple(stages), cautions, tuple(chosen), tuple(waiting), refused, why)
+    trials = _trials(snapshot, stages, times)
+    cautions += trials.cautions
+    return Scaling((*trials.stages, *stages), cautions, tuple(chosen), tuple(waiting), refused, why)
 
 
 def compose_raft_reset(snapshot: Snapshot, key: StreamKey, times: Times | None = None) -> Composed:
@@ -149,7 +159,9 @@ def reason_of_stages(start: int, target: int, versions: Sequence[str]) -> str:
     )
 
 
-def _stages(snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times: Times) -> list[tuple[str, JsonObject]]:
+def _stages(
+    snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times: Times, beside: str = ""
+) -> list[tuple[str, JsonObject]]:
     """One stage for each number of replicas on the way. Raises `Refused` where the first one must not run now."""
     config, stored = stream.state.config, stream.state.stored
     found: list[tuple[str, JsonObject]] = []
@@ -167,6 +179,7 @@ def _stages(snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times:
             bytes=stored.bytes,
             consumers=len(stream.consumers),
             young=times.young,
+            beside=beside,
             settle=times.at_two if to == 2 else times.elsewhere,
             patience=(times.catch_up_at_two if to == 2 else times.catch_up) + stored.bytes / BYTES_PER_SECOND,
         )
@@ -175,6 +188,12 @@ def _stages(snapshot: Snapshot, stream: StreamFacts, path: Sequence[int], times:
         found.append((StreamScale.kind, params.model_dump(mode="json")))
         start = to
     return found
+
+
+def _trials(snapshot: Snapshot, stages: Sequence[tuple[str, JsonObject]], times: Times) -> Trials:
+    if not times.trial:
+        return Trials((), ())
+    return compose_trials(snapshot, [ScaleParams.model_validate(raw) for _, raw in stages])
 
 
 def _cautions(

@@ -144,6 +144,12 @@ class ClusterWriters:
     async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
         return await self._nats.update_stream(account, stream, config)
 
+    async def create_trial(self, account: str, config: JsonObject) -> JsonObject:
+        return await self._nats.create_trial(account, config)
+
+    async def delete_trial(self, account: str) -> None:
+        await self._nats.delete_trial(account)
+
     async def kick_client(self, server_id: str, cid: int) -> None:
         await self._nats.kick_client(server_id, cid)
 

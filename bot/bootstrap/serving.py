@@ -15,12 +15,14 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
 from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
-from bot.adapters.slack import SlackAdapter
+from bot.adapters.slack import Office, SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
+from bot.bootstrap.auditing import audited
 from bot.bootstrap.reading import both_sides, registry
 from bot.errors import SettingsError, StoreError
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
+from bot.flow.asking import COMMAND, Asking, parse_asked
 from bot.flow.diagnosis import Diagnoser
 from bot.flow.execution import Executor
 from bot.flow.intake import Intake
@@ -121,6 +123,7 @@ class Bot:
     """The wired phases."""
 
     intake: Intake
+    asking: Asking
     diagnoser: Diagnoser
     desk: ApprovalDesk
     executor: Executor
@@ -186,10 +189,11 @@ def wire(
         chat=chat,
         clusters=settings.clusters,
         parsers={name: parser_of(source) for name, source in settings.webhooks.sources.items()}
-        | {ADVISORIES: parse_notice, SCHEDULE: parse_notice},
+        | {ADVISORIES: parse_notice, SCHEDULE: parse_notice, COMMAND: parse_asked},
         max_queue=settings.webhooks.max_queue,
     )
-    return Bot(intake, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
+    asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
+    return Bot(intake, asking, diagnoser, desk, executor, Sweeper(store=store, engine=engine, clock=clock, chat=chat))
 
 
 def watchers(
@@ -265,13 +269,15 @@ async def serve(settings: Settings) -> None:
             Phase.DIAGNOSIS: bot.diagnoser.run,
             Phase.EXECUTION: bot.executor.run,
         }
+        kept = await stack.enter_async_context(audited(settings, store=store, clock=clock, slack=slack))
         await engine.launch()
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
-            await slack.start(bot.desk)
+            await slack.start(bot.desk, Office(bot.asking, tuple(c.name for c in settings.clusters), found.runbooks))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
-        await stack.enter_async_context(_running({"sweeper": bot.sweeper.run} | parts, clock))
+        own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}
+        await stack.enter_async_context(_running(own | parts, clock))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler, clock=clock)
         log.info(

@@ -2,55 +2,81 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import re
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TextIO
 
 import typer
 
+from bot.adapters.checkpoints import newest_of
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
-from bot.cli.spans import EXAMPLES, span
 from bot.errors import AuditBroken, BadInput
-from bot.flow.audit import ChainReport, ChainVerifier, Checkpoint, export_lines, read_lines
-from bot.model import AuditEntry
-from bot.ports import Store
+from bot.flow.audit import ChainReport, ChainVerifier, read_lines
+from bot.model import AuditFilter, AuditLine, Checkpoint
+from bot.model.span import EXAMPLES, span
+from bot.ports import EVERY, Store
 from bot.settings import Settings
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
 
-PAGE: Final = 1000
-"""Rows per read, so that a long log needs little memory."""
+PAGE: Final = 10_000
+"""Rows per read: a million of them need a hundred reads, and a page is a few megabytes."""
 BROKEN: Final = 1
 """Exit code of a chain that does not verify."""
 
+
+class ExportFormat(StrEnum):
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+KindOption = Annotated[
+    str | None, typer.Option("--kind", metavar="KIND", help="Only this kind, e.g. click.refused, or a family: click.")
+]
+ActorOption = Annotated[
+    str | None, typer.Option("--actor", "--person", metavar="WHO", help="Only rows of this person or source.")
+]
+SubjectOption = Annotated[
+    str | None,
+    typer.Option("--subject", "--object", metavar="ID", help="Only rows about this, e.g. a proposal's id or a freeze."),
+]
 IncidentOption = Annotated[str | None, typer.Option("--incident", metavar="ID", help="Only rows of this incident.")]
 SinceOption = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME", help="Only rows since then: 90m, 2h, 7d, or 2026-11-21T08:00:00Z."),
 ]
+UntilOption = Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only rows before then, as --since.")]
 
 
 @app.command(name="list")
 def list_entries(
     context: typer.Context,
+    kind: KindOption = None,
+    actor: ActorOption = None,
+    subject: SubjectOption = None,
     incident: IncidentOption = None,
     since: SinceOption = None,
+    until: UntilOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show the newest rows only.")] = 100,
     format_: FormatOption = Format.TABLE,
     config: ConfigFile = None,
 ) -> None:
     """Show the newest rows, oldest first."""
-    entries = run(_collect(settings_of(context, config), incident, _moment(since)))[-limit:]
+    wanted = _filter(kind, actor, subject, incident, since, until)
+    lines = run(_newest(settings_of(context, config), wanted, limit))
     if format_ is Format.JSON:
-        draw.as_json([entry.model_dump(mode="json") for entry in entries])
+        draw.as_json([_loaded(line) for line in lines])
         return
-    columns = ("seq", "at", "kind", "actor", "incident", "sentence")
-    rows = ((str(e.seq), draw.when(e.at), e.kind, e.actor, e.incident_id or "", e.sentence) for e in entries)
+    columns = ("seq", "at", "kind", "actor", "incident", "subject", "sentence")
+    rows = ((str(e.seq), f"{e.at[:19]}Z", e.kind, e.actor, e.incident_id or "", e.subject, e.sentence) for e in lines)
     draw.table("Audit log", columns, rows)
 
 
@@ -60,20 +86,22 @@ def export(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of to stdout.")
     ] = None,
+    format_: Annotated[
+        ExportFormat, typer.Option("--format", help="jsonl can be verified; csv is for spreadsheets.")
+    ] = ExportFormat.JSONL,
+    kind: KindOption = None,
+    actor: ActorOption = None,
+    subject: SubjectOption = None,
     incident: IncidentOption = None,
     since: SinceOption = None,
+    until: UntilOption = None,
     config: ConfigFile = None,
 ) -> None:
-    """Print rows as JSON Lines. A whole export can be verified offline with `audit verify --file`."""
-    entries = run(_collect(settings_of(context, config), incident, _moment(since)))
-    lines = [draw.json_line(line) for line in export_lines(entries)]
-    if output is None:
-        sys.stdout.writelines(line + "\n" for line in lines)
-        return
-    try:
-        output.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{output} cannot be written: {error.strerror}.") from None
+    """Write rows, oldest first. A whole JSON Lines export verifies offline: `audit verify --file`, or deploy/verify_audit.py without natsmedic."""
+    wanted = _filter(kind, actor, subject, incident, since, until)
+    settings = settings_of(context, config)
+    with _opened(output) as out:
+        run(_export(settings, wanted, format_, out))
 
 
 @app.command()
@@ -83,28 +111,48 @@ def verify(
         Path | None, typer.Option("--file", metavar="FILE", help="Verify an export instead of the database.")
     ] = None,
     checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", metavar="SEQ:HASH", help="A head that was kept elsewhere.")
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE|SEQ:HASH",
+            help="A head that was kept elsewhere: a file of checkpoints, whose newest counts, or one as `audit verify` prints it.",
+        ),
     ] = None,
     format_: FormatOption = Format.TABLE,
     config: ConfigFile = None,
 ) -> None:
     """Check every row of the chain. Exit code 0: intact, 1: the first bad row is named, 2: could not look."""
-    verifier = ChainVerifier(_checkpoint(checkpoint))
+    given = _checkpoint(checkpoint)
+    verifier = ChainVerifier(given)
     if file is not None:
         _verify_file(verifier, file)
     else:
         run(_verify_store(verifier, settings_of(context, config)))
     report = verifier.report()
-    _show(report, format_)
+    _show(report, given, format_)
     if not report.intact:
         raise typer.Exit(BROKEN)
 
 
-def _show(report: ChainReport, format_: Format) -> None:
+@app.command()
+def acknowledge(
+    context: typer.Context,
+    reason: Annotated[
+        str, typer.Option("--reason", help="What was restored, and what is missing; kept in the audit log.")
+    ],
+    config: ConfigFile = None,
+) -> None:
+    """Let changes go on although a checkpoint says that the database was restored or rewritten. Look at what is missing first."""
+    draw.lines([("", run(_acknowledge(settings_of(context, config), reason)))])
+
+
+def _show(report: ChainReport, checkpoint: Checkpoint | None, format_: Format) -> None:
     if format_ is Format.JSON:
         draw.as_json(report.model_dump(mode="json"))
         return
     draw.lines([("rows", str(report.rows)), ("head", report.head_hash)])
+    if checkpoint is not None and checkpoint.at is not None:
+        draw.lines([("checkpoint", f"row {checkpoint.seq} of {draw.when(checkpoint.at)}")])
     if report.first_bad_seq is not None:
         draw.lines([("first bad row", str(report.first_bad_seq))])
     draw.lines([("verdict", report.reason)])
@@ -113,8 +161,8 @@ def _show(report: ChainReport, format_: Format) -> None:
 def _verify_file(verifier: ChainVerifier, file: Path) -> None:
     try:
         with file.open(encoding="utf-8") as lines:
-            for entry in read_lines(lines):
-                if not verifier.add(entry):
+            for line in read_lines(lines):
+                if not verifier.add(line):
                     return
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}.") from None
@@ -127,50 +175,102 @@ def _verify_file(verifier: ChainVerifier, file: Path) -> None:
 async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
     from bot.bootstrap.serving import open_store
 
-    async with open_store(settings, read_only=True) as store, aclosing(_pages(store, None)) as entries:
+    async with open_store(settings, read_only=True) as store, aclosing(pages(store)) as read:
         try:
-            async for entry in entries:
-                if not verifier.add(entry):
+            async for page in read:
+                if not all(verifier.add(line) for line in page):
                     return
         except AuditBroken as error:
             verifier.unreadable(str(error))
 
 
-async def _collect(settings: Settings, incident: str | None, since: datetime | None) -> list[AuditEntry]:
+async def _acknowledge(settings: Settings, reason: str) -> str:
+    from bot.bootstrap.serving import open_store
+    from bot.flow.checkpoints import acknowledge
+
+    async with open_store(settings) as store:
+        return await acknowledge(store, f"{getpass.getuser()} (terminal)", reason)
+
+
+async def _newest(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditLine]:
     from bot.bootstrap.serving import open_store
 
-    async with open_store(settings, read_only=True) as store, aclosing(_pages(store, incident)) as entries:
-        return [entry async for entry in entries if since is None or entry.at >= since]
+    async with open_store(settings, read_only=True) as store:
+        return list(await store.newest_audit_lines(limit=limit, wanted=wanted))
 
 
-async def _pages(store: Store, incident: str | None) -> AsyncGenerator[AuditEntry]:
-    """Yield all rows in order. At a row that is none the rows before it still come, and then AuditBroken."""
+async def _export(settings: Settings, wanted: AuditFilter, format_: ExportFormat, out: TextIO) -> None:
+    from bot.bootstrap.serving import open_store
+
+    table = draw.CsvTable(out, AuditLine._fields) if format_ is ExportFormat.CSV else None
+    async with open_store(settings, read_only=True) as store, aclosing(pages(store, wanted)) as read:
+        async for page in read:
+            for line in page:
+                if table is not None:
+                    table.add(line)
+                else:
+                    out.write(draw.json_line(line.text()) + "\n")
+
+
+async def pages(store: Store, wanted: AuditFilter = EVERY) -> AsyncGenerator[list[AuditLine]]:
+    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken."""
     after, size = 0, PAGE
     while True:
         try:
-            page = await store.audit_entries(after=after, limit=size, incident=incident)
+            page = await store.audit_lines(after=after, limit=size, wanted=wanted)
         except AuditBroken:
             if size == 1:
                 raise
             size = 1
             continue
-        for entry in page:
-            yield entry
         if not page:
             return
+        yield list(page)
         after = page[-1].seq
+
+
+@contextmanager
+def _opened(output: Path | None) -> Generator[TextIO]:
+    """Open the file to write to, stdout where none is named. Raises `BadInput`."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with output.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise BadInput(f"{output} cannot be written: {error.strerror}.") from None
+
+
+def _loaded(line: AuditLine) -> dict[str, object]:
+    try:
+        data: object = json.loads(line.data)
+    except ValueError:
+        data = line.data  # altered: `audit verify` says so, and it is shown as it stands
+    return {**line._asdict(), "data": data}
 
 
 def _checkpoint(text: str | None) -> Checkpoint | None:
     if text is None:
         return None
     found = re.fullmatch(r"(\d{1,18}):([0-9a-f]{64})", text)
-    if found is None:
-        raise BadInput(f"--checkpoint {text!r} is none; expected SEQ:HASH as `audit verify` prints them (rows:head).")
-    return Checkpoint(seq=int(found[1]), hash=found[2])
+    return Checkpoint(seq=int(found[1]), hash=found[2]) if found else newest_of(Path(text))
 
 
-def _moment(text: str | None) -> datetime | None:
+def _filter(
+    kind: str | None, actor: str | None, subject: str | None, incident: str | None, since: str | None, until: str | None
+) -> AuditFilter:
+    return AuditFilter(
+        kind=kind,
+        actor=actor,
+        subject=subject,
+        incident=incident,
+        since=_moment("--since", since),
+        until=_moment("--until", until),
+    )
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
@@ -178,5 +278,5 @@ def _moment(text: str | None) -> datetime | None:
             return datetime.now(UTC) - ago
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
-        raise BadInput(f"--since {text!r} is no time; expected {EXAMPLES}, or 2026-11-21T08:00:00Z.") from None
+        raise BadInput(f"{option} {text!r} is no time; expected {EXAMPLES}, or 2026-11-21T08:00:00Z.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

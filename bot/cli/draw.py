@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TextIO
 
 import typer
 from rich.console import Console
@@ -21,6 +22,9 @@ PIPE_WIDTH: Final = 240
 """Columns where nobody looks: wide enough that a pipe gets one line per row in most cases."""
 CELL: Final = 160
 """Characters of one cell of a table; `show` and `--format json` have the whole."""
+
+FORMULA: Final = frozenset("=+-@")
+"""First characters that make a spreadsheet calculate a cell (OWASP, CSV Injection); a tab and a line break are written out before."""
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that are not drawn or that steer the terminal: controls, bidi and zero-width characters, surrogates, private use."""
@@ -77,6 +81,25 @@ def json_line(line: str) -> str:
 
 def _escaped(char: str) -> str:
     return json.dumps(char)[1:-1] if unicodedata.category(char) in _HIDDEN else char
+
+
+class CsvTable:
+    """Writes rows as CSV (RFC 4180), every cell quoted, for spreadsheets: no cell calculates, and hidden characters are written out."""
+
+    def __init__(self, out: TextIO, columns: Sequence[str]) -> None:
+        self._writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
+        self._writer.writerow(columns)
+
+    def add(self, row: Iterable[str | int | None]) -> None:
+        """Write one row."""
+        self._writer.writerow([_inert(value) if isinstance(value, str) else value for value in row])
+
+
+def _inert(text: str) -> str:
+    shown = visible(text)
+    # Full-width forms calculate in some locales, and blanks before a sign do not protect.
+    first = unicodedata.normalize("NFKC", shown.lstrip()[:1])
+    return f"'{shown}" if first in FORMULA else shown
 
 
 def console() -> Console:

@@ -11,9 +11,9 @@ import typer
 
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
-from bot.cli.spans import EXAMPLES, span
 from bot.errors import BadInput
 from bot.model import LIFTERS, Freeze
+from bot.model.span import EXAMPLES, span
 from bot.settings import Settings
 
 app = typer.Typer(help="Stop changes, and let them go on.", no_args_is_help=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import traceback
 from collections.abc import Coroutine
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 FAILURE: Final = 2
 """Exit code of every error that natsmedic names; 1 is kept for *looked, and it is bad*."""
+
+COLLECT_EVERY: Final = 50_000
+"""Objects made and not yet freed after which the garbage collector looks; Python's own 700 is for programs that hold little."""
 
 
 class Format(StrEnum):
@@ -57,7 +61,17 @@ def settings_of(context: typer.Context, config: Path | None) -> Settings:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's async part."""
+    spare_the_collector()
     return asyncio.run(work)
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector leave alone what start-up loaded, and look less often: a snapshot is tens of thousands of objects, none of them garbage.
+
+    It is a tenth of a diagnosis of 5,000 consumers otherwise.
+    """
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
 
 
 class CarefulGroup(TyperGroup):

@@ -167,6 +167,7 @@ class Diagnoser:
             state=ProposalState.PENDING if plan.stages and not reason else ProposalState.PROPOSED,
             state_reason=reason,
             button=new_id("btn"),
+            requested_by=incident.requested_by,
             created_at=now,
             expires_at=now + timedelta(seconds=self._rules.expiry_seconds.get(plan.risk, GUIDANCE_SECONDS)),
         )
@@ -256,11 +257,14 @@ def _same(proposal: Proposal) -> str:
 
 def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:
     """A warning does not keep a verified repair from being one; a critical or an unknown fact does."""
+    content = diagnosis.verdict.severity is Severity.OK and all(f.severity is Severity.OK for f in diagnosis.findings)
     repaired = diagnosis.verdict.severity in {Severity.OK, Severity.WARNING} and not any(
         f.severity is Severity.UNKNOWN for f in diagnosis.findings
     )
     if repaired and incident.state is IncidentState.CLEARED:
         return IncidentState.CLOSED
+    if diagnosis.reason.startswith("asked ") and incident.requested_by is not None and content:
+        return IncidentState.CLOSED  # no sender will ever say that it is over
     if repaired and diagnosis.reason.startswith("after "):
         return IncidentState.VERIFIED
     return incident.state

@@ -61,6 +61,8 @@ class ParsedDelivery(Record):
     """The cluster it is about, where the source knows that of itself; labels choose it otherwise."""
     changed: bool = False
     """What is wrong is not what the source said before, so an incident that is open is diagnosed again."""
+    asked_by: str | None = None
+    """Person key, where a person asked for a look at the cluster: what is asked is diagnosed in every case, and its proposals bear that name."""
     event: str | None = None
     """The sender's id of this very event, where it has one: a second delivery of it is a repeat or a replay, and has no effect."""
 
@@ -166,7 +168,7 @@ class Intake:
             incident = await tx.incident_of_episode(delivery.source, incoming.fingerprint, incoming.starts_at)
             if incident is None and firing:
                 incident = self._open(delivery, incoming, parsed)
-                due.append(f"{incident.id}/alert")
+                due.append(f"{incident.id}/{_asked(parsed, delivery) or 'alert'}")
         elif firing:
             reopened = incident.state is not IncidentState.OPEN and incoming.starts_at > incident.starts_at
             incident = incident.model_copy(
@@ -176,9 +178,12 @@ class Intake:
                     "revision": incident.revision + 1,
                     "truncated": truncated,
                     **({"state": IncidentState.OPEN, "starts_at": incoming.starts_at} if reopened else {}),
+                    **({"requested_by": parsed.asked_by} if reopened else {}),
                 }
             )
-            if reopened:
+            if asked := _asked(parsed, delivery):
+                due.append(f"{incident.id}/{asked}")
+            elif reopened:
                 due.append(f"{incident.id}/relapse {delivery.id}")
             elif parsed.changed and incident.state is IncidentState.OPEN:
                 due.append(f"{incident.id}/changed {delivery.id}")
@@ -186,7 +191,7 @@ class Intake:
             incident = await self._clear(tx, incident)
             if incident.state is IncidentState.CLEARED:
                 due.append(f"{incident.id}/sender resolved {delivery.id}")
-        await self._record(tx, delivery, incoming, incident, truncated)
+        await self._record(tx, delivery, incoming, incident, parsed)
         return due
 
     def _open(self, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery) -> Incident:
@@ -209,6 +214,7 @@ class Intake:
             labels=incoming.labels,
             annotations=incoming.annotations,
             truncated=parsed.truncated,
+            requested_by=parsed.asked_by,
             note=None
             if cluster
             else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",
@@ -227,7 +233,12 @@ class Intake:
         )
 
     async def _record(
-        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, incident: Incident | None, truncated: int
+        self,
+        tx: Transaction,
+        delivery: Delivery,
+        incoming: IncomingAlert,
+        incident: Incident | None,
+        parsed: ParsedDelivery,
     ) -> None:
         if incident is not None:
             await tx.put(incident)
@@ -238,14 +249,14 @@ class Intake:
                 incident_id=incident.id if incident else None,
                 source=delivery.source,
                 received_at=delivery.received_at,
-                truncated=truncated,
+                truncated=parsed.truncated,
                 **dict(incoming),
             )
         )
         await tx.audit(
             AuditDraft(
                 kind=f"alert.{incoming.state}",
-                actor=delivery.source,
+                actor=parsed.asked_by or delivery.source,
                 incident_id=incident.id if incident else None,
                 subject=incoming.name,
                 sentence=f"Alert {incoming.name!r} is {incoming.state}"
@@ -253,3 +264,8 @@ class Intake:
                 data={"fingerprint": incoming.fingerprint, "delivery": delivery.id},
             )
         )
+
+
+def _asked(parsed: ParsedDelivery, delivery: Delivery) -> str:
+    """The reason of a diagnosis that a person asked for; empty where nobody did."""
+    return f"asked {delivery.id}" if parsed.asked_by is not None else ""

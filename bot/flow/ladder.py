@@ -34,6 +34,8 @@ def _same_problem(lower: Proposal, higher: Proposal) -> bool:
     """Whether both stand on the ladder of one problem: of the same thing, or one of them of what that thing lives on."""
     if lower.rung is None or not (lower.stages or higher.stages):
         return False
+    if lower.rung.problem != (higher.rung.problem if higher.rung else ""):
+        return False
     return lower.subject == higher.subject or _wide(lower.subject) or _wide(higher.subject)
 
 

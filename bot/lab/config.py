@@ -51,6 +51,8 @@ READER_PUBLISH: Final = (
 WRITER_PUBLISH: Final = (
     *READER_PUBLISH,
     "$JS.API.STREAM.UPDATE.*",
+    "$JS.API.STREAM.CREATE.natsmedic-probe",
+    "$JS.API.STREAM.DELETE.natsmedic-probe",
     "$JS.API.STREAM.LEADER.STEPDOWN.*",
     "$JS.API.CONSUMER.CREATE.*.>",
     "$JS.API.CONSUMER.DELETE.*.*",

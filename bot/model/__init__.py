@@ -2,7 +2,7 @@
 
 from bot.model.alert import Alert, AlertState, Delivery
 from bot.model.approval import Approval, Choice
-from bot.model.audit import GENESIS, AuditDraft, AuditEntry
+from bot.model.audit import ACKNOWLEDGED, GAP, GENESIS, AuditDraft, AuditEntry, AuditFilter, AuditLine, Checkpoint
 from bot.model.base import (
     AlertId,
     ApprovalId,
@@ -37,13 +37,16 @@ from bot.model.person import TERMINAL, Person, SlackUser
 from bot.model.proposal import Escalation, Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
-from bot.model.states import ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
+from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
 
 __all__ = [
+    "ACKNOWLEDGED",
+    "GAP",
     "GENESIS",
     "LIFTERS",
     "TERMINAL",
     "TRENDS",
+    "TRIAL_STREAM",
     "Again",
     "Alert",
     "AlertId",
@@ -52,10 +55,13 @@ __all__ = [
     "ApprovalId",
     "AuditDraft",
     "AuditEntry",
+    "AuditFilter",
+    "AuditLine",
     "Bar",
     "Bars",
     "Cell",
     "Chart",
+    "Checkpoint",
     "Choice",
     "ConsumerKey",
     "ConsumerState",

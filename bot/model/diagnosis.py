@@ -21,6 +21,6 @@ class Diagnosis(Record):
     verdict: Verdict
     findings: tuple[Finding, ...]
     reason: str = "alert"
-    """Why it ran: `alert`, `after execution exec_…`, `relapse …`, `changed …`, `sender resolved …`, `asked`."""
+    """Why it ran: `alert`, `after execution exec_…`, `relapse …`, `changed …`, `sender resolved …`, `asked …` by a person."""
     charts: tuple[Chart, ...] = ()
     """Kept as data with the verdict they show: drawing a thread again then reads no archive, and a newer program changes no old thread."""

@@ -38,6 +38,8 @@ class Incident(Record):
     """Deliveries in which the alert was firing, repeats included."""
     truncated: int = 0
     last_diagnosis: DiagnosisId | None = None
+    requested_by: str | None = None
+    """Person key of whoever asked for it, where a person did; such a person approves no proposal of it (design/safety.md, Approving 2)."""
     note: str | None = None
     """One sentence about something the bot could not do, e.g. no cluster matches."""
     revision: int = 1

@@ -85,6 +85,8 @@ class Rung(Record):
     """Why it may not be enough."""
     go_on: str
     """When to go on to the next, more destructive one; empty for the last."""
+    problem: str = ""
+    """What it is against, where repairs of several problems are about the same thing; those of another problem stand on another ladder."""
 
 
 class Stage(Record):

@@ -7,12 +7,17 @@ JSON: 20,000 of them are kept and few are looked into.
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, cast
+from typing import Annotated, NamedTuple, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from bot.model.base import Json, JsonObject, parts
+
+T = TypeVar("T")
+
+TRIAL_STREAM = "natsmedic-probe"
+"""The one stream that natsmedic makes and deletes itself. A fixed name, so that a permission can allow it and no other."""
 
 Count = Annotated[int, Meta(le=2**63 - 1)]
 """What a server can count. Above it stand unsigned counters that went below zero; `bot.model.assets` reads those as 0."""
@@ -142,6 +147,13 @@ class Limits(Struct, frozen=True, gc=False):
 _LIMITS = msgspec.json.Decoder(Limits)
 
 
+class _Subjects(Struct, frozen=True, gc=False):
+    subjects: tuple[str, ...] | None = None
+
+
+_SUBJECTS = msgspec.json.Decoder(_Subjects)
+
+
 class NamedRaftGroup(Struct, frozen=True, gc=False):
     name: str = ""
     raft_group: str = ""
@@ -150,6 +162,8 @@ class NamedRaftGroup(Struct, frozen=True, gc=False):
 class PriorityGroup(Struct, frozen=True, gc=False):
     group: str = ""
     pinned_client_id: str | None = None
+    pinned_ts: str | None = None
+    """When it was pinned, RFC 3339."""
 
 
 class ConsumerState(
@@ -244,10 +258,13 @@ class StreamState(
     @property
     def limits(self) -> Limits | None:
         """The limits of the configuration, decoded anew each time; None where they are not what they must be."""
-        try:
-            return _LIMITS.decode(self.raw_config) if self.raw_config else None
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
+        return _part_of(self.raw_config, _LIMITS)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """What it stores, decoded anew each time; nothing where that is not what it must be."""
+        found = _part_of(self.raw_config, _SUBJECTS)
+        return (found and found.subjects) or ()
 
     @property
     def consumers(self) -> tuple[ConsumerState, ...]:
@@ -298,6 +315,13 @@ def declared_in(raw: Raw) -> Declared:
         return _DECLARED.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Declared(complaint=f"config: {error}" if raw else "no config")
+
+
+def _part_of(raw: Raw, decoder: msgspec.json.Decoder[T]) -> T | None:
+    try:
+        return decoder.decode(raw) if raw else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _object(raw: Raw) -> JsonObject:

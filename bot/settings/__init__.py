@@ -9,6 +9,7 @@ A secret `X` is written inline, as `X_file: PATH` or as `X: {env: NAME}`. Every 
 
 from __future__ import annotations
 
+from bot.settings.audit import AuditSettings, CheckpointSettings, StreamSinkSettings
 from bot.settings.clusters import (
     AccountSettings,
     ClusterSettings,
@@ -35,6 +36,8 @@ from bot.settings.windows import Day, RotaSettings, WindowSettings
 __all__ = [
     "AccountSettings",
     "AdvisorySettings",
+    "AuditSettings",
+    "CheckpointSettings",
     "ClusterPolicy",
     "ClusterSettings",
     "Credentials",
@@ -57,6 +60,7 @@ __all__ = [
     "SlackSettings",
     "SourceKind",
     "SourceSettings",
+    "StreamSinkSettings",
     "TlsSettings",
     "Transport",
     "WebhookSettings",

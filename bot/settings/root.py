@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from bot.errors import SettingsError
 from bot.model import JsonObject
+from bot.settings.audit import AuditSettings
 from bot.settings.clusters import ClusterSettings
 from bot.settings.limits import LimitSettings
 from bot.settings.mistakes import describe
@@ -65,6 +66,7 @@ class Settings(Section):
     policy: PolicySettings = PolicySettings()
     limits: LimitSettings = LimitSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    audit: AuditSettings = AuditSettings()
     thresholds: dict[str, dict[str, float]] = {}
     """Runbook code to threshold name to value; names are checked against the runbooks at start."""
 
@@ -116,6 +118,24 @@ class Settings(Section):
                 "people for every risk class",
                 "name them, or set mode: observe",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _checkpoints_reachable(self) -> Self:
+        names = {cluster.name for cluster in self.clusters}
+        for place in self.audit.checkpoints:
+            if place.channel is not None and self.slack is None:
+                raise problem(
+                    "keeps checkpoints in a Slack channel, but has no `slack` section",
+                    "one",
+                    "add it, or name another place",
+                )
+            if place.stream is not None and place.stream.cluster not in names:
+                raise problem(
+                    f"keeps checkpoints on the unknown cluster {place.stream.cluster!r}",
+                    "one of `clusters`",
+                    "correct the name",
+                )
         return self
 
     @property

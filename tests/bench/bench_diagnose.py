@@ -24,6 +24,7 @@ from nats.aio.client import Client
 
 from bot.bootstrap import open_readers, registry, report_on
 from bot.cli.report import as_json
+from bot.cli.session import spare_the_collector
 from bot.flow.examination import look
 from bot.lab import drills
 from bot.lab.config import SYSREADER
@@ -151,6 +152,8 @@ async def fill(client: Client, consumers: int) -> None:
 
 
 async def measure(version: str, consumers: int) -> None:
+    registry()
+    spare_the_collector()  # as every command does before its work begins
     with tempfile.TemporaryDirectory() as directory:
         async with LabCluster(Path(directory), version) as cluster:
             client = await cluster.connect()
@@ -184,6 +187,7 @@ def memory(where: str) -> None:
     """In a process of its own: print by how much the peak of resident memory grows, and the bytes received."""
     target = target_of(json.loads(where))
     registry()
+    spare_the_collector()
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far was the imports'
     before = resident("VmRSS")
     _, received, _, _ = asyncio.run(diagnose(target))

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from bot.actions import leaders_move, meta_step_down, stream_scale, stream_step_down
+from bot.actions import (
+    leaders_move,
+    meta_step_down,
+    stream_probe_end,
+    stream_probe_peers,
+    stream_scale,
+    stream_step_down,
+)
 from bot.actions._facts import look, stream_facts
 from bot.actions.stream_scaling import Times, compose_scaling
 from bot.errors import Refused
 from bot.lab import drills
-from bot.lab.jetstream import request, section
-from bot.model import ConsumerKey, StreamKey
+from bot.lab.jetstream import request, section, stream_views
+from bot.model import TRIAL_STREAM, ConsumerKey, StreamKey
 from tests.crash.scene import Lab, Scene, Situation, StageList, Where, until
 from tests.crash.scenes_nats import PUBLISHED, NatsLab, position_problem, worked_on
 
-TIMES = Times(at_two=0.3, elsewhere=0.3, young=0.0)
+TIMES = Times(at_two=0.3, elsewhere=0.3, young=0.0, trial=False)
 
 Compose = Callable[[NatsLab, ConsumerKey], Awaitable[StageList]]
 
@@ -99,7 +106,7 @@ class Scale:
         await drills.create_consumer(lab.client, key.stream, "worker")
         await drills.publish(lab.client, key.stream, PUBLISHED)
         try:
-            stages = await self._stages(lab, key)
+            stages = await scaled(lab, key, TIMES)
             update = f"STREAM.UPDATE.{key.stream}"
             async with lab.counted() as proxy:
                 yield Situation(
@@ -117,18 +124,62 @@ class Scale:
         finally:
             await request(lab.client, f"STREAM.DELETE.{key.stream}")
 
-    async def _stages(self, lab: NatsLab, key: StreamKey) -> StageList:
-        found: list[StageList] = []
 
-        async def offered() -> bool:
-            try:
-                found.append(compose_scaling(await look(lab.readers, stream_scale.NEEDS), [key], 3, TIMES).stages)
-            except Refused:
-                return False
-            return True
+@dataclass(frozen=True)
+class Trial:
+    """The servers are tried, and the trial is taken away."""
 
-        await until(f"a stream {key} that may be scaled", offered)
-        return found[0]
+    name: str = "try the servers of a stream"
+    kinds: Sequence[str] = (stream_probe_peers.ACTION.kind, stream_probe_end.ACTION.kind)
+    where: Where = Where.NATS
+    share: int = 4
+
+    @asynccontextmanager
+    async def open(self, lab: Lab, number: int) -> AsyncGenerator[Situation]:
+        assert isinstance(lab, NatsLab)
+        key = StreamKey("APP", f"TRIED{number}")
+        await drills.create_stream(lab.client, key.stream, 1, {"metadata": {"team": "a"}})
+        await drills.publish(lab.client, key.stream, PUBLISHED)
+
+        async def left() -> str:
+            there = await stream_views(lab.cluster, TRIAL_STREAM)
+            return f"the trial is on {sorted(there)}" if there else await _stream_problem(lab, key, 1)
+
+        try:
+            stages = (await scaled(lab, key, replace(TIMES, trial=True)))[: len(self.kinds)]
+            delete = f"STREAM.DELETE.{TRIAL_STREAM}"
+            async with lab.counted() as proxy:
+                yield Situation(
+                    cluster=lab.settings([proxy.url]),
+                    door=proxy,
+                    stages=stages,
+                    expected=[[f"STREAM.CREATE.{TRIAL_STREAM}"], [delete]],
+                    effects=lambda: proxy.effects,
+                    problem=left,
+                    untouched=left,
+                    lose=lambda what: proxy.lose.update([what]),
+                    # What is taken away already needs no way back.
+                    back=[[delete], []],
+                )
+        finally:
+            await request(lab.client, f"STREAM.DELETE.{key.stream}")
+            if await stream_views(lab.cluster, TRIAL_STREAM):
+                await request(lab.client, f"STREAM.DELETE.{TRIAL_STREAM}")
+
+
+async def scaled(lab: NatsLab, key: StreamKey, times: Times) -> StageList:
+    """The stages of a change to three replicas, once the stream is old enough for one."""
+    found: list[StageList] = []
+
+    async def offered() -> bool:
+        try:
+            found.append(compose_scaling(await look(lab.readers, stream_scale.NEEDS), [key], 3, times).stages)
+        except Refused:
+            return False
+        return True
+
+    await until(f"a stream {key} that may be scaled", offered)
+    return found[0]
 
 
 async def _stream_problem(lab: NatsLab, key: StreamKey, replicas: int) -> str:
@@ -154,4 +205,5 @@ SCENES: Sequence[Scene] = (
         ("STREAM.LEADER.STEPDOWN.{stream}", "CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}"),
     ),
     Scale(),
+    Trial(),
 )

@@ -51,6 +51,9 @@ _PLURALS = {
     "Consumer": ("/apis/jetstream.nats.io/v1beta2", "consumers"),
 }
 
+TOKEN_TRIES = 10
+"""Further tries of an object that the API server says to send again a second later."""
+
 
 class Cluster:
     """The administrator's way to the cluster. Everything that it makes goes with `clean_up`."""
@@ -79,6 +82,12 @@ class Cluster:
 
     async def create(self, raw: Mapping[str, Any]) -> Raw:
         status, made = await self.call("POST", self._folder(raw), dict(raw))
+        for _ in range(TOKEN_TRIES):
+            if made.get("reason") != "ServerTimeout":
+                break
+            # A new namespace has no ServiceAccount token for its pods yet.
+            await asyncio.sleep(made["details"]["retryAfterSeconds"])
+            status, made = await self.call("POST", self._folder(raw), dict(raw))
         assert status < REFUSED, made
         if "namespace" not in raw["metadata"]:
             self._made.append(f"{self._folder(raw)}/{raw['metadata']['name']}")

@@ -24,7 +24,7 @@ from bot.runbook import Proposed
 from tests.integration.executing import STAGES, Desk, database
 from tests.integration.nats_support import connected, settings_of
 
-QUICK = Times(at_two=1.0, elsewhere=2.0, young=0.0, catch_up=25.0, catch_up_at_two=25.0)
+QUICK = Times(at_two=1.0, elsewhere=2.0, young=0.0, catch_up=25.0, catch_up_at_two=25.0, trial=False)
 KEY = StreamKey("APP", "ORDERS")
 PUBLISHED = 20
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,12 +15,15 @@ from pydantic import SecretStr
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.adapters.slack import SlackAdapter
+from bot.adapters.slack import Office, SlackAdapter
 from bot.flow.approval import ApprovalDesk
+from bot.flow.asking import COMMAND, Asking, parse_asked
+from bot.flow.intake import Intake
 from bot.flow.stages import Stages
 from bot.lab.slack import Channel, Message, StandInSlack, User, UserGroup
 from bot.limits import Limits
 from bot.model import (
+    AuditEntry,
     Chart,
     Diagnosis,
     DiagnosisId,
@@ -42,7 +45,16 @@ from bot.model import (
     Verdict,
 )
 from bot.ports import Draw, Phase
-from bot.settings import GroupSettings, LimitSettings, PolicySettings, SlackSettings, Transport
+from bot.registry import load
+from bot.settings import (
+    ClusterSettings,
+    GroupSettings,
+    LimitSettings,
+    NatsSettings,
+    PolicySettings,
+    SlackSettings,
+    Transport,
+)
 
 OPS = "C0OPS"
 ADA, GRACE, GUEST, BOT, GONE, STRANGER = "U0ADA", "U0GRACE", "U0GUEST", "U0BOT", "U0GONE", "U0FAR"
@@ -74,6 +86,14 @@ class Engine:
         self.started.append((phase, key))
 
 
+class AtOnce:
+    """Steps without a memory."""
+
+    async def run(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
+        del name
+        return await work()
+
+
 class StillStages:
     """A world that never moves."""
 
@@ -89,6 +109,7 @@ class House:
     store: SqlStore
     adapter: SlackAdapter
     engine: Engine = field(default_factory=Engine)
+    clusters: tuple[str, ...] = ("prod",)
 
     def desk(self) -> ApprovalDesk:
         return ApprovalDesk(
@@ -102,6 +123,36 @@ class House:
             clock=SystemClock(),
             chat=self.adapter.chat,
         )
+
+    def intake(self) -> Intake:
+        clusters = tuple(
+            ClusterSettings(
+                name=name, channel=OPS, match={"cluster": name}, nats=NatsSettings(servers=("nats://127.0.0.1:1",))
+            )
+            for name in self.clusters
+        )
+        return Intake(
+            store=self.store,
+            engine=self.engine,
+            clock=SystemClock(),
+            chat=self.adapter.chat,
+            clusters=clusters,
+            parsers={COMMAND: parse_asked},
+            max_queue=100,
+        )
+
+    def office(self) -> Office:
+        asking = Asking(store=self.store, engine=self.engine, clock=SystemClock(), intake=self.intake())
+        return Office(asking, self.clusters, load().runbooks)
+
+    async def fold(self) -> None:
+        """Do what the engine would: take the stored deliveries in."""
+        for phase, delivery in list(self.engine.started):
+            if phase is Phase.INTAKE:
+                await self.intake().run(delivery, AtOnce())
+
+    async def audited(self, kind: str) -> list[AuditEntry]:
+        return [entry for entry in await self.store.audit_entries() if entry.kind == kind]
 
     def message(self, kind: str) -> Message:
         """The one message in Slack of this kind."""
@@ -177,6 +228,7 @@ async def house(
     transport: Transport = Transport.SOCKET,
     start: bool = True,
     drawing: Draw = draw,
+    clusters: tuple[str, ...] = ("prod",),
 ) -> AsyncGenerator[House]:
     """A running Slack side."""
     async with (
@@ -184,10 +236,10 @@ async def house(
         SqlStore.open(f"sqlite:///{tmp_path / 'natsmedic.db'}", SystemClock()) as store,
     ):
         adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing)
-        built = House(slack, store, adapter)
+        built = House(slack, store, adapter, clusters=clusters)
         try:
             if start:
-                await adapter.start(built.desk())
+                await adapter.start(built.desk(), built.office())
                 if transport is Transport.SOCKET:
                     await slack.connected()
             yield built

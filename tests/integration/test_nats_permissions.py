@@ -14,7 +14,7 @@ import bot
 from bot.errors import ApiRefused, NoResponders, OutcomeUnknown, ServerRefused, Unreachable
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import HOST, free_ports
-from bot.model import Endpoint, Snapshot, UnknownReason
+from bot.model import TRIAL_STREAM, Endpoint, Snapshot, UnknownReason
 from bot.model.groups import meta_standing
 from bot.ports import Readers
 from bot.settings import ClusterSettings
@@ -156,7 +156,9 @@ def loaded_at(snapshot: Snapshot, server: str) -> str:
     return str((snapshot.data(server, Endpoint.VARZ) or {})["config_load_time"])
 
 
-async def test_the_writer_of_an_account_may_update_a_stream_and_neither_create_nor_delete_one(tmp_path: Path) -> None:
+async def test_the_writer_of_an_account_may_update_a_stream_and_create_and_delete_none_but_the_trial(
+    tmp_path: Path,
+) -> None:
     config = tmp_path / "nats.conf"
     config.write_text(PERMISSIONS.read_text(encoding="utf-8"), encoding="utf-8")
     async with servers(config) as urls, asyncio.timeout(PATIENCE):
@@ -170,11 +172,14 @@ async def test_the_writer_of_an_account_may_update_a_stream_and_neither_create_n
         await client.connect(urls[0], error_cb=on_error, inbox_prefix="_INBOX_natsmedic-writer", **login)
         for verb in ("CREATE", "DELETE", "PURGE", "UPDATE"):
             await client.publish(f"$JS.API.STREAM.{verb}.ORDERS", b"{}")
+        for verb in ("CREATE", "DELETE"):
+            await client.publish(f"$JS.API.STREAM.{verb}.{TRIAL_STREAM}", b"{}")
         await client.flush()
         while len(denied) < 3:  # the client tells its callback after it has read the answer to the flush
             await asyncio.sleep(0.01)
         await client.close()
     told = "\n".join(denied).lower()
+    assert TRIAL_STREAM not in told
     assert [verb for verb in ("create", "delete", "purge", "update") if f"stream.{verb}" in told] == [
         "create",
         "delete",

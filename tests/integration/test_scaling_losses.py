@@ -52,7 +52,7 @@ async def test_where_the_second_member_never_comes_the_holder_has_the_stream_alo
 ) -> None:
     async with scene(tmp_path, version) as at:
         await stream(at)
-        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 8.0, 8.0))
+        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 8.0, 8.0, trial=False))
         await asyncio.sleep(scaling_drills.YOUNG_CONSUMER)
         async with AsyncExitStack() as sick:
             try:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from bot.adapters.clock import SystemClock
 from bot.adapters.slack import projector
+from bot.adapters.slack.api import PAGE
 from bot.lab.slack import FaultKind, mentions
 from bot.lab.slack import Message as SlackMessage
-from bot.model import IncidentId, ProposalState
+from bot.model import Checkpoint, IncidentId, ProposalState
 from bot.ports import Message
 from tests.integration.slack_adapter_support import (
     ADA,
@@ -250,3 +252,18 @@ async def test_hostile_labels_are_inert_in_slack(at_work: House, words: str) -> 
     assert len(shown) >= 3
     assert not [found for one in shown for found in mentions(" ".join(mrkdwn(one)))]
     assert not [one for one in shown if "<" in one.text]
+
+
+async def test_the_newest_checkpoint_of_a_busy_channel_is_the_bots_own_and_is_found_from_the_end(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path, start=False) as running:
+        place = running.adapter.checkpoints(OPS, SystemClock())
+        assert await place.newest() is None
+        for seq in (1, 2):
+            await place.keep(Checkpoint(seq=seq, hash=f"{seq}" * 64))
+        for number in range(PAGE + 10):
+            running.slack.person.say(ADA, OPS, f"Audit log of natsmedic: row {number} has hash {'9' * 64}")
+        found = await place.newest()
+        assert found is not None
+        assert (found.seq, found.hash) == (2, "2" * 64)

@@ -202,7 +202,7 @@ async def test_a_slow_desk_neither_loses_the_form_nor_the_decision(
     monkeypatch.setattr(desk, "DECIDE_PATIENCE", 0.05)
     async with house(tmp_path, start=False) as running:
         slow = SlowDesk(0.4, Answer(accepted=True, sentence="Recorded: 1 of 2."))
-        await running.adapter.start(slow)
+        await running.adapter.start(slow, running.office())
         await running.slack.connected()
         await offer(running)
         await press(running, ADA)
@@ -221,7 +221,7 @@ async def test_a_desk_that_breaks_claims_nothing(tmp_path: Path) -> None:
             raise RuntimeError("secret detail")
 
     async with house(tmp_path, start=False) as running:
-        await running.adapter.start(BrokenDesk(0.0, Answer(accepted=False, sentence="")))
+        await running.adapter.start(BrokenDesk(0.0, Answer(accepted=False, sentence="")), running.office())
         await running.slack.connected()
         await offer(running)
         await press(running, ADA)
@@ -244,7 +244,7 @@ async def test_clicks_arrive_again_after_slack_has_closed_the_socket(at_work: Ho
 async def test_a_deaf_socket_is_said_in_health(tmp_path: Path) -> None:
     async with house(tmp_path, start=False) as running:
         running.slack.fault(FaultKind.REFUSED, "apps.connections.open", error="invalid_auth", count=99)
-        await running.adapter.start(running.desk())
+        await running.adapter.start(running.desk(), running.office())
         assert "clicks and commands do not arrive" in await running.unwell()
 
 
@@ -260,7 +260,7 @@ async def test_a_deaf_socket_is_said_in_health(tmp_path: Path) -> None:
         ("incidents", "Waiting for approval"),
         ("proposals", "0 of 2 approvals"),
         ("whoami", "You may approve: low, medium, destructive"),
-        ("diagnose", "There is no /nats diagnose"),
+        ("diagnos", "There is no /nats diagnos. Did you mean diagnose?"),
     ],
 )
 async def test_slash_commands_read_the_store(at_work: House, line: str, expected: str) -> None:
@@ -273,7 +273,7 @@ async def test_slash_commands_read_the_store(at_work: House, line: str, expected
 async def test_slash_commands_of_strangers_are_refused(at_work: House) -> None:
     await offer(at_work)
     await at_work.slack.person.slash(STRANGER, OPS, "/nats incidents")
-    assert "its own workspace only" in at_work.slack.ephemerals(STRANGER)[-1].text
+    assert "Only members of this workspace" in at_work.slack.ephemerals(STRANGER)[-1].text
 
 
 async def test_a_look_up_is_cached_briefly_and_a_fresh_one_never(at_work: House) -> None:

@@ -36,7 +36,8 @@ async def test_under_load_and_with_a_server_killed_in_each_stage_no_acknowledged
             running = asyncio.create_task(at.desk.run(execution))
             for index in range(len(scaling.stages)):
                 await at.reached(execution, index, StageState.APPLIED)
-                await asyncio.sleep(1.5)  # both are current by now, and it has not settled
+                await at.led("ORDERS", int(scaling.stages[index][1]["to"]))
+                await asyncio.sleep(1.0)  # they are current by now, and it has not settled
                 leader = await at.holder()
                 victim = leader if index == 0 else random.choice([n for n in at.cluster.names if n != leader])
                 await at.cluster.kill(victim)
@@ -133,7 +134,7 @@ async def test_an_update_that_succeeds_and_a_member_that_never_comes_is_told_as_
 ) -> None:
     async with scene(tmp_path, version) as at:
         await stream(at)
-        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 6.0))
+        scaling = await at.composed("ORDERS", times=Times(1.0, 1.0, 0.0, 6.0, trial=False))
         holder = await at.holder()
         leader = await at.cluster.wait_ready()
         frozen = next(name for name in at.cluster.names if name not in {holder, leader})
@@ -158,7 +159,7 @@ async def test_twenty_writers_lose_nothing_and_are_named_while_what_was_done_bef
     async with scene(tmp_path, "2.11.2") as at:
         for name in ("DONE", "ORDERS"):
             await stream(at, name)
-        scaling = await at.composed("DONE", "ORDERS", times=Times(4.0, 1.0, 0.0, 25.0, 25.0))
+        scaling = await at.composed("DONE", "ORDERS", times=Times(4.0, 1.0, 0.0, 25.0, 25.0, trial=False))
         execution = await at.desk.approved(await at.desk.plan(scaling.stages))
         running = asyncio.create_task(at.desk.run(execution))
         await at.reached(execution, 2, StageState.APPLIED)

@@ -22,11 +22,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from sqlmodel import col
 
-from bot.adapters.database.rows import SCHEMA_VERSION, Row, SchemaVersionRow
+from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, Row, SchemaVersionRow
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
 
 BUSY_SECONDS = 2.0
-"""How long a write transaction waits for another process's write lock (bot/ports.py, Store.begin)."""
+"""How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
 QUEUE_SECONDS = 10.0
 """How long it waits for this process's own writers before that. They take turns in order and hold the lock for a commit each (7 to 13 ms here), so a
 burst of a hundred clicks waits its turn; what is not served by then is a writer that hangs, and the caller must hear of it."""
@@ -208,6 +208,7 @@ def _prepare(connection: Connection, path: Path) -> None:
         Row.metadata.create_all(connection)
         connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
+    AUDIT_GAPS.create(connection, checkfirst=True)  # an index changes no answer, so it needs no version
 
 
 def _check_version(connection: Connection, path: Path) -> None:
@@ -241,14 +242,14 @@ class _typed_errors:  # noqa: N801 - a context manager, used like a function
             return
         if isinstance(error, IntegrityError):
             raise StoreConflict(f"The database refused a row that contradicts another: {error.orig}.") from error
-        if _result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
+        if result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
             raise StoreBusy(
                 f"The database {self._path} was locked for more than {BUSY_SECONDS:g} s: nothing was written."
             ) from error
         raise StoreError(f"The database {self._path} failed: {error.orig}.") from error
 
 
-def _result_code(error: BaseException | None) -> int | None:
+def result_code(error: BaseException | None) -> int | None:
     """Return SQLite's primary result code; the asyncio dialect may carry the driver's own error as the cause."""
     while error is not None:
         code = getattr(error, "sqlite_errorcode", None)

@@ -234,6 +234,10 @@ class SchemaVersionRow(Row, table=True):
     version: int = Field(sa_column=Column("version", Integer, primary_key=True, autoincrement=False))
 
 
+RARE = "kind IN ('audit.gap', 'audit.acknowledged')"
+"""Rows that every change asks for; written out alike in index and query, or SQLite would not use the one for the other."""
+AUDIT_GAPS = Index("audit_gaps", Row.metadata.tables["audit"].c.seq, sqlite_where=text(RARE))
+
 AUDIT_TRIGGERS = {
     "audit_no_update": "BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
     "audit_no_delete": "BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",

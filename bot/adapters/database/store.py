@@ -6,13 +6,16 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
-from bot.adapters.database.connection import Database, open_database
+from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
+from bot.adapters.database.connection import Database, open_database, result_code
 from bot.adapters.database.convert import TABLE_OF, audit_entry, record_of
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.rows import (
+    RARE,
     AlertRow,
     ApprovalRow,
     AuditRow,
@@ -25,10 +28,13 @@ from bot.adapters.database.rows import (
 )
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.transaction import UNLIFTED, SqlTransaction
+from bot.errors import AuditBroken
 from bot.model import (
     Alert,
     Approval,
     AuditEntry,
+    AuditFilter,
+    AuditLine,
     Delivery,
     Diagnosis,
     Execution,
@@ -40,7 +46,7 @@ from bot.model import (
     Proposal,
     ProposalState,
 )
-from bot.ports import Clock, R, Transaction
+from bot.ports import EVERY, Clock, R, Transaction
 
 _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
@@ -188,3 +194,42 @@ class SqlStore(SqlMessages, SqlSnapshots):
             query = query.where(col(AuditRow.incident_id) == incident)
         async with self._database.read() as session:
             return [audit_entry(row) for row in await session.scalars(query)]
+
+    async def audit_lines(
+        self, *, after: int = 0, limit: int = 1000, wanted: AuditFilter = EVERY
+    ) -> Sequence[AuditLine]:
+        """Return rows with seq above `after`, in order, as their texts. Raises `AuditBroken` at a row that is no text."""
+        query = narrowed(wanted).where(col(AuditRow.seq) > after).order_by(col(AuditRow.seq)).limit(limit)
+        return await self._lines(query)
+
+    async def newest_audit_lines(self, *, limit: int, wanted: AuditFilter = EVERY) -> Sequence[AuditLine]:
+        """Return the newest of the wanted rows, in order. SQLite reads from the end and stops at the last one wanted."""
+        query = narrowed(wanted).order_by(col(AuditRow.seq).desc()).limit(limit)
+        return (await self._lines(query))[::-1]
+
+    async def audit_line(self, seq: int) -> AuditLine | None:
+        """Return one row as its texts. Raises `AuditBroken` where it is no text."""
+        return next(iter(await self._lines(narrowed(EVERY).where(col(AuditRow.seq) == seq))), None)
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        async with self._database.read() as session:
+            return await gap_of(session)
+
+    async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
+        """Return all rows of a rare kind, oldest first."""
+        query = select(AuditRow).where(text(RARE), col(AuditRow.kind) == kind).order_by(col(AuditRow.seq))
+        async with self._database.read() as session:
+            return [audit_entry(row) for row in await session.scalars(query)]
+
+    async def _lines(self, query: AuditQuery) -> list[AuditLine]:
+        async with self._database.read() as session:
+            try:
+                # Past the ORM, which would look at each row three times.
+                found = await (await session.connection()).execute(query)
+                return [AuditLine._make(row) for row in found]
+            except OperationalError as error:
+                if result_code(error.orig) is not None:
+                    raise
+                # SQLite has no objection: Python could not decode what stands there, and natsmedic wrote UTF-8.
+                raise AuditBroken("An audit row was altered: it holds bytes that are no text.") from error

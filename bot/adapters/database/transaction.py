@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from bot.adapters.database.audit import gap_of
 from bot.adapters.database.convert import TABLE_OF, audit_row, plain_data, record_of, row_of
 from bot.adapters.database.rows import (
     AlertRow,
@@ -159,6 +160,10 @@ class SqlTransaction:
         if row is not None and row.execution_id == execution:
             row.execution_id = None
             await self._session.flush()
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        return await gap_of(self._session)
 
     async def audit(self, draft: AuditDraft) -> AuditEntry:
         """Append to the chain, at the store's own time. The unique seq and previous keep two writers from forking it."""

@@ -93,11 +93,18 @@ class Connection:
         """The user and what it is for, without secrets."""
         return f"{self._purpose} ({self._login})"
 
-    async def request(self, subject: str, payload: bytes = b"", sent: Callable[[], None] | None = None) -> Msg:
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        sent: Callable[[], None] | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+    ) -> Msg:
         """Ask once and return the answer. `sent` is called once the server has the question. Raises `RequestFailed`; never resends."""
         client = await self._ready()
         async with self.watch(subject) as doom:
-            ask = asyncio.ensure_future(client.request(subject, payload, timeout=self._timeout))
+            ask = asyncio.ensure_future(client.request(subject, payload, timeout=self._timeout, headers=headers))
             try:
                 if sent is not None:
                     await asyncio.sleep(0)  # lets the request be written before the PING that follows it

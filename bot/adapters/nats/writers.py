@@ -8,7 +8,7 @@ from bot.adapters.nats.api import checked_filter, checked_name, write
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.direct import REDIALS
 from bot.errors import ApiRefused, BadInput, NoResponders, OutcomeUnknown, ServerRefused, WriteDenied
-from bot.model import JsonObject
+from bot.model import TRIAL_STREAM, JsonObject
 from bot.model.kubernetes import Change
 
 
@@ -60,6 +60,15 @@ class NatsWriters:
     async def update_stream(self, account: str, stream: str, config: JsonObject) -> JsonObject:
         """Replace the configuration through the meta leader and return the answer, raw; its `cluster` is not yet meaningful (reference/nats.md 1.E)."""
         return await write(self._connection(account), f"$JS.API.STREAM.UPDATE.{checked_name('stream', stream)}", config)
+
+    async def create_trial(self, account: str, config: JsonObject) -> JsonObject:
+        """Create the trial stream and return the answer, raw. A stream of that name with another configuration is refused (10058)."""
+        body = config | {"name": TRIAL_STREAM}
+        return await write(self._connection(account), f"$JS.API.STREAM.CREATE.{TRIAL_STREAM}", body)
+
+    async def delete_trial(self, account: str) -> None:
+        """Delete the trial stream. Where a member that leads by itself is asked, no answer may come although it is gone (seen on 2.12.8)."""
+        await self._succeed(account, f"$JS.API.STREAM.DELETE.{TRIAL_STREAM}")
 
     async def write_object(self, change: Change) -> JsonObject:
         """There is nobody to write as: `ClusterWriters` knows both sides."""

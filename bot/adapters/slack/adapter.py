@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
@@ -21,12 +22,19 @@ from starlette.responses import Response
 from bot.adapters.slack.api import SlackApi, is_loopback, make_client
 from bot.adapters.slack.app import build
 from bot.adapters.slack.chat import ChatHealth, SlackProjector
+from bot.adapters.slack.checkpoints import ChannelSink
 from bot.adapters.slack.commands import Commands
+from bot.adapters.slack.commands.acting import Acting
+from bot.adapters.slack.commands.looking import Looking
 from bot.adapters.slack.desk import Desk, FrontDesk
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.guard import Guard
 from bot.adapters.slack.projector import SlackDrawer
+from bot.adapters.slack.talk import Talk
+from bot.flow.admission import Admission
+from bot.flow.asking import Asking
 from bot.ports import Clock, Draw, Messages, Store
+from bot.runbook import Runbook
 from bot.settings import PolicySettings, SlackSettings, Transport
 
 DRAIN_SECONDS: Final = 5.0
@@ -35,6 +43,15 @@ PING_SECONDS: Final = 5.0
 """slack_sdk's default for Socket Mode; also its pause between attempts to connect while Slack is down."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Office:
+    """What commands need beside the store."""
+
+    asking: Asking
+    clusters: tuple[str, ...]
+    runbooks: tuple[Runbook, ...]
 
 
 class SlackAdapter:
@@ -54,6 +71,7 @@ class SlackAdapter:
         self._rules = rules
         self._store = store
         self._messages = messages
+        self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
         self._api = SlackApi(self._client, clock)
         drawer = SlackDrawer(self._api, store, messages, draw, rules)
@@ -64,6 +82,10 @@ class SlackAdapter:
         self._front: FrontDesk | None = None
         self._socket: AsyncSocketModeHandler | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def checkpoints(self, channel: str, clock: Clock) -> ChannelSink:
+        """Return the channel as a place for checkpoints of the audit log."""
+        return ChannelSink(self._api, channel, clock)
 
     @property
     def http_mode(self) -> bool:
@@ -82,13 +104,19 @@ class SlackAdapter:
         session = self._socket.client.current_session if self._socket is not None else None
         return session is not None and not session.closed
 
-    async def start(self, desk: Desk) -> None:
+    async def start(self, desk: Desk, office: Office) -> None:
         """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""
         front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules)
-        commands = Commands(self._store, self.directory, self.chat, self._rules, self._settings.workspaces)
+        looking = Looking(self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks)
+        acting = Acting(
+            self._store, self._clock, self._messages, self._api, office.asking, office.clusters, office.runbooks
+        )
+        admission = Admission(self._store, self.directory, self._rules)
+        commands = Commands(looking, acting, admission)
+        talk = Talk(self._api, self._store, self._messages, commands, admission, front.spawn, office)
         secret = self._settings.signing_secret
         self._front = front
-        self._app = build(self._client, secret.get_secret_value() if secret else "", front, commands)
+        self._app = build(self._client, secret.get_secret_value() if secret else "", front, talk)
         self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
         if not self.http_mode:
             self._tasks.append(asyncio.create_task(self._listen(self._app), name="slack-socket"))

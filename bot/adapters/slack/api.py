@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -95,6 +95,14 @@ class Seen:
     ts: str
     key: str | None
     files: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A modal that somebody sees."""
+
+    id: str
+    hash: str
 
 
 @dataclass(slots=True)
@@ -186,13 +194,21 @@ class SlackApi:
             ),
         )
 
-    async def open_view(self, trigger: str, view: JsonObject) -> str:
-        """Open a modal within the 3 s a trigger lives, and return its id."""
-        answer = await self._call("views.open", lambda: self._client.views_open(trigger_id=trigger, view=view))
-        return str(answer["view"]["id"])
+    async def permalink(self, channel: str, ts: str) -> str:
+        """Return the address of a message."""
+        answer = await self._call(
+            "chat.getPermalink", lambda: self._client.chat_getPermalink(channel=channel, message_ts=ts)
+        )
+        return str(answer["permalink"])
 
-    async def update_view(self, view_id: str, view: JsonObject) -> None:
-        await self._call("views.update", lambda: self._client.views_update(view_id=view_id, view=view))
+    async def open_view(self, trigger: str, view: JsonObject) -> Opened:
+        """Open a modal within the 3 s a trigger lives."""
+        answer = await self._call("views.open", lambda: self._client.views_open(trigger_id=trigger, view=view))
+        return Opened(str(answer["view"]["id"]), str(answer["view"]["hash"]))
+
+    async def update_view(self, view_id: str, view: JsonObject, seen: str | None = None) -> None:
+        """Replace a modal. With `seen`, the hash of what is open, only that: a view that has changed since is not overwritten."""
+        await self._call("views.update", lambda: self._client.views_update(view_id=view_id, view=view, hash=seen))
 
     async def user(self, user_id: str) -> JsonObject:
         """Return Slack's user object, raw."""
@@ -208,22 +224,33 @@ class SlackApi:
 
     async def ours(self, channel: str, *, thread: str | None, since: datetime) -> list[Seen]:
         """Return the bot's own messages, oldest first: of a thread, or of the channel itself since a time."""
+        seen = [one async for page in self._own_pages(channel, thread, since) for one in page]
+        return sorted(seen, key=lambda one: float(one.ts))
+
+    async def newest_of_ours(self, channel: str, since: datetime, wanted: Callable[[Seen], bool]) -> Seen | None:
+        """Return the newest of the bot's own messages in a channel that is wanted. A channel is read from its end, so a long one costs no more."""
+        async for page in self._own_pages(channel, None, since):
+            if found := [one for one in page if wanted(one)]:
+                return max(found, key=lambda one: float(one.ts))
+        return None
+
+    async def _own_pages(self, channel: str, thread: str | None, since: datetime) -> AsyncGenerator[list[Seen]]:
+        """Yield the bot's own messages page by page; Slack lists a channel newest first and a thread oldest first."""
         me = await self.identity()
         method = "conversations.replies" if thread else "conversations.history"
-        seen: list[Seen] = []
         cursor: str | None = None
         while True:
             await self._pace(method, EDITS_PER_SECOND, EDIT_BURST, method)
             answer = await self._call(method, self._lister(channel, thread, since, cursor))
             messages: list[JsonObject] = answer.get("messages") or []
-            seen += [
+            yield [
                 _seen(one)
                 for one in messages
                 if one.get("user") == me.user_id or (me.bot_id and one.get("bot_id") == me.bot_id)
             ]
             cursor = str(part(answer, "response_metadata").get("next_cursor") or "") or None
             if cursor is None:
-                return sorted(seen, key=lambda one: float(one.ts))
+                return
 
     def _lister(
         self, channel: str, thread: str | None, since: datetime, cursor: str | None

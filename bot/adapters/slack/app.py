@@ -5,7 +5,6 @@ A listener never raises: in HTTP mode an exception shortly after `ack()` loses t
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
@@ -16,21 +15,20 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.slack import gestures, modals
-from bot.adapters.slack.commands import Commands, Reply, say
+from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.desk import FrontDesk
+from bot.adapters.slack.talk import Talk
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS
 from bot.adapters.slack.web import Registry
-from bot.errors import NatsmedicError
 from bot.model import Choice, JsonObject
 
 COMMAND: Final = "/nats"
-COMMAND_PATIENCE: Final = 2.3
-"""Seconds in which a command is answered; Slack waits 3 s."""
+MENTION: Final = "app_mention"
 
 log = structlog.get_logger(__name__)
 
 
-def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, commands: Commands) -> AsyncApp:
+def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: Talk) -> AsyncApp:
     """Return the app with every listener. Requests are authorised as ours without asking Slack; who a person is, is the desk's question."""
     quiet = logging.getLogger("natsmedic.slack.bolt")
     quiet.setLevel(logging.CRITICAL)
@@ -46,24 +44,29 @@ def build(client: AsyncWebClient, signing_secret: str, front: FrontDesk, command
         name="natsmedic",
         ssl_check_enabled=False,
     )
-    _register(app, Listeners(front, commands))
+    register(app, Listeners(front, talk))
     return app
 
 
-def _register(app: Registry, listeners: Listeners) -> None:
+def register(app: Registry, listeners: Listeners) -> None:
+    """Name every entry of Slack. Nothing else listens."""
     app.action(APPROVE)(listeners.approve)
     app.action(DENY)(listeners.deny)
     app.action(DETAILS)(listeners.details)
     app.view_submission(modals.CALLBACK)(listeners.submitted)
     app.command(COMMAND)(listeners.command)
+    app.action(MORE)(listeners.more)
+    app.event(MENTION)(listeners.mention)
+    app.message_shortcut(modals.QUESTION)(listeners.shortcut)
+    app.view_submission(modals.QUESTION)(listeners.asked)
 
 
 class Listeners:
     """What Bolt calls; argument names are Bolt's."""
 
-    def __init__(self, front: FrontDesk, commands: Commands) -> None:
+    def __init__(self, front: FrontDesk, talk: Talk) -> None:
         self._front = front
-        self._commands = commands
+        self._talk = talk
 
     async def approve(self, ack: AsyncAck, body: JsonObject) -> None:
         await ack()
@@ -95,8 +98,42 @@ class Listeners:
             _malformed("command")
             await ack()
             return
-        reply = await self._reply(found)
-        await ack(text=reply.text, blocks=list(reply.blocks), response_type="ephemeral")
+        reply = await self._talk.command(found)
+        kind = "in_channel" if reply.public else "ephemeral"
+        await ack(text=reply.text, blocks=list(reply.blocks), response_type=kind)
+
+    async def mention(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        found = gestures.mention(body)
+        if found is None:
+            _malformed("mention")
+        else:
+            self._front.spawn(self._talk.mention(found), "mention")
+
+    async def more(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        press = gestures.press(body)
+        if press is None:
+            _malformed("page")
+        else:
+            self._front.spawn(self._talk.more(press), "page")
+
+    async def shortcut(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        found = gestures.shortcut(body)
+        if found is None:
+            _malformed("shortcut")
+        else:
+            self._front.spawn(self._talk.shortcut(found), "shortcut")
+
+    async def asked(self, ack: AsyncAck, body: JsonObject) -> None:
+        found = gestures.question(body)
+        if found is None:
+            _malformed("question")
+            await ack(response_action="clear")
+            return
+        await ack(response_action="clear")
+        self._front.spawn(self._talk.asked(found), "question")
 
     def _press(self, body: JsonObject, choice: Choice) -> None:
         press = gestures.press(body)
@@ -104,15 +141,6 @@ class Listeners:
             _malformed("button")
         else:
             self._front.spawn(self._front.press(press, choice), choice.value)
-
-    async def _reply(self, command: gestures.Command) -> Reply:
-        try:
-            async with asyncio.timeout(COMMAND_PATIENCE):
-                return await self._commands.answer(command.user, command.line)
-        except TimeoutError:
-            return say("That took too long. Try again, or use the natsmedic command in a terminal.")
-        except NatsmedicError as error:
-            return say(f"That did not work: {error}")
 
 
 def _malformed(what: str) -> None:

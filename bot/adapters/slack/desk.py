@@ -181,7 +181,7 @@ class FrontDesk:
             return
         title = modals.TITLES[click.choice]
         try:
-            view_id = await self._api.open_view(
+            opened = await self._api.open_view(
                 press.trigger, modals.sentence_view(title, "One moment, looking you up…")
             )
         except SlackCallFailed:
@@ -193,7 +193,7 @@ class FrontDesk:
             if isinstance(answer, Form)
             else modals.sentence_view(title, answer.sentence)
         )
-        await self._api.update_view(view_id, shown)
+        await self._api.update_view(opened.id, shown, opened.hash)
 
     async def _proposal_of(self, press: Press) -> Proposal | None:
         """The proposal of the button, where the button stands on the very message that natsmedic posted for it."""

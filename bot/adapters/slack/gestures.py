@@ -6,16 +6,18 @@ Identity is (workspace, user id) of the payload's user object and nothing else: 
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Final
 
-from bot.adapters.slack.modals import REASON, TYPED_NAME, read_field, read_metadata
+from bot.adapters.slack.modals import CLUSTER, REASON, TYPED_NAME, read_field, read_metadata
 from bot.model import Choice, Json, SlackUser
 
 VALUE_LIMIT: Final = 200
 """Characters of a button's value that are looked at; ours have 31."""
 _USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
+_MENTIONED: Final = re.compile(r"^\s*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
 _TEAM: Final = re.compile(r"([TE][A-Z0-9]{1,30})?")
 
 
@@ -47,10 +49,38 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line typed behind `/nats`."""
+    """A line typed behind `/nats`, or behind a mention; `event` is Slack's own id of the gesture."""
 
     user: SlackUser
     line: str
+    channel: str
+    event: str
+    thread: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """A shortcut used on a message. `text` is whatever somebody wrote: a hint, never a fact."""
+
+    user: SlackUser
+    channel: str
+    ts: str
+    thread: str | None
+    text: str
+    trigger: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The form behind a shortcut, sent."""
+
+    user: SlackUser
+    channel: str
+    ts: str
+    thread: str | None
+    title: str
+    cluster: str
+    view_id: str
 
 
 def press(body: Json) -> Press | None:
@@ -95,10 +125,67 @@ def command(body: Json) -> Command | None:
     """Return the line of a slash command; here Slack names the person in `team_id` and `user_id`."""
     try:
         user = _identity(body["team_id"], body["user_id"])
-        line = body.get("text") or ""
+        channel, event, line = body["channel_id"], body["trigger_id"], body.get("text") or ""
     except (KeyError, TypeError, AttributeError):
         return None
-    return Command(user=user, line=line) if user is not None and isinstance(line, str) else None
+    if user is None or not all(isinstance(part, str) for part in (channel, event, line)):
+        return None
+    return Command(user=user, line=_typed(line), channel=channel, event=event)
+
+
+def mention(body: Json) -> Command | None:
+    """Return the line behind a mention of the bot. What a bot said, or a person changed afterwards, is none."""
+    try:
+        event, event_id = body["event"], body["event_id"]
+        team = event.get("user_team") or event.get("team") or ""
+        user = _identity(team, event["user"])
+        channel, line, thread = event["channel"], event["text"], event.get("thread_ts")
+        made = event.get("bot_id") or event.get("subtype") or event.get("edited")
+    except (KeyError, TypeError, AttributeError):
+        return None
+    if user is None or made or not all(isinstance(part, str) for part in (channel, line, event_id)):
+        return None
+    words = _typed(_MENTIONED.sub("", line, count=1))
+    return Command(
+        user=user, line=words, channel=channel, event=event_id, thread=thread if isinstance(thread, str) else None
+    )
+
+
+def shortcut(body: Json) -> Shortcut | None:
+    """Return the shortcut of a `message_action` payload."""
+    try:
+        message, channel, trigger = body["message"], body["channel"]["id"], body["trigger_id"]
+        ts, thread, said = message["ts"], message.get("thread_ts"), message.get("text") or ""
+    except (KeyError, TypeError, AttributeError):
+        return None
+    user = _user(body)
+    if user is None or not all(isinstance(part, str) for part in (channel, trigger, ts, said)):
+        return None
+    place = thread if isinstance(thread, str) else None
+    return Shortcut(user=user, channel=channel, ts=ts, thread=place, text=_typed(said), trigger=trigger)
+
+
+def question(body: Json) -> Question | None:
+    """Return the form behind a shortcut."""
+    try:
+        view = body["view"]
+        found: Json = json.loads(view["private_metadata"])
+        cluster = view["state"]["values"][CLUSTER][CLUSTER]["selected_option"]["value"]
+        parts = (found["channel"], found["ts"], found["title"], cluster, view["id"])
+        thread = found["thread"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    user = _user(body)
+    if user is None or not all(isinstance(part, str) for part in parts):
+        return None
+    channel, ts, title, cluster, view_id = parts
+    place = thread if isinstance(thread, str) else None
+    return Question(user=user, channel=channel, ts=ts, thread=place, title=title, cluster=cluster, view_id=view_id)
+
+
+def _typed(line: str) -> str:
+    """Return what a person typed: Slack escapes three characters of it (docs.slack.dev, formatting message text)."""
+    return line.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 def _user(body: Json) -> SlackUser | None:

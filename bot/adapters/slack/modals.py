@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from bot.adapters.slack.blocks import (
@@ -25,9 +26,14 @@ from bot.model import Choice, Json, JsonObject
 from bot.settings import PolicySettings
 
 CALLBACK: Final = "decide"
+QUESTION: Final = "diagnose_alert"
+"""callback_id of the message shortcut and of the form behind it."""
+CLUSTER: Final = "cluster"
 REASON: Final = "reason"
 TYPED_NAME: Final = "typed_name"
 """block_id and action_id of the two fields, and the keys of an answer's errors."""
+SELECT_OPTIONS: Final = 100
+"""Slack's limit of a select (reference/chatops.md 5)."""
 REASON_LIMIT: Final = 1_000
 NAME_LIMIT: Final = 500
 ERROR_LIMIT: Final = 300
@@ -58,6 +64,27 @@ def decision_form(form: Form, choice: Choice) -> JsonObject:
         "submit": plain(word),
         "close": plain("Back"),
         "blocks": shown,
+    }
+
+
+def question_form(place: JsonObject, title: str, clusters: Sequence[str]) -> JsonObject:
+    """The form behind the shortcut: which cluster, with the message's words as plain text. `place` says where the message stands."""
+    options = [{"text": plain(name, 75), "value": name} for name in clusters[:SELECT_OPTIONS]]
+    element: JsonObject = {"type": "static_select", "action_id": CLUSTER, "options": options}
+    if len(options) == 1:
+        element["initial_option"] = options[0]
+    return {
+        "type": "modal",
+        "callback_id": QUESTION,
+        "private_metadata": json.dumps(place | {"title": title}, ensure_ascii=False),
+        "title": plain("Diagnose this alert?"),
+        "submit": plain("Diagnose"),
+        "close": plain("Back"),
+        "blocks": [
+            rich(paragraph(text(title, 300))),
+            small("natsmedic takes these words for a hint only: it reads the cluster itself."),
+            {"type": "input", "block_id": CLUSTER, "label": plain("Cluster"), "element": element},
+        ],
     }
 
 

@@ -18,6 +18,12 @@ def stream_keepers(facts: KubernetesFacts | None, key: StreamKey) -> tuple[Strea
     return found if isinstance(found, Unknown) else tuple(r for r in found if r.stream == key.stream)
 
 
+def kept_streams(facts: KubernetesFacts | None) -> frozenset[str]:
+    """Return the names of all streams that resources name; none where they could not be listed: `stream_keepers` tells which."""
+    found = facts.stream_resources if facts else ()
+    return frozenset() if isinstance(found, Unknown) else frozenset(r.stream for r in found)
+
+
 def consumer_keepers(facts: KubernetesFacts | None, key: ConsumerKey) -> tuple[ConsumerResource, ...] | Unknown:
     """Return the resources that name the consumer; unknown where they could not be listed, none where there is no Kubernetes or no NACK."""
     found = facts.consumer_resources if facts else ()

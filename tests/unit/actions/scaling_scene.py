@@ -16,7 +16,7 @@ Change = Callable[[Raw], None]
 SINGLE, ORDERS = StreamKey("APP", "SINGLE"), StreamKey("APP", "ORDERS")
 LATER = "2026-11-27T12:00:00Z"
 """When every server answered: hours after its start."""
-TIMES = Times(at_two=30.0, elsewhere=300.0)
+TIMES = Times(at_two=30.0, elsewhere=300.0, trial=False)
 
 
 def details(raw: Raw, name: str = "SINGLE", server: str | None = None, at: int | None = None) -> list[Raw]:

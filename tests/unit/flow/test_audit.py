@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import BadInput
-from bot.flow.audit import Checkpoint, export_lines, read_lines, verify
-from bot.model import GENESIS, AuditEntry
+from bot.flow.audit import ChainVerifier, Checkpoint, export_lines, read_lines, verify
+from bot.model import GENESIS, AuditEntry, canonical_json
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -140,7 +140,7 @@ def test_a_checkpoint_in_the_middle_matches_a_longer_chain() -> None:
 def test_an_export_reads_back_equal_and_verifies_without_natsmedic() -> None:
     entries = chain(4)
     lines = list(export_lines(entries))
-    assert list(read_lines(lines)) == entries
+    assert list(read_lines(lines)) == [entry.line for entry in entries]
     assert all("\n" not in line for line in lines)
     previous = "0" * 64
     for line in lines:
@@ -152,7 +152,27 @@ def test_an_export_reads_back_equal_and_verifies_without_natsmedic() -> None:
         previous = claimed
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"seq": 1}', "null"])
+def test_a_line_hashes_as_its_entry_does() -> None:
+    for entry in chain(3):
+        assert entry.line.computed_hash() == entry.computed_hash() == entry.hash
+        assert entry.line.text() == canonical_json(entry.model_dump(mode="json"))
+
+
+def test_a_key_that_stands_twice_in_an_export_is_refused() -> None:
+    line = next(export_lines(chain(1)))
+    with pytest.raises(BadInput, match="a key stands twice"):
+        list(read_lines([line.replace('{"actor":', '{"actor":"mallory","actor":')]))
+
+
+@pytest.mark.parametrize("value", [b"bytes", 7, None, "\ud800"])
+@pytest.mark.parametrize("field", ["actor", "sentence", "data"])
+def test_a_value_of_another_type_is_an_altered_row(field: str, value: object) -> None:
+    verifier = ChainVerifier()
+    assert not verifier.add(chain(1)[0].line._replace(**{field: value}))
+    assert verifier.report().first_bad_seq == 1
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"seq": 1}', "null", "[" * 100_000])
 def test_a_line_that_is_no_entry_is_named_by_its_number(line: str) -> None:
     good = next(export_lines(chain(1)))
     with pytest.raises(BadInput, match="Line 3 of the export is not an audit entry"):

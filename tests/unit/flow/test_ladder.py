@@ -78,6 +78,16 @@ def test_the_ladder_of_another_consumer_is_another_one() -> None:
     assert (low.state, high.cautions) == (ProposalState.PENDING, ())
 
 
+def test_the_ladder_of_another_problem_is_another_one() -> None:
+    low, high = (
+        p.model_copy(update={"subject": SERVER, "rung": Rung(not_enough="n", go_on="g", problem=problem)})
+        for p, problem in ((STEP_DOWN, "a probe"), (RECREATE, "a volume"))
+    )
+    assert climb([low, high], [failed(low)]) == [low, high]
+    same = high.model_copy(update={"rung": low.rung})
+    assert climb([low, same], [failed(low)])[0].state is ProposalState.PROPOSED
+
+
 def test_what_stands_on_no_ladder_is_left_as_it_is() -> None:
     alone = proposal("a", "x", rung=False)
     assert climb([alone, RECREATE], []) == [alone, RECREATE]

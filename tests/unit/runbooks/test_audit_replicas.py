@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from bot.actions.stream_probe_end import ProbeEnd
+from bot.actions.stream_probe_peers import ProbePeers
 from bot.actions.stream_scale import StreamScale
 from bot.model import Focus, Snapshot
 from bot.runbook import Proposed
@@ -21,12 +23,12 @@ def offers(snapshot: Snapshot, overrides: dict[str, float] | None = None) -> Seq
 
 
 def ways(offer: Proposed) -> list[tuple[str, int, int]]:
-    return [(p["stream"], p["start"], p["to"]) for _, p in offer.draft.stages]
+    return [(p["stream"], p["start"], p["to"]) for kind, p in offer.draft.stages if kind == StreamScale.kind]
 
 
 def test_streams_of_one_replica_are_offered_three_in_stages() -> None:
     (offer,) = offers(grown())
-    assert {kind for kind, _ in offer.draft.stages} == {StreamScale.kind}
+    assert [kind for kind, _ in offer.draft.stages] == [ProbePeers.kind, ProbeEnd.kind, *[StreamScale.kind] * 4]
     assert ways(offer) == [("ALL", 1, 2), ("ALL", 2, 3), ("SINGLE", 1, 2), ("SINGLE", 2, 3)]
     assert offer.draft.title == "Give 2 streams of account APP 3 replicas"
     assert (offer.subject.account, offer.subject.stream) == ("APP", None)
@@ -63,7 +65,8 @@ def test_four_replicas_on_four_servers_become_three() -> None:
 
 def test_the_times_of_the_settings_stand_in_the_stages() -> None:
     (offer,) = offers(grown(), {"scale_settle_two": 7.0, "scale_settle": 70.0, "scale_young": 3.0})
-    assert [(p["settle"], p["young"]) for _, p in offer.draft.stages[:2]] == [(7.0, 3.0), (70.0, 3.0)]
+    times = [(p["settle"], p["young"]) for kind, p in offer.draft.stages if kind == StreamScale.kind]
+    assert times[:2] == [(7.0, 3.0), (70.0, 3.0)]
     assert [(t.name, t.default) for t in RUNBOOK.thresholds if t.name.startswith("scale_")] == [
         ("scale_settle_two", 30.0),
         ("scale_settle", 300.0),

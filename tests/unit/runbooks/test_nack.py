@@ -8,15 +8,20 @@ from typing import Any
 import pytest
 import yaml
 
+from bot.actions._facts import stream_facts
+from bot.actions._scale_facts import ScaleParams, hindrances
 from bot.actions.recreate import compose
 from bot.actions.stream_scaling import compose_scaling
 from bot.errors import Refused
 from bot.model import ConsumerKey, Focus, Snapshot, StreamKey, Unknown, UnknownReason
 from bot.runbook import Draft
 from runbooks._audit_replicas import replica_offers
-from runbooks._nack import edit_replicas, scaled_in_source
+from runbooks._nack import edit_replicas, scaled
+from runbooks._ownership import IN_SOURCE_AS_WELL
 from runbooks.cluster_audit import RUNBOOK as AUDIT
 from runbooks.stuck_consumer import RUNBOOK
+from tests.unit.actions.scaling_scene import SINGLE, TIMES, Change, grown
+from tests.unit.actions.scaling_scene import config as stream_config
 from tests.unit.model.test_kubernetes_workload import facts
 from tests.unit.snapshots import Raw, both, config, consumers, recorded, retention, streams
 
@@ -221,9 +226,7 @@ def replicas(count: int) -> Any:
 
 
 def in_stages(snapshot: Snapshot, start: int = 1, target: int = 3) -> Draft:
-    draft = scaled_in_source(snapshot, STREAM, start, target, "It has one replica.")
-    assert draft is not None
-    return draft
+    return scaled(snapshot, STREAM, start, target, "It has one replica.", TIMES)[0]
 
 
 def test_a_stream_that_nack_keeps_is_scaled_by_patches_of_its_resource_in_the_stages_of_its_version():
@@ -240,7 +243,61 @@ def test_a_stream_that_nack_keeps_is_scaled_by_patches_of_its_resource_in_the_st
 
 
 def test_an_update_that_its_owner_holds_back_is_asked_about():
-    assert "preventUpdate" in in_stages(broken(stream=[stream(preventUpdate=True)])).guidance[-1]
+    guidance = in_stages(broken(stream=[stream(preventUpdate=True)])).guidance
+    assert any(line.startswith("Its `preventUpdate` keeps NACK from sending any change") for line in guidance)
+
+
+def kept(*changes: Change, recording: str = "kinds_2.11.11", **spec: Any) -> Snapshot:
+    """A whole cluster whose stream SINGLE has a resource of NACK with these fields."""
+    found = grown(*changes, name=recording)
+    return replace(found, kubernetes=facts(stream=[stream(name="single") | {"spec": {"name": "SINGLE"} | spec}]))
+
+
+def offered_for_single(snapshot: Snapshot) -> tuple[Draft, ...]:
+    return scaled(snapshot, SINGLE, 1, 3, "It has one replica.", TIMES)
+
+
+def test_where_nack_holds_back_the_direct_change_comes_second_and_says_until_when():
+    source, direct = offered_for_single(kept(preventUpdate=True))
+    assert "in its source" in source.title
+    assert direct.title == "Give stream SINGLE 3 replicas, directly: it holds until somebody lifts its `preventUpdate`"
+    assert [kind for kind, _ in direct.stages] == ["stream.scale", "stream.scale"]
+    assert "NACK sets the resource's number again" in direct.cautions[0]
+    assert direct.cautions[1] == IN_SOURCE_AS_WELL
+
+
+def test_where_nacks_own_scale_down_could_cost_the_copy_the_direct_change_is_refused_with_the_versions():
+    (source,) = offered_for_single(kept())
+    assert any("Not offered beside the resource" in line and "2.11.11" in line for line in source.guidance)
+
+
+def test_where_a_scale_down_is_safe_the_direct_change_says_that_nack_ends_it():
+    _, direct = offered_for_single(kept(recording="kinds_2.15.1"))
+    assert direct.title.endswith("directly: it holds until NACK looks again")
+    assert "at its next look, which may be within seconds and ends this repair as failed" in direct.cautions[0]
+
+
+@pytest.mark.parametrize(
+    ("resources", "why"),
+    [
+        ([stream(name="single") | {"spec": {"name": "SINGLE"}}], None),
+        ([stream(name="other") | {"spec": {"name": "SINGLE"}}], "as its resource Stream shop/other says"),
+        (DENIED, "is not known"),
+    ],
+    ids=["the resource that was shown", "another one since", "unknown since"],
+)
+def test_a_stage_beside_a_resource_runs_beside_that_one_alone(resources: list[Raw] | Unknown, why: str | None):
+    params = ScaleParams.model_validate(offered_for_single(kept(preventUpdate=True))[1].stages[0][1])
+    assert params.beside == "Stream shop/single"
+    snapshot = replace(grown(), kubernetes=facts(stream=resources))
+    reasons = hindrances(snapshot, stream_facts(snapshot, SINGLE), params)
+    assert (reasons == []) if why is None else any(why in reason for reason in reasons)
+
+
+def test_what_else_speaks_against_a_direct_change_is_told_with_the_source():
+    marked = kept(stream_config(description="made by NACK"), preventUpdate=True)
+    (source,) = offered_for_single(marked)
+    assert any(line.startswith("Not offered beside the resource: ") for line in source.guidance)
 
 
 def test_a_stream_of_two_resources_is_a_choice_for_people():
@@ -250,8 +307,8 @@ def test_a_stream_of_two_resources_is_a_choice_for_people():
 
 
 def test_a_stream_that_nobody_keeps_or_whose_owner_is_unknown_has_no_patch():
-    assert scaled_in_source(broken(), STREAM, 1, 3, "") is None
-    assert scaled_in_source(broken(stream=DENIED), STREAM, 1, 3, "") is None
+    assert scaled(broken(), STREAM, 1, 3, "", TIMES) == ()
+    assert scaled(broken(stream=DENIED), STREAM, 1, 3, "", TIMES) == ()
 
 
 @pytest.mark.parametrize(
@@ -269,7 +326,7 @@ def test_replicas_of_a_stream_that_nack_keeps_or_may_keep_do_not_change_directly
     assert why in str(refused.value)
 
 
-def test_the_audit_offers_the_source_of_what_nack_keeps_and_nothing_beside_it():
+def test_the_audit_offers_the_source_of_what_nack_keeps_and_nothing_that_could_cost_a_copy():
     values = AUDIT.values()
     offered = [p.draft for p in replica_offers(broken(replicas(1), stream=[stream()]), values)]
     assert [draft.title for draft in offered if "ORDERS" in draft.title] == [in_stages(broken(stream=[stream()])).title]

@@ -33,12 +33,15 @@ from tests.unit.runbooks.meta_support import (
 )
 from tests.unit.snapshots import Raw, answers, both, recorded
 
+CODES = {"META_MARGIN", "META_PEERS", "META_GAP", "READINESS_PROBES", "AUDIT_JETSTREAM_MIX"}
+"""Those of its checks that ask for no Kubernetes."""
+
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_quiet_cluster_is_healthy_and_nothing_is_proposed(version: str) -> None:
     snapshot = recorded(f"meta_healthy_{version}")
     assert {f.severity for f in examined(snapshot)} == {Severity.OK}
-    assert {f.check for f in examined(snapshot)} == {"META_MARGIN", "META_PEERS", "META_GAP", "READINESS_PROBES"}
+    assert {f.check for f in examined(snapshot)} == CODES
     assert proposed(snapshot) == []
 
 
@@ -245,4 +248,4 @@ def test_no_answer_makes_a_check_or_a_proposal_break(
     snapshot = recorded(name, change)
     findings = examined(snapshot)
     RUNBOOK.propose(snapshot, findings, RUNBOOK.values(BASE), Focus())
-    assert {f.check for f in findings} == {"META_MARGIN", "META_PEERS", "META_GAP", "READINESS_PROBES"}
+    assert {f.check for f in findings} == CODES

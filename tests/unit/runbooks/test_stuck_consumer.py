@@ -230,9 +230,20 @@ def test_a_consumer_that_holds_back_what_is_asked_for_is_stuck(pending: int, sev
     assert worst(snapshot, "CONSUMER_DELIVERS").severity is severity
 
 
-def test_a_stuck_but_whole_group_is_offered_a_step_down_and_no_deletion() -> None:
-    offered = proposed(recorded("healthy_2.15.1", PULLING))
-    assert [[kind for kind, _ in p.draft.stages] for p in offered] == [["consumer.step_down"]]
+@pytest.mark.parametrize(
+    ("version", "kinds"),
+    [("2.13.9", ["consumer.step_down"]), ("2.14.0", ["consumer.step_down", "consumer.reset"])],
+)
+def test_a_stuck_but_whole_group_is_offered_a_step_down_then_a_reset_and_no_deletion(
+    version: str, kinds: list[str]
+) -> None:
+    def running(raw: Raw) -> None:
+        for server in raw["servers"]:
+            server["version"] = version
+
+    offered = proposed(recorded("healthy_2.15.1", both(PULLING, running)))
+    assert [kind for p in offered for kind, _ in p.draft.stages] == kinds
+    assert [p.draft.rung is not None for p in offered] == [True] * len(kinds)
 
 
 def test_delivery_in_between_is_no_standstill() -> None:

@@ -1,0 +1,164 @@
+"""Commands that only look: at the store, at the runbooks, at who asks."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from bot.adapters.slack.blocks import Block, bold, bullets, moment, ours, paragraph, rich, text
+from bot.adapters.slack.chat import SlackProjector
+from bot.adapters.slack.commands.reply import Ask, Reply, page_of, say, show
+from bot.adapters.slack.commands.words import WORDS
+from bot.adapters.slack.directory import SlackDirectory
+from bot.adapters.slack.render_board import headline, progress
+from bot.adapters.slack.text import date
+from bot.adapters.slack.wanted import ProposalCase, load
+from bot.model import AuditFilter, AuditLine, Choice, Person, Proposal, ProposalState, SlackUser
+from bot.model.span import span
+from bot.policy import decide, may_run, required_groups
+from bot.ports import Clock, Store
+from bot.runbook import Runbook
+from bot.settings import PolicySettings
+from bot.settings.people import DECIDED_RISKS
+
+AUDIT_SHOWN: Final = 200
+"""Newest rows; the whole log is `natsmedic audit` on the command line."""
+_MENTION: Final = re.compile(r"<@([UW][A-Z0-9]{1,30})(\|[^>]*)?>")
+
+
+class Looking:
+    """Answers from what is stored."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        directory: SlackDirectory,
+        projector: SlackProjector,
+        rules: PolicySettings,
+        runbooks: tuple[Runbook, ...],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._directory = directory
+        self._projector = projector
+        self._rules = rules
+        self._runbooks = runbooks
+
+    async def help(self, ask: Ask) -> Reply:
+        """List the words."""
+        del ask
+        lines = bullets([bold(word.usage, 300), text(f": {word.meaning}")] for word in WORDS.values())
+        hint = "Answers are for you alone; with public as the last word everybody sees them. In a thread: @natsmedic and the same words."
+        return show(
+            "What /nats can do",
+            rich(paragraph(bold("What /nats can do")), lines),
+            rich(paragraph(text(hint))),
+        )
+
+    async def status(self, ask: Ask) -> Reply:
+        """Say where everything stands, or in a thread where its incident does."""
+        if ask.incident is not None:
+            sign, word = headline(await load(self._store, ask.incident))
+            return say(f"{sign} {word}: {ask.incident.title}")
+        incidents = await self._store.incidents(open_only=True)
+        active = await self._store.proposals(active_only=True)
+        frozen = [freeze for freeze in await self._store.freezes() if freeze.active(self._clock.now())]
+        health = self._projector.health()
+        threads = "Threads are drawn." if health.ok else f"Threads cannot be drawn: {' '.join(health.problems)}"
+        head = paragraph(text(f"{len(incidents)} open incidents, {len(active)} active proposals. {threads}"))
+        held = [bullets([text(f"{one.id}: {one}", 500)] for one in frozen)] if frozen else []
+        return show("Status", rich(head, *held))
+
+    async def incidents(self, ask: Ask) -> Reply:
+        """List what is open."""
+        incidents = await self._store.incidents(open_only=True)
+        if not incidents:
+            return say("There is no open incident.")
+        blocks: list[Block] = []
+        shown, lead = page_of(ask, incidents)
+        for incident in shown:
+            sign, word = headline(await load(self._store, incident))
+            where = text(f": {word} · cluster {incident.cluster or 'unknown'}")
+            blocks += [rich(paragraph(text(f"{sign} "), bold(incident.title, 300), where))]
+            blocks += [ours(f"Opened {date(incident.opened_at)}")]
+        return show(f"{len(incidents)} open incidents", *blocks, *lead)
+
+    async def proposals(self, ask: Ask) -> Reply:
+        """List what is not finished, in a thread that of its incident."""
+        found = await self._store.proposals(active_only=True)
+        proposals = [one for one in found if ask.incident is None or one.incident_id == ask.incident.id]
+        if not proposals:
+            return say("No proposal is active.")
+        blocks: list[Block] = []
+        shown, lead = page_of(ask, proposals)
+        for proposal in shown:
+            entry = ProposalCase(proposal=proposal, approvals=tuple(await self._store.approvals(proposal.id)))
+            state = progress(entry, self._rules)
+            told = text(f": {state} · {proposal.risk} · {proposal.subject}", 500)
+            blocks += [rich(paragraph(bold(proposal.title, 300), told)), ours(f"Expires {date(proposal.expires_at)}")]
+        return show(f"{len(proposals)} active proposals", *blocks, *lead)
+
+    async def runbooks(self, ask: Ask) -> Reply:
+        """List what natsmedic knows to look for."""
+        shown, lead = page_of(ask, self._runbooks)
+        lines = bullets([bold(one.code), text(f": {one.title} ({len(one.checks)} checks)", 300)] for one in shown)
+        return show(f"{len(self._runbooks)} runbooks", rich(lines), *lead)
+
+    async def audit(self, ask: Ask) -> Reply:
+        """Show the newest rows about an object, of a person, or since a time."""
+        wanted = ask.rest()
+        narrowed = await self._narrowed(ask, wanted)
+        rows = await self._store.newest_audit_lines(limit=AUDIT_SHOWN, wanted=narrowed)
+        if not rows:
+            return say(f"The audit log has no row {f'about {wanted[:80]}' if wanted else 'yet'}.")
+        shown, lead = page_of(ask, rows[::-1])
+        lines = bullets([_at(one), text(f" {one.actor} · {one.kind}: {one.sentence}", 600)] for one in shown)
+        return show(f"{len(rows)} rows of the audit log, newest first", rich(lines), *lead)
+
+    async def _narrowed(self, ask: Ask, wanted: str) -> AuditFilter:
+        """Which rows are meant: since a time, of a mentioned person, about some words, or, where nothing is said in a thread, of its incident."""
+        if lasts := span(wanted):
+            return AuditFilter(since=self._clock.now() - lasts)
+        if mentioned := _MENTION.fullmatch(wanted):
+            user = SlackUser(team_id=ask.user.team_id, user_id=mentioned[1])
+            return AuditFilter(actor=(await self._directory.look_up(user)).key)
+        if not wanted and ask.incident is not None:
+            return AuditFilter(incident=ask.incident.id)
+        return AuditFilter(words=tuple(filter(None, wanted.split("/"))))
+
+    async def whoami(self, ask: Ask) -> Reply:
+        """Say who the asker is, what they may approve, and why not."""
+        person = await self._directory.look_up(ask.user)
+        if person.problem is not None:
+            return say(f"Slack could not say who you are: {person.problem}")
+        groups = ", ".join(sorted(person.groups)) or "no policy group"
+        may = [risk.value for risk in DECIDED_RISKS if set(required_groups(self._rules, risk)) & person.groups]
+        identity = may_run(person, self._rules)
+        rights = f"You may approve: {', '.join(may)}." if may and identity.allowed else "You may approve nothing."
+        head = f"You are {person.key} ({_place(ask.user)}), in {groups}. {rights} {identity.sentence}".strip()
+        waiting = await self._waiting(person)
+        lists = [bullets([bold(one.title, 200), text(f": {why}", 400)] for one, why in waiting)] if waiting else []
+        return show("Who you are", rich(paragraph(text(head)), *lists))
+
+    async def _waiting(self, person: Person) -> list[tuple[Proposal, str]]:
+        """What waits for approval, and what the policy says to this person."""
+        told: list[tuple[Proposal, str]] = []
+        for proposal in await self._store.proposals(active_only=True):
+            if proposal.state is ProposalState.PENDING:
+                approvals = await self._store.approvals(proposal.id)
+                now = self._clock.now()
+                decision = decide(proposal, approvals, person, Choice.APPROVE, self._rules, now)
+                told.append((proposal, decision.sentence or "you may approve this."))
+        return told[:AUDIT_SHOWN]
+
+
+def _at(line: AuditLine) -> Block:
+    try:
+        return moment(line.entry().at)
+    except ValueError:
+        return text(line.at)  # altered: `natsmedic audit verify` says so, and it is shown as it stands
+
+
+def _place(user: SlackUser) -> str:
+    return f"{user.team_id}/{user.user_id}"

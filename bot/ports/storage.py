@@ -1,0 +1,180 @@
+"""Protocols for what is kept: the database, its transactions, and the places of checkpoints outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Final, Protocol, TypeVar
+
+from bot.model import (
+    Alert,
+    Approval,
+    AuditDraft,
+    AuditEntry,
+    AuditFilter,
+    AuditLine,
+    Checkpoint,
+    Delivery,
+    DeliveryId,
+    Diagnosis,
+    Execution,
+    Freeze,
+    Incident,
+    IncidentId,
+    Proposal,
+    Snapshot,
+    SnapshotId,
+)
+
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze)
+
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze
+"""The records a transaction writes."""
+
+
+EVERY: Final = AuditFilter()
+
+
+class Transaction(Protocol):
+    """One write transaction: everything in it commits together, audit entries included, or nothing does."""
+
+    async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002
+        """Return the record as committed or as put in this transaction, locked for this transaction."""
+        ...
+
+    async def put(self, record: Stored) -> None:
+        """Insert or replace a record by its id."""
+        ...
+
+    async def first_delivery(self, source: str, event: str, delivery: DeliveryId) -> DeliveryId:
+        """Return the delivery that brought this event of this source first: `delivery` itself, which is remembered then, or an earlier one."""
+        ...
+
+    async def open_incident(self, source: str, fingerprint: str) -> Incident | None:
+        """Return the one incident of this alert that is not closed."""
+        ...
+
+    async def incident_of_episode(self, source: str, fingerprint: str, starts_at: datetime) -> Incident | None:
+        """Return the incident, closed or not, that this very episode belongs to."""
+        ...
+
+    async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
+    async def approvals(self, proposal: str) -> Sequence[Approval]: ...
+
+    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
+        """Return the executions of a cluster that were queued since then, oldest first."""
+        ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
+
+    async def touch(self, incident: IncidentId) -> None:
+        """Raise the incident's revision, so that the chat draws it again."""
+        ...
+
+    async def take_lock(self, cluster: str, execution: str) -> int | None:
+        """Take the cluster's target lock and return its new fence number, the held one for the holder itself, None if another holds it."""
+        ...
+
+    async def release_lock(self, cluster: str, execution: str) -> None:
+        """Release the lock if this execution holds it."""
+        ...
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
+    async def audit(self, draft: AuditDraft) -> AuditEntry:
+        """Append to the chain."""
+        ...
+
+
+class Store(Protocol):
+    """The database. Reads see the last commit."""
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting for another process."""
+        ...
+
+    async def get(self, kind: type[R], id: str) -> R | None: ...  # noqa: A002
+
+    async def save_snapshot(self, snapshot: Snapshot) -> str:
+        """Keep a snapshot's evidence (idempotent by id) and return its SHA-256 digest."""
+        ...
+
+    async def snapshot(self, id: SnapshotId) -> Snapshot | None: ...  # noqa: A002
+
+    async def snapshot_archive(self, id: SnapshotId) -> bytes | None:  # noqa: A002
+        """Return the stored evidence as the bytes of a ZIP in the format of reference/audit-archive.md."""
+        ...
+
+    async def unprocessed_deliveries(self) -> Sequence[Delivery]: ...
+    async def count_unprocessed(self) -> int: ...
+    async def incidents(self, *, open_only: bool = False, limit: int = 100) -> Sequence[Incident]: ...
+
+    async def alerts(self, incident: IncidentId) -> Sequence[Alert]: ...
+
+    async def diagnoses(self, incident: IncidentId) -> Sequence[Diagnosis]: ...
+
+    async def proposals(
+        self, incident: IncidentId | None = None, *, active_only: bool = False
+    ) -> Sequence[Proposal]: ...
+
+    async def proposal_by_button(self, button: str) -> Proposal | None: ...
+
+    async def approvals(self, proposal: str) -> Sequence[Approval]: ...
+
+    async def execution_of(self, proposal: str) -> Execution | None: ...
+
+    async def unfinished_executions(self) -> Sequence[Execution]: ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
+
+    async def fence(self, cluster: str) -> tuple[str | None, int]:
+        """Return who holds the cluster's lock (execution id) and the current fence number."""
+        ...
+
+    async def audit_entries(
+        self, *, after: int = 0, limit: int = 1000, incident: str | None = None
+    ) -> Sequence[AuditEntry]: ...
+
+    async def audit_lines(
+        self, *, after: int = 0, limit: int = 1000, wanted: AuditFilter = EVERY
+    ) -> Sequence[AuditLine]:
+        """Return rows with seq above `after`, in order, as their texts. Raises `AuditBroken` at a row that is no text."""
+        ...
+
+    async def newest_audit_lines(self, *, limit: int, wanted: AuditFilter = EVERY) -> Sequence[AuditLine]:
+        """Return the newest of the wanted rows, in order."""
+        ...
+
+    async def audit_line(self, seq: int) -> AuditLine | None: ...
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
+    async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
+        """Return all rows of a kind that is rare: `GAP` or `ACKNOWLEDGED`."""
+        ...
+
+
+class CheckpointSink(Protocol):
+    """A place outside that keeps heads of the audit chain. What was kept there the bot can't take back."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    async def newest(self) -> Checkpoint | None:
+        """Return what was kept last, None where nothing was yet. Raises `Unreadable`."""
+        ...
+
+    async def keep(self, checkpoint: Checkpoint) -> None:
+        """Add a checkpoint; returning means that it lasts. Raises `NatsmedicError`."""
+        ...
