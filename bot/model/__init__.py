@@ -33,8 +33,8 @@ from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.freeze import LIFTERS, Freeze, Lift
 from bot.model.incident import Incident, IncidentState
 from bot.model.kubernetes import KubernetesFacts
-from bot.model.person import TERMINAL, Person, SlackUser
-from bot.model.proposal import Escalation, Patch, Preview, Proposal, ProposalState, Rung, Stage, World
+from bot.model.person import Person, SlackUser
+from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
@@ -44,7 +44,6 @@ __all__ = [
     "GAP",
     "GENESIS",
     "LIFTERS",
-    "TERMINAL",
     "TRENDS",
     "TRIAL_STREAM",
     "Again",
@@ -70,7 +69,6 @@ __all__ = [
     "Diagnosis",
     "DiagnosisId",
     "Endpoint",
-    "Escalation",
     "Execution",
     "ExecutionId",
     "ExecutionState",

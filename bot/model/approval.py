@@ -26,8 +26,4 @@ class Approval(Record):
     """The policy groups the person was in at the click."""
     reason: str
     typed_name: str = ""
-    second_factor: bool = False
-    """A one-time code was given and was right."""
-    break_glass: bool = False
-    """Given alone, without the second person (design/safety.md, Approving 5)."""
     at: Moment

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from bot.model.base import Moment, Record
-
-TERMINAL: Final = "terminal"
-"""Workspace of whoever decides in a terminal; Slack's own ids begin with a capital letter, so no payload can claim it."""
 
 
 class SlackUser(Record):
-    """The identity of a click: workspace and user id from the payload's user object, or the terminal and its OS user."""
+    """The identity of a click: workspace and user id from the payload's user object."""
 
     team_id: str
     user_id: str
-
-    @property
-    def in_terminal(self) -> bool:
-        return self.team_id == TERMINAL
 
 
 class Person(Record):
@@ -35,7 +26,5 @@ class Person(Record):
     groups: frozenset[str]
     """Names of the policy groups the user is in right now."""
     looked_up_at: Moment
-    note: str = ""
-    """What of the groups could not be read and so does not count; empty where everything was."""
     problem: str | None = None
     """Set where Slack could not answer: nobody is authorised on such a look-up."""

@@ -98,13 +98,6 @@ class Stage(Record):
     preview: Preview
 
 
-class Escalation(Record):
-    """One more group that was called because nobody had decided."""
-
-    group: str
-    at: Moment
-
-
 class Proposal(Record):
     """Offered to people; `digest` covers everything that would run and the world it was made for."""
 
@@ -137,8 +130,6 @@ class Proposal(Record):
     superseded_by: ProposalId | None = None
     reminded_at: Moment | None = None
     """When the thread was reminded, at half of the time, that this still waits."""
-    escalations: tuple[Escalation, ...] = ()
-    """Who was called after that, in order."""
 
     @property
     def approvable(self) -> bool:

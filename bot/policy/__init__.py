@@ -4,7 +4,7 @@ from bot.policy.applying import still_valid
 from bot.policy.decision import Decision, Reason
 from bot.policy.explaining import Answered, Explanation, explain
 from bot.policy.form import check_form, typed_name
-from bot.policy.groups import Standing, approver_groups, groups_for, needs_code, required_groups, standing
+from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing
 from bot.policy.membership import explicit_groups
 from bot.policy.people import may_freeze, may_lift, may_run, may_withdraw
 from bot.policy.rules import decide
@@ -26,7 +26,6 @@ __all__ = [
     "may_lift",
     "may_run",
     "may_withdraw",
-    "needs_code",
     "opens_at",
     "required_groups",
     "standing",

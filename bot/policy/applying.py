@@ -33,6 +33,5 @@ def still_valid(
             Reason.NOT_AN_APPROVER,
             f"{found.given} of {found.needed} approvals are still valid; missing: {', '.join(found.missing) or 'all'}.",
         )
-    broken = any(approval.break_glass for approval in live)
-    shut = window(rules.for_cluster(proposal.cluster), now, waived=broken)
+    shut = window(rules.for_cluster(proposal.cluster), now)
     return ALLOWED if shut.allowed else shut

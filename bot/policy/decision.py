@@ -18,7 +18,6 @@ class Reason(StrEnum):
     FOREIGN_WORKSPACE = "foreign_workspace"
     NOBODY = "nobody_may_approve"
     NOT_AN_APPROVER = "not_an_approver"
-    NO_BREAK_GLASS = "may_not_break_the_glass"
     OWN_REQUEST = "own_request"
     ALREADY_DECIDED = "already_decided"
     NOT_NEEDED = "groups_already_covered"
@@ -26,10 +25,8 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     NOTHING_TO_RUN = "nothing_to_run"
     OUTSIDE_WINDOW = "outside_change_window"
-    NO_FACTOR = "no_second_factor"
     WRONG_NAME = "wrong_typed_name"
     NO_REASON = "no_reason"
-    NO_CODE = "no_code"
 
 
 class Decision(Record):

@@ -14,16 +14,12 @@ def typed_name(proposal: Proposal) -> str | None:
     return subject.consumer or subject.stream or subject.server or subject.cluster
 
 
-def check_form(
-    proposal: Proposal, choice: Choice, reason: str, typed: str, *, code: str | None = None
-) -> dict[str, tuple[Reason, str]]:
-    """Return what is wrong with a submitted form, by field. `code` is None where no one-time code is needed."""
+def check_form(proposal: Proposal, choice: Choice, reason: str, typed: str) -> dict[str, tuple[Reason, str]]:
+    """Return what is wrong with a submitted form, by field."""
     wrong: dict[str, tuple[Reason, str]] = {}
     if not reason.strip():
         wrong["reason"] = (Reason.NO_REASON, "Say why; the reason is kept in the audit log.")
     name = typed_name(proposal)
     if choice is Choice.APPROVE and name is not None and typed.strip() != name:
         wrong["typed_name"] = (Reason.WRONG_NAME, "That is not the name of the object this changes. Type it exactly.")
-    if choice is Choice.APPROVE and code is not None and not code.strip():
-        wrong["code"] = (Reason.NO_CODE, "Give the code that your authenticator shows now.")
     return wrong

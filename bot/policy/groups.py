@@ -20,8 +20,6 @@ class Standing(Record):
     needed: int
     missing: tuple[str, ...]
     """Groups from which nobody has approved yet."""
-    broken_by: str | None = None
-    """Who broke the glass, where it is satisfied for that reason."""
 
 
 def required_groups(rules: PolicySettings, risk: RiskClass) -> tuple[str, ...]:
@@ -54,37 +52,24 @@ def _owns(owner: OwnerSettings, subject: Subject) -> bool:
 
 
 def approver_groups(rules: PolicySettings) -> frozenset[str]:
-    """Return every group that approves something somewhere, by breaking the glass too."""
-    lists = [*rules.approvers.values(), rules.break_glass, tuple(owner.group for owner in rules.data_owners)]
+    """Return every group that approves something somewhere."""
+    lists = [*rules.approvers.values(), tuple(owner.group for owner in rules.data_owners)]
     for cluster in rules.clusters.values():
         lists += [*cluster.approvers.values(), tuple(owner.group for owner in cluster.data_owners or ())]
     return frozenset(name for names in lists for name in names)
 
 
-def needs_code(rules: PolicySettings, risk: RiskClass) -> bool:
-    """Return whether an approval of this risk class needs a second factor."""
-    return rules.second_factor is not None and risk in rules.second_factor.risks
-
-
 def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySettings) -> Standing:
     """Return how far the approvals of exactly this proposal digest satisfy the policy. Groups are those recorded in the approvals."""
     needed = groups_for(proposal, rules)
-    code = needs_code(rules, proposal.risk)
-    yes = [
-        a
-        for a in approvals
-        if a.choice is Choice.APPROVE and a.proposal_digest == proposal.digest and (a.second_factor or not code)
-    ]
+    yes = [a for a in approvals if a.choice is Choice.APPROVE and a.proposal_digest == proposal.digest]
     best, missing = cover(groups_of(yes), needed)
     denied = any(a.choice is Choice.DENY for a in approvals)
-    breaking = [a.person for a in yes if a.break_glass and set(a.groups) & set(rules.break_glass)]
-    whole = best == len(needed)
     return Standing(
-        satisfied=bool(needed) and not denied and (whole or bool(breaking)),
+        satisfied=bool(needed) and not denied and best == len(needed),
         given=best,
         needed=len(needed),
         missing=missing,
-        broken_by=breaking[0] if breaking and needed and not denied and not whole else None,
     )
 
 

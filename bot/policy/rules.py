@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
-from bot.policy.groups import cover, groups_for, groups_of, needs_code, standing
-from bot.policy.people import identity, with_note
+from bot.policy.groups import cover, groups_for, groups_of, standing
+from bot.policy.people import identity
 from bot.policy.windows import opens_at
 from bot.settings import PolicySettings
 
@@ -27,7 +27,6 @@ class Matter:
     rules: PolicySettings
     """Those of the proposal's cluster."""
     now: datetime
-    break_glass: bool
 
     @cached_property
     def needed(self) -> tuple[str, ...]:
@@ -60,15 +59,12 @@ def _somebody(m: Matter) -> Decision:
 
 
 def _authority(m: Matter) -> Decision:
-    wanted = m.rules.break_glass if m.break_glass else m.needed
+    wanted = m.needed
     found = sorted(m.person.groups & set(wanted))
     if found:
         return yes(f"In {', '.join(found)}.")
-    if m.break_glass:
-        groups = ", ".join(wanted) or "nobody: `policy.break_glass` names no groups"
-        return no(Reason.NO_BREAK_GLASS, with_note(f"You may not break the glass; who may is {groups}.", m.person))
     sentence = f"You are in none of the groups that decide on {m.proposal.risk} changes: {', '.join(wanted) or 'none'}."
-    return no(Reason.NOT_AN_APPROVER, with_note(sentence, m.person))
+    return no(Reason.NOT_AN_APPROVER, sentence)
 
 
 def _runnable(m: Matter) -> Decision:
@@ -93,10 +89,7 @@ def _in_time(m: Matter) -> Decision:
 
 
 def _first(m: Matter) -> Decision:
-    """One person, one decision; only an approval that was not enough may be given again by breaking the glass."""
-    earlier = [a for a in m.approvals if a.person == m.person.key]
-    weaker = m.approving and m.break_glass and all(a.choice is Choice.APPROVE and not a.break_glass for a in earlier)
-    if earlier and not weaker:
+    if any(a.person == m.person.key for a in m.approvals):
         return no(Reason.ALREADY_DECIDED, "You have already decided on this proposal; one person, one decision.")
     return yes("Not decided yet by this person.")
 
@@ -108,8 +101,8 @@ def _another(m: Matter) -> Decision:
 
 
 def _useful(m: Matter) -> Decision:
-    if not m.approving or m.break_glass:
-        return yes("One is enough.")
+    if not m.approving:
+        return yes("A denial needs no group that is missing.")
     people = groups_of(m.approvals)
     if cover([*people, m.person.groups], m.needed)[0] != len(people) + 1:
         missing = ", ".join(standing(m.proposal, m.approvals, m.rules).missing)
@@ -118,18 +111,7 @@ def _useful(m: Matter) -> Decision:
 
 
 def _window(m: Matter) -> Decision:
-    return window(m.rules, m.now, waived=not m.approving or m.break_glass)
-
-
-def _factor(m: Matter) -> Decision:
-    if not m.approving or not needs_code(m.rules, m.proposal.risk):
-        return yes("No second factor is needed.")
-    if m.rules.second_factor is None or m.person.key not in m.rules.second_factor.people:
-        return no(
-            Reason.NO_FACTOR,
-            f"{m.proposal.risk} changes need a one-time code, and `policy.second_factor.people` has no secret of {m.person.key}.",
-        )
-    return yes("A one-time code is asked for.")
+    return window(m.rules, m.now, waived=not m.approving)
 
 
 RULES = (
@@ -143,7 +125,6 @@ RULES = (
     Rule("Nobody approves their own request", _another),
     Rule("The approval covers a group that is missing", _useful),
     Rule("A change window is open", _window),
-    Rule("The person has the second factor that is needed", _factor),
 )
 
 
@@ -168,10 +149,8 @@ def decide(
     choice: Choice,
     rules: PolicySettings,
     now: datetime,
-    *,
-    break_glass: bool = False,
 ) -> Decision:
     """Decide whether this person may record this choice on this proposal now. `approvals` are those recorded so far."""
-    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now, break_glass)
+    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now)
     judged = (rule.judge(matter) for rule in RULES)
     return next((found for found in judged if not found.allowed), ALLOWED)

@@ -22,11 +22,9 @@ from bot.settings.limits import LimitSettings
 from bot.settings.people import SlackSettings, Transport
 from bot.settings.policy import (
     ClusterPolicy,
-    FactorSettings,
     GroupSettings,
     OwnerSettings,
     PolicySettings,
-    SecondFactorSettings,
 )
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
 from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
@@ -43,7 +41,6 @@ __all__ = [
     "Credentials",
     "DatabaseSettings",
     "Day",
-    "FactorSettings",
     "GroupSettings",
     "KubernetesSettings",
     "LimitSettings",
@@ -55,7 +52,6 @@ __all__ = [
     "PolicySettings",
     "RotaSettings",
     "ScheduleSettings",
-    "SecondFactorSettings",
     "Settings",
     "SlackSettings",
     "SourceKind",

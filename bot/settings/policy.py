@@ -1,19 +1,18 @@
-"""Who may approve what, when, and with what proof. An empty or absent list means nobody (design/safety.md, Approving)."""
+"""Who may approve what, and when. An empty or absent list means nobody (design/safety.md, Approving)."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Final, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bot.model import RiskClass
 from bot.settings.clusters import Name
 from bot.settings.people import SlackGroupId, SlackUserId
-from bot.settings.section import Problem, Secret, Section, Shape, problem, problems
+from bot.settings.section import Problem, Section, problems
 from bot.settings.windows import RotaSettings, WindowSettings
 
 EXPIRY_SECONDS: Final[Mapping[RiskClass, int]] = {RiskClass.LOW: 900, RiskClass.MEDIUM: 900, RiskClass.DESTRUCTIVE: 600}
@@ -24,12 +23,9 @@ DECIDED_RISKS: Final = (RiskClass.LOW, RiskClass.MEDIUM, RiskClass.DESTRUCTIVE)
 """Reading needs no approval."""
 DESTRUCTIVE_GROUPS: Final = 2
 """design/safety.md, Approving 2: two different people from two groups."""
-SHORTEST_FACTOR: Final = 26
-"""Base32 characters: RFC 4226, R6 asks for 128 bits at least."""
 RESERVED_PERSON: Final = "bot"
 """Who the audit log names where natsmedic itself acts."""
 
-OsUser = Annotated[str, Shape(r"[^\s:/]{1,64}", "a user of the operating system")]
 Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY)]
 Approvers = dict[RiskClass, tuple[str, ...]]
 
@@ -48,11 +44,6 @@ class GroupSettings(Section):
     def empty(self) -> bool:
         return not (self.users or self.usergroups or self.persons or self.on_call)
 
-    @property
-    def explicit(self) -> bool:
-        """Whether it has people whom nobody must be asked about."""
-        return bool(self.users or self.persons or self.on_call)
-
     def persons_at(self, now: datetime) -> frozenset[str]:
         """Return the persons it names by key at that moment."""
         turn = self.on_call.on_call(now) if self.on_call is not None else None
@@ -69,31 +60,6 @@ class OwnerSettings(Section):
     """Only these streams: names, or patterns with `*` and `?`."""
 
 
-class FactorSettings(Section):
-    secret: Secret
-    """Base32, as the authenticator got it: TOTP of RFC 6238 with SHA-1, 6 digits, 30 s."""
-
-    @field_validator("secret", mode="after")
-    @classmethod
-    def _base32(cls, value: SecretStr) -> SecretStr:
-        plain = value.get_secret_value().replace(" ", "").upper().rstrip("=")
-        if not re.fullmatch(rf"[A-Z2-7]{{{SHORTEST_FACTOR},}}", plain):
-            raise problem(
-                "is no secret for one-time codes",
-                f"{SHORTEST_FACTOR} or more characters of base32 (A-Z, 2-7)",
-                "make one with: head -c 20 /dev/urandom | base32",
-            )
-        return SecretStr(plain)
-
-
-class SecondFactorSettings(Section):
-    """A one-time code that an approver must give as well. Who has no secret here can't approve these risk classes."""
-
-    risks: Annotated[tuple[RiskClass, ...], Field(min_length=1)] = (RiskClass.DESTRUCTIVE,)
-    people: dict[Name, FactorSettings] = {}
-    """By the keys of policy.persons."""
-
-
 class ClusterPolicy(Section):
     """What is different on one cluster; what is absent is as everywhere."""
 
@@ -101,27 +67,19 @@ class ClusterPolicy(Section):
     expiry_seconds: dict[RiskClass, Expiry] = {}
     change_windows: tuple[WindowSettings, ...] | None = None
     data_owners: tuple[OwnerSettings, ...] | None = None
-    escalation: tuple[str, ...] | None = None
 
 
 class PolicySettings(Section):
     groups: dict[Name, GroupSettings] = {}
     persons: dict[Name, tuple[SlackUserId, ...]] = {}
-    """Person key to all Slack user ids of that one human; none for somebody who decides in the terminal only."""
-    terminal: dict[OsUser, Name] = {}
-    """User of the operating system to person key, for `natsmedic proposals approve` and `natsmedic freeze`."""
+    """Person key to all Slack user ids of that one human."""
     approvers: Approvers = {}
     """Groups that must each give one approval by a different person. An empty or absent list means nobody."""
     data_owners: tuple[OwnerSettings, ...] = ()
     """The first that matches counts."""
     expiry_seconds: dict[RiskClass, Expiry] = dict(EXPIRY_SECONDS)
-    escalation: tuple[str, ...] = ()
-    """Groups that are called one after the other between the reminder at half time and the expiry. It gives nobody authority."""
     change_windows: tuple[WindowSettings, ...] = ()
     """Nothing can be approved or started outside of all of them; none means always."""
-    break_glass: tuple[str, ...] = ()
-    """Groups whose people may approve alone, with a reason, announced: for when nobody else, or no Slack, answers."""
-    second_factor: SecondFactorSettings | None = None
     clusters: dict[Name, ClusterPolicy] = {}
 
     @field_validator("expiry_seconds", mode="after")
@@ -151,7 +109,7 @@ class PolicySettings(Section):
             "approvers": {**self.approvers, **override.approvers},
             "expiry_seconds": {**self.expiry_seconds, **override.expiry_seconds},
         }
-        for name in ("change_windows", "data_owners", "escalation"):
+        for name in ("change_windows", "data_owners"):
             if (given := getattr(override, name)) is not None:
                 update[name] = given
         return self.model_copy(update=update)
@@ -177,18 +135,8 @@ class PolicySettings(Section):
 
     def _group_mistakes(self) -> Iterable[Problem]:
         overrides = self.clusters.values()
-        yield from self._unknown("has break_glass", self.break_glass)
-        for escalation in (self.escalation, *(c.escalation or () for c in overrides)):
-            yield from self._unknown("has an escalation", escalation)
         for owners in (self.data_owners, *(c.data_owners or () for c in overrides)):
             yield from self._unknown("has data_owners", [owner.group for owner in owners])
-        for name in self.break_glass:
-            if name in self.groups and not self.groups[name].explicit:
-                yield Problem(
-                    f"has break_glass with the group {name!r}, whose people only Slack knows",
-                    "users, persons or a rota: it is for when Slack is down",
-                    "name them",
-                )
 
     def _unknown(self, where: str, names: Iterable[str]) -> Iterable[Problem]:
         for name in sorted(set(names) - set(self.groups)):
@@ -207,10 +155,7 @@ class PolicySettings(Section):
             yield Problem(
                 f"has a person {RESERVED_PERSON!r}", "another name", "natsmedic itself is called so in the audit log"
             )
-        named = {
-            "terminal": set(self.terminal.values()),
-            "second_factor.people": set(self.second_factor.people) if self.second_factor else set[str](),
-        }
+        named: dict[str, set[str]] = {}
         for name, group in self.groups.items():
             named[f"groups.{name}"] = {*group.persons, *(group.on_call.persons if group.on_call else ())}
         for where, keys in named.items():
@@ -234,6 +179,4 @@ class PolicySettings(Section):
                 reasons += [
                     f"group {name!r} of {where}.approvers.{risk} is empty" for name in names if self.groups[name].empty
                 ]
-        if self.second_factor is not None and not self.second_factor.people:
-            reasons.append("policy.second_factor.people names nobody")
         return tuple(reasons)

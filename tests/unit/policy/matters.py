@@ -74,7 +74,7 @@ def person(key: str, *groups: str, **flags: object) -> Person:
     return Person.model_validate(facts | flags)
 
 
-def approval(of: Proposal, who: Person, choice: Choice = Choice.APPROVE, **more: bool) -> Approval:
+def approval(of: Proposal, who: Person, choice: Choice = Choice.APPROVE) -> Approval:
     return Approval(
         id=ApprovalId(f"app_{who.key}"),
         proposal_id=of.id,
@@ -85,6 +85,4 @@ def approval(of: Proposal, who: Person, choice: Choice = Choice.APPROVE, **more:
         groups=tuple(sorted(who.groups)),
         reason="because",
         at=NOW,
-        second_factor=more.get("second_factor", False),
-        break_glass=more.get("break_glass", False),
     )
