@@ -151,6 +151,7 @@ class Diagnoser:
         draft = proposed.draft
         plan = await self._stages.plan(readers, draft)
         now = self._clock.now()
+        expiry = self._rules.for_cluster(incident.cluster or "").expiry_seconds
         reason = self._why_not_offered(incident.cluster or "") if plan.stages else ""
         return Proposal(
             id=ProposalId(new_id("prop")),
@@ -172,7 +173,7 @@ class Diagnoser:
             button=new_id("btn"),
             requested_by=incident.requested_by,
             created_at=now,
-            expires_at=now + timedelta(seconds=self._rules.expiry_seconds.get(plan.risk, GUIDANCE_SECONDS)),
+            expires_at=now + timedelta(seconds=expiry.get(plan.risk, GUIDANCE_SECONDS)),
         )
 
     def _why_not_offered(self, cluster: str) -> str:

@@ -19,20 +19,29 @@ from bot.settings.clusters import (
     TlsSettings,
 )
 from bot.settings.limits import LimitSettings
-from bot.settings.people import GroupSettings, PolicySettings, SlackSettings, Transport
+from bot.settings.people import SlackSettings, Transport
+from bot.settings.policy import (
+    ClusterPolicy,
+    GroupSettings,
+    OwnerSettings,
+    PolicySettings,
+)
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
 from bot.settings.threads import ThreadSettings
 from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
 from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, WebhookSettings
+from bot.settings.windows import Day, RotaSettings, WindowSettings
 
 __all__ = [
     "AccountSettings",
     "AdvisorySettings",
     "AuditSettings",
     "CheckpointSettings",
+    "ClusterPolicy",
     "ClusterSettings",
     "Credentials",
     "DatabaseSettings",
+    "Day",
     "GroupSettings",
     "KubernetesSettings",
     "LimitSettings",
@@ -40,7 +49,9 @@ __all__ = [
     "Mode",
     "NatsSettings",
     "OpenAt",
+    "OwnerSettings",
     "PolicySettings",
+    "RotaSettings",
     "ScheduleSettings",
     "Settings",
     "SlackSettings",
@@ -51,6 +62,7 @@ __all__ = [
     "TlsSettings",
     "Transport",
     "WebhookSettings",
+    "WindowSettings",
     "json_schema",
     "load",
 ]

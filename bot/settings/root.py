@@ -17,7 +17,8 @@ from bot.settings.audit import AuditSettings
 from bot.settings.clusters import ClusterSettings
 from bot.settings.limits import LimitSettings
 from bot.settings.mistakes import describe
-from bot.settings.people import PolicySettings, SlackSettings
+from bot.settings.people import SlackSettings
+from bot.settings.policy import PolicySettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
 from bot.settings.threads import ThreadSettings
 from bot.settings.webhooks import WebhookSettings
@@ -92,6 +93,17 @@ class Settings(Section):
                 "give each cluster its own labels",
             )
         return value
+
+    @model_validator(mode="after")
+    def _clusters_of_policy(self) -> Self:
+        names = [cluster.name for cluster in self.clusters]
+        if unknown := sorted(set(self.policy.clusters) - set(names)):
+            raise problem(
+                f"has policy.clusters.{unknown[0]}",
+                f"names of clusters ({', '.join(names)})",
+                "correct the name, or remove it",
+            )
+        return self
 
     @model_validator(mode="after")
     def _approvable(self) -> Self:

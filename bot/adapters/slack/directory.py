@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from bot.adapters.slack.api import Limited, SlackApi, SlackCallFailed
 from bot.model import JsonObject, Person, SlackUser
+from bot.policy import explicit_groups
 from bot.ports import Clock
 from bot.settings import PolicySettings
 
@@ -63,13 +64,11 @@ class SlackDirectory:
         raw = await self._through(self._users, user.user_id, lambda: self._api.user(user.user_id), fresh=fresh)
         if raw.get("id") != user.user_id:
             return self._unknown(user, "Slack answered about somebody else.")
-        groups: set[str] = set()
+        groups = set(explicit_groups(self._rules, self._key(user), frozenset({user.user_id}), self._clock.now()))
         for name, group in self._rules.groups.items():
-            members = set(group.users)
             for usergroup in group.usergroups:
-                members |= await self._group(usergroup, fresh=fresh)
-            if user.user_id in members:
-                groups.add(name)
+                if user.user_id in await self._group(usergroup, fresh=fresh):
+                    groups.add(name)
         home = str(raw.get("team_id") or "")
         teams = {team for team in (user.team_id, home) if team}
         stranger = _flag(raw, "is_stranger")

@@ -28,7 +28,7 @@ from bot.adapters.slack.render_board import STATE_WORDS, progress
 from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, File, ProposalCase, WantedMessage
 from bot.model import Approval, Choice, JsonObject, Proposal, ProposalState, RiskClass, Rung, Stage, canonical_json
-from bot.policy import required_groups, standing
+from bot.policy import groups_for, standing
 from bot.settings import PolicySettings
 
 DIGEST_SHOWN: Final = 12
@@ -186,7 +186,7 @@ def _who(entry: ProposalCase, rules: PolicySettings) -> list[Block]:
     offered = entry.proposal
     if not offered.approvable or offered.state is not ProposalState.PENDING:
         return []
-    groups = required_groups(rules, offered.risk)
+    groups = groups_for(offered, rules)
     if not groups:
         return [small(f"Nobody may approve this: policy.approvers.{offered.risk} names nobody.")]
     given = standing(offered, entry.approvals, rules)

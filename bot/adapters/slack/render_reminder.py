@@ -20,7 +20,7 @@ def reminder(entry: ProposalCase, at: datetime, rules: PolicySettings) -> Wanted
     words = f"Still waiting for {' and '.join(missing) or 'an approval'}: {offered.title}"
     leaves: list[Leaf] = [
         text("⏳ "),
-        *_people(missing, rules),
+        *_people(missing, rules, at),
         text(f"{words}. Expires "),
         moment(offered.expires_at),
         text("."),
@@ -28,12 +28,13 @@ def reminder(entry: ProposalCase, at: datetime, rules: PolicySettings) -> Wanted
     return WantedMessage(key=f"reminder:{offered.id}", blocks=(rich(paragraph(*leaves)),), text=fallback(words))
 
 
-def _people(groups: Sequence[str], rules: PolicySettings) -> list[Leaf]:
+def _people(groups: Sequence[str], rules: PolicySettings, at: datetime) -> list[Leaf]:
     """Mention the missing groups, by the ids of the settings."""
     leaves: list[Leaf] = []
     for name in groups:
         group = rules.groups.get(name)
         if group is not None:
-            for one in (*map(usergroup, group.usergroups), *map(user, group.users)):
+            persons = [one for key in sorted(group.persons_at(at)) for one in rules.persons.get(key, ())]
+            for one in (*map(usergroup, group.usergroups), *map(user, dict.fromkeys([*group.users, *persons]))):
                 leaves += [one, text(" ")]
     return leaves

@@ -19,7 +19,7 @@ from bot.policy import decide, may_run, required_groups
 from bot.ports import Clock, Store
 from bot.runbook import Runbook
 from bot.settings import PolicySettings
-from bot.settings.people import DECIDED_RISKS
+from bot.settings.policy import DECIDED_RISKS
 
 AUDIT_SHOWN: Final = 200
 """Newest rows; the whole log is `natsmedic audit` on the command line."""

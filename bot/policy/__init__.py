@@ -1,0 +1,34 @@
+"""Who may do what. Pure: facts in, a named decision out. An empty list means nobody (design/safety.md, Approving)."""
+
+from bot.policy.applying import still_valid
+from bot.policy.decision import Decision, Reason
+from bot.policy.explaining import Answered, Explanation, explain
+from bot.policy.form import check_form, typed_name
+from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing
+from bot.policy.membership import explicit_groups
+from bot.policy.people import may_freeze, may_lift, may_run, may_withdraw
+from bot.policy.rules import decide
+from bot.policy.windows import opens_at
+
+__all__ = [
+    "Answered",
+    "Decision",
+    "Explanation",
+    "Reason",
+    "Standing",
+    "approver_groups",
+    "check_form",
+    "decide",
+    "explain",
+    "explicit_groups",
+    "groups_for",
+    "may_freeze",
+    "may_lift",
+    "may_run",
+    "may_withdraw",
+    "opens_at",
+    "required_groups",
+    "standing",
+    "still_valid",
+    "typed_name",
+]

@@ -1,0 +1,156 @@
+"""The questions that are asked of a person who decides on a proposal, in the order of trust; the first no decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+from bot.model import Approval, Choice, Person, Proposal, ProposalState
+from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
+from bot.policy.groups import cover, groups_for, groups_of, standing
+from bot.policy.people import identity
+from bot.policy.windows import opens_at
+from bot.settings import PolicySettings
+
+
+@dataclass(frozen=True)
+class Matter:
+    """What is decided: this person, this choice, this proposal, now. `approvals` are those recorded so far."""
+
+    proposal: Proposal
+    approvals: Sequence[Approval]
+    person: Person
+    choice: Choice
+    rules: PolicySettings
+    """Those of the proposal's cluster."""
+    now: datetime
+
+    @cached_property
+    def needed(self) -> tuple[str, ...]:
+        return groups_for(self.proposal, self.rules)
+
+    @property
+    def approving(self) -> bool:
+        return self.choice is Choice.APPROVE
+
+
+class Rule(NamedTuple):
+    """One question. `asks` states what must be true."""
+
+    asks: str
+    judge: Callable[[Matter], Decision]
+
+
+def _who(m: Matter) -> Decision:
+    found = identity(m.person)
+    return yes(f"{m.person.key} is an active member.") if found.allowed else found
+
+
+def _somebody(m: Matter) -> Decision:
+    if not m.needed:
+        return no(
+            Reason.NOBODY,
+            f"Nobody may approve {m.proposal.risk} changes: `policy.approvers.{m.proposal.risk}` names no groups.",
+        )
+    return yes(f"{m.proposal.risk} changes need one approval each of {', '.join(m.needed)}.")
+
+
+def _authority(m: Matter) -> Decision:
+    wanted = m.needed
+    found = sorted(m.person.groups & set(wanted))
+    if found:
+        return yes(f"In {', '.join(found)}.")
+    sentence = f"You are in none of the groups that decide on {m.proposal.risk} changes: {', '.join(wanted) or 'none'}."
+    return no(Reason.NOT_AN_APPROVER, sentence)
+
+
+def _runnable(m: Matter) -> Decision:
+    if not m.proposal.approvable:
+        return no(Reason.NOTHING_TO_RUN, "This is guidance for people; there is nothing natsmedic would run.")
+    return yes(f"It would run {len(m.proposal.stages)} stages.")
+
+
+def _pending(m: Matter) -> Decision:
+    if m.proposal.state is not ProposalState.PENDING:
+        return no(
+            Reason.NOT_PENDING,
+            f"This proposal is {m.proposal.state}: {m.proposal.state_reason or 'nothing can be decided any more'}",
+        )
+    return yes("It waits for a decision.")
+
+
+def _in_time(m: Matter) -> Decision:
+    if m.now >= m.proposal.expires_at:
+        return no(Reason.EXPIRED, f"This proposal expired at {m.proposal.expires_at:%H:%M:%S} UTC.")
+    return yes(f"It expires at {m.proposal.expires_at:%H:%M:%S} UTC.")
+
+
+def _first(m: Matter) -> Decision:
+    if any(a.person == m.person.key for a in m.approvals):
+        return no(Reason.ALREADY_DECIDED, "You have already decided on this proposal; one person, one decision.")
+    return yes("Not decided yet by this person.")
+
+
+def _another(m: Matter) -> Decision:
+    if m.approving and m.proposal.requested_by == m.person.key:
+        return no(Reason.OWN_REQUEST, "You asked for this change, so someone else must approve it.")
+    return yes(f"Asked for by {m.proposal.requested_by or 'natsmedic'}.")
+
+
+def _useful(m: Matter) -> Decision:
+    if not m.approving:
+        return yes("A denial needs no group that is missing.")
+    people = groups_of(m.approvals)
+    if cover([*people, m.person.groups], m.needed)[0] != len(people) + 1:
+        missing = ", ".join(standing(m.proposal, m.approvals, m.rules).missing)
+        return no(Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {missing}.")
+    return yes("A group is still missing that this person is in.")
+
+
+def _window(m: Matter) -> Decision:
+    return window(m.rules, m.now, waived=not m.approving)
+
+
+RULES = (
+    Rule("An active human member of the home workspace asks", _who),
+    Rule("The risk class has approvers", _somebody),
+    Rule("The person is in one of their groups", _authority),
+    Rule("There is something to run", _runnable),
+    Rule("The proposal is pending", _pending),
+    Rule("It has not expired", _in_time),
+    Rule("The person has not decided yet", _first),
+    Rule("Nobody approves their own request", _another),
+    Rule("The approval covers a group that is missing", _useful),
+    Rule("A change window is open", _window),
+)
+
+
+def window(rules: PolicySettings, now: datetime, *, waived: bool = False) -> Decision:
+    """Decide whether a change may start at this time. `rules` are those of the cluster."""
+    opens = opens_at(rules.change_windows, now)
+    if opens is None:
+        return yes("It is open." if rules.change_windows else "Changes are allowed at any time.")
+    if waived:
+        return yes(f"None is open before {opens:%a %Y-%m-%d %H:%M} UTC, and none is needed for this.")
+    windows = "; ".join(map(str, rules.change_windows))
+    return no(
+        Reason.OUTSIDE_WINDOW,
+        f"Changes are allowed only {windows}: the next window opens {opens:%a %Y-%m-%d %H:%M} UTC.",
+    )
+
+
+def decide(
+    proposal: Proposal,
+    approvals: Sequence[Approval],
+    person: Person,
+    choice: Choice,
+    rules: PolicySettings,
+    now: datetime,
+) -> Decision:
+    """Decide whether this person may record this choice on this proposal now. `approvals` are those recorded so far."""
+    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now)
+    judged = (rule.judge(matter) for rule in RULES)
+    return next((found for found in judged if not found.allowed), ALLOWED)
