@@ -21,8 +21,7 @@ from typing import Final
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.cli.audit import pages
-from bot.flow.audit import ChainReport, ChainVerifier
+from bot.flow.audit import ChainReport, ChainVerifier, pages
 from bot.model import GENESIS, AuditLine, canonical_json
 
 TARGET_SECONDS: Final = 10.0
