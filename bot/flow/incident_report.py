@@ -236,12 +236,14 @@ def _decisions(decided: Decided) -> tuple[Block, ...]:
 
 
 def _execution_parts(execution: Execution) -> Iterator[Part]:
-    ended = _when(execution.ended_at) if execution.ended_at else "not ended"
+    ended = f"ended {_when(execution.ended_at)}" if execution.ended_at else "not ended"
     yield Part(
         heading=f"Execution {execution.id}",
         below=1,
         blocks=(
-            Paragraph(text=f"State {execution.state}, {_when(execution.started_at)} to {ended}. {execution.sentence}"),
+            Paragraph(
+                text=f"State {execution.state}, started {_when(execution.started_at)}, {ended}. {execution.sentence}"
+            ),
         ),
     )
     for run in execution.stages:
@@ -253,7 +255,7 @@ def _stage(run: StageRun) -> Iterator[Block]:
         yield Paragraph(text=run.sentence)
     marks = (("begun", run.intended_at), ("applied", run.applied_at), ("ended", run.ended_at))
     times = "; ".join(f"{word} {_when(moment)}" for word, moment in marks if moment is not None) or "not begun"
-    yield Paragraph(text=f"Operation {run.operation_id}, sent {run.sent} times; {times}.")
+    yield Paragraph(text=f"Operation {run.operation_id}, requests sent: {run.sent}; {times}.")
     names = [*run.before, *(name for name in run.after if name not in run.before)]
     rows = [(name, _number(run.before, name), _number(run.after, name)) for name in names]
     yield from _table(("number", "before", "after"), rows)
@@ -267,7 +269,9 @@ def _number(numbers: dict[str, str | int | None], name: str) -> str:
 
 
 def _timeline(account: Account) -> Iterator[Part]:
-    rows = [(str(row.seq), f"{row.at[:19]}Z", row.kind, row.actor, row.sentence) for row in account.rows]
+    rows = [
+        (str(row.seq), f"{row.at[:10]} {row.at[11:19]}Z", row.kind, row.actor, row.sentence) for row in account.rows
+    ]
     if rows:
         yield Part(heading="Timeline", blocks=_table(("row", "when", "what", "who", "said"), rows))
 
@@ -291,7 +295,7 @@ def _audit_part(account: Account) -> Part:
     )
     blocks.append(
         Paragraph(
-            text=f"Head of the chain when this report was made: {chain.head.seq}:{chain.head.hash}. `natsmedic audit verify --checkpoint` takes it as it stands."
+            text=f"Head of the chain when this report was made: {chain.head.seq}:{chain.head.hash}. As it stands it is the value of natsmedic audit verify --checkpoint."
         )
     )
     return Part(heading="Audit log", blocks=tuple(blocks))

@@ -30,11 +30,14 @@ p[data-tone]:not([data-tone=plain]) { border-left: 4px solid var(--tone); backgr
 [data-tone=bad] { --tone: var(--bad); } [data-tone=unclear] { --tone: var(--unclear); }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; margin: .6rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; min-width: 3rem; }
-td:first-child { min-width: 5.5rem; }
+th { color: var(--soft); font-weight: 600; }
+thead:not(:has(th:not(:empty))) { display: none; }
+td { font-variant-numeric: tabular-nums; }
 pre { background: var(--shade); border: 1px solid var(--line); border-radius: 4px; padding: .7rem .9rem; font: 13px/1.45 ui-monospace, monospace;
   white-space: pre-wrap; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { main { padding: 1rem .9rem 3rem; } table, tbody, tr, td { display: block; } thead { display: none; }
+  tr { padding: .4rem 0; border-bottom: 1px solid var(--line); } td { padding: .1rem 0; border: 0; }
+  td[data-column]::before { content: attr(data-column) ": "; color: var(--soft); } }
 @media print { body { font-size: 11px; } main { max-width: none; padding: 0; } h2, h3 { break-after: avoid; } tr, pre { break-inside: avoid; } thead { display: table-header-group; } }
 """
 
@@ -70,16 +73,21 @@ def _block(parent: Element, block: Block) -> None:
             SubElement(parent, "pre").text = visible(block.text, lines=True)
         case Grid():
             table = SubElement(parent, "table")
-            _cells(SubElement(table, "thead"), "th", block.columns)
+            head = SubElement(SubElement(table, "thead"), "tr")
+            for column in block.columns:
+                _add(head, "th", column)
             body = SubElement(table, "tbody")
             for row in block.rows:
-                _cells(body, "td", row)
+                _row(body, block.columns, row)
 
 
-def _cells(parent: Element, tag: str, texts: tuple[str, ...]) -> None:
-    row = SubElement(parent, "tr")
-    for text in texts:
-        _add(row, tag, text)
+def _row(body: Element, columns: tuple[str, ...], texts: tuple[str, ...]) -> None:
+    """A phone shows a row as lines, each with the name of its column."""
+    row = SubElement(body, "tr")
+    for column, text in zip(columns, texts, strict=True):
+        cell = _add(row, "td", text)
+        if column:
+            cell.set("data-column", visible(column))
 
 
 def _add(parent: Element, tag: str, text: str) -> Element:
