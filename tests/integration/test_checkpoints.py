@@ -121,6 +121,21 @@ async def test_a_place_that_fails_is_told_once_tried_again_and_holds_nothing_up(
         assert await h.ruling() is Stop.NONE
 
 
+async def test_the_standing_of_a_place_has_the_age_of_its_newest_checkpoint_and_what_is_wrong(tmp_path: Path) -> None:
+    async with house(tmp_path / "db") as h:
+        assert h.checkpointer.standing() == [{"place": "a place", "row": None, "age_seconds": None, "problem": None}]
+        await h.add(1)
+        await h.checkpointer.begin()
+        await h.later(0)
+        h.clock.time += timedelta(seconds=59)
+        assert h.checkpointer.standing() == [{"place": "a place", "row": 1, "age_seconds": 59, "problem": None}]
+        await h.add(1)
+        h.place.away = True
+        await h.later(1)
+        away = "No checkpoint of the audit log is kept in a place: It is away."
+        assert h.checkpointer.standing() == [{"place": "a place", "row": 1, "age_seconds": 60, "problem": away}]
+
+
 async def restored(folder: Path) -> Place:
     """A database of 10 rows, of which only 4 are in the backup that is put back."""
     place = Place()
