@@ -80,10 +80,10 @@ async def account_of(store: Store, id: IncidentId) -> Account | None:  # noqa: A
     decided = [
         Decided(
             proposal=proposal,
-            approvals=tuple(await store.approvals(proposal.id)),
+            approvals=tuple(sorted(await store.approvals(proposal.id), key=lambda a: a.at)),
             execution=await store.execution_of(proposal.id),
         )
-        for proposal in await store.proposals(id)
+        for proposal in sorted(await store.proposals(id), key=lambda p: p.created_at)
     ]
     verifier = ChainVerifier()
     await verify_store(store, verifier)
@@ -92,7 +92,7 @@ async def account_of(store: Store, id: IncidentId) -> Account | None:  # noqa: A
     return Account(
         incident=incident,
         alerts=tuple(await store.alerts(id)),
-        diagnoses=tuple(await store.diagnoses(id)),
+        diagnoses=tuple(sorted(await store.diagnoses(id), key=lambda d: d.started_at)),
         decided=tuple(decided),
         rows=rows,
         chain=verifier.report(),
