@@ -54,3 +54,4 @@ lint: $(VENV)/.all
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)
 	$(BIN)/python -m tests.bench.bench_nats_gather
+	$(BIN)/python -m tests.bench.bench_audit

@@ -286,7 +286,14 @@ async def serve(settings: Settings) -> None:
         own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}
         await stack.enter_async_context(_running(own | parts, clock))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
-        app = webhook_app(settings.webhooks, bot.intake, lambda: _not_ready(store), slack_handler, clock=clock)
+        app = webhook_app(
+            settings.webhooks,
+            bot.intake,
+            lambda: _not_ready(store),
+            slack_handler,
+            clock=clock,
+            checkpoints=kept.standing,
+        )
         log.info(
             "natsmedic serves",
             listen=settings.webhooks.listen,

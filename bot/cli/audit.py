@@ -6,7 +6,7 @@ import getpass
 import json
 import re
 import sys
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,17 +18,14 @@ import typer
 from bot.adapters.checkpoints import newest_of
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
-from bot.errors import AuditBroken, BadInput
-from bot.flow.audit import ChainReport, ChainVerifier, read_lines
+from bot.errors import BadInput
+from bot.flow.audit import ChainReport, ChainVerifier, pages, read_lines, verify_store
 from bot.model import AuditFilter, AuditLine, Checkpoint
 from bot.model.span import EXAMPLES, span
-from bot.ports import EVERY, Store
 from bot.settings import Settings
 
 app = typer.Typer(help="The audit log.", no_args_is_help=True)
 
-PAGE: Final = 10_000
-"""Rows per read: a million of them need a hundred reads, and a page is a few megabytes."""
 BROKEN: Final = 1
 """Exit code of a chain that does not verify."""
 
@@ -175,13 +172,8 @@ def _verify_file(verifier: ChainVerifier, file: Path) -> None:
 async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
     from bot.bootstrap.serving import open_store
 
-    async with open_store(settings, read_only=True) as store, aclosing(pages(store)) as read:
-        try:
-            async for page in read:
-                if not all(verifier.add(line) for line in page):
-                    return
-        except AuditBroken as error:
-            verifier.unreadable(str(error))
+    async with open_store(settings, read_only=True) as store:
+        await verify_store(store, verifier)
 
 
 async def _acknowledge(settings: Settings, reason: str) -> str:
@@ -210,23 +202,6 @@ async def _export(settings: Settings, wanted: AuditFilter, format_: ExportFormat
                     table.add(line)
                 else:
                     out.write(draw.json_line(line.text()) + "\n")
-
-
-async def pages(store: Store, wanted: AuditFilter = EVERY) -> AsyncGenerator[list[AuditLine]]:
-    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken."""
-    after, size = 0, PAGE
-    while True:
-        try:
-            page = await store.audit_lines(after=after, limit=size, wanted=wanted)
-        except AuditBroken:
-            if size == 1:
-                raise
-            size = 1
-            continue
-        if not page:
-            return
-        yield list(page)
-        after = page[-1].seq
 
 
 @contextmanager

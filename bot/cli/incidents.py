@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +13,9 @@ import typer
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
+from bot.flow.incident_report import account_of, compose
 from bot.model import Alert, Diagnosis, Incident, IncidentId, Proposal, Record
+from bot.model.document import Document
 from bot.settings import Settings
 
 app = typer.Typer(help="Incidents.", no_args_is_help=True)
@@ -58,6 +63,37 @@ def show(
         draw.lines(_told(case))
 
 
+class ReportFormat(StrEnum):
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    incident: Annotated[str, typer.Argument(metavar="ID")],
+    format_: Annotated[
+        ReportFormat, typer.Option("--format", help="markdown for a ticket or a wiki, html to read, print or mail.")
+    ] = ReportFormat.MARKDOWN,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there instead of to stdout.")
+    ] = None,
+    config: ConfigFile = None,
+) -> None:
+    """Write the report of one incident: timeline, alerts, evidence, decisions, what was done, and whether the audit log verifies."""
+    from bot.adapters.documents import as_html, as_markdown
+
+    told = run(_report(settings_of(context, config), IncidentId(incident)))
+    text = as_html(told) if format_ is ReportFormat.HTML else as_markdown(told)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{output} cannot be written: {error.strerror}.") from None
+
+
 def _told(case: Case) -> Iterator[tuple[str, str]]:
     incident = case.incident
     yield "incident", incident.id
@@ -96,10 +132,24 @@ async def _case(settings: Settings, incident: IncidentId) -> Case:
     async with open_store(settings, read_only=True) as store:
         found = await store.get(Incident, incident)
         if found is None:
-            raise BadInput(f"There is no incident {incident}. `natsmedic incidents list` shows what there is.")
+            raise _unknown(incident)
         return Case(
             incident=found,
             alerts=tuple(await store.alerts(incident)),
             diagnoses=tuple(await store.diagnoses(incident)),
             proposals=tuple(await store.proposals(incident)),
         )
+
+
+async def _report(settings: Settings, incident: IncidentId) -> Document:
+    from bot.bootstrap.serving import open_store
+
+    async with open_store(settings, read_only=True) as store:
+        account = await account_of(store, incident)
+    if account is None:
+        raise _unknown(incident)
+    return compose(account, datetime.now(UTC))
+
+
+def _unknown(incident: IncidentId) -> BadInput:
+    return BadInput(f"There is no incident {incident}. `natsmedic incidents list` shows what there is.")

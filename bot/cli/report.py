@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bot.adapters.documents.markdown import escaped
 from bot.cli.draw import visible, when
 from bot.flow.examination import Offer, Report
 from bot.model import Finding, JsonObject, Severity
@@ -29,10 +29,6 @@ _STYLES: Final = {
     Severity.UNKNOWN: "magenta",
 }
 _MARKS: Final = {Severity.OK: "🟢", Severity.WARNING: "🟡", Severity.CRITICAL: "🔴", Severity.UNKNOWN: "🟣"}
-
-_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()<>#|~&!$])")
-_LINE_START: Final = re.compile(r"^(\s*\d*)([-+=.)])")
-_AUTOLINK: Final = re.compile(r"(?i)(:)(?=//)|(?<=www)(\.)")
 
 
 def document(report: Report) -> JsonObject:
@@ -108,10 +104,7 @@ def as_markdown(report: Report) -> str:
 
 def markdown(text: str) -> str:
     """Return `text` as plain text of Markdown: no markup, link, mention or line break comes from data."""
-    # A backslash does not keep GitHub and Slack from reading @name as a mention; the full-width sign does.
-    shown = _MARKDOWN.sub(r"\\\1", visible(text).replace("@", "＠"))
-    shown = _AUTOLINK.sub(lambda found: "\\" + found.group(), shown)
-    return _LINE_START.sub(r"\1\\\2", shown)
+    return escaped(visible(text))
 
 
 def _markdown(report: Report) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The audit chain, checked and exported. Pure: works on rows of the store and of an export alike.
+"""The audit chain, checked and exported: works on rows of the store and of an export alike.
 
 A row's hash covers its own fields and the hash of the row before, and sequence numbers have no gap, so an edit, a delete, an insert and a reorder
 all show. What a chain alone cannot show is a cut-off tail or a chain rewritten from some row on: that needs a checkpoint kept where the bot
@@ -10,13 +10,27 @@ Hashing takes the stored texts as they stand (`AuditLine`): a million rows are r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
 from typing import Final, cast
 
-from bot.errors import BadInput
-from bot.model import GENESIS, AuditEntry, AuditLine, Checkpoint, Json, JsonObject, Record
+from bot.errors import AuditBroken, BadInput
+from bot.model import GENESIS, AuditEntry, AuditFilter, AuditLine, Checkpoint, Json, JsonObject, Record
+from bot.ports import EVERY, Store
 
-__all__ = ["ChainReport", "ChainVerifier", "Checkpoint", "export_lines", "read_lines", "verify"]
+__all__ = [
+    "ChainReport",
+    "ChainVerifier",
+    "Checkpoint",
+    "export_lines",
+    "pages",
+    "read_lines",
+    "verify",
+    "verify_store",
+]
+
+PAGE: Final = 10_000
+"""Rows per read: a million of them need a hundred reads, and a page is a few megabytes."""
 
 
 class ChainReport(Record):
@@ -121,6 +135,34 @@ def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = Non
         if not verifier.add(entry.line):
             break
     return verifier.report()
+
+
+async def pages(store: Store, wanted: AuditFilter = EVERY) -> AsyncGenerator[list[AuditLine]]:
+    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken."""
+    after, size = 0, PAGE
+    while True:
+        try:
+            page = await store.audit_lines(after=after, limit=size, wanted=wanted)
+        except AuditBroken:
+            if size == 1:
+                raise
+            size = 1
+            continue
+        if not page:
+            return
+        yield list(page)
+        after = page[-1].seq
+
+
+async def verify_store(store: Store, verifier: ChainVerifier) -> None:
+    """Give the verifier the rows of the store, up to the first bad one."""
+    async with aclosing(pages(store)) as read:
+        try:
+            async for page in read:
+                if not all(verifier.add(line) for line in page):
+                    return
+        except AuditBroken as error:
+            verifier.unreadable(str(error))
 
 
 def export_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:

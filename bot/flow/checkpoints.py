@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from bot.errors import BadInput, NatsmedicError
-from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, JsonObject
+from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject
 from bot.ports import CheckpointSink, Clock, Store
 
 POLL_SECONDS: Final = 1.0
@@ -57,6 +57,19 @@ class Checkpointer:
     def problems(self) -> tuple[str, ...]:
         """What keeps checkpoints from being kept, one sentence per place."""
         return tuple(place.problem for place in self._places if place.problem)
+
+    def standing(self) -> list[Json]:
+        """Return per place its name, the row it has and how many seconds ago that was kept (null where nothing was), and what is wrong (null where nothing is)."""
+        now = self._clock.now()
+        return [
+            {
+                "place": place.sink.name,
+                "row": place.kept.seq if place.kept is not None else None,
+                "age_seconds": int((now - place.kept_at).total_seconds()) if place.kept_at is not None else None,
+                "problem": place.problem or None,
+            }
+            for place in self._places
+        ]
 
     async def begin(self) -> None:
         """Compare the database with the newest checkpoint of every place that answers. Call it before anything may change. Raises `StoreError`."""

@@ -1,7 +1,7 @@
 """A million audit rows verified against the floor, in one run: `python -m tests.bench.bench_audit [--rows N] [--turns N]`.
 
 Floor: the same rows read by the sqlite3 module, SHA-256 over their texts joined, and nothing else. Verification is what `natsmedic audit verify` runs, by the
-store of the bot. Rows are as long as in a real log (tests/integration/test_audit_census.py prints them): most are short, and one in twenty carries a whole
+store of the bot. Rows are as long as in a real log (`natsmedic audit export` shows them): most are short, and one in twenty carries a whole
 proposal. Floor and verification take turns in one process, so that a shared machine disturbs both alike. Exit code 1 where a million rows take over 10 s
 (issue 6), scaled to the rows asked for.
 """
@@ -21,8 +21,7 @@ from typing import Final
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.cli.audit import pages
-from bot.flow.audit import ChainReport, ChainVerifier
+from bot.flow.audit import ChainReport, ChainVerifier, pages
 from bot.model import GENESIS, AuditLine, canonical_json
 
 TARGET_SECONDS: Final = 10.0

@@ -14,10 +14,11 @@ import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+import bot
 from bot.adapters.checkpoints import FileSink, newest_of
 from bot.adapters.database import SqlStore
 from bot.adapters.nats.checkpoints import StreamSink
-from bot.adapters.nats.connection import Connection
+from bot.adapters.nats.connection import Connection, RequestFailed, Why
 from bot.adapters.nats.login import Login
 from bot.errors import ApiRefused, BadInput, NotApplied, Unreadable
 from bot.flow.checkpoints import RETRY_SECONDS, Checkpointer, acknowledge
@@ -30,6 +31,8 @@ from bot.settings import LimitSettings
 from tests.integration.store_records import FixedClock, draft
 
 pytestmark = pytest.mark.timeout(60)
+
+CHECKPOINTS = Path(bot.__file__).parents[1] / "deploy" / "nats-checkpoints.conf"
 
 
 class Place:
@@ -116,6 +119,21 @@ async def test_a_place_that_fails_is_told_once_tried_again_and_holds_nothing_up(
         assert h.place.kept[-1].seq == 2
         assert await h.kinds() == ["checkpoint.failed", "checkpoint.recovered"]
         assert await h.ruling() is Stop.NONE
+
+
+async def test_the_standing_of_a_place_has_the_age_of_its_newest_checkpoint_and_what_is_wrong(tmp_path: Path) -> None:
+    async with house(tmp_path / "db") as h:
+        assert h.checkpointer.standing() == [{"place": "a place", "row": None, "age_seconds": None, "problem": None}]
+        await h.add(1)
+        await h.checkpointer.begin()
+        await h.later(0)
+        h.clock.time += timedelta(seconds=59)
+        assert h.checkpointer.standing() == [{"place": "a place", "row": 1, "age_seconds": 59, "problem": None}]
+        await h.add(1)
+        h.place.away = True
+        await h.later(1)
+        away = "No checkpoint of the audit log is kept in a place: It is away."
+        assert h.checkpointer.standing() == [{"place": "a place", "row": 1, "age_seconds": 60, "problem": away}]
 
 
 async def restored(folder: Path) -> Place:
@@ -246,6 +264,52 @@ async def test_a_stream_takes_checkpoints_from_one_writer_and_only_where_nothing
     finally:
         for sink in (one, other, soft):
             await sink.aclose()
+
+
+async def test_the_keeper_of_the_deploy_folder_keeps_and_reads_heads_and_may_do_nothing_else(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    config = tmp_path / "nats.conf"
+    store = f'jetstream {{ store_dir: "{tmp_path / "js"}" }}'
+    shutil.copy(CHECKPOINTS, tmp_path)
+    accounts = f"accounts {{ include {CHECKPOINTS.name} }}"
+    config.write_text(f"listen: {HOST}:{port}\n{store}\n{accounts}\n", encoding="utf-8")
+    passwords = {"NATS_AUDIT_OWNER_PASSWORD": "one", "NATS_KEEPER_PASSWORD": "two"}
+    stream = "NATSMEDIC_AUDIT"
+    head = Checkpoint(seq=1, hash="1" * 64)
+    async with AsyncExitStack() as running:
+        process = await asyncio.create_subprocess_exec(
+            str(await nats_server_binary("2.11.11")),
+            "-c",
+            str(config),
+            env=passwords,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        running.push_async_callback(process.wait)
+        running.callback(process.kill)
+        owner = await admin(f"nats://audit-owner:one@{HOST}:{port}")
+        running.push_async_callback(owner.close)
+        js = owner.jetstream()
+        await js.add_stream(name=stream, subjects=["natsmedic.audit.head"], deny_delete=True, deny_purge=True)
+        login = Login(inbox_prefix="_INBOX_natsmedic-keeper", user="natsmedic-keeper", password="two")
+        keeper = Connection([f"nats://{HOST}:{port}"], login, "keeper", 5.0)
+        sink = StreamSink(keeper, stream, "natsmedic.audit.head")
+        running.push_async_callback(sink.aclose)
+        assert await sink.newest() is None
+        await sink.keep(head)
+        for forbidden in (
+            f"$JS.API.STREAM.DELETE.{stream}",
+            f"$JS.API.STREAM.PURGE.{stream}",
+            f"$JS.API.STREAM.UPDATE.{stream}",
+            f"$JS.API.STREAM.MSG.DELETE.{stream}",
+            "$JS.API.STREAM.CREATE.OTHER",
+            "$JS.API.STREAM.INFO.OTHER",
+            "natsmedic.audit.other",
+        ):
+            with pytest.raises(RequestFailed) as refused:
+                await keeper.request(forbidden)
+            assert refused.value.why is Why.DENIED, forbidden
+        assert await sink.newest() == head
+        assert (await js.stream_info(stream)).state.messages == 1
 
 
 async def test_starts_stops_crashes_and_changed_settings_are_on_record(tmp_path: Path) -> None:

@@ -135,6 +135,42 @@ def test_an_incident_has_json_and_an_unknown_one_says_where_to_look(config: Path
     assert result.stderr == "natsmedic: There is no incident inc_2. `natsmedic incidents list` shows what there is.\n"
 
 
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_the_report_of_an_incident_tells_its_row_and_that_the_chain_verifies(
+    config: Path, tmp_path: Path, form: str
+) -> None:
+    file = tmp_path / "report"
+    command = ("--config", config, "incidents", "report", "inc_1", "--format", form)
+    printed, written = natsmedic(*command), natsmedic(*command, "-o", file)
+    text = file.read_text(encoding="utf-8")
+    assert (printed.exit_code, written.exit_code, written.stdout) == (0, 0, "")
+    assert "All 3 rows verify." in printed.stdout
+    assert "All 3 rows verify." in text
+    assert "2 lag" in text
+    assert "1 lag" not in text
+    assert "3 lag" not in text
+    for shown in (text, printed.stdout):
+        assert not set(shown) & set("\x1b\x07\x9b\u202e")
+        assert "<!channel>" not in shown.replace("\\<", "")
+
+
+def test_the_report_names_the_row_that_was_altered(config: Path) -> None:
+    alter(config, "UPDATE audit SET sentence = 'nothing happened' WHERE seq = 2")
+    result = natsmedic("--config", config, "incidents", "report", "inc_1")
+    assert result.exit_code == 0
+    assert "🔴 Row 2 was altered" in result.stdout
+    assert "from 2 on say here is not vouched for" in result.stdout
+
+
+def test_a_report_of_no_incident_or_into_no_folder_is_an_error(config: Path, tmp_path: Path) -> None:
+    unknown = natsmedic("--config", config, "incidents", "report", "inc_2")
+    assert (unknown.exit_code, unknown.stdout) == (2, "")
+    assert "There is no incident inc_2." in unknown.stderr
+    nowhere = natsmedic("--config", config, "incidents", "report", "inc_1", "-o", tmp_path / "none" / "report")
+    assert nowhere.exit_code == 2
+    assert "cannot be written: No such file or directory." in nowhere.stderr
+
+
 def test_proposals_are_none_and_an_unknown_one_is_an_error(config: Path) -> None:
     assert natsmedic("--config", config, "proposals", "list").stdout == "Proposals: none.\n"
     assert natsmedic("--config", config, "proposals", "show", "prop_x").exit_code == 2

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from bot.adapters.database import SqlStore
-from bot.cli.audit import pages
 from bot.errors import AuditBroken
-from bot.flow.audit import ChainReport, ChainVerifier, Checkpoint, export_lines, read_lines
+from bot.flow.audit import ChainReport, ChainVerifier, Checkpoint, export_lines, pages, read_lines
 from bot.model import AuditFilter, AuditLine
 from tests.integration.store_records import NOW, FixedClock, draft
 

@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from bot.adapters.webhooks import serving, webhook_app
 from bot.errors import SettingsError, StoreBusy
-from bot.model import DeliveryId
+from bot.model import DeliveryId, JsonObject
 from bot.settings import WebhookSettings
 from tests.integration import webhook_support as support
 from tests.integration.webhook_support import Door
@@ -251,11 +251,19 @@ async def test_health_tells_alive_from_ready(tmp_path: Path) -> None:
 
     async with open_door(tmp_path, health=health) as door:
         assert (await door.client.get("/healthz")).status_code == 200
-        assert (await door.client.get("/readyz")).json() == {"ready": True, "problems": []}
+        assert (await door.client.get("/readyz")).json() == {"ready": True, "problems": [], "checkpoints": []}
         problems.append("The database does not answer.")
         answer = await door.client.get("/readyz")
         assert (answer.status_code, answer.json()["problems"]) == (503, problems)
         assert (await door.client.get("/healthz")).status_code == 200
+
+
+async def test_a_place_of_checkpoints_that_is_away_is_told_and_makes_nothing_unready() -> None:
+    away: JsonObject = {"place": "stream AUDIT", "row": 7, "age_seconds": 300, "problem": "It is away."}
+    app = webhook_app(SETTINGS, Never(), checkpoints=lambda: [away])
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://natsmedic") as client:
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "problems": [], "checkpoints": [away]})
 
 
 async def test_slack_gets_its_body_and_the_same_limits(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from bot.adapters.webhooks import cloudevents
 from bot.adapters.webhooks.authorization import authorized, signed
 from bot.crashpoints import Point, reached
 from bot.errors import BadInput, StoreError
-from bot.model import DeliveryId
+from bot.model import DeliveryId, Json
 from bot.ports import Clock
 from bot.settings import SourceKind, SourceSettings, WebhookSettings
 
@@ -66,10 +66,12 @@ def webhook_app(
     *,
     read_timeout: float = READ_TIMEOUT,
     clock: Clock | None = None,
+    checkpoints: Callable[[], Sequence[Json]] = tuple,
 ) -> Starlette:
     """Return the app; without `health` it is ready as soon as it answers. `slack_handler` verifies Slack's signature itself (Bolt's Starlette adapter does).
 
-    `clock` is what signed times are compared with; the machine's own unless given.
+    `clock` is what signed times are compared with; the machine's own unless given. `checkpoints` says where the head of the audit log is kept; a place that
+    is away makes nothing unready, since alerts must still be stored.
     """
 
     def webhook(name: str, source: SourceSettings) -> Route:
@@ -81,7 +83,8 @@ def webhook_app(
 
     async def readyz(_request: Request) -> Response:
         problems = list(await health()) if health else []
-        return JSONResponse({"ready": not problems, "problems": problems}, status_code=503 if problems else 200)
+        told = {"ready": not problems, "problems": problems, "checkpoints": list(checkpoints())}
+        return JSONResponse(told, status_code=503 if problems else 200)
 
     routes = [
         *(webhook(name, source) for name, source in settings.sources.items()),
