@@ -15,7 +15,7 @@ from bot.adapters.slack.commands.words import WORDS, member
 from bot.adapters.slack.modals import CALLBACK, QUESTION
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS
 from bot.cli.root import app
-from tests.integration.slack_adapter_support import ADA, GUEST, OPS, house, told
+from tests.integration.slack_adapter_support import ADA, GUEST, OPS, house, offer, press, told
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -25,15 +25,18 @@ OURS: Final = Path(__file__).name
 STRANGERS: Final = (CLICKS, "test_strangers_are_refused_before_any_form_and_it_is_audited")
 SLACK: Final = {
     ("action", APPROVE): STRANGERS,
-    ("action", DENY): STRANGERS,
-    ("action", DETAILS): (CLICKS, "test_a_button_that_is_not_on_its_own_message_decides_nothing"),
-    ("view_submission", CALLBACK): (CLICKS, "test_a_wrong_name_is_said_at_its_field_and_nothing_is_recorded"),
+    ("action", DENY): (OURS, "test_a_guest_who_denies_is_refused_before_any_form"),
     ("command", COMMAND): (OURS, "test_a_guest_is_refused_every_word_that_is_not_for_everybody"),
     ("event", MENTION): (OURS, "test_a_guests_mention_is_refused_and_starts_nothing"),
     ("message_shortcut", QUESTION): (OURS, "test_a_guests_shortcut_is_refused_and_opens_no_form"),
 }
-UNPROVEN: Final = {("action", MORE), ("view_submission", QUESTION)}
-"""Entries whose listeners ask for admission, but whose refusal no test shows."""
+UNPROVEN: Final = {
+    ("action", DETAILS),
+    ("action", MORE),
+    ("view_submission", CALLBACK),
+    ("view_submission", QUESTION),
+}
+"""Entries that no test shows refused to a person. DETAILS asks for no admission: who sees the message sees the plan."""
 ARGUMENTS: Final = {
     "run": "stuck-consumer",
     "freeze": "1h maintenance",
@@ -89,6 +92,15 @@ async def test_a_guest_is_refused_every_word_that_is_not_for_everybody(tmp_path:
         assert len(await running.audited("command.refused")) == 1
         assert running.engine.started == []
         assert await running.store.freezes() == []
+
+
+async def test_a_guest_who_denies_is_refused_before_any_form(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        await offer(running)
+        await press(running, GUEST, DENY)
+        assert "Guests" in await running.refusal()
+        assert running.slack.open_view(GUEST) is None
+        assert await running.store.approvals("prop_1") == []
 
 
 async def test_a_guests_mention_is_refused_and_starts_nothing(tmp_path: Path) -> None:
