@@ -1,0 +1,125 @@
+"""Every way in has a rule and a test that shows it refused; a new one without them fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Final
+
+import pytest
+from typer.main import get_command
+
+from bot.adapters.slack.app import COMMAND, MENTION, Listeners, register
+from bot.adapters.slack.commands import MORE
+from bot.adapters.slack.commands.words import WORDS, member
+from bot.adapters.slack.modals import CALLBACK, QUESTION
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS
+from bot.cli.root import app
+from tests.integration.slack_adapter_support import ADA, GUEST, OPS, house, offer, press, told
+
+pytestmark = pytest.mark.timeout(60)
+
+HERE: Final = Path(__file__).parent
+CLICKS: Final = "test_slack_adapter_clicks.py"
+OURS: Final = Path(__file__).name
+STRANGERS: Final = (CLICKS, "test_strangers_are_refused_before_any_form_and_it_is_audited")
+SLACK: Final = {
+    ("action", APPROVE): STRANGERS,
+    ("action", DENY): (OURS, "test_a_guest_who_denies_is_refused_before_any_form"),
+    ("command", COMMAND): (OURS, "test_a_guest_is_refused_every_word_that_is_not_for_everybody"),
+    ("event", MENTION): (OURS, "test_a_guests_mention_is_refused_and_starts_nothing"),
+    ("message_shortcut", QUESTION): (OURS, "test_a_guests_shortcut_is_refused_and_opens_no_form"),
+}
+UNPROVEN: Final = {
+    ("action", DETAILS),
+    ("action", MORE),
+    ("view_submission", CALLBACK),
+    ("view_submission", QUESTION),
+}
+"""Entries that no test shows refused to a person. DETAILS asks for no admission: who sees the message sees the plan."""
+ARGUMENTS: Final = {
+    "run": "stuck-consumer",
+    "freeze": "1h maintenance",
+    "unfreeze": "frz_1 over",
+}
+VERBS: Final = {
+    *("serve", "diagnose", "gather", "unlock", "demo", "version", "config schema", "config check"),
+    *("audit list", "audit export", "audit verify", "audit acknowledge", "incidents list", "incidents show"),
+    *("proposals list", "proposals show", "lab drill", "runbooks list", "runbooks show"),
+    *("freeze set", "freeze list", "freeze lift"),
+}
+"""The command line asks nobody who they are: who may read the settings and the database may use it."""
+
+
+def entries() -> set[tuple[str, str]]:
+    heard: set[tuple[str, str]] = set()
+
+    class Recorder:
+        def __getattr__(self, kind: str) -> object:
+            def take(name: str) -> object:
+                heard.add((kind, name))
+                return lambda listener: listener
+
+            return take
+
+    register(Recorder(), Listeners.__new__(Listeners))  # pyright: ignore[reportArgumentType]
+    return heard
+
+
+def verbs(command: object, path: tuple[str, ...] = ()) -> set[str]:
+    below: dict[str, object] | None = getattr(command, "commands", None)
+    if below is None:
+        return {" ".join(path)}
+    return {found for name, one in below.items() for found in verbs(one, (*path, name))}
+
+
+def test_every_entry_of_slack_has_a_test_that_shows_it_refused() -> None:
+    assert entries() == SLACK.keys() | UNPROVEN
+    for file, name in SLACK.values():
+        tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
+        assert name in {one.name for one in tree.body if isinstance(one, ast.AsyncFunctionDef)}, name
+
+
+def test_every_verb_of_the_command_line_is_known() -> None:
+    assert verbs(get_command(app)) == VERBS
+
+
+@pytest.mark.parametrize("word", sorted(name for name, word in WORDS.items() if word.rule is not member))
+async def test_a_guest_is_refused_every_word_that_is_not_for_everybody(tmp_path: Path, word: str) -> None:
+    async with house(tmp_path) as running:
+        await running.slack.person.slash(GUEST, OPS, f"/nats {word} {ARGUMENTS.get(word, '')}".strip())
+        assert "Guests" in await told(running, GUEST)
+        assert len(await running.audited("command.refused")) == 1
+        assert running.engine.started == []
+        assert await running.store.freezes() == []
+
+
+async def test_a_guest_who_denies_is_refused_before_any_form(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        await offer(running)
+        await press(running, GUEST, DENY)
+        assert "Guests" in await running.refusal()
+        assert running.slack.open_view(GUEST) is None
+        assert await running.store.approvals("prop_1") == []
+
+
+async def test_a_guests_mention_is_refused_and_starts_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        running.slack.person.say(GUEST, OPS, "<@U0NATSMEDIC> diagnose")
+        assert "Guests" in await told(running, GUEST)
+        assert len(await running.audited("command.refused")) == 1
+        assert running.engine.started == []
+
+
+async def test_a_guests_shortcut_is_refused_and_opens_no_form(tmp_path: Path) -> None:
+    async with house(tmp_path, clusters=("prod", "test")) as running:
+        said = running.slack.person.say(ADA, OPS, "consumers hang")
+        await running.slack.person.message_shortcut(GUEST, OPS, said.ts, QUESTION)
+        await running.until(
+            lambda: (view := running.slack.open_view(GUEST)) is not None and "Guests" in str(view.body["blocks"])
+        )
+        view = running.slack.open_view(GUEST)
+        assert view is not None
+        assert view.body.get("callback_id") != QUESTION
+        assert len(await running.audited("command.refused")) == 1
+        assert running.engine.started == []
