@@ -30,7 +30,7 @@ RESUMED_WITHIN = 60.0
 ENDED_WITHIN = 300.0
 """Seconds from a restart until everything is final or a human's (I6)."""
 UNSENT = frozenset({ExecutionState.FAILED, ExecutionState.REFUSED})
-"""Ends that say: nothing was changed."""
+"""Ends that say: nothing was changed. A last stage that failed and stays, because it is whole in itself (`bot.errors.Stands`), is the exception."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ async def _all_entries(store: SqlStore) -> list[AuditEntry]:
 
 def _twice(situation: Situation, effects: Sequence[str]) -> list[str]:
     """I2: what took effect is what was approved, in order, each change once; after the way forward may come the way back of all that was done, once."""
-    plans = [list(plan) for plan in possible(situation.expected, situation.back)]
+    plans = [list(plan) for plan in possible(situation.expected, situation.back, situation.needless)]
     if any(plan[: len(effects)] == list(effects) for plan in plans):
         return []
     return [f"I2: the target saw {listed(effects)}, approved was {listed(plans[-1])}"]
@@ -94,10 +94,15 @@ def listed(effects: Sequence[str]) -> str:
     )
 
 
-def possible(expected: Sequence[Sequence[str]], back: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
-    """Everything that may take effect: so many stages, and then the whole way back from there; in the end all stages."""
+def possible(
+    expected: Sequence[Sequence[str]], back: Sequence[Sequence[str]], needless: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, ...]]:
+    """Everything that may take effect: so many stages, and then the whole way back from there, with or without what is needless; in the end all stages."""
     for done, way_back in enumerate(back):
-        yield (*chain.from_iterable(expected[: done + 1]), *way_back)
+        forward = tuple(chain.from_iterable(expected[: done + 1]))
+        yield (*forward, *way_back)
+        if needless & set(way_back):
+            yield (*forward, *(effect for effect in way_back if effect not in needless))
     yield tuple(chain.from_iterable(expected))
 
 
@@ -133,9 +138,16 @@ async def _untrue(situation: Situation, execution: Execution, proposal: Proposal
             wrong.append(f"I4: it says done, and the target saw {listed(effects)} of {listed(wanted)}")
         if problem := await situation.problem():
             wrong.append(f"I4: it says done, but {problem}")
-    if execution.state in UNSENT and effects:
+    kept = execution.state is ExecutionState.FAILED and execution.stages[-1].state is StageState.FAILED
+    if kept and list(effects) != wanted:
+        wrong.append(f"I4: it says that what was done stays, and the target saw {listed(effects)} of {listed(wanted)}")
+    if execution.state in UNSENT and effects and not kept:
         wrong.append(f"I4: it says that nothing was changed, and the target saw {listed(effects)}")
-    if execution.state in {*UNSENT, ExecutionState.ROLLED_BACK} and (problem := await situation.untouched()):
+    if (
+        execution.state in {*UNSENT, ExecutionState.ROLLED_BACK}
+        and not kept
+        and (problem := await situation.untouched())
+    ):
         wrong.append(f"I4: it says that everything is as before, but {problem}")
     return wrong
 

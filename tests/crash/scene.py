@@ -52,6 +52,8 @@ class Situation:
     """Waits until nothing that was sent can arrive any more; the oracle looks only then."""
     back: Sequence[Sequence[str]] = ()
     """By the number of stages that were done, from one on: what the whole way back from there changes at the target, in order."""
+    needless: frozenset[str] = frozenset()
+    """What the way back may leave out, where it came before its time or the target did it by itself."""
 
 
 class Lab(Protocol):

@@ -79,6 +79,7 @@ class TemplateEdit:
                     untouched=untouched,
                     lose=lab.lose,
                     back=[list(one) for one in WAYS_BACK[: len(stages)]],
+                    needless=frozenset({f"DELETE pods/{LAST}"}),
                 )
             finally:
                 lab.kube.faults.clear()

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 
 import httpx
 import nats
+from nats.aio.client import Client
 
 from bot.actions.kubernetes_scale_out import ScaleOut
 from bot.actions.mesh_repair import compose_routes
 from bot.actions.nats_reload import Reload
 from bot.actions.scale import compose_scale_out
-from bot.lab.jetstream import request
+from bot.lab.jetstream import ApiRefused, request
 from bot.lab.kubernetes.manifests import CLAIM, CLIENT_PORT, MONITOR_PORT
 from bot.model import JsonObject
 from tests.crash.kubernetes_lab import CONFIG_DELAY, SERVERS, KubernetesLab
@@ -28,6 +29,8 @@ LOADED = "Reloaded: cluster routes"
 LOAD = "SERVER."
 """How the request to load nats.conf begins at the door; nothing else that goes through it in these scenes does."""
 NEW_SERVER = f"nats-{SERVERS}"
+NO_MEMBER = 10044
+"""JSClusterServerNotMemberErr (server/errors.json)."""
 RELOADS = ("nats.reload",) * SERVERS
 
 
@@ -49,11 +52,18 @@ class Routes:
         before = conf_of(lab)
         stages = compose_routes(*await lab.look()).stages
         order = [str(params["server"]) for kind, params in stages if kind == Reload.kind]
+        conf = f"PATCH configmaps/{CONFIG_MAP}"
         since, loads = len(lab.kube.writes), {server: loaded(lab, server) for server in order}
 
         def effects() -> list[str]:
-            counted = [f"{server} loads" for server in order for _ in range(loaded(lab, server) - loads[server])]
-            return [*lab.written(since), *counted]
+            """A file is written, and then loaded by one server after the other; what came second belongs to the way back."""
+            written = lab.written(since)
+            counted = {server: loaded(lab, server) - loads[server] for server in order}
+            rounds = range(max(len(written), *counted.values()))
+            found: list[str] = []
+            for n in rounds:
+                found += [*written[n : n + 1], *(f"{server} loads" for server in order if counted[server] > n)]
+            return found
 
         async def problem() -> str:
             short = [server for server in order if len(await routes_of(lab, server)) != SERVERS]
@@ -68,11 +78,12 @@ class Routes:
                     cluster=lab.settings(proxy),
                     door=proxy,
                     stages=stages,
-                    expected=[[f"PATCH configmaps/{CONFIG_MAP}"], *([f"{server} loads"] for server in order)],
+                    expected=[[conf], *([f"{server} loads"] for server in order)],
                     effects=effects,
                     problem=problem,
                     untouched=untouched,
                     lose=lambda what: proxy.lose.update([LOAD]) if what.endswith(" loads") else lab.lose(what),
+                    back=[[conf, *(f"{server} loads" for server in order[:done])] for done in range(len(order) + 1)],
                 )
             finally:
                 lab.kube.faults.clear()
@@ -114,6 +125,7 @@ class Scale:
                     door=proxy,
                     stages=stages,
                     expected=[["PATCH statefulsets/nats"]],
+                    back=[["PATCH statefulsets/nats"]],
                     effects=lambda: lab.written(since),
                     problem=problem,
                     untouched=untouched,
@@ -170,19 +182,24 @@ async def _without_the_new_one(lab: KubernetesLab, before: JsonObject) -> None:
     url = f"nats://{lab.kube.pod_address('nats-0')}:{CLIENT_PORT}"
     client = await nats.connect(url, user="sys", password="sys")
 
-    async def forgotten() -> bool:
-        snapshot, _ = await lab.look()
-        if all(NEW_SERVER not in str(raw) for raw in snapshot.servers):
-            await request(client, "SERVER.REMOVE", {"peer": NEW_SERVER})
-        return True
-
     try:
         if lab.kube.get("PersistentVolumeClaim", f"{CLAIM}-{NEW_SERVER}") is not None:
-            await forgotten()
+            await _counted_out(lab, client)
             await lab.delete(f"/api/v1/namespaces/{lab.kube.namespace}/persistentvolumeclaims/{CLAIM}-{NEW_SERVER}")
     finally:
         await client.close()
     await configured(lab, SERVERS)
+
+
+async def _counted_out(lab: KubernetesLab, client: Client) -> None:
+    snapshot, _ = await lab.look()
+    if any(NEW_SERVER in str(raw) for raw in snapshot.servers):
+        return
+    try:
+        await request(client, "SERVER.REMOVE", {"peer": NEW_SERVER})
+    except ApiRefused as refused:
+        if refused.code != NO_MEMBER:  # it never joined where the way back came before that
+            raise
 
 
 SCENES: Sequence[Scene] = (Routes(), Scale())

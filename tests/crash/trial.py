@@ -154,7 +154,10 @@ class Host:
 
     async def _played(self, run: Run, situation: Situation) -> Told:
         database = await self.database(f"run{run.number}")
-        execution, proposal = await _approved(_url(database), situation)
+        try:
+            execution, proposal = await _approved(_url(database), situation)
+        except ChildFailedError as error:
+            raise NotBegunError(str(error)) from error
         assignment = Assignment(_url(database), execution, situation.cluster, doubted=_doubted(run, situation))
         if run.lost is not None:
             changes = situation.expected[_stage(run.lost, situation)]

@@ -20,7 +20,7 @@ from bot.model import Choice, JsonObject, Person, Proposal, ProposalState, Slack
 from bot.policy import decide, may_run, required_groups
 from bot.ports import Clock, Store
 from bot.settings import PolicySettings
-from bot.settings.people import DECIDED_RISKS
+from bot.settings.policy import DECIDED_RISKS
 
 REFRESH_SECONDS: Final = 10.0
 """Between two looks at whether a Home has changed."""
