@@ -174,6 +174,17 @@ async def test_failed_where_something_was_changed_violates_i4(run: Run):
     assert any(violation.startswith("I4: it says that nothing was changed") for violation in await run.judged())
 
 
+async def test_failed_where_what_was_done_stays_is_true_only_of_all_of_it(run: Run):
+    run.end(ExecutionState.FAILED, ProposalState.FAILED, StageState.VERIFIED, StageState.FAILED)
+    assert await run.judged() == ()
+
+
+async def test_failed_where_a_part_of_what_was_done_stays_violates_i4(run: Run):
+    run.end(ExecutionState.FAILED, ProposalState.FAILED, StageState.VERIFIED, StageState.FAILED)
+    run.effects = ("delete",)
+    assert any("what was done stays" in violation for violation in await run.judged())
+
+
 async def test_rolled_back_where_something_is_left_violates_i4(run: Run):
     run.end(ExecutionState.ROLLED_BACK, ProposalState.ROLLED_BACK, StageState.ROLLED_BACK, StageState.NOT_APPLIED)
     run.effects = ("delete", "create")
@@ -239,3 +250,5 @@ async def test_a_row_that_was_changed_violates_i5(run: Run, monkeypatch: pytest.
 def test_a_way_back_may_begin_after_every_stage_and_comes_whole():
     assert list(possible(EXPECTED, BACK)) == [("delete", "create"), ("delete", "create")]
     assert list(possible([["a"], ["b"]], [["-a"], ["-b", "-a"]])) == [("a", "-a"), ("a", "b", "-b", "-a"), ("a", "b")]
+    spared = list(possible([["a"], ["b"]], [["-a"], ["-b", "-a"]], frozenset({"-b"})))
+    assert spared == [("a", "-a"), ("a", "b", "-b", "-a"), ("a", "b", "-a"), ("a", "b")]
