@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -13,6 +14,8 @@ from bot.ports import Directory, Store
 from bot.settings import PolicySettings
 
 Rule = Callable[[Person, PolicySettings], Decision]
+
+UNREADABLE: Final = "Slack delivered this in a shape that natsmedic does not know, so nothing was done."
 
 log = structlog.get_logger(__name__)
 
@@ -43,3 +46,14 @@ class Admission:
                 )
             )
         raise Refused(decision.sentence)
+
+    async def unreadable(self, user: SlackUser | None, what: str) -> None:
+        """Record a gesture of a shape that Slack does not send; `user` is None where even that cannot be read. Raises `StoreError`."""
+        actor = f"{user.team_id}/{user.user_id}" if user is not None else "somebody unreadable"
+        log.warning("a gesture of an unknown shape was refused", what=what, actor=actor)
+        async with self._store.begin() as tx:
+            await tx.audit(
+                AuditDraft(
+                    kind="click.refused", actor=actor, subject=what, sentence=UNREADABLE, data={"code": "unreadable"}
+                )
+            )

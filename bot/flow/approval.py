@@ -125,9 +125,9 @@ class ApprovalDesk:
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
             return await self._decide(click, proposal, reason.strip(), typed_name.strip())
 
-    async def refuse(self, click: Click, sentence: str) -> None:
-        """Audit a click that is wrong in itself, e.g. on a message that does not belong to the button."""
-        await self._refused(click, await self._store.proposal_by_button(click.button), sentence, "wrong_message")
+    async def refuse(self, click: Click, sentence: str, code: str) -> None:
+        """Audit a click that leads nowhere, e.g. on a message that does not belong to the button."""
+        await self._refused(click, await self._store.proposal_by_button(click.button), sentence, code)
 
     async def _decide(self, click: Click, proposal: Proposal, reason: str, typed: str) -> Answer:
         person = await self._directory.look_up(click.user)

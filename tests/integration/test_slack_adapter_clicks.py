@@ -191,7 +191,7 @@ class SlowDesk:
         self.decided += 1
         return self.answer
 
-    async def refuse(self, click: Click, sentence: str) -> None:
+    async def refuse(self, click: Click, sentence: str, code: str) -> None:
         raise AssertionError(sentence)
 
 

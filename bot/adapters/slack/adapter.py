@@ -31,6 +31,7 @@ from bot.adapters.slack.desk import Desk, FrontDesk
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.guard import Guard
 from bot.adapters.slack.home import Home
+from bot.adapters.slack.misshapen import Misshapen
 from bot.adapters.slack.projector import SlackDrawer
 from bot.adapters.slack.talk import Talk
 from bot.flow.admission import Admission
@@ -119,9 +120,12 @@ class SlackAdapter:
         talk = Talk(self._api, self._store, self._messages, commands, admission, front.spawn, office)
         cases = CaseFront(self._api, self._messages, front, office.cases)
         home = Home(self._api, self._store, self._clock, self.directory, admission, self._rules)
+        misshapen = Misshapen(admission, self._api, front.spawn)
         secret = self._settings.signing_secret
         self._front = front
-        self._app = build(self._client, secret.get_secret_value() if secret else "", front, talk, cases, home)
+        self._app = build(
+            self._client, secret.get_secret_value() if secret else "", front, talk, cases, home, misshapen
+        )
         self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
         self._tasks.append(asyncio.create_task(home.run(), name="slack-home"))
         if not self.http_mode:

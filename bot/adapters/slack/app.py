@@ -1,6 +1,6 @@
 """The Bolt app: the same listeners for Socket Mode and HTTP. Each acknowledges first and hands the work on.
 
-A listener never raises: in HTTP mode an exception shortly after `ack()` loses the acknowledgement (reference/dependencies.md 3.2).
+A listener never raises, and what none listens to is refused as well: in HTTP mode an exception shortly after `ack()` loses the acknowledgement (reference/dependencies.md 3.2).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import structlog
 from slack_bolt.app.async_app import AsyncApp
 from slack_bolt.authorization import AuthorizeResult
 from slack_bolt.context.ack.async_ack import AsyncAck
+from slack_bolt.error import BoltUnhandledRequestError
+from slack_bolt.response import BoltResponse
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.slack import gestures, modals
@@ -21,6 +23,7 @@ from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.desk import FrontDesk
 from bot.adapters.slack.gestures import Press
 from bot.adapters.slack.home import Home
+from bot.adapters.slack.misshapen import Misshapen
 from bot.adapters.slack.talk import Talk
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
 from bot.adapters.slack.web import Registry
@@ -34,7 +37,13 @@ log = structlog.get_logger(__name__)
 
 
 def build(
-    client: AsyncWebClient, signing_secret: str, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home
+    client: AsyncWebClient,
+    signing_secret: str,
+    front: FrontDesk,
+    talk: Talk,
+    cases: CaseFront,
+    home: Home,
+    misshapen: Misshapen,
 ) -> AsyncApp:
     """Return the app with every listener. Requests are authorised as ours without asking Slack; who a person is, is the desk's question."""
     quiet = logging.getLogger("natsmedic.slack.bolt")
@@ -50,9 +59,29 @@ def build(
         logger=quiet,
         name="natsmedic",
         ssl_check_enabled=False,
+        raise_error_for_unhandled_request=True,
     )
-    register(app, Listeners(front, talk, cases, home))
+    app.error(Unserved(misshapen).handle)
+    register(app, Listeners(front, talk, cases, home, misshapen))
     return app
+
+
+class Unserved:
+    """What Bolt calls where no listener has answered."""
+
+    def __init__(self, misshapen: Misshapen) -> None:
+        self._misshapen = misshapen
+
+    async def handle(self, error: Exception, body: JsonObject) -> BoltResponse:
+        """Acknowledge what nobody listens to, a gesture with a word and an audit row; a fault of our own is logged and is 500."""
+        if not isinstance(error, BoltUnhandledRequestError):
+            log.error("a request of Slack could not be served", exc_info=error)
+            return BoltResponse(status=500)
+        if gestures.is_gesture(body):
+            self._misshapen.click(body, "unserved")
+        else:
+            log.info("Slack delivered what nobody listens to")
+        return BoltResponse(status=200)
 
 
 def register(app: Registry, listeners: Listeners) -> None:
@@ -77,7 +106,8 @@ def register(app: Registry, listeners: Listeners) -> None:
 class Listeners:
     """What Bolt calls; argument names are Bolt's."""
 
-    def __init__(self, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home) -> None:
+    def __init__(self, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home, misshapen: Misshapen) -> None:
+        self._misshapen = misshapen
         self._front = front
         self._talk = talk
         self._cases = cases
@@ -95,15 +125,14 @@ class Listeners:
         await ack()
         press = gestures.press(body)
         if press is None:
-            _malformed("details")
+            self._misshapen.click(body, "details")
         else:
             self._front.spawn(self._front.details(press), "details")
 
     async def submitted(self, ack: AsyncAck, body: JsonObject) -> None:
         form = gestures.submission(body)
         if form is None:
-            _malformed("form")
-            await ack(response_action="clear")
+            await ack(**await self._misshapen.form(body, "form"))
             return
         await ack(**await self._front.submit(form))
 
@@ -126,16 +155,14 @@ class Listeners:
     async def hushed(self, ack: AsyncAck, body: JsonObject) -> None:
         form = gestures.hush(body)
         if form is None:
-            _malformed("silence")
-            await ack(response_action="clear")
+            await ack(**await self._misshapen.form(body, "silence"))
             return
         await ack(**await self._cases.hushed(form))
 
     async def command(self, ack: AsyncAck, body: JsonObject) -> None:
         found = gestures.command(body)
         if found is None:
-            _malformed("command")
-            await ack()
+            await ack(await self._misshapen.command(body))
             return
         reply = await self._talk.command(found)
         kind = "in_channel" if reply.public else "ephemeral"
@@ -145,7 +172,7 @@ class Listeners:
         await ack()
         found = gestures.mention(body)
         if found is None:
-            _malformed("mention")
+            log.info("a mention of an unknown shape was left alone; bots and edits are among them")
         else:
             self._front.spawn(self._talk.mention(found), "mention")
 
@@ -159,7 +186,7 @@ class Listeners:
         await ack()
         press = gestures.press(body)
         if press is None:
-            _malformed("page")
+            self._misshapen.click(body, "page")
         else:
             self._front.spawn(self._talk.more(press), "page")
 
@@ -167,15 +194,14 @@ class Listeners:
         await ack()
         found = gestures.shortcut(body)
         if found is None:
-            _malformed("shortcut")
+            self._misshapen.click(body, "shortcut")
         else:
             self._front.spawn(self._talk.shortcut(found), "shortcut")
 
     async def asked(self, ack: AsyncAck, body: JsonObject) -> None:
         found = gestures.question(body)
         if found is None:
-            _malformed("question")
-            await ack(response_action="clear")
+            await ack(**await self._misshapen.form(body, "question"))
             return
         await ack(response_action="clear")
         self._front.spawn(self._talk.asked(found), "question")
@@ -183,17 +209,13 @@ class Listeners:
     def _board(self, body: JsonObject, work: Callable[[Press], Coroutine[None, None, None]], name: str) -> None:
         press = gestures.press(body)
         if press is None:
-            _malformed(name)
+            self._misshapen.click(body, name)
         else:
             self._front.spawn(work(press), name)
 
     def _press(self, body: JsonObject, choice: Choice) -> None:
         press = gestures.press(body)
         if press is None:
-            _malformed("button")
+            self._misshapen.click(body, choice.value)
         else:
             self._front.spawn(self._front.press(press, choice), choice.value)
-
-
-def _malformed(what: str) -> None:
-    log.warning("Slack delivered something of an unknown shape, so nothing was done", what=what)

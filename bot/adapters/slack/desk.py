@@ -40,7 +40,7 @@ class Desk(Protocol):
 
     async def decide(self, click: Click, reason: str, typed_name: str) -> Answer: ...
 
-    async def refuse(self, click: Click, sentence: str) -> None: ...
+    async def refuse(self, click: Click, sentence: str, code: str) -> None: ...
 
 
 class FrontDesk:
@@ -88,16 +88,23 @@ class FrontDesk:
         try:
             proposal = await self._proposal_of(press)
             if proposal is None:
-                await self._desk.refuse(click, WRONG_MESSAGE)
+                await self._desk.refuse(click, WRONG_MESSAGE, "wrong_message")
                 await self.whisper(press, WRONG_MESSAGE)
                 return
             await self._open(press, click)
         except SlackCallFailed as error:
             log.warning("a form could not be opened", reason=str(error))
-            await self.whisper(press, TOO_LATE)
+            await self._not_opened(press, click)
         except NatsmedicError as error:
             log.warning("a click could not be handled", reason=str(error))
             await self.whisper(press, f"Nothing was decided: {error}")
+
+    async def _not_opened(self, press: Press, click: Click) -> None:
+        try:
+            await self._desk.refuse(click, TOO_LATE, "form_not_opened")
+        except NatsmedicError as error:
+            log.warning("a form that was not opened could not be recorded", reason=str(error))
+        await self.whisper(press, TOO_LATE)
 
     async def details(self, press: Press) -> None:
         """Show the whole plan of the message's proposal."""
@@ -134,6 +141,8 @@ class FrontDesk:
                 "errors": {name: words[: modals.ERROR_LIMIT] for name, words in errors.items()},
             }
         self.spawn(tell(answer), "tell")
+        if not answer.accepted:
+            return {"response_action": "update", "view": modals.sentence_view("Not recorded", answer.sentence)}
         return {"response_action": "clear"}
 
     async def _decide(self, form: Submission) -> Answer:

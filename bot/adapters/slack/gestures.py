@@ -95,6 +95,26 @@ class Hush:
     view_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What can be read of a gesture whose shape is unknown: who made it, and where they can be told so."""
+
+    user: SlackUser | None
+    channel: str | None
+    thread: str | None
+
+
+def traces(body: Json) -> Traces:
+    """Return what there is; never fails."""
+    user = _user(body)
+    return Traces(user, _text_at(body, "channel", "id"), _text_at(body, "container", "thread_ts"))
+
+
+def is_gesture(body: Json) -> bool:
+    """Whether a person made it, rather than Slack itself: an interaction or a slash command, not an event."""
+    return isinstance(body, dict) and "event" not in body and ("command" in body or "user" in body or "actions" in body)
+
+
 def press(body: Json) -> Press | None:
     """Return the button, or what was chosen in a menu, of a `block_actions` payload of a message."""
     try:
@@ -218,6 +238,14 @@ def hush(body: Json) -> Hush | None:
         return None
     lasts, reason = read_choice(values, LASTS), read_field(values, REASON)
     return Hush(user=user, incident=IncidentId(incident), lasts=lasts, reason=reason, view_id=view_id)
+
+
+def _text_at(body: Json, outer: str, inner: str) -> str | None:
+    try:
+        found: Json = body[outer][inner]
+    except (KeyError, TypeError, IndexError):
+        return None
+    return found if isinstance(found, str) and found else None
 
 
 def _typed(line: str) -> str:
