@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot.adapters.slack.modals import CLUSTER, LASTS, REASON, TYPED_NAME, read_choice, read_field, read_metadata
-from bot.model import Choice, IncidentId, Json, SlackUser
+from bot.model import Choice, IncidentId, Json, JsonObject, SlackUser
 
 VALUE_LIMIT: Final = 200
 """Characters of a button's value that are looked at; ours have 31."""
 MENU: Final = "static_select"
+_SERVED: Final = frozenset({"block_actions", "view_submission", "message_action", "event_callback", "url_verification"})
+"""Types of payload that anything listens to."""
+_GESTURES: Final = frozenset({"trigger_id", "command", "user", "user_id", "actions"})
+"""Names of which every gesture has several."""
 _USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
 _MENTIONED: Final = re.compile(r"^\s*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
 _TEAM: Final = re.compile(r"([TE][A-Z0-9]{1,30})?")
@@ -106,13 +110,31 @@ class Traces:
 
 def traces(body: Json) -> Traces:
     """Return what there is; never fails."""
-    user = _user(body)
-    return Traces(user, _text_at(body, "channel", "id"), _text_at(body, "container", "thread_ts"))
+    try:
+        typist = _identity(body["team_id"], body["user_id"])
+    except (KeyError, TypeError):
+        typist = None
+    return Traces(_user(body) or typist, _text_at(body, "channel", "id"), _text_at(body, "container", "thread_ts"))
 
 
-def is_gesture(body: Json) -> bool:
+def is_served(body: JsonObject) -> bool:
+    """Whether Bolt can look for a listener: it indexes these parts unseen (slack_bolt/request/payload_utils.py)."""
+    try:
+        parts = [body.get("event", {}), body.get("view", {}), *body.get("actions", ({},))]
+        kind, listed = body.get("type"), body.get("actions", [{"action_id": ""}])
+        return (
+            ("command" in body or kind in _SERVED)
+            and all(isinstance(part, dict) for part in parts)
+            and "action_id" in listed[0]
+            and "type" in body.get("view", {"type": ""})
+        )
+    except (AttributeError, TypeError, IndexError, KeyError):
+        return False
+
+
+def is_gesture(body: JsonObject) -> bool:
     """Whether a person made it, rather than Slack itself: an interaction or a slash command, not an event."""
-    return isinstance(body, dict) and "event" not in body and ("command" in body or "user" in body or "actions" in body)
+    return "event" not in body and any(name in body for name in _GESTURES)
 
 
 def press(body: Json) -> Press | None:
