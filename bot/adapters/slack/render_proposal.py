@@ -27,6 +27,7 @@ from bot.adapters.slack.blocks import (
 from bot.adapters.slack.render_board import STATE_WORDS, progress
 from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, File, ProposalCase, WantedMessage
+from bot.adapters.visible import visible
 from bot.model import Approval, Choice, JsonObject, Proposal, ProposalState, RiskClass, Rung, Stage, canonical_json
 from bot.policy import groups_for, standing
 from bot.settings import PolicySettings
@@ -126,20 +127,20 @@ def patch_files(offered: Proposal) -> list[WantedMessage]:
 
 
 def plan_text(offered: Proposal) -> str:
-    """Everything the digest covers, and what people read with it."""
+    """Everything the digest covers, and what people read with it. Only a diff has line breaks of its own, and nothing a hidden character."""
     lines = [offered.title, "", offered.why, "", f"cluster {offered.cluster}, {offered.subject}, {offered.risk}"]
     for number, stage in enumerate(offered.stages, start=1):
         preview = stage.preview
         lines += ["", f"Stage {number} of {len(offered.stages)}: {preview.summary}", f"kind: {stage.kind}"]
         lines += [f"params: {canonical_json(stage.params)}", f"blast radius: {preview.blast_radius}"]
         lines += [f"effect: {effect}" for effect in preview.effects]
-        lines += [f"way back: {preview.way_back}", preview.diff]
+        lines += [f"way back: {preview.way_back}", *preview.diff.split("\n")]
     if offered.rung is not None:
         lines += ["", f"may not be enough: {offered.rung.not_enough}", f"go on to the next when: {offered.rung.go_on}"]
     lines += ["", *offered.guidance, "", *[f"caution: {caution}" for caution in offered.cautions], "", "world:"]
     lines += [f"  {name} = {value}" for name, value in sorted(offered.world.items())]
     lines += ["", f"expires {offered.expires_at.isoformat()}", f"digest {offered.digest}", ""]
-    return "\n".join(lines)
+    return "\n".join(visible(line) for line in lines)
 
 
 def _rung(rung: Rung) -> list[JsonObject]:
