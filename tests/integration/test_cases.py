@@ -107,6 +107,7 @@ async def test_who_holds_it_already_is_told_and_nothing_changes(tmp_path: Path) 
         (who("U1", "T2"), "take", "members of this workspace"),
         (who("U3"), "silence", "none of the groups"),
         (who("U3"), "end", "none of the groups"),
+        (who("U9"), "open", "Guests"),
     ],
 )
 async def test_who_may_not_is_refused_and_that_is_a_row(
@@ -119,6 +120,8 @@ async def test_who_may_not_is_refused_and_that_is_a_row(
         elif gesture == "silence":
             assert not (await d.cases.may_silence(user, d.id)).accepted
             answer = await d.cases.silence(user, d.id, "1h", "why not")
+        elif gesture == "open":
+            answer = await d.cases.open_thread(user, d.id, d.id)
         else:
             answer = await d.cases.end_silence(user, d.id)
         assert not answer.accepted

@@ -9,11 +9,11 @@ from typing import Final
 import pytest
 from typer.main import get_command
 
-from bot.adapters.slack.app import COMMAND, MENTION, Listeners, register
+from bot.adapters.slack.app import COMMAND, HOME, MENTION, Listeners, register
 from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.commands.words import WORDS, member
-from bot.adapters.slack.modals import CALLBACK, QUESTION
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS
+from bot.adapters.slack.modals import CALLBACK, HUSH, QUESTION
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
 from bot.cli.root import app
 from tests.integration.slack_adapter_support import ADA, GUEST, OPS, house, offer, press, told
 
@@ -23,12 +23,16 @@ HERE: Final = Path(__file__).parent
 CLICKS: Final = "test_slack_adapter_clicks.py"
 OURS: Final = Path(__file__).name
 STRANGERS: Final = (CLICKS, "test_strangers_are_refused_before_any_form_and_it_is_audited")
+CASES: Final = ("test_cases.py", "test_who_may_not_is_refused_and_that_is_a_row")
 SLACK: Final = {
     ("action", APPROVE): STRANGERS,
     ("action", DENY): (OURS, "test_a_guest_who_denies_is_refused_before_any_form"),
     ("command", COMMAND): (OURS, "test_a_guest_is_refused_every_word_that_is_not_for_everybody"),
     ("event", MENTION): (OURS, "test_a_guests_mention_is_refused_and_starts_nothing"),
     ("message_shortcut", QUESTION): (OURS, "test_a_guests_shortcut_is_refused_and_opens_no_form"),
+    ("event", HOME): ("test_slack_home.py", "test_guests_and_strangers_see_a_refusal_and_no_incident"),
+    **dict.fromkeys([("action", one) for one in (TAKE, SILENCE, END_SILENCE, OPEN_THREAD)], CASES),
+    ("view_submission", HUSH): CASES,
 }
 UNPROVEN: Final = {
     ("action", DETAILS),
@@ -44,7 +48,15 @@ ARGUMENTS: Final = {
 }
 VERBS: Final = {
     *("serve", "diagnose", "gather", "unlock", "demo", "version", "config schema", "config check"),
-    *("audit list", "audit export", "audit verify", "audit acknowledge", "incidents list", "incidents show"),
+    *(
+        "audit list",
+        "audit export",
+        "audit verify",
+        "audit acknowledge",
+        "incidents list",
+        "incidents show",
+        "incidents report",
+    ),
     *("proposals list", "proposals show", "lab drill", "runbooks list", "runbooks show"),
     *("freeze set", "freeze list", "freeze lift"),
 }
