@@ -1,12 +1,19 @@
-"""Every way in has a rule and a test that shows it refused; a new one without them fails here."""
+"""Every way in is named here, with a test in which somebody is refused there, or among those that have none; a new one that nobody has named fails.
+
+It shows that no entry is forgotten. What the rules of an entry are worth is shown by the tests that are named.
+"""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from typer.main import get_command
 
 from bot.adapters.slack.app import COMMAND, HOME, MENTION, Listeners, register
@@ -14,14 +21,19 @@ from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.commands.words import WORDS, member
 from bot.adapters.slack.modals import CALLBACK, HUSH, QUESTION
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
+from bot.adapters.webhooks.app import SLACK_PATH, webhook_app
 from bot.cli.root import app
+from bot.model import DeliveryId, JsonObject
+from bot.settings.webhooks import SourceKind, WebhookSettings
 from tests.integration.slack_adapter_support import ADA, GUEST, OPS, house, offer, press, told
+from tests.integration.test_webhook_sources import MAPPING
 
 pytestmark = pytest.mark.timeout(60)
 
 HERE: Final = Path(__file__).parent
 CLICKS: Final = "test_slack_adapter_clicks.py"
 OURS: Final = Path(__file__).name
+FORGED: Final = "test_forged_payloads.py"
 STRANGERS: Final = (CLICKS, "test_strangers_are_refused_before_any_form_and_it_is_audited")
 CASES: Final = ("test_cases.py", "test_who_may_not_is_refused_and_that_is_a_row")
 SLACK: Final = {
@@ -33,14 +45,32 @@ SLACK: Final = {
     ("event", HOME): ("test_slack_home.py", "test_guests_and_strangers_see_a_refusal_and_no_incident"),
     **dict.fromkeys([("action", one) for one in (TAKE, SILENCE, END_SILENCE, OPEN_THREAD)], CASES),
     ("view_submission", HUSH): CASES,
+    ("view_submission", CALLBACK): (FORGED, "test_a_replayed_form_is_one_approval_and_another_persons_is_none"),
 }
 UNPROVEN: Final = {
     ("action", DETAILS),
     ("action", MORE),
-    ("view_submission", CALLBACK),
     ("view_submission", QUESTION),
 }
 """Entries that no test shows refused to a person. DETAILS asks for no admission: who sees the message sees the plan."""
+WEBHOOK: Final = ("test_webhooks.py", "test_without_the_sources_own_secret_nothing_is_stored")
+SIGNED: Final = ("test_webhook_sources.py", "test_an_unsigned_stranger_is_refused_before_the_body_is_read")
+HTTP: Final = {
+    ("POST", "/webhooks/alertmanager"): WEBHOOK,
+    ("POST", "/webhooks/grafana"): SIGNED,
+    ("POST", "/webhooks/pagerduty"): SIGNED,
+    ("POST", "/webhooks/generic"): SIGNED,
+    ("POST", SLACK_PATH): (CLICKS, "test_http_mode_answers_nothing_but_401_to_what_slack_did_not_sign"),
+}
+OPEN: Final = {("GET", "/healthz"), ("GET", "/readyz")}
+"""For the kubelet, which has no secret: whether the bot lives, and what keeps it from its work. Starlette serves HEAD where GET is."""
+SOURCES: Final[JsonObject] = {
+    "alertmanager": {"bearer": "tok-alertmanager"},
+    "grafana": {"kind": "grafana", "hmac_secret": "tok-grafana", "timestamp_header": "X-Grafana-Time"},
+    "pagerduty": {"kind": "pagerduty", "hmac_secret": "tok-pagerduty"},
+    "generic": {"kind": "generic", "bearer": "tok-generic", "mapping": MAPPING},
+}
+"""A source of each kind."""
 ARGUMENTS: Final = {
     "run": "stuck-consumer",
     "freeze": "1h maintenance",
@@ -85,11 +115,41 @@ def verbs(command: object, path: tuple[str, ...] = ()) -> set[str]:
     return {found for name, one in below.items() for found in verbs(one, (*path, name))}
 
 
-def test_every_entry_of_slack_has_a_test_that_shows_it_refused() -> None:
-    assert entries() == SLACK.keys() | UNPROVEN
-    for file, name in SLACK.values():
+class Nobody:
+    """Takes nothing in."""
+
+    async def accept(self, source: str, body: str) -> DeliveryId:
+        raise AssertionError(source + body)
+
+
+def assert_tests_exist(named: Iterable[tuple[str, str]]) -> None:
+    for file, name in named:
         tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
         assert name in {one.name for one in tree.body if isinstance(one, ast.AsyncFunctionDef)}, name
+
+
+def test_every_entry_of_slack_has_a_test_that_shows_it_refused() -> None:
+    assert entries() == SLACK.keys() | UNPROVEN
+    assert_tests_exist(SLACK.values())
+
+
+def test_every_address_of_http_has_a_test_that_shows_it_refused_or_is_open_to_all() -> None:
+    settings = WebhookSettings.model_validate({"listen": "127.0.0.1:0", "sources": SOURCES})
+    assert {source.kind for source in settings.sources.values()} == set(SourceKind)
+
+    async def slack(_request: Request) -> Response:
+        return Response()
+
+    routes = webhook_app(settings, Nobody(), slack_handler=slack).routes
+    assert all(isinstance(route, Route) for route in routes), "a mount would hide what is below it"
+    found = {
+        (method, route.path)
+        for route in routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert found == HTTP.keys() | OPEN
+    assert_tests_exist(HTTP.values())
 
 
 def test_every_verb_of_the_command_line_is_known() -> None:
