@@ -1,0 +1,169 @@
+"""Secrets planted in every place that takes one are found nowhere that people or other programs read."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import zipfile
+from collections.abc import Iterator
+from typing import Final
+
+import httpx
+import pytest
+
+from bot.lab.slack import StandInSlack
+from bot.lab.stuck_consumer import break_consumer
+from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot, free_port, lab_slack
+from bot.model import Json, JsonObject
+from tests.e2e.conftest import Whole
+
+LABELS: Final = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
+PLACES: Final = (
+    *("bot_token", "app_token", "signing_secret", "bearer", "former_bearer", "basic", "grafana", "pagerduty"),
+    *("former_pagerduty", "system", "reader", "writer", "stranger"),
+)
+COMMANDS: Final = (
+    ("config", "check"),
+    ("audit", "export"),
+    ("audit", "export", "--format", "csv"),
+    ("audit", "list"),
+    ("incidents", "list", "--format", "json"),
+    ("proposals", "list", "--format", "json"),
+    ("diagnose", "away"),
+)
+
+
+class Planted(dict[str, str]):
+    """A secret for each place, of no other meaning, and of no two alike."""
+
+    def __init__(self) -> None:
+        super().__init__((place, f"canary{secrets.token_hex(16)}") for place in PLACES)
+        self |= {"bot_token": f"xoxb-{self['bot_token']}", "app_token": f"xapp-{self['app_token']}"}
+
+    def found_in(self, *shown: str | bytes) -> set[str]:
+        """The places whose secret stands in any of these, in the clear."""
+        whole = b"\0".join(part.encode("utf-8", "replace") if isinstance(part, str) else part for part in shown)
+        return {
+            place
+            for place, secret in self.items()
+            if secret.removeprefix("xoxb-").removeprefix("xapp-").encode() in whole
+        }
+
+    def overrides(self, bot: WholeBot) -> dict[str, Json]:
+        """The config's sections with every secret in its place."""
+        whole = bot.settings()
+        away = {
+            "name": "away",
+            "channel": CHANNEL,
+            "nats": {
+                "servers": [f"nats://127.0.0.1:{free_port()}"],
+                "system": {"user": "sys", "password": self["system"]},
+                "accounts": {
+                    "APP": {
+                        "reader": {"user": "reader", "password": self["reader"]},
+                        "writer": {"user": "writer", "password": self["writer"]},
+                    }
+                },
+                "timeout_seconds": 1,
+            },
+        }
+        sources = {
+            "alertmanager": {"bearer": self["bearer"], "previous": self["former_bearer"]},
+            "second": {"username": "second", "password": self["basic"]},
+            "grafana": {"kind": "grafana", "hmac_secret": self["grafana"], "timestamp_header": "X-Grafana-Time"},
+            "pagerduty": {
+                "kind": "pagerduty",
+                "hmac_secret": self["pagerduty"],
+                "previous": self["former_pagerduty"],
+            },
+        }
+        return {
+            "clusters": [*whole["clusters"], away],
+            "slack": {**whole["slack"], "signing_secret": self["signing_secret"], "transport": "socket"},
+            "webhooks": {**whole["webhooks"], "sources": sources},
+        }
+
+
+def slack_with(planted: Planted) -> StandInSlack:
+    known = lab_slack()
+    return StandInSlack(
+        users=known.workspace.users.values(),
+        channels=known.workspace.channels.values(),
+        usergroups=known.workspace.usergroups.values(),
+        bot_token=planted["bot_token"],
+        app_token=planted["app_token"],
+    )
+
+
+def unpacked(content: bytes) -> Iterator[bytes]:
+    """The bytes of a file, and of each file in it where it is an archive."""
+    yield content
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in archive.namelist():
+                yield archive.read(name)
+
+
+async def strangers(bot: WholeBot, planted: Planted) -> None:
+    """Requests that carry a secret and are refused."""
+    async with httpx.AsyncClient() as client:
+        for source in ("alertmanager", "second", "grafana", "pagerduty"):
+            headers = {
+                "Authorization": f"Bearer {planted['stranger']}",
+                "X-Grafana-Alerting-Signature": planted["stranger"],
+            }
+            answer = await client.post(f"{bot.url}/webhooks/{source}", headers=headers, content=b"{}")
+            assert answer.status_code == 401
+            assert planted.found_in(answer.text, str(answer.headers)) == set()
+
+
+def shown_in_slack(slack: StandInSlack) -> list[str | bytes]:
+    calls: list[JsonObject] = [call.args for call in slack.calls()]
+    files = [part for file in slack.workspace.files.values() for part in unpacked(file.content or b"")]
+    return [repr(calls), slack.render_text(CHANNEL), *files]
+
+
+def database_of(bot: WholeBot) -> list[str | bytes]:
+    """The database's files; snapshots are packed in them, and are looked at as Slack's files."""
+    return [file.read_bytes() for file in bot.directory.glob("natsmedic.db*")]
+
+
+@pytest.mark.timeout(240)
+async def test_no_planted_secret_is_seen_in_logs_messages_files_exports_readiness_or_errors(whole: Whole) -> None:
+    planted = Planted()
+    assert len(set(planted.values())) >= 12
+    async with whole(slack=slack_with(planted)) as bot:
+        bot.secret = planted["bearer"]
+        bot.override(**planted.overrides(bot))
+        await break_consumer(bot.cluster)
+        await bot.start()
+        assert planted.found_in(bot.config.read_bytes()) == set(PLACES) - {"stranger"}, "each is really in use"
+        await strangers(bot, planted)
+        assert (await bot.alert(labels=LABELS)).status_code == 202
+        await bot.see_button("approve")
+        await bot.alert(labels={"cluster": "away"}, fingerprint="a" * 16)
+        assert (await bot.decide(ADA)).ok
+        await bot.see("1 of 2")
+        assert (await bot.decide(BO)).ok
+        await bot.see(VERIFIED_BOARD, 120)
+        async with httpx.AsyncClient() as client:
+            ready = await client.get(f"{bot.url}/readyz")
+        printed = [(await bot.command(*words))[1] for words in COMMANDS]
+        await bot.stop()
+        bot.config.write_text(bot.config.read_text().replace("sqlite:///natsmedic.db", "sqlite:////nonexistent/x.db"))
+        code, died = await bot.command("serve")
+        assert code != 0
+        stored = database_of(bot)
+        files = [file.content or b"" for file in bot.slack.workspace.files.values()]
+        assert any(zipfile.is_zipfile(io.BytesIO(content)) for content in files), "the evidence was attached"
+        assert "away" in printed[-1], "the cluster that takes no password of these was asked"
+        places = {
+            "log": [bot.log],
+            "slack": shown_in_slack(bot.slack),
+            "readyz": [ready.text],
+            "commands": printed,
+            "crash": [died],
+            "database": stored,
+        }
+        assert all(any(shown) for shown in places.values())
+        assert {name: planted.found_in(*shown) for name, shown in places.items()} == {name: set() for name in places}
