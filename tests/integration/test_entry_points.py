@@ -39,6 +39,7 @@ CASES: Final = ("test_cases.py", "test_who_may_not_is_refused_and_that_is_a_row"
 SLACK: Final = {
     ("action", APPROVE): STRANGERS,
     ("action", DENY): (OURS, "test_a_guest_who_denies_is_refused_before_any_form"),
+    ("action", DETAILS): (OURS, "test_a_guest_is_not_shown_the_plan"),
     ("command", COMMAND): (OURS, "test_a_guest_is_refused_every_word_that_is_not_for_everybody"),
     ("event", MENTION): (OURS, "test_a_guests_mention_is_refused_and_starts_nothing"),
     ("message_shortcut", QUESTION): (OURS, "test_a_guests_shortcut_is_refused_and_opens_no_form"),
@@ -48,11 +49,10 @@ SLACK: Final = {
     ("view_submission", CALLBACK): (FORGED, "test_a_replayed_form_is_one_approval_and_another_persons_is_none"),
 }
 UNPROVEN: Final = {
-    ("action", DETAILS),
     ("action", MORE),
     ("view_submission", QUESTION),
 }
-"""Entries that no test shows refused to a person. DETAILS asks for no admission: who sees the message sees the plan."""
+"""Entries that no test shows refused to a person; both ask as the words and the shortcut do that they go on from."""
 WEBHOOK: Final = ("test_webhooks.py", "test_without_the_sources_own_secret_nothing_is_stored")
 SIGNED: Final = ("test_webhook_sources.py", "test_an_unsigned_stranger_is_refused_before_the_body_is_read")
 HTTP: Final = {
@@ -173,6 +173,15 @@ async def test_a_guest_who_denies_is_refused_before_any_form(tmp_path: Path) -> 
         assert "Guests" in await running.refusal()
         assert running.slack.open_view(GUEST) is None
         assert await running.store.approvals("prop_1") == []
+
+
+async def test_a_guest_is_not_shown_the_plan(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        await offer(running)
+        await press(running, GUEST, DETAILS)
+        assert "Guests" in await told(running, GUEST)
+        assert running.slack.open_view(GUEST) is None
+        assert len(await running.audited("command.refused")) == 1
 
 
 async def test_a_guests_mention_is_refused_and_starts_nothing(tmp_path: Path) -> None:

@@ -110,12 +110,12 @@ class SlackAdapter:
 
     async def start(self, desk: Desk, office: Office) -> None:
         """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""
-        front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules)
+        admission = Admission(self._store, self.directory, self._rules)
+        front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules, admission)
         looking = Looking(self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks)
         acting = Acting(
             self._store, self._clock, self._messages, self._api, office.asking, office.clusters, office.runbooks
         )
-        admission = Admission(self._store, self.directory, self._rules)
         commands = Commands(looking, acting, admission)
         talk = Talk(self._api, self._store, self._messages, commands, admission, front.spawn, office)
         cases = CaseFront(self._api, self._messages, front, office.cases)

@@ -15,8 +15,10 @@ from bot.adapters.slack.gestures import Press, Submission
 from bot.adapters.slack.text import fallback
 from bot.adapters.slack.wanted import ProposalCase
 from bot.errors import NatsmedicError
+from bot.flow.admission import Admission
 from bot.flow.approval import Answer, Click, Form
 from bot.model import Choice, IncidentId, JsonObject, Proposal, SlackUser, new_id
+from bot.policy import may_run
 from bot.ports import Messages, Store
 from bot.settings import PolicySettings
 
@@ -54,6 +56,7 @@ class FrontDesk:
         projector: SlackProjector,
         desk: Desk,
         rules: PolicySettings,
+        admission: Admission,
     ) -> None:
         self._api = api
         self._store = store
@@ -61,6 +64,7 @@ class FrontDesk:
         self._projector = projector
         self._desk = desk
         self._rules = rules
+        self._admission = admission
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[None, None, None], name: str) -> None:
@@ -107,12 +111,13 @@ class FrontDesk:
         await self.whisper(press, TOO_LATE)
 
     async def details(self, press: Press) -> None:
-        """Show the whole plan of the message's proposal."""
+        """Show the whole plan of the message's proposal to a member of the workspace."""
         try:
             proposal = await self._proposal_of(press)
             if proposal is None:
                 await self.whisper(press, WRONG_MESSAGE)
                 return
+            await self._admission.admit(press.user, may_run, "details")
             approvals = tuple(await self._store.approvals(proposal.id))
             view = modals.details_view(ProposalCase(proposal=proposal, approvals=approvals), self._rules)
             await self._api.open_view(press.trigger, view)
