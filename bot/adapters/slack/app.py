@@ -1,6 +1,7 @@
 """The Bolt app: the same listeners for Socket Mode and HTTP. Each acknowledges first and hands the work on.
 
-A listener never raises, and what none listens to is refused as well: in HTTP mode an exception shortly after `ack()` loses the acknowledgement (reference/dependencies.md 3.2).
+A listener never raises: in HTTP mode an exception shortly after `ack()` loses the acknowledgement (reference/dependencies.md 3.2). What none listens to
+is refused.
 """
 
 from __future__ import annotations

@@ -17,8 +17,6 @@ from bot.model import Choice, IncidentId, Json, JsonObject, SlackUser
 VALUE_LIMIT: Final = 200
 """Characters of a button's value that are looked at; ours have 31."""
 MENU: Final = "static_select"
-_SERVED: Final = frozenset({"block_actions", "view_submission", "message_action", "event_callback", "url_verification"})
-"""Types of payload that anything listens to."""
 _GESTURES: Final = frozenset({"trigger_id", "command", "user", "user_id", "actions"})
 """Names of which every gesture has several."""
 _USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
@@ -118,18 +116,23 @@ def traces(body: Json) -> Traces:
 
 
 def is_served(body: JsonObject) -> bool:
-    """Whether Bolt can look for a listener: it indexes these parts unseen (slack_bolt/request/payload_utils.py)."""
-    try:
-        parts = [body.get("event", {}), body.get("view", {}), *body.get("actions", ({},))]
-        kind, listed = body.get("type"), body.get("actions", [{"action_id": ""}])
-        return (
-            ("command" in body or kind in _SERVED)
-            and all(isinstance(part, dict) for part in parts)
-            and "action_id" in listed[0]
-            and "type" in body.get("view", {"type": ""})
-        )
-    except (AttributeError, TypeError, IndexError, KeyError):
+    """Whether somebody listens to this type, and Bolt can look for who: it indexes these parts unseen (slack_bolt/request/payload_utils.py)."""
+    if not isinstance(body.get("event", {}), dict):
         return False
+    match body.get("type"):
+        case "block_actions":
+            try:
+                first = body["actions"][0]
+            except (KeyError, IndexError, TypeError):
+                return False
+            return isinstance(first, dict) and "action_id" in first
+        case "view_submission":
+            view = body.get("view")
+            return isinstance(view, dict) and "type" in view
+        case "event_callback" | "message_action" | "url_verification":
+            return True
+        case kind:
+            return kind is None and "command" in body
 
 
 def is_gesture(body: JsonObject) -> bool:

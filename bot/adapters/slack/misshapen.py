@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-
 import structlog
 
 from bot.adapters.slack import gestures, modals
 from bot.adapters.slack.api import SlackApi, SlackCallFailed
+from bot.adapters.slack.talk import Spawn
 from bot.errors import StoreError
 from bot.flow.admission import UNREADABLE, Admission
 from bot.model import JsonObject
 
 log = structlog.get_logger(__name__)
-
-Spawn = Callable[[Coroutine[None, None, None], str], None]
 
 
 class Misshapen:
