@@ -83,11 +83,11 @@ async def test_an_uneven_mesh_is_completed_by_reloads_and_no_pod_restarts(tmp_pa
         assert PASSWORD not in written + proposal + ended.model_dump_json()
 
 
-async def test_a_mesh_that_does_not_become_complete_gets_its_former_routes_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(nats_reload.ACTION, "patience", 10.0)
-    async with open_nats(tmp_path, IMAGE, 3, nats_conf(ONE_NAME)) as nats:
+async def becomes_incomplete(folder: Path) -> bool:
+    """Have the repair break the mesh and be taken back; False where every connection was one that a change of the list leaves alone (server/reload.go,
+    `routesOption.Apply` closes what was dialled by a removed address, and who dials whom behind one name is chance).
+    """
+    async with open_nats(folder, IMAGE, 3, nats_conf(ONE_NAME)) as nats:
         await asyncio.sleep(SETTLED)
         before, lives = await nats.conf(), await nats.lives()
         execution = await nats.desk.approved(await nats.desk.plan(compose_routes(*await nats.look()).stages))
@@ -95,6 +95,10 @@ async def test_a_mesh_that_does_not_become_complete_gets_its_former_routes_back(
         await nats.write("routes-login.conf", login("another"))
         async with nats.quick_kubelet():
             ended = await nats.desk.run(execution)
+        if ended.state is ExecutionState.DONE:
+            snapshot, _ = await nats.look()
+            assert mesh_among(snapshot, SERVERS[:3]).outcome is Outcome.VERIFIED
+            return False
         assert ended.state is ExecutionState.ROLLED_BACK, ended.sentence
         assert "pairs of servers lack connections" in ended.sentence
         assert await nats.conf() == before
@@ -104,3 +108,15 @@ async def test_a_mesh_that_does_not_become_complete_gets_its_former_routes_back(
         mesh = read_mesh(snapshot)
         assert all(runs_with(mesh, server.name, ("nats-headless:6222",)) for server in snapshot.servers)
         assert await nats.lives() == lives
+        return True
+
+
+async def test_a_mesh_that_does_not_become_complete_gets_its_former_routes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(nats_reload.ACTION, "patience", 10.0)
+    for attempt in range(5):
+        (folder := tmp_path / str(attempt)).mkdir()
+        if await becomes_incomplete(folder):
+            return
+    raise AssertionError("the mesh stayed complete five times")
