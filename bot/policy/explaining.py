@@ -1,4 +1,4 @@
-"""The same questions as a decision asks, each with its answer: `natsmedic policy explain` and `/nats whoami`."""
+"""The same questions as a decision asks, each with its answer."""
 
 from __future__ import annotations
 
