@@ -5,8 +5,9 @@ Members that are not current count as absent too: one that still catches up can'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from bot.model.groups import (
@@ -20,7 +21,7 @@ from bot.model.groups import (
 )
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot, names
-from bot.model.states import StreamState
+from bot.model.states import ConsumerState, StreamState
 
 META: Final = "the meta group"
 
@@ -55,7 +56,7 @@ def absence(snapshot: Snapshot, server: str) -> Absence:
         if replicas <= 1:
             if server in found.members or (found.leader is None and set(views) == {server}):
                 alone.append(name)
-                fleeting += [name] if in_memory else []
+                fleeting += [name] if in_memory() else []
         elif why := _stalls(found, views, server):
             stalled[name] = why
     meta = meta_standing(snapshot)
@@ -88,20 +89,24 @@ def raft_groups(snapshot: Snapshot) -> Iterator[RaftGroup]:
             yield RaftGroup(name, standing(views, replicas), _seen(views))
 
 
-def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int, bool]]:
-    """Every stream's and consumer's name, views and replicas, as last read, and whether it is kept in memory."""
+def _groups(snapshot: Snapshot) -> Iterator[tuple[str, Groups, int, Callable[[], bool]]]:
+    """Every stream's and consumer's name, views and replicas, as last read, and what tells whether it is kept in memory: that decodes a whole
+    configuration, and few are asked for it.
+    """
     at = max((n for n in range(snapshot.rounds) if snapshot.streams(n)), default=0)
     streams = snapshot.streams(at)
     for key, views in streams.items():
-        yield f"stream {key}", groups(views), stream_replicas(views), _in_memory(views)
+        yield f"stream {key}", groups(views), stream_replicas(views), partial(_in_memory, views)
     for key, found in snapshot.consumers(at).items():
         holders = streams.get(key.stream_key, {})
-        in_memory = _in_memory(holders) or any(view.config.get("mem_storage") is True for view in found.values())
+        in_memory = partial(_in_memory, holders, found)
         yield f"consumer {key}", groups(found), replicas_of(found, stream_replicas(holders)), in_memory
 
 
-def _in_memory(views: Mapping[str, StreamState]) -> bool:
-    return any(view.config.get("storage") == "memory" for view in views.values())
+def _in_memory(holders: Mapping[str, StreamState], consumer: Mapping[str, ConsumerState] | None = None) -> bool:
+    """A stream whose storage is memory, and a consumer of one or with `mem_storage`."""
+    in_memory = any(view.config.get("storage") == "memory" for view in holders.values())
+    return in_memory or any(view.config.get("mem_storage") is True for view in (consumer or {}).values())
 
 
 def _stalls(found: Standing, views: Groups, server: str, *, member: bool = False) -> str:
