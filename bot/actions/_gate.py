@@ -132,7 +132,8 @@ def cannot_spare(snapshot: Snapshot, target: Target) -> Iterator[str]:
 def unseen_losses(snapshot: Snapshot, target: Target, pod: Pod) -> list[str]:
     """The same for a pod whose server does not run, so that nobody can say what lies in its store; nothing where it never ran. Raises as `losses` does."""
     status = pod.statuses.get(target.container)
-    if status is None or (not status.restarts and status.state is ContainerState.WAITING):
+    begun = status is not None and bool(status.restarts or status.last_termination)
+    if status is None or (status.state is ContainerState.WAITING and not begun):
         return []
     if not workload_in(snapshot, target).store_passes():
         return []

@@ -189,6 +189,14 @@ async def test_a_stuck_pod_whose_store_ends_with_it_is_not_restarted_unless_it_n
             restart(world, 1)
 
 
+async def test_a_pod_whose_first_run_has_ended_has_run() -> None:
+    world = World(storing({"emptyDir": {}}))
+    unready(world, 1, "CrashLoopBackOff")
+    world.pods[1]["status"]["containerStatuses"][0]["lastState"] = {"terminated": {"exitCode": 1}}
+    with pytest.raises(Refused, match="what lies there is unknown while its server does not run"):
+        restart(world, 1)
+
+
 async def test_it_is_not_a_pods_turn_before_those_above_it_run_the_edit() -> None:
     world = World()
     rollout = probe(world)
