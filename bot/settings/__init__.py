@@ -19,6 +19,7 @@ from bot.settings.clusters import (
     TlsSettings,
 )
 from bot.settings.limits import LimitSettings
+from bot.settings.observing import MetricsSettings
 from bot.settings.people import SlackSettings, Transport
 from bot.settings.policy import (
     ClusterPolicy,
@@ -46,6 +47,7 @@ __all__ = [
     "KubernetesSettings",
     "LimitSettings",
     "MappingSettings",
+    "MetricsSettings",
     "Mode",
     "NatsSettings",
     "OpenAt",

@@ -1,0 +1,18 @@
+"""What natsmedic tells of itself: metrics, logs."""
+
+from __future__ import annotations
+
+from bot.settings.section import Secret, Section
+from bot.settings.webhooks import ListenAddress
+
+METRICS_LISTEN = "127.0.0.1:9464"
+"""The port that OpenTelemetry gives to Prometheus exporters (its SDK configuration, OTEL_EXPORTER_PROMETHEUS_PORT); loopback alone."""
+
+
+class MetricsSettings(Section):
+    """`GET /metrics` on an address of its own, apart from the webhooks', which may be public."""
+
+    listen: ListenAddress = METRICS_LISTEN
+    """In a pod 0.0.0.0:9464, where a NetworkPolicy says who may connect."""
+    bearer: Secret | None = None
+    """A token that the scraper must show (`authorization` of Prometheus' scrape_config); without one, whoever can connect may read."""
