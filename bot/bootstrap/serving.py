@@ -23,6 +23,7 @@ from bot.bootstrap.auditing import audited
 from bot.bootstrap.measuring import Measuring
 from bot.bootstrap.reading import both_sides, registry
 from bot.errors import SettingsError, StoreError
+from bot.flow import narration
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
@@ -110,7 +111,8 @@ class _Handlers(Mapping[Phase, PhaseHandler]):
 
     def __getitem__(self, phase: Phase) -> PhaseHandler:
         async def handle(key: str, steps: Steps) -> None:
-            await self.known[phase](key, steps)
+            with narration.of_phase(phase, key):
+                await self.known[phase](key, steps)
 
         return handle
 

@@ -19,7 +19,7 @@ from bot.settings.clusters import (
     TlsSettings,
 )
 from bot.settings.limits import LimitSettings
-from bot.settings.observing import MetricsSettings
+from bot.settings.observing import LogFormat, LogLevel, LogSettings, MetricsSettings
 from bot.settings.people import SlackSettings, Transport
 from bot.settings.policy import (
     ClusterPolicy,
@@ -46,6 +46,9 @@ __all__ = [
     "GroupSettings",
     "KubernetesSettings",
     "LimitSettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
     "MappingSettings",
     "MetricsSettings",
     "Mode",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from bot.settings.section import Secret, Section
 from bot.settings.webhooks import ListenAddress
 
@@ -16,3 +18,25 @@ class MetricsSettings(Section):
     """In a pod 0.0.0.0:9464, where a NetworkPolicy says who may connect."""
     bearer: Secret | None = None
     """A token that the scraper must show (`authorization` of Prometheus' scrape_config); without one, whoever can connect may read."""
+
+
+class LogFormat(StrEnum):
+    JSON = "json"
+    """One object per line: `event` is a sentence, everything else is a field."""
+    TEXT = "text"
+    """For people."""
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogSettings(Section):
+    """What `natsmedic serve` writes to stderr."""
+
+    format: LogFormat | None = None
+    """Where none is named: text on a terminal, JSON elsewhere."""
+    level: LogLevel = LogLevel.INFO
