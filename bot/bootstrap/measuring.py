@@ -22,6 +22,7 @@ from bot.adapters.metrics import (
 )
 from bot.adapters.webhooks import serving
 from bot.bootstrap.auditing import running_version
+from bot.errors import SettingsError
 from bot.ports import UNMETERED, Clock, Meter, Tallies
 from bot.registry import Registry
 from bot.settings import MetricsSettings, Settings
@@ -34,18 +35,34 @@ class _Prometheus:
     meter: PrometheusMeter
 
 
-class Measuring:
-    """All of it; nothing where the settings have no `metrics`."""
+@asynccontextmanager
+async def measured(settings: Settings, found: Registry) -> AsyncGenerator[Measuring]:
+    """Measure while the block runs. Raises `SettingsError` where traces are wanted and the extra is not installed."""
+    if settings.traces is None:
+        yield Measuring(settings, found)
+        return
+    try:
+        from bot.adapters.traces import exporting  # noqa: PLC0415  an extra, and slow to import
+    except ImportError as error:
+        raise SettingsError(
+            f"traces needs the OpenTelemetry SDK, and {error.name} is not installed: pip install 'natsmedic[otel]', or remove traces."
+        ) from error
+    async with exporting(settings.traces, running_version()) as spans:
+        yield Measuring(settings, found, spans)
 
-    def __init__(self, settings: Settings, found: Registry) -> None:
+
+class Measuring:
+    """All of it; nothing where the settings have neither `metrics` nor `traces`."""
+
+    def __init__(self, settings: Settings, found: Registry, spans: Meter | None = None) -> None:
         self._prometheus: _Prometheus | None = None
-        self.meter: Meter = UNMETERED
+        self.meter: Meter = UNMETERED if spans is None else Meters(spans)
         if settings.metrics is not None:
             registry = CollectorRegistry(auto_describe=True)
             meter = PrometheusMeter(registry, Words.of(settings.webhooks.sources, found.runbooks, found.actions))
             meter.built(running_version(), settings.mode)
             self._prometheus = _Prometheus(settings.metrics, registry, meter)
-            self.meter = Meters(meter)
+            self.meter = Meters(meter) if spans is None else Meters(meter, spans)
 
     @property
     def parts(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

@@ -20,7 +20,7 @@ from bot.adapters.slack import Office, SlackAdapter
 from bot.adapters.timed import timed
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
-from bot.bootstrap.measuring import Measuring
+from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
 from bot.errors import SettingsError, StoreError
 from bot.flow import narration
@@ -272,7 +272,7 @@ async def serve(settings: Settings) -> None:
     chat = _Chat()
     handlers = _Handlers()
     async with AsyncExitStack() as stack:
-        measuring = Measuring(settings, found)
+        measuring = await stack.enter_async_context(measured(settings, found))
         store = await stack.enter_async_context(open_store(settings, meter=measuring.meter))
         store.acquire_process_lock()
         readers, writers = await _connect(settings, clock, stack, measuring.meter)
