@@ -15,8 +15,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 from pydantic import SecretStr
+from sqlalchemy import Select
+from sqlalchemy.dialects import postgresql
 
 from bot.adapters.database import SqlStore
+from bot.adapters.database.tally import INCIDENTS, PROPOSALS
 from bot.adapters.metrics import Meters, PrometheusMeter, Standing, StoreCollector, Words, metrics_app
 from bot.adapters.metrics.words import MOST_REASONS
 from bot.adapters.webhooks import parse_alertmanager
@@ -416,3 +419,15 @@ async def test_without_the_token_nobody_reads_the_metrics(tmp_path: Path) -> Non
             assert answer.status_code == 401
             assert "natsmedic_" not in answer.text
         assert "natsmedic_store_readable" in await scrape(running, bearer="tok", secret="tok")
+
+
+@pytest.mark.parametrize("query", [INCIDENTS, PROPOSALS])
+def test_what_is_grouped_by_has_no_parameters_which_postgresql_takes_for_different_ones(
+    query: Select[str, str, int],
+) -> None:
+    text = str(query.compile(dialect=postgresql.dialect()))
+    grouped, chosen = text.split("GROUP BY ")[1], text.split(" \nFROM", maxsplit=1)[0]
+    expression = grouped.partition(", ")[2].strip()
+    assert "#>>" in expression
+    assert expression in chosen
+    assert "%(" not in expression

@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, String, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import col
 
 from bot.adapters.database.connection import Database
@@ -30,17 +32,34 @@ _LIVE = [state.value for state in ProposalState if not state.terminal]
 _RUNNING = [state.value for state in ExecutionState if not state.terminal]
 
 
-def _in_body(body: Mapped[str], path: str) -> ColumnElement[str]:
-    """A text of a record's JSON; empty where it is null or absent."""
-    return func.coalesce(func.json_extract(body, path), "")
+class _InBody(ColumnElement[str]):
+    """A text of a record's JSON; empty where there is none. Written out without parameters, or PostgreSQL would not group by it."""
+
+    inherit_cache = False
+
+    def __init__(self, body: Mapped[str], *path: str) -> None:
+        self.body = cast("ColumnElement[str]", body)  # SQLModel's `col` declares what an instance has
+        self.path = path
+        self.type = String()
 
 
-_SEVERITY = _in_body(col(DiagnosisRow.body), "$.verdict.severity")
-_RISK = _in_body(col(ProposalRow.body), "$.risk")
+@compiles(_InBody)
+def _in_sqlite(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
+    return f"coalesce(json_extract({compiler.process(element.body, **named)}, '$.{'.'.join(element.path)}'), '')"
+
+
+@compiles(_InBody, "postgresql")
+def _in_postgresql(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
+    path = ",".join(element.path)
+    return f"coalesce(CAST({compiler.process(element.body, **named)} AS JSON) #>> '{{{path}}}', '')"
+
+
+_SEVERITY = _InBody(col(DiagnosisRow.body), "verdict", "severity")
+_RISK = _InBody(col(ProposalRow.body), "risk")
 
 INCIDENTS = (
     select(col(IncidentRow.state), _SEVERITY, func.count())
-    .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == func.json_extract(col(IncidentRow.body), "$.last_diagnosis"))
+    .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == _InBody(col(IncidentRow.body), "last_diagnosis"))
     .where(col(IncidentRow.state) != IncidentState.CLOSED.value)
     .group_by(col(IncidentRow.state), _SEVERITY)
 )
