@@ -36,7 +36,7 @@ from bot.adapters.slack.projector import SlackDrawer
 from bot.adapters.slack.talk import Talk
 from bot.flow.admission import Admission
 from bot.flow.asking import Asking
-from bot.ports import Clock, Draw, Messages, Store
+from bot.ports import UNMETERED, Clock, Draw, Messages, Meter, Store
 from bot.runbook import Runbook
 from bot.settings import PolicySettings, SlackSettings, Transport
 
@@ -70,6 +70,7 @@ class SlackAdapter:
         clock: Clock,
         *,
         draw: Draw,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -77,8 +78,8 @@ class SlackAdapter:
         self._messages = messages
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
-        self._api = SlackApi(self._client, clock)
-        drawer = SlackDrawer(self._api, store, messages, draw, rules, clock)
+        self._api = SlackApi(self._client, clock, meter)
+        drawer = SlackDrawer(self._api, store, messages, draw, rules, clock, meter)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
         self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None
