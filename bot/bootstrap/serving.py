@@ -19,6 +19,7 @@ from bot.adapters.slack import Office, SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
 from bot.bootstrap.reading import both_sides, registry
+from bot.bootstrap.reporting import reporter
 from bot.errors import SettingsError, StoreError
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
@@ -256,7 +257,8 @@ async def serve(settings: Settings) -> None:
         directory: Directory = NoDirectory()
         slack = None
         if settings.slack is not None:
-            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock, draw=draw)
+            report = reporter(store, clock, lambda: kept.newest)  # `kept` is bound before anything is drawn
+            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock, draw=draw, report=report)
             directory = slack.directory
             chat.target = slack.chat
         bot = wire(

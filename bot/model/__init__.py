@@ -2,7 +2,17 @@
 
 from bot.model.alert import Alert, AlertState, Delivery
 from bot.model.approval import Approval, Choice
-from bot.model.audit import ACKNOWLEDGED, GAP, GENESIS, AuditDraft, AuditEntry, AuditFilter, AuditLine, Checkpoint
+from bot.model.audit import (
+    ACKNOWLEDGED,
+    GAP,
+    GENESIS,
+    START,
+    AuditDraft,
+    AuditEntry,
+    AuditFilter,
+    AuditLine,
+    Checkpoint,
+)
 from bot.model.base import (
     AlertId,
     ApprovalId,
@@ -55,6 +65,7 @@ __all__ = [
     "GENESIS",
     "KEPT",
     "LIFTERS",
+    "START",
     "STORM",
     "TRENDS",
     "TRIAL_STREAM",

@@ -1,6 +1,6 @@
 """Protocols for the outside. Adapters implement them; flow and actions know nothing else of the world."""
 
-from bot.ports.chat import Chat, Directory, Draw, Message, Messages
+from bot.ports.chat import Chat, Directory, Draw, Message, Messages, WriteReport
 from bot.ports.cluster import KubernetesReader, KubernetesWriter, ProbingReaders, Readers, Writers
 from bot.ports.running import Clock, Engine, Phase, PhaseHandler, Steps
 from bot.ports.storage import EVERY, CheckpointSink, R, Store, Stored, Transaction
@@ -26,5 +26,6 @@ __all__ = [
     "Store",
     "Stored",
     "Transaction",
+    "WriteReport",
     "Writers",
 ]

@@ -16,6 +16,7 @@ from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.slack import Office, SlackAdapter
+from bot.bootstrap.reporting import reporter
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
 from bot.flow.cases import CaseDesk
@@ -246,7 +247,10 @@ async def house(
         stand_in(rate_limits=rate_limits) as slack,
         SqlStore.open(f"sqlite:///{tmp_path / 'natsmedic.db'}", SystemClock()) as store,
     ):
-        adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing)
+        report = reporter(store, SystemClock(), lambda: None)
+        adapter = SlackAdapter(
+            settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing, report=report
+        )
         built = House(slack, store, adapter, clusters=clusters)
         try:
             if start:
@@ -261,7 +265,8 @@ async def house(
 def another(running: House, rules: PolicySettings = RULES) -> SlackAdapter:
     """The Slack side of a process that was started anew over the same database and the same Slack."""
     store = running.store
-    return SlackAdapter(settings(running.slack), rules, store, store, SystemClock(), draw=draw)
+    report = reporter(store, SystemClock(), lambda: None)
+    return SlackAdapter(settings(running.slack), rules, store, store, SystemClock(), draw=draw, report=report)
 
 
 def now() -> datetime:

@@ -36,7 +36,7 @@ from bot.adapters.slack.projector import SlackDrawer
 from bot.adapters.slack.talk import Talk
 from bot.flow.admission import Admission
 from bot.flow.asking import Asking
-from bot.ports import Clock, Draw, Messages, Store
+from bot.ports import Clock, Draw, Messages, Store, WriteReport
 from bot.runbook import Runbook
 from bot.settings import PolicySettings, SlackSettings, Transport
 
@@ -70,6 +70,7 @@ class SlackAdapter:
         clock: Clock,
         *,
         draw: Draw,
+        report: WriteReport,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -78,7 +79,7 @@ class SlackAdapter:
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
         self._api = SlackApi(self._client, clock)
-        drawer = SlackDrawer(self._api, store, messages, draw, rules, clock)
+        drawer = SlackDrawer(self._api, store, messages, rules, clock, draw=draw, report=report)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
         self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None

@@ -105,6 +105,16 @@ class Opened:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to post. `alt` tells what a picture shows."""
+
+    name: str
+    title: str
+    content: bytes
+    alt: str = ""
+
+
 @dataclass(slots=True)
 class _Bucket:
     level: float
@@ -164,20 +174,18 @@ class SlackApi:
         """Delete one of our messages."""
         await self._call("chat.delete", lambda: self._client.chat_delete(channel=channel, ts=ts))
 
-    async def attach(
-        self, channel: str, thread: str | None, name: str, title: str, content: bytes, *, comment: str, alt: str
-    ) -> str:
-        """Upload a file into a thread and return its id. `comment` is fallback text: escaped; `alt` tells what a picture shows."""
+    async def attach(self, channel: str, thread: str | None, uploads: Sequence[Upload], comment: str) -> str:
+        """Upload files into a thread as one message, and return the id of the first. `comment` is fallback text: escaped."""
         await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files")
         answer = await self._call(
             "files",
             lambda: self._client.files_upload_v2(
                 channel=channel,
                 thread_ts=thread,
-                filename=name,
-                title=title,
-                alt_txt=alt or None,
-                content=content,
+                file_uploads=[
+                    {"filename": one.name, "title": one.title, "alt_txt": one.alt or None, "content": one.content}
+                    for one in uploads
+                ],
                 initial_comment=comment or None,
             ),
         )

@@ -73,10 +73,7 @@ class Web(Protocol):
         *,
         channel: str,
         thread_ts: str | None,
-        filename: str,
-        title: str,
-        alt_txt: str | None,
-        content: bytes,
+        file_uploads: list[dict[str, object]],
         initial_comment: str | None,
     ) -> Answer: ...
 
