@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.adapters.slack.api import SlackApi, make_client
+from bot.adapters.slack.api import SlackApi
+from bot.adapters.slack.client import make_client
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.home import Home
 from bot.adapters.slack.render_home import HomeFacts, home_view, refusal_view

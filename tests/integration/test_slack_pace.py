@@ -14,8 +14,9 @@ import pytest
 
 from bot.adapters.charts import draw
 from bot.adapters.database import SqlStore
-from bot.adapters.slack.api import SlackApi, make_client
+from bot.adapters.slack.api import SlackApi
 from bot.adapters.slack.chat import SlackProjector
+from bot.adapters.slack.client import make_client
 from bot.adapters.slack.projector import SlackDrawer
 from bot.bootstrap.reporting import reporter
 from bot.lab.slack import Message, StandInSlack

@@ -19,11 +19,12 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bot.adapters.slack.api import SlackApi, is_loopback, make_client
+from bot.adapters.slack.api import SlackApi
 from bot.adapters.slack.app import build
 from bot.adapters.slack.case_front import CaseFront, Cases
 from bot.adapters.slack.chat import ChatHealth, SlackProjector
 from bot.adapters.slack.checkpoints import ChannelSink
+from bot.adapters.slack.client import is_loopback, make_client, make_hooks
 from bot.adapters.slack.commands import Commands
 from bot.adapters.slack.commands.acting import Acting
 from bot.adapters.slack.commands.looking import Looking
@@ -78,7 +79,7 @@ class SlackAdapter:
         self._messages = messages
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
-        self._api = SlackApi(self._client, clock)
+        self._api = SlackApi(self._client, clock, make_hooks(settings.api_url))
         drawer = SlackDrawer(self._api, store, messages, rules, clock, draw=draw, report=report)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)

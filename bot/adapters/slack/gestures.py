@@ -36,6 +36,8 @@ class Press:
     trigger: str
     single: bool
     """Exactly one action came with the payload, as Slack sends it."""
+    answer_to: str = ""
+    """The gesture's `response_url`; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Command:
     channel: str
     event: str
     thread: str | None = None
+    answer_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class Shortcut:
     thread: str | None
     text: str
     trigger: str
+    answer_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +165,7 @@ def press(body: Json) -> Press | None:
         thread=thread if isinstance(thread, str) else None,
         trigger=trigger,
         single=count == 1 and len(button) <= VALUE_LIMIT,
+        answer_to=_answer_to(body),
     )
 
 
@@ -188,7 +193,7 @@ def command(body: Json) -> Command | None:
         return None
     if user is None or not all(isinstance(part, str) for part in (channel, event, line)):
         return None
-    return Command(user=user, line=_typed(line), channel=channel, event=event)
+    return Command(user=user, line=_typed(line), channel=channel, event=event, answer_to=_answer_to(body))
 
 
 def mention(body: Json) -> Command | None:
@@ -229,7 +234,8 @@ def shortcut(body: Json) -> Shortcut | None:
     if user is None or not all(isinstance(part, str) for part in (channel, trigger, ts, said)):
         return None
     place = thread if isinstance(thread, str) else None
-    return Shortcut(user=user, channel=channel, ts=ts, thread=place, text=_typed(said), trigger=trigger)
+    answer_to = _answer_to(body)
+    return Shortcut(user, channel, ts, place, text=_typed(said), trigger=trigger, answer_to=answer_to)
 
 
 def question(body: Json) -> Question | None:
@@ -263,6 +269,11 @@ def hush(body: Json) -> Hush | None:
         return None
     lasts, reason = read_choice(values, LASTS), read_field(values, REASON)
     return Hush(user=user, incident=IncidentId(incident), lasts=lasts, reason=reason, view_id=view_id)
+
+
+def _answer_to(body: Json) -> str:
+    found: Json = body.get("response_url")
+    return found if isinstance(found, str) else ""
 
 
 def _text_at(body: Json, outer: str, inner: str) -> str | None:

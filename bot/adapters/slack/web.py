@@ -77,6 +77,8 @@ class Web(Protocol):
         initial_comment: str | None,
     ) -> Answer: ...
 
+    async def conversations_open(self, *, users: str) -> Answer: ...
+
     async def views_open(self, *, trigger_id: str, view: JsonObject) -> Answer: ...
 
     async def views_update(self, *, view_id: str, view: JsonObject, hash: str | None) -> Answer: ...  # noqa: A002 - Slack's name
@@ -94,6 +96,26 @@ class Web(Protocol):
     async def conversations_history(
         self, *, channel: str, oldest: str, include_all_metadata: bool, limit: int, cursor: str | None
     ) -> Answer: ...
+
+
+class HookAnswer(Protocol):
+    """An answer to a use of a `response_url`."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def body(self) -> str: ...
+
+
+class Hook(Protocol):
+    """A `response_url`, as `AsyncWebhookClient` uses it. Raises aiohttp.ClientError or TimeoutError."""
+
+    async def send_dict(self, body: JsonObject) -> HookAnswer: ...
+
+
+Hooks = Callable[[str], Hook | None]
+"""Opens a `response_url`; None for an address that is none of Slack's."""
 
 
 class Registry(Protocol):

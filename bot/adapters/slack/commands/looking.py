@@ -7,13 +7,13 @@ from typing import Final
 
 from bot.adapters.slack.blocks import Block, bold, bullets, moment, ours, paragraph, rich, text
 from bot.adapters.slack.chat import SlackProjector
-from bot.adapters.slack.commands.reply import Ask, Reply, page_of, say, show
+from bot.adapters.slack.commands.reply import Ask, Reply, as_file, page_of, say, show
 from bot.adapters.slack.commands.words import WORDS
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.render_board import headline, progress
 from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase, load
-from bot.model import AuditFilter, AuditLine, Choice, Person, Proposal, ProposalState, SlackUser
+from bot.model import AuditFilter, AuditLine, Choice, Incident, Person, Proposal, ProposalState, SlackUser
 from bot.model.span import span
 from bot.policy import decide, may_run, required_groups
 from bot.ports import Clock, Store
@@ -23,6 +23,8 @@ from bot.settings.policy import DECIDED_RISKS
 
 AUDIT_SHOWN: Final = 200
 """Newest rows; the whole log is `natsmedic audit` on the command line."""
+AUDIT_FILED: Final = 5_000
+"""Newest rows in a file: 1 to 2 MB of text."""
 _MENTION: Final = re.compile(r"<@([UW][A-Z0-9]{1,30})(\|[^>]*)?>")
 
 
@@ -49,7 +51,7 @@ class Looking:
         """List the words."""
         del ask
         lines = bullets([bold(word.usage, 300), text(f": {word.meaning}")] for word in WORDS.values())
-        hint = "Answers are for you alone; with public as the last word everybody sees them. In a thread: @natsmedic and the same words."
+        hint = "Answers are for you alone; with public as the last word everybody sees them, and with file a list comes whole, as a file. In a thread: @natsmedic and the same words."
         return show(
             "What /nats can do",
             rich(paragraph(bold("What /nats can do")), lines),
@@ -75,6 +77,8 @@ class Looking:
         incidents = await self._store.incidents(open_only=True, threads_only=True)
         if not incidents:
             return say("There is no open incident.")
+        if ask.as_file:
+            return as_file("Open incidents", map(_incident_line, incidents))
         blocks: list[Block] = []
         shown, lead = page_of(ask, incidents)
         for incident in shown:
@@ -90,6 +94,8 @@ class Looking:
         proposals = [one for one in found if ask.incident is None or one.incident_id == ask.incident.id]
         if not proposals:
             return say("No proposal is active.")
+        if ask.as_file:
+            return as_file("Active proposals", map(_proposal_line, proposals))
         blocks: list[Block] = []
         shown, lead = page_of(ask, proposals)
         for proposal in shown:
@@ -101,6 +107,9 @@ class Looking:
 
     async def runbooks(self, ask: Ask) -> Reply:
         """List what natsmedic knows to look for."""
+        if ask.as_file:
+            lines = (f"{one.code}: {one.title} ({len(one.checks)} checks)" for one in self._runbooks)
+            return as_file("Runbooks", lines)
         shown, lead = page_of(ask, self._runbooks)
         lines = bullets([bold(one.code), text(f": {one.title} ({len(one.checks)} checks)", 300)] for one in shown)
         return show(f"{len(self._runbooks)} runbooks", rich(lines), *lead)
@@ -109,9 +118,12 @@ class Looking:
         """Show the newest rows about an object, of a person, or since a time."""
         wanted = ask.rest()
         narrowed = await self._narrowed(ask, wanted)
-        rows = await self._store.newest_audit_lines(limit=AUDIT_SHOWN, wanted=narrowed)
+        most = AUDIT_FILED if ask.as_file else AUDIT_SHOWN
+        rows = await self._store.newest_audit_lines(limit=most, wanted=narrowed)
         if not rows:
             return say(f"The audit log has no row {f'about {wanted[:80]}' if wanted else 'yet'}.")
+        if ask.as_file:
+            return as_file("Rows of the audit log", map(_row_line, rows))
         shown, lead = page_of(ask, rows[::-1])
         lines = bullets([_at(one), text(f" {one.actor} · {one.kind}: {one.sentence}", 600)] for one in shown)
         return show(f"{len(rows)} rows of the audit log, newest first", rich(lines), *lead)
@@ -151,6 +163,21 @@ class Looking:
                 decision = decide(proposal, approvals, person, Choice.APPROVE, self._rules, now)
                 told.append((proposal, decision.sentence or "you may approve this."))
         return told[:AUDIT_SHOWN]
+
+
+def _row_line(row: AuditLine) -> str:
+    return (
+        f"{row.seq}  {row.at}  {row.kind}  {row.actor}  {row.incident_id or '-'}  {row.subject or '-'}  {row.sentence}"
+    )
+
+
+def _incident_line(one: Incident) -> str:
+    return f"{one.opened_at:%Y-%m-%d %H:%M:%S}Z  {one.id}  {one.state}  cluster {one.cluster or 'unknown'}  {one.title}"
+
+
+def _proposal_line(one: Proposal) -> str:
+    until = f"expires {one.expires_at:%Y-%m-%d %H:%M:%S}Z"
+    return f"{one.id}  {one.state}  {one.risk}  {until}  {one.subject}  {one.title}"
 
 
 def _at(line: AuditLine) -> Block:
