@@ -114,14 +114,16 @@ class SlackAdapter:
         """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""
         admission = Admission(self._store, self.directory, self._rules)
         front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules, admission)
-        looking = Looking(self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks)
+        looking = Looking(
+            self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks, office.clusters
+        )
         acting = Acting(
             self._store, self._clock, self._messages, self._api, office.asking, office.clusters, office.runbooks
         )
         commands = Commands(looking, acting, admission)
         talk = Talk(self._api, self._store, self._messages, commands, admission, front.spawn, office)
         cases = CaseFront(self._api, self._messages, front, office.cases)
-        home = Home(self._api, self._store, self._clock, self.directory, admission, self._rules)
+        home = Home(self._api, self._store, self._clock, self.directory, admission, self._rules, office.clusters)
         misshapen = Misshapen(admission, self._api, front.spawn)
         secret = self._settings.signing_secret
         self._front = front

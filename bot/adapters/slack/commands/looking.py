@@ -13,13 +13,13 @@ from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.render_board import headline, progress
 from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase, load
+from bot.flow.rights import rights, standing_of
 from bot.model import AuditFilter, AuditLine, Choice, Incident, Person, Proposal, ProposalState, SlackUser
 from bot.model.span import span
-from bot.policy import decide, may_run, required_groups
+from bot.policy import decide
 from bot.ports import Clock, Store
 from bot.runbook import Runbook
 from bot.settings import PolicySettings
-from bot.settings.policy import DECIDED_RISKS
 
 AUDIT_SHOWN: Final = 200
 """Newest rows; the whole log is `natsmedic audit` on the command line."""
@@ -39,6 +39,7 @@ class Looking:
         projector: SlackProjector,
         rules: PolicySettings,
         runbooks: tuple[Runbook, ...],
+        clusters: tuple[str, ...],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -46,6 +47,7 @@ class Looking:
         self._projector = projector
         self._rules = rules
         self._runbooks = runbooks
+        self._clusters = clusters
 
     async def help(self, ask: Ask) -> Reply:
         """List the words."""
@@ -144,14 +146,18 @@ class Looking:
         person = await self._directory.look_up(ask.user)
         if person.problem is not None:
             return say(f"Slack could not say who you are: {person.problem}")
-        groups = ", ".join(sorted(person.groups)) or "no policy group"
-        may = [risk.value for risk in DECIDED_RISKS if set(required_groups(self._rules, risk)) & person.groups]
-        identity = may_run(person, self._rules)
-        rights = f"You may approve: {', '.join(may)}." if may and identity.allowed else "You may approve nothing."
-        head = f"You are {person.key} ({_place(ask.user)}), in {groups}. {rights} {identity.sentence}".strip()
+        now = self._clock.now()
+        head = f"You are {person.key} ({_place(ask.user)}). {standing_of(person, self._rules, now)}"
+        parts = [paragraph(text(head))]
+        for held in rights(person, self._rules, self._clusters, await self._store.freezes(), now):
+            parts.append(paragraph(text(held.summary)))
+            parts.append(bullets([bold(one.risk), text(f": {one.sentence}", 400)] for one in held.rights))
+            parts += [bullets([text(note, 400)] for note in held.notes)] if held.notes else []
         waiting = await self._waiting(person)
-        lists = [bullets([bold(one.title, 200), text(f": {why}", 400)] for one, why in waiting)] if waiting else []
-        return show("Who you are", rich(paragraph(text(head)), *lists))
+        if waiting:
+            parts.append(paragraph(text("What waits for approval:")))
+            parts.append(bullets([bold(one.title, 200), text(f": {why}", 400)] for one, why in waiting))
+        return show("Who you are", rich(*parts))
 
     async def _waiting(self, person: Person) -> list[tuple[Proposal, str]]:
         """What waits for approval, and what the policy says to this person."""
