@@ -32,6 +32,7 @@ from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
+from bot.flow.tuning import Tuning
 from bot.limits import Limits
 from bot.model import IncidentId, Person, SlackUser
 from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps, Writers
@@ -129,6 +130,7 @@ class Bot:
     diagnoser: Diagnoser
     desk: ApprovalDesk
     cases: CaseDesk
+    tuning: Tuning
     executor: Executor
     sweeper: Sweeper
 
@@ -175,6 +177,16 @@ def wire(
         chat=chat,
     )
     cases = CaseDesk(store=store, directory=directory, rules=rules, engine=engine, clock=clock, chat=chat)
+    tuning = Tuning(
+        store=store,
+        directory=directory,
+        readers=readers,
+        stages=stages,
+        rules=rules,
+        limits=limits,
+        clock=clock,
+        chat=chat,
+    )
     executor = Executor(
         store=store,
         stages=stages,
@@ -200,7 +212,7 @@ def wire(
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
     sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
-    return Bot(intake, asking, diagnoser, desk, cases, executor, sweeper)
+    return Bot(intake, asking, diagnoser, desk, cases, tuning, executor, sweeper)
 
 
 def watchers(
@@ -282,7 +294,7 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
             names = tuple(c.name for c in settings.clusters)
-            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases))
+            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}

@@ -58,6 +58,7 @@ from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, St
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
+from bot.model.tunable import Measure, Tunable
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -112,6 +113,7 @@ __all__ = [
     "Limit",
     "Lines",
     "Matrix",
+    "Measure",
     "Moment",
     "OperationId",
     "Outcome",
@@ -144,6 +146,7 @@ __all__ = [
     "StreamKey",
     "StreamState",
     "Subject",
+    "Tunable",
     "Unknown",
     "UnknownReason",
     "Verdict",

@@ -22,6 +22,7 @@ from bot.flow.asking import COMMAND, Asking, parse_asked
 from bot.flow.cases import CaseDesk
 from bot.flow.intake import Intake
 from bot.flow.stages import Stages
+from bot.flow.tuning import Tuning
 from bot.lab.slack import Channel, Message, StandInSlack, User, UserGroup
 from bot.limits import Limits
 from bot.model import (
@@ -113,6 +114,8 @@ class House:
     adapter: SlackAdapter
     engine: Engine = field(default_factory=Engine)
     clusters: tuple[str, ...] = ("prod",)
+    stages: Stages = field(default_factory=lambda: Stages({}))
+    """With the actions whose values may be set."""
 
     def desk(self) -> ApprovalDesk:
         return ApprovalDesk(
@@ -155,7 +158,17 @@ class House:
             clock=SystemClock(),
             chat=self.adapter.chat,
         )
-        return Office(asking, self.clusters, load().runbooks, cases)
+        tuning = Tuning(
+            store=self.store,
+            directory=self.adapter.directory,
+            readers=cast("Any", {"prod": None}),
+            stages=self.stages,
+            rules=RULES,
+            limits=Limits(LimitSettings(), SystemClock()),
+            clock=SystemClock(),
+            chat=self.adapter.chat,
+        )
+        return Office(asking, self.clusters, load().runbooks, cases, tuning)
 
     async def fold(self) -> None:
         """Do what the engine would: take the stored deliveries in."""
@@ -241,6 +254,7 @@ async def house(
     start: bool = True,
     drawing: Draw = draw,
     clusters: tuple[str, ...] = ("prod",),
+    stages: Stages | None = None,
 ) -> AsyncGenerator[House]:
     """A running Slack side."""
     async with (
@@ -251,7 +265,7 @@ async def house(
         adapter = SlackAdapter(
             settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing, report=report
         )
-        built = House(slack, store, adapter, clusters=clusters)
+        built = House(slack, store, adapter, clusters=clusters, stages=stages or Stages({}))
         try:
             if start:
                 await adapter.start(built.desk(), built.office())

@@ -19,8 +19,8 @@ from typer.main import get_command
 from bot.adapters.slack.app import COMMAND, HOME, MENTION, Listeners, register
 from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.commands.words import WORDS, member
-from bot.adapters.slack.modals import CALLBACK, HUSH, QUESTION
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
+from bot.adapters.slack.modals import CALLBACK, HUSH, QUESTION, TUNED
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE, TUNE
 from bot.adapters.webhooks.app import SLACK_PATH, webhook_app
 from bot.cli.root import app
 from bot.model import DeliveryId, JsonObject
@@ -34,6 +34,7 @@ HERE: Final = Path(__file__).parent
 CLICKS: Final = "test_slack_adapter_clicks.py"
 OURS: Final = Path(__file__).name
 FORGED: Final = "test_forged_payloads.py"
+TUNING: Final = "test_slack_tuning.py"
 STRANGERS: Final = (CLICKS, "test_strangers_are_refused_before_any_form_and_it_is_audited")
 CASES: Final = ("test_cases.py", "test_who_may_not_is_refused_and_that_is_a_row")
 SLACK: Final = {
@@ -47,6 +48,8 @@ SLACK: Final = {
     **dict.fromkeys([("action", one) for one in (TAKE, SILENCE, END_SILENCE, OPEN_THREAD)], CASES),
     ("view_submission", HUSH): CASES,
     ("view_submission", CALLBACK): (FORGED, "test_a_replayed_form_is_one_approval_and_another_persons_is_none"),
+    ("action", TUNE): (TUNING, "test_a_guest_is_shown_a_refusal_in_place_of_the_form"),
+    ("view_submission", TUNED): (TUNING, "test_a_guest_who_sends_a_members_form_proposes_nothing"),
     ("action", MORE): (OURS, "test_a_guest_is_not_shown_the_next_page_of_what_a_member_asked_for_in_public"),
     ("view_submission", QUESTION): (OURS, "test_a_guest_who_sends_a_members_form_asks_nothing"),
 }

@@ -35,6 +35,7 @@ from bot.adapters.slack.home import Home
 from bot.adapters.slack.misshapen import Misshapen
 from bot.adapters.slack.projector import SlackDrawer
 from bot.adapters.slack.talk import Talk
+from bot.adapters.slack.tuning_front import TuningFront, Tunings
 from bot.flow.admission import Admission
 from bot.flow.asking import Asking
 from bot.ports import Clock, Draw, Messages, Store, WriteReport
@@ -57,6 +58,7 @@ class Office:
     clusters: tuple[str, ...]
     runbooks: tuple[Runbook, ...]
     cases: Cases
+    tuning: Tunings
 
 
 class SlackAdapter:
@@ -125,10 +127,11 @@ class SlackAdapter:
         cases = CaseFront(self._api, self._messages, front, office.cases)
         home = Home(self._api, self._store, self._clock, self.directory, admission, self._rules, office.clusters)
         misshapen = Misshapen(admission, self._api, front.spawn)
+        tuning = TuningFront(self._api, front, office.tuning)
         secret = self._settings.signing_secret
         self._front = front
         self._app = build(
-            self._client, secret.get_secret_value() if secret else "", front, talk, cases, home, misshapen
+            self._client, secret.get_secret_value() if secret else "", front, talk, cases, home, tuning, misshapen
         )
         self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
         self._tasks.append(asyncio.create_task(home.run(), name="slack-home"))

@@ -102,6 +102,16 @@ class Hush:
 
 
 @dataclass(frozen=True, slots=True)
+class Tuned:
+    """The form of other values, sent. `values` are texts as they were typed, by the name of their field."""
+
+    user: SlackUser
+    button: str
+    values: dict[str, str]
+    view_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Traces:
     """What can be read of a gesture whose shape is unknown: who made it, and where they can be told so."""
 
@@ -269,6 +279,21 @@ def hush(body: Json) -> Hush | None:
         return None
     lasts, reason = read_choice(values, LASTS), read_field(values, REASON)
     return Hush(user=user, incident=IncidentId(incident), lasts=lasts, reason=reason, view_id=view_id)
+
+
+def tuned(body: Json) -> Tuned | None:
+    """Return the form of other values."""
+    try:
+        view = body["view"]
+        found: Json = json.loads(view["private_metadata"])
+        button, values, view_id = found["button"], view["state"]["values"], view["id"]
+        typed = {str(name): read_field(values, str(name)) for name in values}
+    except (KeyError, TypeError, ValueError):
+        return None
+    user = _user(body)
+    if user is None or not isinstance(button, str) or not isinstance(view_id, str):
+        return None
+    return Tuned(user=user, button=button[:VALUE_LIMIT], values=typed, view_id=view_id)
 
 
 def _answer_to(body: Json) -> str:

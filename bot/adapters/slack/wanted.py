@@ -28,6 +28,7 @@ from bot.ports import Store
 APPROVE: Final = "approve"
 DENY: Final = "deny"
 DETAILS: Final = "details"
+TUNE: Final = "tune"
 """action_ids of a proposal's buttons."""
 TAKE: Final = "take"
 SILENCE: Final = "silence"
