@@ -20,7 +20,8 @@ MENU: Final = "static_select"
 _GESTURES: Final = frozenset({"trigger_id", "command", "user", "user_id", "actions"})
 """Names of which every gesture has several."""
 _USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
-_MENTIONED: Final = re.compile(r"^\s*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
+_MENTIONED: Final = re.compile(r"\A(?:[^<]|<(?!@))*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
+"""What stands before the words for natsmedic: a greeting, and its name."""
 _TEAM: Final = re.compile(r"([TE][A-Z0-9]{1,30})?")
 
 
@@ -88,6 +89,8 @@ class Question:
     title: str
     cluster: str
     view_id: str
+    answer_to: str = ""
+    """The `response_url` of the shortcut: a form has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +266,17 @@ def question(body: Json) -> Question | None:
         return None
     channel, ts, title, cluster, view_id = parts
     place = thread if isinstance(thread, str) else None
-    return Question(user=user, channel=channel, ts=ts, thread=place, title=title, cluster=cluster, view_id=view_id)
+    answer_to: Json = found.get("answer_to")
+    return Question(
+        user=user,
+        channel=channel,
+        ts=ts,
+        thread=place,
+        title=title,
+        cluster=cluster,
+        view_id=view_id,
+        answer_to=answer_to if isinstance(answer_to, str) else "",
+    )
 
 
 def hush(body: Json) -> Hush | None:

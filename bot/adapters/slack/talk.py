@@ -97,19 +97,22 @@ class Talk:
 
     async def more(self, press: Press) -> None:
         """Show the next page: the same words as if they were typed again, by whoever pressed."""
+        if not self._first(press.trigger):
+            return
         number, _, line = press.button.partition(":")
         page = int(number) if number.isascii() and number.isdecimal() else 0
         incident = await self._incident(press.channel, press.thread)
-        command = Command(press.user, line, press.channel, new_id("more"), press.thread, press.answer_to)
+        command = Command(press.user, line, press.channel, press.trigger, press.thread, press.answer_to)
         ask = Ask(press.user, command.event, tuple(line.split()), incident, page)
         await self._tell(command, replace(await self._answer(ask), public=False))
 
     async def shortcut(self, used: Shortcut) -> None:
         """Open the form, or look again at the incident whose thread it is."""
-        event = f"{used.channel}-{used.ts}-{new_id('use')}"
-        place = Command(used.user, "diagnose", used.channel, event, used.thread, used.answer_to)
+        place = Command(used.user, "diagnose", used.channel, used.trigger, used.thread, used.answer_to)
         if await self._incident(used.channel, used.thread or used.ts) is not None:
             await self.mention(replace(place, thread=used.thread or used.ts))
+            return
+        if not self._first(used.trigger):
             return
         try:
             opened = await self._api.open_view(used.trigger, modals.sentence_view(SHORTCUT[:24], "One moment…"))
@@ -120,7 +123,7 @@ class Talk:
 
     async def asked(self, question: Question) -> None:
         """Ask what the form behind a shortcut says."""
-        place = Command(question.user, "", question.channel, question.view_id, question.thread)
+        place = Command(question.user, "", question.channel, question.view_id, question.thread, question.answer_to)
         if not self._first(question.view_id):
             return
         try:
@@ -141,7 +144,7 @@ class Talk:
         except NatsmedicError as error:
             return modals.sentence_view(SHORTCUT[:24], str(error))
         title = (used.text.strip().splitlines() or [SHORTCUT])[0][:TITLE_LIMIT]
-        where = {"channel": used.channel, "ts": used.ts, "thread": used.thread}
+        where = {"channel": used.channel, "ts": used.ts, "thread": used.thread, "answer_to": used.answer_to}
         return modals.question_form(where, title, self._served.clusters)
 
     async def _answer(self, ask: Ask) -> Reply:
