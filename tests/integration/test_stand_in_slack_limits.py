@@ -168,8 +168,10 @@ async def test_a_file_goes_to_a_conversation_and_never_to_a_person(slack: StandI
     opened = await client.conversations_open(users=ADA)
     again = await client.conversations_open(users=ADA)
     assert opened["channel"] == again["channel"]
-    await client.files_upload_v2(channel=opened["channel"]["id"], content="x", filename="x.txt")
-    (message,) = slack.messages(opened["channel"]["id"])
+    answer: Any = opened.data
+    channel = str(answer["channel"]["id"])
+    await client.files_upload_v2(channel=channel, content="x", filename="x.txt")
+    (message,) = slack.messages(channel)
     assert message.files
 
 

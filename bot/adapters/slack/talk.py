@@ -205,8 +205,8 @@ class Talk:
     async def _filed(self, command: Command, reply: Reply) -> Reply:
         """Upload a list and return the words that lead to it: a file can't be ephemeral, so it goes to the asker's direct messages unless it is public."""
         content = await asyncio.to_thread(_bytes_of, reply.whole)
-        name = f"{command.line.split()[0].lower()}-{command.event[-12:]}.txt"
-        upload = Upload(re.sub(r"[^a-z0-9.-]", "-", name, flags=re.IGNORECASE), "natsmedic", content)
+        name = re.sub(r"[^A-Za-z0-9.-]", "-", f"{command.line.split()[0].lower()}-{command.event[-12:]}.txt")
+        upload = Upload(name, name, content)
         try:
             if reply.public:
                 await self._api.attach(command.channel, command.thread, [upload], reply.text)

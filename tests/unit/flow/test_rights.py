@@ -60,7 +60,7 @@ def test_a_member_of_another_group_hears_which_groups_decide() -> None:
 
 @pytest.mark.parametrize("cleared", ["low", "medium", "destructive"])
 def test_a_risk_class_without_groups_is_nobodys(cleared: str) -> None:
-    held = on_prod(person("operators", "owners"), policy(approvers=EVERYWHERE | {cleared: []}))
+    held = on_prod(person("operators", "owners"), policy(approvers=EVERYWHERE | {cleared: list[str]()}))
     assert RiskClass(cleared) not in held.allowed
     assert f"Nobody may approve {cleared} changes" in said(held, RiskClass(cleared))
 

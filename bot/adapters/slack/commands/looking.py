@@ -147,7 +147,9 @@ class Looking:
         if person.problem is not None:
             return say(f"Slack could not say who you are: {person.problem}")
         now = self._clock.now()
-        head = f"You are {person.key} ({_place(ask.user)}). {standing_of(person, self._rules, now)}"
+        place = f"{ask.user.team_id}/{ask.user.user_id}"
+        named = person.key if person.key == place else f"{person.key} ({place})"
+        head = f"You are {named}. {standing_of(person, self._rules, now)}"
         parts = [paragraph(text(head))]
         for held in rights(person, self._rules, self._clusters, await self._store.freezes(), now):
             parts.append(paragraph(text(held.summary)))
@@ -191,7 +193,3 @@ def _at(line: AuditLine) -> Block:
         return moment(line.entry().at)
     except ValueError:
         return text(line.at)  # altered: `natsmedic audit verify` says so, and it is shown as it stands
-
-
-def _place(user: SlackUser) -> str:
-    return f"{user.team_id}/{user.user_id}"
