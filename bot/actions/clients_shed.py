@@ -21,7 +21,18 @@ from bot.action import ELECTION, Check, Receipt
 from bot.actions._facts import look
 from bot.actions._loading import Sleep
 from bot.errors import NotApplied, OutcomeUnknown, Refused, ServerRefused, Unreachable
-from bot.model import Endpoint, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
+from bot.model import (
+    Endpoint,
+    Measure,
+    OperationId,
+    Outcome,
+    Preview,
+    Record,
+    RiskClass,
+    Snapshot,
+    Tunable,
+    Verification,
+)
 from bot.model.clients import (
     ClientKind,
     Clients,
@@ -52,6 +63,10 @@ RETURNED: Final = 0.5
 STORM: Final = 2.0
 """New clients of the other servers, as a multiple of those who were let go, from which on it is a storm: others reconnect as well, or the same ones
 again and again."""
+
+
+SLOWEST, FASTEST = "0.1", "50"
+"""Clients a second that a person may ask for: three laboratory servers took 300 devices in 5.6 s (reference/drills.md 5), and more was not measured."""
 
 
 class Goal(StrEnum):
@@ -130,6 +145,21 @@ class Shed:
 
     def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
         self._sleep = sleep
+
+    def tunables(self, params: ShedParams) -> tuple[Tunable, ...]:
+        """The pace."""
+        pace = f"{params.per_second:g}"
+        return (
+            Tunable(
+                name="per_second",
+                title="Clients let go a second",
+                measure=Measure.NUMBER,
+                unit="clients a second",
+                value=pace,
+                least=SLOWEST,
+                most=FASTEST,
+            ),
+        )
 
     async def check(self, readers: Readers, params: ShedParams) -> Check:
         """The server must be the very one, and the others must be there, able to take its clients."""
