@@ -28,6 +28,7 @@ from bot.flow.diagnosis import Diagnoser
 from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
+from bot.flow.quota import Quota
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
@@ -196,6 +197,10 @@ def wire(
         | {ADVISORIES: parse_notice, SCHEDULE: parse_notice, COMMAND: parse_asked},
         max_queue=settings.webhooks.max_queue,
         threads=settings.threads,
+        quotas={
+            name: Quota(source.alerts_per_second, source.alerts_burst)
+            for name, source in settings.webhooks.sources.items()
+        },
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
     sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
@@ -271,7 +276,6 @@ async def serve(settings: Settings) -> None:
             found=found,
         )
         handlers.known |= {
-            Phase.INTAKE: bot.intake.run,
             Phase.DIAGNOSIS: bot.diagnoser.run,
             Phase.EXECUTION: bot.executor.run,
         }
@@ -283,7 +287,7 @@ async def serve(settings: Settings) -> None:
             await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
-        own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}
+        own = {"intake": bot.intake.run, "sweeper": bot.sweeper.run, "checkpoints": kept.run}
         await stack.enter_async_context(_running(own | parts, clock))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(

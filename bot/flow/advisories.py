@@ -15,7 +15,8 @@ import structlog
 
 from bot.errors import BadInput, StoreError
 from bot.flow.debounce import Debouncer
-from bot.flow.intake import IncomingAlert, Intake
+from bot.flow.incoming import IncomingAlert
+from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, Notice, parse_notice
 from bot.model import AlertState, IncidentState, JsonObject
 from bot.ports import Clock, Store

@@ -1,6 +1,6 @@
 """The records of the house and their states. Pure: imports nothing of natsmedic but this package."""
 
-from bot.model.alert import Alert, AlertState, Delivery
+from bot.model.alert import Alert, AlertState, Delivery, Progress
 from bot.model.approval import Approval, Choice
 from bot.model.audit import ACKNOWLEDGED, GAP, GENESIS, AuditDraft, AuditEntry, AuditFilter, AuditLine, Checkpoint
 from bot.model.base import (
@@ -41,6 +41,7 @@ from bot.model.incident import (
     Silence,
     StormLine,
     StormMember,
+    page_worthy,
 )
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import Person, SlackUser
@@ -110,6 +111,7 @@ __all__ = [
     "Peer",
     "Person",
     "Preview",
+    "Progress",
     "Proposal",
     "ProposalId",
     "ProposalState",
@@ -141,6 +143,7 @@ __all__ = [
     "canonical_json",
     "digest",
     "new_id",
+    "page_worthy",
     "part",
     "parts",
 ]

@@ -15,9 +15,10 @@ import pytest
 from bot.adapters.database import SqlStore
 from bot.adapters.webhooks import parse_alertmanager
 from bot.errors import BadInput
-from bot.flow.intake import Intake, QueueFull
+from bot.flow.inbox import QueueFull
+from bot.flow.intake import Intake
 from bot.flow.sweep import Sweeper
-from bot.model import Delivery, Incident, IncidentState, JsonObject, Proposal, ProposalState
+from bot.model import Incident, IncidentState, JsonObject, Proposal, ProposalState
 from bot.ports import Phase
 from bot.settings import ClusterSettings, Credentials, NatsSettings, ThreadSettings
 from tests.integration import store_records as records
@@ -59,8 +60,8 @@ class House:
     intake: Intake
 
     async def deliver(self, *alerts: JsonObject, truncated: int = 0) -> None:
-        key = await self.intake.accept("alertmanager", body(*alerts, truncated=truncated))
-        await self.intake.run(key, self.quiet)
+        await self.intake.accept("alertmanager", body(*alerts, truncated=truncated))
+        await self.intake.drain()
 
     async def incidents(self) -> list[Incident]:
         return list(await self.store.incidents())
@@ -114,9 +115,9 @@ async def test_a_pair_of_alertmanagers_that_deliver_at_once_give_one_incident(tm
 
 async def test_a_delivery_that_is_processed_twice_counts_once(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
-        key = await h.intake.accept("alertmanager", body(alert()))
-        await h.intake.run(key, h.quiet)
-        await h.intake.run(key, h.quiet)
+        await h.intake.accept("alertmanager", body(alert()))
+        await asyncio.gather(h.intake.drain(), h.intake.drain())
+        await h.intake.drain()
         (incident,) = await h.incidents()
         assert incident.firing_count == 1
 
@@ -211,15 +212,9 @@ async def test_an_unreadable_body_is_refused_before_it_is_stored(tmp_path: Path)
 async def test_the_sweeper_starts_what_a_crash_left_behind(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         async with h.store.begin() as tx:
-            await tx.put(
-                Delivery(
-                    id=records.delivery("7").id, source="alertmanager", received_at=h.clock.now(), body=body(alert())
-                )
-            )
             await tx.put(records.incident())
         sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings())
         await sweeper.sweep()
-        assert (Phase.INTAKE, "dlv_7") in h.quiet.started
         assert (Phase.DIAGNOSIS, "inc_1/alert") in h.quiet.started
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from sqlmodel import col
 
-from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
+from bot.adapters.database.rows import AUDIT_GAPS, QUEUE, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
 
 BUSY_SECONDS = 2.0
@@ -37,7 +37,9 @@ SQLITE_LOCKED = 6
 """Primary result codes, https://sqlite.org/rescode.html."""
 _PRIMARY_CODE = 0xFF
 _GROWN_BY_TABLES = {1, 2, 3}
-"""Schema versions that lack only whole tables, which are created beside the others when the database is opened for writing."""
+"""Schema versions that lack only whole tables, and columns with a default; they are added when the database is opened for writing."""
+_GROWN_BY_COLUMNS = ("urgent BOOLEAN NOT NULL DEFAULT 0", "progress TEXT NOT NULL DEFAULT '{}'")
+"""What `deliveries` lacks in those versions."""
 
 
 class Database:
@@ -206,9 +208,11 @@ def _prepare(connection: Connection, path: Path) -> None:
         connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
     elif connection.execute(select(col(SchemaVersionRow.version))).scalar() in _GROWN_BY_TABLES:
         Row.metadata.create_all(connection)
+        for column in _GROWN_BY_COLUMNS:
+            connection.execute(text(f"ALTER TABLE deliveries ADD COLUMN {column}"))
         connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
-    for index in (AUDIT_GAPS, SILENCES):  # an index changes no answer, so it needs no version
+    for index in (AUDIT_GAPS, SILENCES, QUEUE):  # an index changes no answer, so it needs no version
         index.create(connection, checkfirst=True)
 
 
