@@ -13,10 +13,12 @@ from typing import Final
 
 from bot.errors import StoreError
 from bot.model import Delivery, DeliveryId
-from bot.ports import Store, Transaction
+from bot.ports import Clock, Store, Transaction
 
 TOGETHER: Final = 100
 """Deliveries per transaction; their insertion takes some 10 ms."""
+GATHER_SECONDS: Final = 0.02
+"""From one commit to the next: what comes in meanwhile shares it. At rest nothing waits for that."""
 BYTES_TOGETHER: Final = 4 * 1024 * 1024
 """Characters of bodies per transaction, so that it stays short; a single body may be larger."""
 
@@ -37,8 +39,9 @@ class _Letter:
 class Inbox:
     """Of one process. `most` deliveries wait at most."""
 
-    def __init__(self, store: Store, most: int) -> None:
+    def __init__(self, store: Store, most: int, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._most = most
         self._letters: deque[_Letter] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -55,6 +58,8 @@ class Inbox:
         try:
             while self._letters:
                 await self._commit(self._next())
+                if len(self._letters) < TOGETHER:
+                    await self._clock.sleep(GATHER_SECONDS)
         finally:
             self._writer = None
 

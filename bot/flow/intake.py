@@ -32,7 +32,9 @@ log = structlog.get_logger(__name__)
 TOGETHER: Final = 50
 """Alerts per transaction, some 40 ms (tests/bench/bench_storm.py): that long whoever else writes waits."""
 PAUSE_SECONDS: Final = 0.01
-"""Between two transactions of a storm, so that a writer that polls for SQLite's lock (the engine's own) gets it; our own writers take turns."""
+"""After a full transaction, so that a writer that polls for SQLite's lock (the engine's own) gets it; our own writers take turns."""
+GATHER_SECONDS: Final = 0.1
+"""After one that was not full: what comes in meanwhile shares the next one, which costs the same for one alert as for ten. The first alert waits for nothing."""
 POLL_SECONDS: Final = 1.0
 """Until deliveries are looked for that nobody told of: those of another replica, or of one that has ended."""
 ASIDE: Final = timedelta(seconds=5)
@@ -82,7 +84,7 @@ class Intake:
         self._clock = clock
         self._chat = chat
         self._parsers = parsers
-        self._inbox = Inbox(store, max_queue)
+        self._inbox = Inbox(store, max_queue, clock)
         self._folder = Folder(clusters, threads, clock)
         self._quotas = Quotas(quotas, clock)
         self._news = asyncio.Event()
@@ -117,8 +119,8 @@ class Intake:
         while True:
             self._news.clear()
             try:
-                while await self.fold():
-                    await self._clock.sleep(PAUSE_SECONDS)
+                while folded := await self.fold():
+                    await self._clock.sleep(PAUSE_SECONDS if folded >= TOGETHER else GATHER_SECONDS)
             except StoreError as error:
                 log.warning("folding postponed", error=str(error))
                 await self._clock.sleep(POLL_SECONDS)
@@ -130,27 +132,30 @@ class Intake:
         while await self.fold():
             pass
 
-    async def fold(self) -> bool:
-        """Fold the alerts whose turn it is, in one transaction, and start what is due; return whether anything was done. Raises StoreError."""
+    async def fold(self) -> int:
+        """Fold the alerts whose turn it is, in one transaction, and start what is due. Raises StoreError.
+
+        Return how many alerts, and deliveries of which nothing but a start was left, that were; 0 where nothing waits.
+        """
         now = self._clock.now()
         self._aside = {one: until for one, until in self._aside.items() if until > now}
         waiting = await self._store.waiting(TOGETHER + len(self._aside))
         ids = [one for one in waiting if one not in self._aside][:TOGETHER]
-        return bool(ids) and await self._fold(ids)
+        return await self._fold(ids) if ids else 0
 
-    async def _fold(self, ids: Sequence[DeliveryId]) -> bool:
+    async def _fold(self, ids: Sequence[DeliveryId]) -> int:
         try:
             turns = await self._commit(ids)
         except StoreBusy:
             raise
         except Exception as error:  # whatever is wrong with one delivery must not keep the others waiting
             if len(ids) > 1:
-                return any([await self._fold((one,)) for one in ids])
+                return sum([await self._fold((one,)) for one in ids])
             log.exception("a delivery could not be folded and is put aside", delivery=ids[0], error=str(error))
             self._aside[ids[0]] = self._clock.now() + ASIDE
-            return False
+            return 0
         await self._start(turns)
-        return bool(turns)
+        return sum(max(1, len(turn.alerts)) for turn, _ in turns.values())
 
     async def _commit(self, ids: Sequence[DeliveryId]) -> dict[DeliveryId, tuple[_Turn, Progress]]:
         """Fold in one transaction; return what was folded, and how far each delivery is now."""
@@ -158,8 +163,9 @@ class Intake:
         async with self._store.begin() as tx:
             sheet = Sheet(tx, self._clock)
             turns = await self._turns(sheet, await tx.deliveries(ids))
-            for turn in turns:
-                await sheet.load(turn.delivery.source, [alert.fingerprint for alert in turn.alerts])
+            for source in {turn.delivery.source for turn in turns}:
+                its = [turn.alerts for turn in turns if turn.delivery.source == source]
+                await sheet.load(source, {alert.fingerprint for alerts in its for alert in alerts})
             for turn in turns:
                 due: list[str] = []
                 for incoming in turn.alerts:

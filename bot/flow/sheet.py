@@ -46,7 +46,8 @@ class Sheet:
         self._incidents |= dict.fromkeys(((source, one) for one in missing), None)
         found = await self._tx.incidents_of(source, missing)
         self._incidents |= {(source, one.fingerprint): one for one in found}
-        self._awaiting |= await self._tx.awaiting([one.id for one in found])
+        if found:
+            self._awaiting |= await self._tx.awaiting([one.id for one in found])
 
     async def incident(self, source: str, fingerprint: str) -> Incident | None:
         """Return the incident of an alert that is not closed, or its newest one where all are."""

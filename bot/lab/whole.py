@@ -155,6 +155,13 @@ class BotProcess:
         await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
 
     @property
+    def pid(self) -> int:
+        """The bot's process. Raises LabError where it was never started."""
+        if self._process is None:
+            raise LabError("the bot was never started")
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether the bot's process runs."""
         return self._process is not None and self._process.returncode is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, cast
 
 from sqlalchemy import Executable, Table, bindparam, case, exists, func, inspect, select, update
@@ -64,6 +65,16 @@ HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_t
 """Of incidents outer-joined with storm members: those that are not only a part of a storm's message."""
 
 
+@cache
+def _upsert(kind: type[RecordRow], dialect: str) -> Executable:
+    """Return the statement that inserts or replaces rows of this kind by their key; the two dialects write it alike, but not SQLAlchemy."""
+    table = cast("Table", inspect(kind).local_table)  # every row class stands for one table
+    keys = [column.name for column in table.primary_key]
+    insert = postgresql_insert(table) if dialect == "postgresql" else sqlite_insert(table)
+    changed = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
+    return insert.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
 class SqlTransaction:
     """Works on the session of one `Database.write` block; whoever opened the block commits."""
 
@@ -88,16 +99,8 @@ class SqlTransaction:
             row = row_of(record)
             rows.setdefault(type(row), []).append(row.model_dump())
         for kind, values in rows.items():
-            await self._session.execute(self._upsert(kind), values)
+            await self._session.execute(_upsert(kind, self._session.get_bind().dialect.name), values)
         self._session.expire_all()  # what it has read before may be what was just written
-
-    def _upsert(self, kind: type[RecordRow]) -> Executable:
-        table = cast("Table", inspect(kind).local_table)  # every row class stands for one table
-        keys = [column.name for column in table.primary_key]
-        dialect = self._session.get_bind().dialect.name
-        insert = postgresql_insert(table) if dialect == "postgresql" else sqlite_insert(table)
-        changed = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
-        return insert.on_conflict_do_update(index_elements=keys, set_=changed)
 
     async def count_unprocessed(self) -> int:
         """Return how many deliveries wait."""
