@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -34,6 +36,9 @@ POST_BURST: Final = 3.0
 EDITS_PER_SECOND: Final = 50 / 60
 """chat.update and the conversations.* reads are Tier 3, about 50 a minute (reference/chatops.md 5)."""
 EDIT_BURST: Final = 20.0
+POSTS_SPARED: Final = 1.0
+EDITS_SPARED: Final = 5.0
+"""Calls that whoever is patient leaves at hand for what people wait for; they cost it one wait, and no calls in the long run."""
 DEFAULT_RETRY_AFTER: Final = 30.0
 """Seconds to wait where a 429 has no Retry-After; the slack_sdk default for Socket Mode."""
 ROUNDING: Final = 1e-6
@@ -43,6 +48,19 @@ PAGE: Final = 200
 METADATA_TYPE: Final = "natsmedic"
 DOUBTFUL_ERRORS: Final = frozenset({"internal_error", "fatal_error", "request_timeout", "service_unavailable"})
 """`ok: false` answers of which Slack says that part of the operation may have succeeded (docs.slack.dev, errors of chat.postMessage)."""
+
+
+_patient: ContextVar[bool] = ContextVar("patient", default=False)
+
+
+@contextmanager
+def patiently() -> Generator[None]:
+    """Within the block, calls of this task wait where those of others would not: nobody waits for what is drawn."""
+    token = _patient.set(True)
+    try:
+        yield
+    finally:
+        _patient.reset(token)
 
 
 class SlackCallFailed(NatsmedicError):
@@ -135,7 +153,7 @@ class SlackApi:
 
     async def post(self, channel: str, text: str, blocks: Sequence[Block], key: str, thread: str | None) -> str:
         """Post a message with its key as metadata and return its ts."""
-        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "chat.postMessage")
+        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "chat.postMessage", POSTS_SPARED)
         answer = await self._call(
             "chat.postMessage",
             lambda: self._client.chat_postMessage(
@@ -154,7 +172,7 @@ class SlackApi:
 
     async def edit(self, channel: str, ts: str, text: str, blocks: Sequence[Block]) -> None:
         """Replace text and blocks of one of our messages; its metadata stays."""
-        await self._pace("edit", EDITS_PER_SECOND, EDIT_BURST, "chat.update")
+        await self._pace("edit", EDITS_PER_SECOND, EDIT_BURST, "chat.update", EDITS_SPARED)
         await self._call(
             "chat.update",
             lambda: self._client.chat_update(channel=channel, ts=ts, text=text, blocks=list(blocks), link_names=False),
@@ -168,7 +186,7 @@ class SlackApi:
         self, channel: str, thread: str | None, name: str, title: str, content: bytes, *, comment: str, alt: str
     ) -> str:
         """Upload a file into a thread and return its id. `comment` is fallback text: escaped; `alt` tells what a picture shows."""
-        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files")
+        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files", POSTS_SPARED)
         answer = await self._call(
             "files",
             lambda: self._client.files_upload_v2(
@@ -307,18 +325,19 @@ class SlackApi:
         if until is not None and self._clock.now() < until:
             raise Limited(method, until)
 
-    async def _pace(self, name: str, rate: float, burst: float, method: str) -> None:
-        """Wait for a token of the bucket; raises `Limited` at once where Slack has limited the method."""
+    async def _pace(self, name: str, rate: float, burst: float, method: str, spared: float = 0.0) -> None:
+        """Wait for a token of the bucket, `patiently` for one beyond those that are spared; raises `Limited` at once where Slack has limited the method."""
         self._refuse_while_limited(method)
+        wanted = 1.0 + (spared if _patient.get() else 0.0)
         while True:
             now = self._clock.now()
             bucket = self._buckets.setdefault(name, _Bucket(burst, now))
             bucket.level = min(burst, bucket.level + max(0.0, (now - bucket.at).total_seconds()) * rate)
             bucket.at = now
-            if bucket.level >= 1.0 - ROUNDING:
+            if bucket.level >= wanted - ROUNDING:
                 bucket.level -= 1.0
                 return
-            await self._clock.sleep((1.0 - bucket.level) / rate)
+            await self._clock.sleep((wanted - bucket.level) / rate)
 
 
 def _seen(message: JsonObject) -> Seen:

@@ -1,7 +1,12 @@
 """The `Chat` port: a loop that draws every incident that is behind, one worker per channel, for as long as the process lives.
 
-Slack may be down for an hour: nothing is lost, because what to draw is read from the database. Of the incidents that wait in a channel, those with
-an active proposal or a person's action are drawn before all others.
+Slack may be down for an hour: nothing is lost, because what to draw is read from the database. Slack takes one message a second and channel, so the order
+matters, and whatever is drawn lets what is more important pass after each message:
+
+1. what a person has done, and waits to see;
+2. proposals to decide about, and repairs that run;
+3. the first message of an incident that has none yet: of a storm, then of page-worthy ones, then of all others;
+4. everything else of a thread, in the same order.
 """
 
 from __future__ import annotations
@@ -14,11 +19,11 @@ from typing import Final
 
 import structlog
 
-from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed
+from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed, patiently
 from bot.adapters.slack.pace import RUNNING, STEP
 from bot.adapters.slack.projector import SlackDrawer
 from bot.errors import StoreError
-from bot.model import Incident, IncidentId
+from bot.model import STORM, Incident, IncidentId
 from bot.ports import Clock, Messages, Store
 
 POLL_SECONDS: Final = 1.0
@@ -69,6 +74,18 @@ class _Trouble:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an incident is drawn, and before which others: the lowest rank first."""
+
+    channel: str
+    rank: int
+
+
+def _place(incident: Incident) -> _Place:
+    return _Place(incident.channel, 0 if incident.source == STORM else 1 if incident.page_worthy else 2)
+
+
 class SlackProjector:
     """`Chat`, and the loop behind it. `run` ends only by being cancelled."""
 
@@ -79,8 +96,9 @@ class SlackProjector:
         self._clock = clock
         self._wake = asyncio.Event()
         self._hurried: set[IncidentId] = set()
-        self._channels: dict[IncidentId, tuple[str, bool]] = {}
-        """Where an incident is drawn, and whether it is page-worthy."""
+        self._places: dict[IncidentId, _Place] = {}
+        self._begun: set[IncidentId] = set()
+        """Incidents that are behind, and have a first message for certain."""
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._not_before: dict[str, datetime] = {}
         """Per channel, per incident and for all of Slack (key ``)."""
@@ -144,8 +162,9 @@ class SlackProjector:
         behind = [incident for incident, _ in await self._messages.behind()]
         behind += [incident for incident in await self._running() if incident not in behind]
         self._hurried &= set(behind)
+        self._begun &= set(behind)
         if not behind:
-            self._channels.clear()
+            self._places.clear()
             self._held.clear()
             return
         hot = {p.incident_id for p in await self._store.proposals(active_only=True)} | self._hurried
@@ -153,12 +172,12 @@ class SlackProjector:
             worker = self._workers.get(channel)
             if (worker is not None and not worker.done()) or self._resting(channel):
                 continue
-            first = [one for one in incidents if one in hot]
+            first = sorted((one for one in incidents if one in hot), key=lambda one: one not in self._hurried)
             rest = [] if self._posts_limited(channel) else [one for one in incidents if one not in hot]
-            rest.sort(key=lambda one: not self._channels[one][1])  # page-worthy ones first, in their order
-            chosen = [*first, *rest[:1]]
-            if chosen:
-                self._workers[channel] = asyncio.create_task(self._work(channel, chosen), name=f"slack-{channel}")
+            rest.sort(key=lambda one: (one in self._begun, self._places[one].rank))
+            if first or rest:
+                work = self._work(channel, first, rest[:1])
+                self._workers[channel] = asyncio.create_task(work, name=f"slack-{channel}")
 
     async def _running(self) -> list[IncidentId]:
         """Threads with a running repair whose time is due to be shown."""
@@ -178,19 +197,22 @@ class SlackProjector:
         for incident in behind:
             if self._resting(incident) or self._waits(incident):
                 continue
-            if incident not in self._channels:
+            if incident not in self._places:
                 record = await self._store.get(Incident, incident)
                 if record is None:
                     continue
-                self._channels[incident] = (record.channel, record.page_worthy)
-            found.setdefault(self._channels[incident][0], []).append(incident)
+                self._places[incident] = _place(record)
+            found.setdefault(self._places[incident].channel, []).append(incident)
         return found
 
-    async def _work(self, channel: str, incidents: Sequence[IncidentId]) -> None:
+    async def _work(self, channel: str, first: Sequence[IncidentId], rest: Sequence[IncidentId]) -> None:
         drawn = False
-        for incident in incidents:
+        known = frozenset(self._hurried)
+        for incident in (*first, *rest):
+            if drawn and not self._hurried <= known:
+                break  # a person has acted meanwhile
             try:
-                until = await self._drawer.draw(incident, at_once=incident in self._hurried)
+                until = await self._once(incident, patient=incident in rest)
             except Limited as error:
                 self._limited[channel] = error.until
                 continue
@@ -203,6 +225,7 @@ class SlackProjector:
                 self._rest(incident, FATAL_REST)
                 continue
             drawn = True
+            self._begun.add(incident)
             if until is not None:
                 self._held[incident] = until
             self._hurried.discard(incident)
@@ -211,6 +234,15 @@ class SlackProjector:
                 self._recovered(scope)
         if drawn:
             self._wake.set()
+
+    async def _once(self, incident: IncidentId, *, patient: bool) -> datetime | None:
+        """Draw an incident, one message of it where nobody has just acted on it."""
+        if incident in self._hurried:
+            return await self._drawer.draw(incident, at_once=True)
+        if not patient:
+            return await self._drawer.draw(incident, posts=1)
+        with patiently():
+            return await self._drawer.draw(incident, posts=1)
 
     def _failed(
         self, channel: str, incident: IncidentId, error: NotSent | Doubtful | RefusedBySlack | Exception
