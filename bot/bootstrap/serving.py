@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ RESTART_SECONDS = 5.0
 
 END_SECONDS = 0.5
 """Until a part that was told to end is told again."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that judges a snapshot or draws a picture keeps the interpreter while the event loop waits for it. Python's own 5 ms are lost at every
+read and write of a socket and of the database, of which a webhook has a dozen (measured: tests/bench/bench_storm.py)."""
 
 Run = Callable[[], Awaitable[None]]
 """A part of the bot that works for ever."""
@@ -247,6 +252,7 @@ async def serve(settings: Settings) -> None:
             "webhooks.sources is empty and no cluster has advisories or a schedule, so no alert could ever come in: "
             "add a source with its own secret, a nats.system user or a schedule."
         )
+    sys.setswitchinterval(SWITCH_SECONDS)
     found = registry()
     found.check_thresholds(settings.thresholds)
     found.check_schedules(settings.schedules)

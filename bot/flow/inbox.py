@@ -78,7 +78,7 @@ class Inbox:
     async def _commit(self, letters: list[_Letter]) -> None:
         """Store them, and say to each how it ended, whatever happens."""
         try:
-            async with self._store.begin() as tx:
+            async with self._store.begin(ahead=True) as tx:
                 outcomes = await self._stored(tx, letters)
         except BaseException as error:
             for letter in letters:

@@ -137,8 +137,11 @@ class Transaction(Protocol):
 class Store(Protocol):
     """The database. Reads see the last commit."""
 
-    def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting for another process."""
+    def begin(self, *, ahead: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting for another process.
+
+        This process's own writers take turns in order; one that somebody outside waits for, and of which there is one at a time, goes `ahead`.
+        """
         ...
 
     async def get(self, kind: type[R], id: str) -> R | None: ...  # noqa: A002

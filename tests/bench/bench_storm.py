@@ -123,7 +123,6 @@ class Generator:
 
 async def watch(bot: WholeBot, seen: Seen) -> None:
     """Note when messages appear, and how much memory the bot holds."""
-    status = Path(f"/proc/{bot.pid}/status")
     while True:
         now = time.perf_counter()
         for message in bot.slack.messages(CHANNEL):
@@ -132,8 +131,7 @@ async def watch(bot: WholeBot, seen: Seen) -> None:
             for name in seen.pages_sent.keys() - seen.pages_shown.keys():
                 if name in message.text and "Alert storm" not in message.text:
                     seen.pages_shown[name] = now
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        seen.peak_mib = int(line.split()[1]) / 1024
+        seen.peak_mib = memory(bot, "VmHWM")
         await asyncio.sleep(0.1)
 
 
@@ -186,7 +184,7 @@ async def run(arguments: argparse.Namespace) -> bool:
                 resolved = payload(cluster.name, [10**9 + number]).replace('"firing"', '"resolved"')
                 await quiet.send(resolved)
                 await asyncio.sleep(0.1)
-            idle_mib = resident(bot)
+            idle_mib = memory(bot, "VmRSS")
             bodies = [
                 (payload(cluster.name, numbers), [f"Page{n}" for n in numbers if n % PAGE_EVERY == PAGE_EVERY - 1])
                 for start in range(0, arguments.alerts, arguments.per_delivery)
@@ -213,8 +211,9 @@ async def run(arguments: argparse.Namespace) -> bool:
             return report(arguments, rest, seen, stored, posts)
 
 
-def resident(bot: WholeBot) -> float:
-    line = next(x for x in Path(f"/proc/{bot.pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+def memory(bot: WholeBot, kind: str) -> float:
+    """Return the MiB that the bot holds: VmRSS now, VmHWM at most so far."""
+    line = next(x for x in Path(f"/proc/{bot.pid}/status").read_text().splitlines() if x.startswith(kind))
     return int(line.split()[1]) / 1024
 
 

@@ -24,12 +24,12 @@ class Counting(SqlStore):
     busy = 0
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[Transaction]:
+    async def begin(self, *, ahead: bool = False) -> AsyncGenerator[Transaction]:
         self.writes += 1
         if self.busy:
             self.busy -= 1
             raise StoreBusy("another process writes")
-        async with super().begin() as tx:
+        async with super().begin(ahead=ahead) as tx:
             yield tx
 
 

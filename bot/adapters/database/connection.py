@@ -24,6 +24,7 @@ from sqlmodel import col
 
 from bot.adapters.database.rows import AUDIT_GAPS, QUEUE, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
+from bot.flow.turns import Turns
 
 BUSY_SECONDS = 2.0
 """How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
@@ -49,18 +50,18 @@ class Database:
         self.path = path
         self._writer = writer
         self._reader = reader
-        self._turn = asyncio.Lock()
+        self._turns = Turns(1)
         self._lock_file: IO[str] | None = None
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncSession]:
-        """Open a write transaction; commit at the end of the block, roll back on any exception.
+    async def write(self, *, ahead: bool = False) -> AsyncGenerator[AsyncSession]:
+        """Open a write transaction, `ahead` of others that wait; commit at the end of the block, roll back on any exception.
 
         Raises `StoreBusy` after `BUSY_SECONDS` of waiting for another process, or `QUEUE_SECONDS` for this one's other writers.
         """
         if self._writer is None:
             raise StoreError(f"The database {self.path} is open for reading only.")
-        await self._take_turn()
+        await self._take_turn(0 if ahead else 1)
         try:
             with _typed_errors(self.path):
                 async with AsyncSession(self._writer, expire_on_commit=False) as session:
@@ -68,7 +69,7 @@ class Database:
                     yield session
                     await session.commit()
         finally:
-            self._turn.release()
+            self._turns.give_back()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
@@ -107,10 +108,10 @@ class Database:
             self._lock_file.close()
             self._lock_file = None
 
-    async def _take_turn(self) -> None:
+    async def _take_turn(self, rank: int) -> None:
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
-                await self._turn.acquire()
+                await self._turns.take(rank)
         except TimeoutError as error:
             raise StoreBusy(
                 f"The database {self.path} did not get to this write within {QUEUE_SECONDS:g} s: nothing was written."

@@ -79,9 +79,9 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
         self._database.acquire_process_lock()
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[Transaction]:
-        """Open a write transaction. It holds the database's only write lock: nothing slow belongs inside, no network at all."""
-        async with self._database.write() as session:
+    async def begin(self, *, ahead: bool = False) -> AsyncGenerator[Transaction]:
+        """Open a write transaction, `ahead` of others that wait. It holds the database's only write lock: nothing slow belongs inside, no network at all."""
+        async with self._database.write(ahead=ahead) as session:
             yield SqlTransaction(session, self._clock)
 
     async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Executable, Table, bindparam, case, exists, func, inspect, select, update
+from sqlalchemy import Executable, bindparam, case, exists, func, inspect, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,7 +16,6 @@ from sqlmodel import col
 from bot.adapters.database.audit import gap_of
 from bot.adapters.database.convert import (
     TABLE_OF,
-    RecordRow,
     audit_row,
     plain_data,
     progress_text,
@@ -66,9 +65,9 @@ HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_t
 
 
 @cache
-def _upsert(kind: type[RecordRow], dialect: str) -> Executable:
-    """Return the statement that inserts or replaces rows of this kind by their key; the two dialects write it alike, but not SQLAlchemy."""
-    table = cast("Table", inspect(kind).local_table)  # every row class stands for one table
+def _upsert(name: str, dialect: str) -> Executable:
+    """Return the statement that inserts or replaces rows of a table by their key; the two dialects write it alike, but not SQLAlchemy."""
+    table = Row.metadata.tables[name]
     keys = [column.name for column in table.primary_key]
     insert = postgresql_insert(table) if dialect == "postgresql" else sqlite_insert(table)
     changed = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
@@ -94,12 +93,12 @@ class SqlTransaction:
 
     async def put_all(self, records: Sequence[Stored]) -> None:
         """Insert or replace by id, a statement for each kind; raises `StoreConflict` at once where another record has the unique key of one."""
-        rows: dict[type[RecordRow], list[dict[str, Any]]] = {}
+        rows: dict[str, list[dict[str, Any]]] = {}
         for record in records:
             row = row_of(record)
-            rows.setdefault(type(row), []).append(row.model_dump())
-        for kind, values in rows.items():
-            await self._session.execute(_upsert(kind, self._session.get_bind().dialect.name), values)
+            rows.setdefault(str(inspect(type(row)).local_table), []).append(row.model_dump())
+        for table, values in rows.items():
+            await self._session.execute(_upsert(table, self._session.get_bind().dialect.name), values)
         self._session.expire_all()  # what it has read before may be what was just written
 
     async def count_unprocessed(self) -> int:
