@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,7 +18,9 @@ from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import Office, SlackAdapter
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
+from bot.bootstrap.leaving import Leaving
 from bot.bootstrap.reading import both_sides, registry
+from bot.bootstrap.watchdog import Watchdog
 from bot.errors import SettingsError, StoreError
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
@@ -259,7 +260,9 @@ async def serve(settings: Settings) -> None:
     clock = SystemClock()
     chat = _Chat()
     handlers = _Handlers()
+    leaving = Leaving(settings.shutdown.grace)
     async with AsyncExitStack() as stack:
+        stack.enter_context(leaving.on_signals())
         store = await stack.enter_async_context(open_store(settings))
         store.acquire_process_lock()
         readers, writers = await _connect(settings, clock, stack)
@@ -293,16 +296,19 @@ async def serve(settings: Settings) -> None:
             await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
-        own = {"intake": bot.intake.run, "sweeper": bot.sweeper.run, "checkpoints": kept.run}
+        watchdog = Watchdog()
+        stack.enter_context(watchdog.watching())
+        own = {"intake": bot.intake.run, "sweeper": bot.sweeper.run, "checkpoints": kept.run, "watchdog": watchdog.beat}
         await stack.enter_async_context(_running(own | parts, clock))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(
             settings.webhooks,
             bot.intake,
-            lambda: _not_ready(store),
+            lambda: _not_ready(store, leaving),
             slack_handler,
             clock=clock,
             checkpoints=kept.standing,
+            alive=watchdog.problem,
         )
         log.info(
             "natsmedic serves",
@@ -310,7 +316,9 @@ async def serve(settings: Settings) -> None:
             mode=settings.mode,
             clusters=[c.name for c in settings.clusters],
         )
-        await serve_http(app, settings.webhooks.listen, until=_stop_signal())
+        # Alerts are stored until the end: the next start takes them in.
+        async with leaving.after(engine.park, *([slack.chat.caught_up] if slack is not None else [])):
+            await serve_http(app, settings.webhooks.listen, until=leaving.gone)
 
 
 @asynccontextmanager
@@ -343,13 +351,13 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
         _, running = await asyncio.wait(running, timeout=END_SECONDS)
 
 
-async def _not_ready(store: SqlStore) -> Sequence[str]:
-    """Return why no webhook could be taken in. Slack or a cluster being down is no reason: alerts must still be stored."""
+async def _not_ready(store: SqlStore, leaving: Leaving) -> Sequence[str]:
+    """Return why no webhook should come here. Slack or a cluster being down is no reason: alerts must still be stored."""
     try:
         await store.count_unprocessed()
     except StoreError as error:
-        return [str(error)]
-    return []
+        return [*leaving.problems, str(error)]
+    return leaving.problems
 
 
 async def _connect(
@@ -366,12 +374,3 @@ async def _connect(
         if (able := writers_of(writing, cluster)) is not None:
             writers[cluster.name] = able
     return readers, writers
-
-
-def _stop_signal() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

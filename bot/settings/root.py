@@ -20,6 +20,7 @@ from bot.settings.mistakes import describe
 from bot.settings.people import SlackSettings
 from bot.settings.policy import PolicySettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
+from bot.settings.shutdown import ShutdownSettings
 from bot.settings.threads import ThreadSettings
 from bot.settings.webhooks import WebhookSettings
 from bot.settings.yaml_file import read_tree
@@ -69,6 +70,7 @@ class Settings(Section):
     threads: ThreadSettings = ThreadSettings()
     webhooks: WebhookSettings = WebhookSettings()
     audit: AuditSettings = AuditSettings()
+    shutdown: ShutdownSettings = ShutdownSettings()
     thresholds: dict[str, dict[str, float]] = {}
     """Runbook code to threshold name to value; names are checked against the runbooks at start."""
 

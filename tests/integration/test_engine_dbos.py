@@ -253,6 +253,42 @@ async def test_shutdown_leaves_a_running_phase_to_the_next_launch(tmp_path: Path
     assert calls == ["first", "waiting", "waiting"]
 
 
+async def test_a_parked_engine_lets_a_running_step_end_and_begins_no_other(tmp_path: Path) -> None:
+    calls: list[str] = []
+    gate = asyncio.Event()
+
+    async def first() -> str:
+        calls.append("first begins")
+        await gate.wait()
+        calls.append("first ends")
+        return "1"
+
+    async def second() -> str:
+        calls.append("second")
+        return "2"
+
+    async def phase(key: str, steps: Steps) -> None:
+        await steps.run("first", first)
+        await steps.run("second", second)
+
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}) as engine:
+        await engine.start(Phase.EXECUTION, "exec_1")
+        await until(lambda: calls == ["first begins"])
+        await engine.park(0.05)
+        assert calls == ["first begins"], "it waits no longer than it was told"
+        parked = asyncio.create_task(engine.park(30))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.wait_for(parked, 5)
+        await engine.start(Phase.EXECUTION, "exec_2")
+        await asyncio.sleep(0.1)
+        assert calls == ["first begins", "first ends"]
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}):
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_1") == "SUCCESS")
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_2") == "SUCCESS")
+    assert sorted(calls) == ["first begins"] * 2 + ["first ends"] * 2 + ["second"] * 2
+
+
 async def test_nothing_is_pickled_and_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async def phase(key: str, steps: Steps) -> None:
         await steps.run("only", partial(text, "readable"))

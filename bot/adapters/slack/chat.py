@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -28,6 +29,8 @@ from bot.ports import Clock, Messages, Store
 
 POLL_SECONDS: Final = 1.0
 """How long a change that nobody nudged about (another replica's) may wait before it is looked for."""
+FLUSH_SECONDS: Final = 0.1
+"""Between looks at whether everything is drawn, while the process is about to end."""
 FIRST_REST: Final = 1.0
 LONGEST_REST: Final = 15.0
 """Seconds between attempts while Slack is down; a thread must be right 60 s after it is back (design/safety.md, I4)."""
@@ -129,6 +132,14 @@ class SlackProjector:
         troubles = sorted(self._troubles.values(), key=lambda trouble: trouble.since)
         since = troubles[0].since if troubles else None
         return ChatHealth(ok=not troubles, problems=tuple(trouble.sentence for trouble in troubles), since=since)
+
+    async def caught_up(self, patience: float) -> None:
+        """Wait until everything is drawn, or so many seconds; `run` draws meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while await self._messages.behind():
+                    self._wake.set()
+                    await self._clock.sleep(FLUSH_SECONDS)
 
     async def run(self) -> None:
         """Draw until cancelled."""

@@ -1,4 +1,4 @@
-"""`POST /webhooks/<source>`, `GET /healthz`, `GET /readyz`, and Slack's `POST /slack/events` where HTTP mode is used.
+"""`POST /webhooks/<source>`, `GET /livez`, `GET /readyz`, and Slack's `POST /slack/events` where HTTP mode is used.
 
 The order of the checks is the order of trust: method and route, secret (401), encoding (415), size (413), time (408), signature (401), quota
 (503), then the words (400). A signature is over the body, so its sender gets the same size and time as everybody before it can be checked; its form and its
@@ -44,6 +44,8 @@ SLACK_PATH: Final = "/slack/events"
 
 Health = Callable[[], Awaitable[Sequence[str]]]
 """Returns one sentence per part that is not ready, none where all is well. It is shown without authentication: no secrets, no names."""
+Alive = Callable[[], str | None]
+"""Returns why the process should be started anew. It asks nothing outside: a database or a Slack that is away is no reason."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -72,6 +74,7 @@ def webhook_app(
     read_timeout: float = READ_TIMEOUT,
     clock: Clock | None = None,
     checkpoints: Callable[[], Sequence[Json]] = tuple,
+    alive: Alive = lambda: None,
     held_bytes: int = HELD_BYTES,
 ) -> Starlette:
     """Return the app; without `health` it is ready as soon as it answers. `slack_handler` verifies Slack's signature itself (Bolt's Starlette adapter does).
@@ -85,8 +88,10 @@ def webhook_app(
         door = _Door(name, source, intake, clock or SystemClock(), reading)
         return Route(f"/webhooks/{name}", door.receive, methods=["POST"])
 
-    async def healthz(_request: Request) -> Response:
-        return JSONResponse({"alive": True})
+    async def livez(_request: Request) -> Response:
+        problem = alive()
+        told = {"alive": True} if problem is None else {"alive": False, "problem": problem}
+        return JSONResponse(told, status_code=200 if problem is None else 503)
 
     async def readyz(_request: Request) -> Response:
         problems = list(await health()) if health else []
@@ -95,7 +100,8 @@ def webhook_app(
 
     routes = [
         *(webhook(name, source) for name, source in settings.sources.items()),
-        Route("/healthz", healthz, methods=["GET"]),
+        Route("/livez", livez, methods=["GET"]),
+        Route("/healthz", livez, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]
     if slack_handler is not None:
