@@ -13,7 +13,7 @@ from typing import Final
 
 from bot.errors import StoreError
 from bot.model import Delivery, DeliveryId
-from bot.ports import Clock, Store, Transaction
+from bot.ports import Store, Transaction
 
 TOGETHER: Final = 100
 """Deliveries per transaction; their insertion takes some 10 ms."""
@@ -39,9 +39,8 @@ class _Letter:
 class Inbox:
     """Of one process. `most` deliveries wait at most."""
 
-    def __init__(self, store: Store, most: int, clock: Clock) -> None:
+    def __init__(self, store: Store, most: int) -> None:
         self._store = store
-        self._clock = clock
         self._most = most
         self._letters: deque[_Letter] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -59,7 +58,7 @@ class Inbox:
             while self._letters:
                 await self._commit(self._next())
                 if len(self._letters) < TOGETHER:
-                    await self._clock.sleep(GATHER_SECONDS)
+                    await asyncio.sleep(GATHER_SECONDS)
         finally:
             self._writer = None
 

@@ -84,7 +84,7 @@ class Intake:
         self._clock = clock
         self._chat = chat
         self._parsers = parsers
-        self._inbox = Inbox(store, max_queue, clock)
+        self._inbox = Inbox(store, max_queue)
         self._folder = Folder(clusters, threads, clock)
         self._quotas = Quotas(quotas, clock)
         self._news = asyncio.Event()
@@ -138,7 +138,7 @@ class Intake:
         Return how many alerts, and deliveries of which nothing but a start was left, that were; 0 where nothing waits.
         """
         now = self._clock.now()
-        self._aside = {one: until for one, until in self._aside.items() if until > now}
+        self._aside = {one: until for one, until in self._aside.items() if now < until <= now + ASIDE}
         waiting = await self._store.waiting(TOGETHER + len(self._aside))
         ids = [one for one in waiting if one not in self._aside][:TOGETHER]
         return await self._fold(ids) if ids else 0

@@ -256,3 +256,23 @@ async def test_an_alert_that_was_over_for_longer_opens_an_incident_that_names_th
         new, old = await h.incidents()
         assert old.state is IncidentState.CLOSED
         assert (new.previous, new.relapses) == (old.id, ())
+
+
+@pytest.mark.parametrize("skew", [-600, 600])
+async def test_a_sender_whose_clock_is_wrong_opens_and_clears_one_incident(tmp_path: Path, skew: int) -> None:
+    async with house(tmp_path) as h:
+        starts = (h.clock.now() + timedelta(seconds=skew)).isoformat()
+        for state in ("firing", "firing", "resolved", "firing"):
+            await h.deliver(alert(state, starts=starts))
+        (incident,) = await h.incidents()
+        assert (incident.firing_count, incident.state) == (3, IncidentState.CLEARED), "the last is a late copy"
+
+
+async def test_a_clock_that_is_set_back_between_firing_and_resolved_loses_neither(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        await h.deliver(alert())
+        h.clock.time -= timedelta(minutes=10)
+        await h.deliver(alert("resolved"))
+        await h.deliver(alert(starts="2026-11-21T04:00:00Z"))
+        (incident,) = await h.incidents()
+        assert (incident.state, len(incident.relapses)) == (IncidentState.OPEN, 1)

@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from sqlmodel import col
 
 from bot.adapters.database.rows import AUDIT_GAPS, QUEUE, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
-from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
+from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreDown, StoreError
 from bot.flow.turns import Turns
 
 BUSY_SECONDS = 2.0
@@ -36,6 +36,8 @@ READERS = 4
 SQLITE_BUSY = 5
 SQLITE_LOCKED = 6
 """Primary result codes, https://sqlite.org/rescode.html."""
+SQLITE_DOWN = {8, 10, 13, 14}
+"""READONLY, IOERR, FULL and CANTOPEN: what ails is the disk, not what is written."""
 _PRIMARY_CODE = 0xFF
 _GROWN_BY_TABLES = {1, 2, 3}
 """Schema versions that lack only whole tables, and columns with a default; they are added when the database is opened for writing."""
@@ -248,6 +250,8 @@ class _typed_errors:  # noqa: N801 - a context manager, used like a function
             return
         if isinstance(error, IntegrityError):
             raise StoreConflict(f"The database refused a row that contradicts another: {error.orig}.") from error
+        if result_code(error.orig) in SQLITE_DOWN:
+            raise StoreDown(f"The database {self._path} can't be written: {error.orig}.") from error
         if result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
             raise StoreBusy(
                 f"The database {self._path} was locked for more than {BUSY_SECONDS:g} s: nothing was written."

@@ -22,6 +22,7 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.slack.blocks import Block
+from bot.adapters.slack.waits import Wait
 from bot.adapters.slack.web import Answer, Web
 from bot.errors import NatsmedicError
 from bot.model import Json, JsonObject, part
@@ -135,7 +136,7 @@ class SlackApi:
     def __init__(self, client: Web, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._blocked: dict[str, datetime] = {}
+        self._blocked: dict[str, Wait] = {}
         self._buckets: dict[str, _Bucket] = {}
         self._identity: Identity | None = None
 
@@ -316,14 +317,17 @@ class SlackApi:
 
     def _limit(self, method: str, retry_after: str) -> Limited:
         seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else DEFAULT_RETRY_AFTER
-        until = self._clock.now() + timedelta(seconds=seconds)
-        self._blocked[method] = max(until, self._blocked.get(method, until))
+        now = self._clock.now()
+        until = now + timedelta(seconds=seconds)
+        known = self._blocked.get(method)
+        if known is None or not known.lasts(now) or known.until < until:
+            self._blocked[method] = Wait(now, until)
         return Limited(method, until)
 
     def _refuse_while_limited(self, method: str) -> None:
-        until = self._blocked.get(method)
-        if until is not None and self._clock.now() < until:
-            raise Limited(method, until)
+        wait = self._blocked.get(method)
+        if wait is not None and wait.lasts(self._clock.now()):
+            raise Limited(method, wait.until)
 
     async def _pace(self, name: str, rate: float, burst: float, method: str, spared: float = 0.0) -> None:
         """Wait for a token of the bucket, `patiently` for one beyond those that are spared; raises `Limited` at once where Slack has limited the method."""

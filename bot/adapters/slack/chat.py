@@ -23,6 +23,7 @@ import structlog
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed, patiently
 from bot.adapters.slack.pace import RUNNING, STEP
 from bot.adapters.slack.projector import SlackDrawer
+from bot.adapters.slack.waits import Wait
 from bot.errors import StoreError
 from bot.model import STORM, Incident, IncidentId
 from bot.ports import Clock, Messages, Store
@@ -103,13 +104,13 @@ class SlackProjector:
         self._begun: set[IncidentId] = set()
         """Incidents that are behind, and have a first message for certain."""
         self._workers: dict[str, asyncio.Task[None]] = {}
-        self._not_before: dict[str, datetime] = {}
+        self._rests: dict[str, Wait] = {}
         """Per channel, per incident and for all of Slack (key ``)."""
-        self._limited: dict[str, datetime] = {}
+        self._limited: dict[str, Wait] = {}
         """Channels in which Slack limits new posts; edits of what people wait for go on."""
-        self._held: dict[IncidentId, datetime] = {}
+        self._held: dict[IncidentId, Wait] = {}
         """Boards that were edited a moment ago, until when they wait; a person's action does not."""
-        self._ticks: dict[IncidentId, datetime] = {}
+        self._ticks: dict[IncidentId, Wait] = {}
         """Threads with a running repair, and when its board shows the time again."""
         self._failures = 0
         self._troubles: dict[str, _Trouble] = {}
@@ -194,14 +195,14 @@ class SlackProjector:
         """Threads with a running repair whose time is due to be shown."""
         now = self._clock.now()
         running = [one.incident_id for one in await self._store.unfinished_executions() if one.state in RUNNING]
-        due = [incident for incident in running if self._ticks.get(incident, now) <= now]
-        later = dict.fromkeys(due, now + timedelta(seconds=STEP))
+        due = [one for one in running if one not in self._ticks or not self._ticks[one].lasts(now)]
+        later = dict.fromkeys(due, Wait(now, now + timedelta(seconds=STEP)))
         self._ticks = {incident: (self._ticks | later)[incident] for incident in running}
         return due
 
     def _waits(self, incident: IncidentId) -> bool:
-        until = self._held.get(incident)
-        return until is not None and self._clock.now() < until and incident not in self._hurried
+        wait = self._held.get(incident)
+        return wait is not None and wait.lasts(self._clock.now()) and incident not in self._hurried
 
     async def _by_channel(self, behind: Sequence[IncidentId]) -> dict[str, list[IncidentId]]:
         found: dict[str, list[IncidentId]] = {}
@@ -225,7 +226,7 @@ class SlackProjector:
             try:
                 until = await self._once(incident, patient=incident in rest)
             except Limited as error:
-                self._limited[channel] = error.until
+                self._limited[channel] = Wait(self._clock.now(), error.until)
                 continue
             except (SlackCallFailed, StoreError) as error:
                 self._failed(channel, incident, error)
@@ -238,7 +239,7 @@ class SlackProjector:
             drawn = True
             self._begun.add(incident)
             if until is not None:
-                self._held[incident] = until
+                self._held[incident] = Wait(self._clock.now(), until)
             self._hurried.discard(incident)
             self._failures = 0
             for scope in ("slack", channel, incident):
@@ -276,19 +277,18 @@ class SlackProjector:
         self._failures = min(self._failures + 1, 10)
 
     def _rest(self, scope: str, seconds: float) -> None:
-        self._not_before[scope] = self._clock.now() + timedelta(seconds=seconds)
+        now = self._clock.now()
+        self._rests[scope] = Wait(now, now + timedelta(seconds=seconds))
 
     def _posts_limited(self, channel: str) -> bool:
-        until = self._limited.get(channel)
-        return until is not None and self._clock.now() < until
+        wait = self._limited.get(channel)
+        return wait is not None and wait.lasts(self._clock.now())
 
     def _resting(self, scope: str) -> bool:
-        until = self._not_before.get(scope)
-        if until is None:
-            return False
-        if self._clock.now() < until:
-            return True
-        del self._not_before[scope]
+        wait = self._rests.get(scope)
+        if wait is None or wait.lasts(self._clock.now()):
+            return wait is not None
+        del self._rests[scope]
         return False
 
     def _trouble(self, scope: str, sentence: str) -> None:

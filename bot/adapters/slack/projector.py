@@ -18,6 +18,7 @@ from bot.adapters.slack.blocks import Block, plain
 from bot.adapters.slack.pace import STEP
 from bot.adapters.slack.render import render
 from bot.adapters.slack.render_verdict import unattached
+from bot.adapters.slack.waits import Wait
 from bot.adapters.slack.wanted import File, WantedMessage, load
 from bot.crashpoints import Point, reached
 from bot.errors import NatsmedicError
@@ -107,13 +108,13 @@ class SlackDrawer:
         edited, headline = self._boards.get(wanted.key, (None, ""))
         if row is None or row.ts is None or row.digest == wanted.digest or edited is None or headline != wanted.text:
             return None
-        until = edited + timedelta(seconds=STEP)
-        return until if self._clock.now() < until else None
+        wait = Wait(edited, edited + timedelta(seconds=STEP))
+        return wait.until if wait.lasts(self._clock.now()) else None
 
     def _edited(self, wanted: WantedMessage) -> None:
         now = self._clock.now()
         held = now - timedelta(seconds=STEP)
-        self._boards = {key: seen for key, seen in self._boards.items() if seen[0] > held}
+        self._boards = {key: seen for key, seen in self._boards.items() if held < seen[0] <= now}
         if not wanted.thread:
             self._boards[wanted.key] = (now, wanted.text)
 
