@@ -23,6 +23,9 @@ BYTES_TOGETHER: Final = 4 * 1024 * 1024
 """Characters of bodies per transaction, so that it stays short; a single body may be larger."""
 
 
+UNSTORED: Final = "natsmedic ends, and the delivery was not stored."
+
+
 class QueueFull(StoreError):
     """More deliveries wait than the configured cap; the sender must try again later."""
 
@@ -76,6 +79,8 @@ class Inbox:
 
     async def _commit(self, letters: list[_Letter]) -> None:
         """Store them, and say to each how it ended, whatever happens."""
+        if not letters:
+            return
         try:
             async with self._store.begin(ahead=True) as tx:
                 outcomes = await self._stored(tx, letters)
@@ -112,6 +117,3 @@ class Inbox:
             outcomes.append(first)
         await tx.put_all(kept)
         return outcomes
-
-
-UNSTORED: Final = "natsmedic ends, and the delivery was not stored."
