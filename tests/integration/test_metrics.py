@@ -113,8 +113,8 @@ def intake(running: House) -> Intake:
 
 
 async def deliver(to: Intake, *alerts: JsonObject) -> None:
-    key = await to.accept("am", body(*alerts))
-    await to.run(key, Quiet())
+    await to.accept("am", body(*alerts))
+    await to.fold()
 
 
 def run(state: StageState, index: int = 0) -> StageRun:
