@@ -22,6 +22,7 @@ from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
 from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
+from bot.bootstrap.reporting import reporter
 from bot.errors import SettingsError, StoreError
 from bot.flow import narration
 from bot.flow.advisories import Advisories
@@ -35,6 +36,7 @@ from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
+from bot.flow.tuning import Tuning
 from bot.limits import Limits
 from bot.model import IncidentId, Person, SlackUser
 from bot.ports import (
@@ -151,6 +153,7 @@ class Bot:
     diagnoser: Diagnoser
     desk: ApprovalDesk
     cases: CaseDesk
+    tuning: Tuning
     executor: Executor
     sweeper: Sweeper
 
@@ -197,6 +200,16 @@ def wire(
         chat=chat,
     )
     cases = CaseDesk(store=store, directory=directory, rules=rules, engine=engine, clock=clock, chat=chat)
+    tuning = Tuning(
+        store=store,
+        directory=directory,
+        readers=readers,
+        stages=stages,
+        rules=rules,
+        limits=limits,
+        clock=clock,
+        chat=chat,
+    )
     executor = Executor(
         store=store,
         stages=stages,
@@ -222,7 +235,7 @@ def wire(
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
     sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
-    return Bot(intake, asking, diagnoser, desk, cases, executor, sweeper)
+    return Bot(intake, asking, diagnoser, desk, cases, tuning, executor, sweeper)
 
 
 def watchers(
@@ -280,7 +293,17 @@ async def serve(settings: Settings) -> None:
         directory: Directory = NoDirectory()
         slack = None
         if settings.slack is not None:
-            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock, draw=draw, meter=measuring.meter)
+            report = reporter(store, clock, lambda: kept.newest)  # `kept` is bound before anything is drawn
+            slack = SlackAdapter(
+                settings.slack,
+                settings.policy,
+                store,
+                store,
+                clock,
+                draw=draw,
+                report=report,
+                meter=measuring.meter,
+            )
             directory = slack.directory
             chat.target = slack.chat
         bot = wire(
@@ -304,7 +327,7 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
             names = tuple(c.name for c in settings.clusters)
-            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases))
+            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}

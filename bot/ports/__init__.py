@@ -1,6 +1,6 @@
 """Protocols for the outside. Adapters implement them; flow and actions know nothing else of the world."""
 
-from bot.ports.chat import Chat, Directory, Draw, Message, Messages
+from bot.ports.chat import Chat, Directory, Draw, Message, Messages, WriteReport
 from bot.ports.cluster import KubernetesReader, KubernetesWriter, ProbingReaders, Readers, Writers
 from bot.ports.metering import (
     UNMETERED,
@@ -50,6 +50,7 @@ __all__ = [
     "Tally",
     "Transaction",
     "Waiting",
+    "WriteReport",
     "Writers",
     "began",
     "end_of",
