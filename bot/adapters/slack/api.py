@@ -7,7 +7,6 @@ are emptied and every failure is one of four: `Limited` and `RefusedBySlack` and
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,9 +21,10 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from bot.adapters.slack.blocks import Block
 from bot.adapters.slack.waits import Wait
 from bot.adapters.slack.web import Answer, Hook, Hooks, Web
+from bot.adapters.timed import timing
 from bot.errors import NatsmedicError
 from bot.model import Json, JsonObject, part
-from bot.ports import UNMETERED, Call, Clock, End, Meter, System, end_of
+from bot.ports import UNMETERED, Clock, End, Meter, System, end_of
 
 POSTS_PER_SECOND: Final = 1.0
 """Messages per second and channel (docs.slack.dev/apis/web-api/rate-limits)."""
@@ -238,6 +238,10 @@ class SlackApi:
         hook = self._hooks(address)
         if hook is None:
             raise RefusedBySlack(RESPONSE, "no_address_of_slack")
+        with timing(self._meter, System.SLACK, RESPONSE, ends=_end):
+            await self._respond(hook, body)
+
+    async def _respond(self, hook: Hook, body: JsonObject) -> None:
         try:
             answer = await hook.send_dict(body)
         except aiohttp.ClientConnectorError as error:
@@ -332,18 +336,8 @@ class SlackApi:
 
     async def _call(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         self._refuse_while_limited(method)
-        started = time.perf_counter()
-        end = End.OK
-        try:
+        with timing(self._meter, System.SLACK, method, ends=_end):
             return await self._answer(method, request)
-        except SlackCallFailed as error:
-            end = error.end
-            raise
-        except BaseException as error:
-            end = end_of(error)
-            raise
-        finally:
-            self._meter.called(Call(System.SLACK, method, end, time.perf_counter() - started))
 
     async def _answer(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         try:
@@ -399,6 +393,10 @@ class SlackApi:
                 bucket.level -= 1.0
                 return
             await self._clock.sleep((wanted - bucket.level) / rate)
+
+
+def _end(error: BaseException | None) -> End:
+    return error.end if isinstance(error, SlackCallFailed) else end_of(error)
 
 
 def _error_of(body: str) -> str:
