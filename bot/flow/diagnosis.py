@@ -33,6 +33,7 @@ from bot.model import (
     digest,
     new_id,
 )
+from bot.model.subjects import PATTERN, SUBJECT_LABEL
 from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
 from bot.runbook import Proposed, Runbook, Thresholds
 from bot.settings import Mode, PolicySettings, ThreadSettings
@@ -42,6 +43,7 @@ FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
     "stream": ("stream", "stream_name"),
     "consumer": ("consumer", "consumer_name"),
     "server": ("server_name",),
+    "subject": (SUBJECT_LABEL,),
 }
 """Labels of prometheus-nats-exporter and nats-surveyor that name the thing (reference/nats.md 5.1, 5.2)."""
 
@@ -55,6 +57,8 @@ def focus_of(labels: Mapping[str, str]) -> Focus:
     found = {
         field: next((labels[name] for name in names if labels.get(name)), None) for field, names in FOCUS_LABELS.items()
     }
+    if found["subject"] and not PATTERN.fullmatch(found["subject"]):
+        found["subject"] = None
     return Focus(**found)
 
 

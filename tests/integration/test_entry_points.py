@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from typer.main import get_command
 
+from bot.adapters.clock import SystemClock
+from bot.adapters.database import SqlStore
+from bot.adapters.metrics import Standing, StoreCollector, metrics_app
+from bot.adapters.metrics.app import METRICS_PATH
 from bot.adapters.slack.app import COMMAND, HOME, MENTION, Listeners, register
 from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.commands.words import WORDS, member
@@ -24,6 +29,7 @@ from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_
 from bot.adapters.webhooks.app import SLACK_PATH, webhook_app
 from bot.cli.root import app
 from bot.model import DeliveryId, JsonObject
+from bot.settings import MetricsSettings
 from bot.settings.webhooks import SourceKind, WebhookSettings
 from tests.integration.slack_adapter_support import ADA, GUEST, OPS, House, house, incident, offer, press, told
 from tests.integration.test_webhook_sources import MAPPING
@@ -61,6 +67,9 @@ HTTP: Final = {
     ("POST", "/webhooks/pagerduty"): SIGNED,
     ("POST", "/webhooks/generic"): SIGNED,
     ("POST", SLACK_PATH): (CLICKS, "test_http_mode_answers_nothing_but_401_to_what_slack_did_not_sign"),
+}
+METRICS: Final = {
+    ("GET", METRICS_PATH): ("test_metrics.py", "test_without_the_token_nobody_reads_the_metrics"),
 }
 OPEN: Final = {("GET", "/healthz"), ("GET", "/readyz")}
 """For the kubelet, which has no secret: whether the bot lives, and what keeps it from its work. Starlette serves HEAD where GET is."""
@@ -150,6 +159,15 @@ def test_every_address_of_http_has_a_test_that_shows_it_refused_or_is_open_to_al
     }
     assert found == HTTP.keys() | OPEN
     assert_tests_exist(HTTP.values())
+
+
+async def test_every_address_of_the_metrics_has_a_test_that_shows_it_refused(tmp_path: Path) -> None:
+    async with SqlStore.open(f"sqlite:///{tmp_path / 'n.db'}", SystemClock()) as store:
+        collector = StoreCollector(store, SystemClock(), Standing())
+        routes = metrics_app(MetricsSettings(), CollectorRegistry(), collector).routes
+    assert {("GET", route.path) for route in routes if isinstance(route, Route)} == METRICS.keys()
+    assert len(routes) == len(METRICS)
+    assert_tests_exist(METRICS.values())
 
 
 def test_every_verb_of_the_command_line_is_known() -> None:

@@ -38,7 +38,7 @@ from bot.adapters.slack.talk import Talk
 from bot.adapters.slack.tuning_front import TuningFront, Tunings
 from bot.flow.admission import Admission
 from bot.flow.asking import Asking
-from bot.ports import Clock, Draw, Messages, Store, WriteReport
+from bot.ports import UNMETERED, Clock, Draw, Messages, Meter, Store, WriteReport
 from bot.runbook import Runbook
 from bot.settings import PolicySettings, SlackSettings, Transport
 
@@ -74,6 +74,7 @@ class SlackAdapter:
         *,
         draw: Draw,
         report: WriteReport,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -81,8 +82,8 @@ class SlackAdapter:
         self._messages = messages
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
-        self._api = SlackApi(self._client, clock, make_hooks(settings.api_url))
-        drawer = SlackDrawer(self._api, store, messages, rules, clock, draw=draw, report=report)
+        self._api = SlackApi(self._client, clock, make_hooks(settings.api_url), meter)
+        drawer = SlackDrawer(self._api, store, messages, rules, clock, draw=draw, report=report, meter=meter)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
         self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None

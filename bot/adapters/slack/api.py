@@ -7,6 +7,7 @@ are emptied and every failure is one of four: `Limited` and `RefusedBySlack` and
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from bot.adapters.slack.blocks import Block
 from bot.adapters.slack.web import Answer, Hook, Hooks, Web
 from bot.errors import NatsmedicError
 from bot.model import Json, JsonObject, part
-from bot.ports import Clock
+from bot.ports import UNMETERED, Call, Clock, End, Meter, System, end_of
 
 POSTS_PER_SECOND: Final = 1.0
 """Messages per second and channel (docs.slack.dev/apis/web-api/rate-limits)."""
@@ -44,11 +45,14 @@ DOUBTFUL_ERRORS: Final = frozenset({"internal_error", "fatal_error", "request_ti
 class SlackCallFailed(NatsmedicError):
     """A Web API call did not succeed."""
 
+    end: End = End.FAILED
+
 
 class Limited(SlackCallFailed):
     """Slack wants no call of this method before `until`; nothing was done."""
 
     retry_helps = True
+    end = End.LIMITED
 
     def __init__(self, method: str, until: datetime) -> None:
         super().__init__(f"Slack limits {method} until {until:%H:%M:%S} UTC.")
@@ -57,6 +61,8 @@ class Limited(SlackCallFailed):
 
 class RefusedBySlack(SlackCallFailed):
     """Slack answered `ok: false`; nothing was done. `code` is Slack's error string."""
+
+    end = End.REFUSED
 
     def __init__(self, method: str, code: str, needed: str = "") -> None:
         super().__init__(f"Slack refused {method}: {code}{f', scope {needed} is missing' if needed else ''}.")
@@ -67,12 +73,14 @@ class NotSent(SlackCallFailed):
     """No connection to Slack; nothing was sent."""
 
     retry_helps = True
+    end = End.UNREACHABLE
 
 
 class Doubtful(SlackCallFailed):
     """The call was sent and no clear answer came: look before doing it again."""
 
     retry_helps = True
+    end = End.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +133,9 @@ class _Bucket:
 class SlackApi:
     """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
 
-    def __init__(self, client: Web, clock: Clock, hooks: Hooks = no_hooks) -> None:
+    def __init__(self, client: Web, clock: Clock, hooks: Hooks = no_hooks, meter: Meter = UNMETERED) -> None:
         self._client = client
+        self._meter = meter
         self._clock = clock
         self._hooks = hooks
         self._blocked: dict[str, datetime] = {}
@@ -304,6 +313,20 @@ class SlackApi:
 
     async def _call(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         self._refuse_while_limited(method)
+        started = time.perf_counter()
+        end = End.OK
+        try:
+            return await self._answer(method, request)
+        except SlackCallFailed as error:
+            end = error.end
+            raise
+        except BaseException as error:
+            end = end_of(error)
+            raise
+        finally:
+            self._meter.called(Call(System.SLACK, method, end, time.perf_counter() - started))
+
+    async def _answer(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         try:
             response = await request()
         except SlackApiError as error:

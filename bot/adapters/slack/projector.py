@@ -23,7 +23,7 @@ from bot.adapters.slack.wanted import File, WantedMessage, load
 from bot.crashpoints import Point, reached
 from bot.errors import NatsmedicError
 from bot.model import Incident, IncidentId
-from bot.ports import Clock, Draw, Message, Messages, Store, WriteReport
+from bot.ports import UNMETERED, Clock, Draw, Message, Messages, Meter, Store, WriteReport
 from bot.settings import PolicySettings
 
 HISTORY_SLACK: Final = timedelta(minutes=10)
@@ -54,6 +54,7 @@ class SlackDrawer:
         *,
         draw: Draw,
         report: WriteReport,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._api = api
         self._store = store
@@ -62,6 +63,7 @@ class SlackDrawer:
         self._report_of = report
         self._rules = rules
         self._clock = clock
+        self._meter = meter
         self._absent: set[str] = set()
         """Keys reserved by this process whose post certainly did not happen, so that nothing needs to be looked for."""
         self._missed: Counter[str] = Counter()
@@ -195,8 +197,11 @@ class SlackDrawer:
                 await self._forget_parent(incident, rows)
             raise
         reached(Point.P04)
+        unseen = all(one.ts is None for one in rows.values())
         row = row.model_copy(update={"ts": ts})
         await self._save(row, rows)
+        if unseen:
+            self._meter.shown(incident, self._clock.now())
         return row
 
     async def _share(
