@@ -62,7 +62,7 @@ HTTP: Final = {
     ("POST", "/webhooks/generic"): SIGNED,
     ("POST", SLACK_PATH): (CLICKS, "test_http_mode_answers_nothing_but_401_to_what_slack_did_not_sign"),
 }
-OPEN: Final = {("GET", "/healthz"), ("GET", "/readyz")}
+OPEN: Final = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz")}
 """For the kubelet, which has no secret: whether the bot lives, and what keeps it from its work. Starlette serves HEAD where GET is."""
 SOURCES: Final[JsonObject] = {
     "alertmanager": {"bearer": "tok-alertmanager"},
