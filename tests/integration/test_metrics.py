@@ -443,7 +443,7 @@ async def test_only_a_sweep_that_came_to_its_end_is_one(tmp_path: Path) -> None:
         async def sleep(seconds: float) -> None:
             ended.append(sweeper.swept_at)
             running.clock.time += timedelta(seconds=5)
-            running.store.unprocessed_deliveries = fails  # pyright: ignore[reportAttributeAccessIssue]
+            running.store.unfinished_executions = fails  # pyright: ignore[reportAttributeAccessIssue]
             if len(ended) == 3:
                 raise InterruptedError
 

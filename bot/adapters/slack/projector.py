@@ -89,17 +89,18 @@ class SlackDrawer:
         rows = {row.key: row for row in await self._messages.of(incident_id)}
         failed: SlackCallFailed | None = None
         waits: datetime | None = None
-        posted = 0
+        posted, more = 0, False
         for message in _in_order(wanted, rows):
-            if not _stands(message, rows):
-                if posted == posts:
-                    return None
-                posted += 1
+            new = not _stands(message, rows)
+            if new and posted == posts:
+                more = True
+                break
             if not at_once and (until := self._held(message, rows)) is not None:
                 waits = until
                 continue
             try:
                 await self._make(message, incident, rows)
+                posted += new
             except Limited as error:
                 failed = error
                 if not message.thread and rows[message.key].ts is None:
@@ -110,7 +111,7 @@ class SlackDrawer:
                 failed = error
         if failed is not None:
             raise failed
-        if waits is None:
+        if waits is None and not more:
             await self._messages.caught_up(incident_id, incident.revision)
         return waits
 
