@@ -19,6 +19,7 @@ from bot.settings.clusters import (
     TlsSettings,
 )
 from bot.settings.limits import LimitSettings
+from bot.settings.observing import LogFormat, LogLevel, LogSettings, MetricsSettings, TraceSettings
 from bot.settings.people import SlackSettings, Transport
 from bot.settings.policy import (
     ClusterPolicy,
@@ -46,7 +47,11 @@ __all__ = [
     "GroupSettings",
     "KubernetesSettings",
     "LimitSettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
     "MappingSettings",
+    "MetricsSettings",
     "Mode",
     "NatsSettings",
     "OpenAt",
@@ -62,6 +67,7 @@ __all__ = [
     "StreamSinkSettings",
     "ThreadSettings",
     "TlsSettings",
+    "TraceSettings",
     "Transport",
     "WebhookSettings",
     "WindowSettings",

@@ -12,9 +12,11 @@ import pytest
 
 from bot.adapters.charts import draw
 from bot.adapters.database import SqlStore
-from bot.adapters.slack.api import SlackApi, make_client
+from bot.adapters.slack.api import SlackApi
 from bot.adapters.slack.chat import LONGEST_REST, SlackProjector
+from bot.adapters.slack.client import make_client
 from bot.adapters.slack.projector import SlackDrawer
+from bot.bootstrap.reporting import reporter
 from bot.lab.slack import StandInSlack
 from bot.model import Incident, IncidentId
 from tests.integration import store_records as records
@@ -40,7 +42,9 @@ class House:
         self.store = store
         self.clock = clock
         api = SlackApi(make_client(slack.bot_token, slack.api_url), clock)
-        self.chat = SlackProjector(SlackDrawer(api, store, store, draw, RULES, clock), store, store, clock)
+        report = reporter(store, clock, lambda: None)
+        drawer = SlackDrawer(api, store, store, RULES, clock, draw=draw, report=report)
+        self.chat = SlackProjector(drawer, store, store, clock)
 
     async def put(self, *stored: object) -> None:
         async with self.store.begin() as tx:

@@ -56,7 +56,7 @@ from bot.model import (
     Proposal,
     ProposalState,
 )
-from bot.ports import Clock, R, Stored
+from bot.ports import Change, Clock, Commit, R, Stored
 
 UNLIFTED = select(col(FreezeRow.body)).where(~col(FreezeRow.lifted)).order_by(col(FreezeRow.at), col(FreezeRow.id))
 _UNDECIDED = [ProposalState.PROPOSED.value, ProposalState.PENDING.value]
@@ -80,6 +80,18 @@ class SqlTransaction:
     def __init__(self, session: AsyncSession, clock: Clock) -> None:
         self._session = session
         self._clock = clock
+        self._before: dict[tuple[type[Stored], str], str | None] = {}
+        """Bodies of the written records as they were, in the order of their first writing."""
+        self._after: dict[tuple[type[Stored], str], Stored] = {}
+        self._audited: list[AuditEntry] = []
+
+    def written(self) -> Commit:
+        """Return what this transaction has written so far. Raises ValidationError where a record as it was before does not read back."""
+        changes = tuple(
+            Change(None if body is None else type(after).model_validate_json(body), after)
+            for body, after in ((body, self._after[key]) for key, body in self._before.items())
+        )
+        return Commit(changes, tuple(self._audited))
 
     async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word
         """Return the record as this transaction sees it, locked until it ends."""
@@ -88,18 +100,40 @@ class SqlTransaction:
 
     async def put(self, record: Stored) -> None:
         """Insert or replace by id; raises `StoreConflict` at once where another record has its unique key."""
-        await self._session.merge(row_of(record))
+        key = (type(record), record.id)
+        known = await self._session.get(TABLE_OF[type(record)], record.id)
+        self._before.setdefault(key, None if known is None else known.body)
+        if known is None:
+            self._session.add(row_of(record))
+        else:
+            await self._session.merge(row_of(record))
         await self._session.flush()
+        self._after[key] = record
 
     async def put_all(self, records: Sequence[Stored]) -> None:
         """Insert or replace by id, a statement for each kind; raises `StoreConflict` at once where another record has the unique key of one."""
         rows: dict[str, list[dict[str, Any]]] = {}
+        await self._remember(records)
         for record in records:
+            self._after[(type(record), record.id)] = record
             row = row_of(record)
             rows.setdefault(str(inspect(type(row)).local_table), []).append(row.model_dump())
         for table, values in rows.items():
             await self._session.execute(_upsert(table, self._session.get_bind().dialect.name), values)
         self._session.expire_all()  # what it has read before may be what was just written
+
+    async def _remember(self, records: Sequence[Stored]) -> None:
+        """Keep the bodies of these records as they were before this transaction wrote them."""
+        ids: dict[type[Stored], list[str]] = {}
+        for record in records:
+            ids.setdefault(type(record), []).append(record.id)
+        for kind, wanted in ids.items():
+            table = TABLE_OF[kind]
+            known = {
+                one.id: one.body for one in await self._session.scalars(select(table).where(col(table.id).in_(wanted)))
+            }
+            for id_ in wanted:
+                self._before.setdefault((kind, id_), known.get(id_))
 
     async def count_unprocessed(self) -> int:
         """Return how many deliveries wait."""
@@ -313,4 +347,5 @@ class SqlTransaction:
             previous = entry.hash
         self._session.add_all([audit_row(entry) for entry in entries])
         await self._session.flush()
+        self._audited += entries
         return entries

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed, patiently
 from bot.adapters.slack.pace import RUNNING, STEP
@@ -223,6 +224,7 @@ class SlackProjector:
         for incident in (*first, *rest):
             if drawn and not self._hurried <= known:
                 break  # a person has acted meanwhile
+            bind_contextvars(incident=incident)  # for the rest of this worker's task, or until the next one
             try:
                 until = await self._once(incident, patient=incident in rest)
             except Limited as error:
