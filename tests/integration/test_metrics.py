@@ -147,7 +147,7 @@ async def test_alerts_are_counted_by_what_became_of_them(tmp_path: Path) -> None
 async def test_what_was_rolled_back_is_not_counted(tmp_path: Path) -> None:
     async with house(tmp_path) as running:
 
-        async def fails() -> None:
+        async def fails(**_: object) -> None:
             async with running.store.begin() as tx:
                 await tx.put(records.incident())
                 raise StoreError("No.")
@@ -443,11 +443,11 @@ async def test_only_a_sweep_that_came_to_its_end_is_one(tmp_path: Path) -> None:
         async def sleep(seconds: float) -> None:
             ended.append(sweeper.swept_at)
             running.clock.time += timedelta(seconds=5)
-            running.store.unfinished_executions = fails  # pyright: ignore[reportAttributeAccessIssue]
+            running.store.incidents = fails  # pyright: ignore[reportAttributeAccessIssue]
             if len(ended) == 3:
                 raise InterruptedError
 
-        async def fails() -> None:
+        async def fails(**_: object) -> None:
             raise StoreError("locked")
 
         running.clock.sleep = sleep

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bot.adapters.slack.api import EDIT_BURST, EDITS_SPARED, POST_BURST, POSTS_SPARED, SlackApi, patiently
+from bot.adapters.slack.api import EDIT_BURST, EDITS_SPARED, POST_BURST, POSTS_SPARED, SlackApi
 from bot.adapters.slack.client import make_client
+from bot.adapters.slack.pacer import patiently
 from bot.adapters.slack.projector import SlackDrawer
 from bot.lab.slack import StandInSlack
 from bot.model import STORM, Diagnosis, IncidentId, Proposal

@@ -7,9 +7,7 @@ are emptied and every failure is one of four: `Limited` and `RefusedBySlack` and
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -19,6 +17,7 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot.adapters.slack.blocks import Block
+from bot.adapters.slack.pacer import Pacer
 from bot.adapters.slack.waits import Wait
 from bot.adapters.slack.web import Answer, Hook, Hooks, Web
 from bot.adapters.timed import timing
@@ -38,27 +37,12 @@ EDITS_SPARED: Final = 5.0
 """Calls that whoever is patient leaves at hand for what people wait for; they cost it one wait, and no calls in the long run."""
 DEFAULT_RETRY_AFTER: Final = 30.0
 """Seconds to wait where a 429 has no Retry-After; the slack_sdk default for Socket Mode."""
-ROUNDING: Final = 1e-6
-"""Datetimes have microseconds: a bucket that is full but for rounding is full."""
 PAGE: Final = 200
 """Messages per page when looking for our own."""
 RESPONSE: Final = "response_url"
 METADATA_TYPE: Final = "natsmedic"
 DOUBTFUL_ERRORS: Final = frozenset({"internal_error", "fatal_error", "request_timeout", "service_unavailable"})
 """`ok: false` answers of which Slack says that part of the operation may have succeeded (docs.slack.dev, errors of chat.postMessage)."""
-
-
-_patient: ContextVar[bool] = ContextVar("patient", default=False)
-
-
-@contextmanager
-def patiently() -> Generator[None]:
-    """Within the block, calls of this task wait where those of others would not: nobody waits for what is drawn."""
-    token = _patient.set(True)
-    try:
-        yield
-    finally:
-        _patient.reset(token)
 
 
 class SlackCallFailed(NatsmedicError):
@@ -143,12 +127,6 @@ def no_hooks(address: str) -> Hook | None:
     del address
 
 
-@dataclass(slots=True)
-class _Bucket:
-    level: float
-    at: datetime
-
-
 class SlackApi:
     """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
 
@@ -158,7 +136,7 @@ class SlackApi:
         self._clock = clock
         self._hooks = hooks
         self._blocked: dict[str, Wait] = {}
-        self._buckets: dict[str, _Bucket] = {}
+        self._pacer = Pacer(clock)
         self._identity: Identity | None = None
 
     @property
@@ -383,16 +361,7 @@ class SlackApi:
     async def _pace(self, name: str, rate: float, burst: float, method: str, spared: float = 0.0) -> None:
         """Wait for a token of the bucket, `patiently` for one beyond those that are spared; raises `Limited` at once where Slack has limited the method."""
         self._refuse_while_limited(method)
-        wanted = 1.0 + (spared if _patient.get() else 0.0)
-        while True:
-            now = self._clock.now()
-            bucket = self._buckets.setdefault(name, _Bucket(burst, now))
-            bucket.level = min(burst, bucket.level + max(0.0, (now - bucket.at).total_seconds()) * rate)
-            bucket.at = now
-            if bucket.level >= wanted - ROUNDING:
-                bucket.level -= 1.0
-                return
-            await self._clock.sleep((wanted - bucket.level) / rate)
+        await self._pacer.take(name, rate, burst, spared)
 
 
 def _end(error: BaseException | None) -> End:

@@ -21,8 +21,9 @@ from typing import Final
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed, patiently
+from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed
 from bot.adapters.slack.pace import RUNNING, STEP
+from bot.adapters.slack.pacer import patiently
 from bot.adapters.slack.projector import SlackDrawer
 from bot.adapters.slack.waits import Wait
 from bot.errors import StoreError
