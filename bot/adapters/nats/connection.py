@@ -182,12 +182,7 @@ class Connection:
     async def _ready(self) -> Client:
         """Return a client whose server has just answered a PING."""
         async with self._opening:
-            if self._client is not None and self._client.is_connected:
-                try:
-                    await self._client.flush(timeout=ALIVE_TIMEOUT)  # pyright: ignore[reportArgumentType] - any number works
-                except (nats.errors.Error, OSError, TimeoutError):
-                    await self._drop()
-            if self._client is None or not self._client.is_connected:
+            if self._client is None or not await self.settled():
                 await self._drop()
                 self._client = await self._open()
             return self._client
