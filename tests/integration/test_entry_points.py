@@ -89,6 +89,7 @@ VERBS: Final = {
     *("serve", "diagnose", "gather", "unlock", "demo", "doctor", "version", "config schema", "config check"),
     *(
         "audit list",
+        "audit kinds",
         "audit export",
         "audit verify",
         "audit acknowledge",
