@@ -46,11 +46,14 @@ def checks_of(settings: Settings, clock: Clock, only: str | None = None) -> dict
     return found
 
 
+def audit_checks(settings: Settings, clock: Clock) -> dict[str, Check]:
+    """Return the checks of the audit log: its database, its head, and its checkpoints."""
+    return {"Database": partial(_database, settings, clock), "Checkpoints": partial(_checkpoints, settings, clock)}
+
+
 def _own(settings: Settings, clock: Clock) -> dict[str, Check]:
-    found: dict[str, Check] = {
-        "Database": partial(_database, settings, clock),
+    found = audit_checks(settings, clock) | {
         "Listening address": partial(_listening, settings.webhooks.listen),
-        "Checkpoints": partial(_checkpoints, settings, clock),
         "Alert sources": partial(_sources, settings),
     }
     return found | (_slack(settings, settings.slack, clock) if settings.slack is not None else {})

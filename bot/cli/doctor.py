@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,16 +27,17 @@ def doctor(
     from bot.bootstrap.checking import checks_of
 
     checks = checks_of(settings_of(context, config), SystemClock(), cluster)
-    lines = run(examine(checks))
+    show_checkup("Doctor", run(examine(checks)), format_)
+
+
+def show_checkup(title: str, lines: Sequence[CheckupLine], format_: Format) -> NoReturn:
+    """Show what was looked at and end with its exit code."""
+    verdict = worst(lines)
     if format_ is Format.JSON:
-        draw.as_json({"health": worst(lines), "checks": [line.model_dump(mode="json") for line in lines]})
+        draw.as_json({"health": verdict, "checks": [line.model_dump(mode="json") for line in lines]})
     else:
-        _draw(lines)
-    raise typer.Exit(EXIT_CODES[worst(lines)])
-
-
-def _draw(lines: list[CheckupLine]) -> None:
-    columns = ("health", "what", "observed", "expected", "way out")
-    rows = ((one.health, one.subject, one.observed, one.expected, one.way_out) for one in lines)
-    draw.table("Doctor", columns, rows)
-    draw.lines([("verdict", worst(lines))])
+        columns = ("health", "what", "observed", "expected", "way out")
+        rows = ((one.health, one.subject, one.observed, one.expected, one.way_out) for one in lines)
+        draw.table(title, columns, rows)
+        draw.lines([("verdict", verdict)])
+    raise typer.Exit(EXIT_CODES[verdict])

@@ -1,19 +1,25 @@
 """The doctor's checks against real servers with deploy's permission file, the stand-in Slack, a real database and a real port."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from bot.adapters.checkpoints import FileSink
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.bootstrap.checking import checks_of
+from bot.bootstrap.checking import audit_checks, checks_of
+from bot.cli.root import app
 from bot.flow.doctor import examine
 from bot.lab.slack import TEAM_ID
 from bot.lab.whole import ADA, BO, CHANNEL, GUS, OPS, free_port, lab_slack
-from bot.model import AuditDraft, JsonObject
+from bot.model import AuditDraft, Checkpoint, JsonObject
 from bot.model.checkup import CheckupLine, Health
 from bot.settings import ClusterSettings, Settings
 from tests.integration.nats_support import reading
@@ -145,6 +151,32 @@ async def test_an_address_that_somebody_else_holds_fails_and_a_free_one_is_well(
     host, _, port = settings.webhooks.listen.rpartition(":")
     with socket.create_server((host, int(port))):
         assert of(await examined(settings), "Listening address").health is Health.FAIL
+
+
+async def test_the_audit_status_has_the_head_and_the_age_of_the_checkpoint_in_each_file(tmp_path: Path) -> None:
+    kept = tmp_path / "heads"
+    settings = settings_of(tmp_path, audit={"checkpoints": [{"file": str(kept)}]})
+    place = f"Checkpoint in {kept}"
+    assert of(await examine(audit_checks(settings, SystemClock())), place).health is Health.WARN
+    async with SqlStore.open(settings.database.url, SystemClock()) as store, store.begin() as tx:
+        row = await tx.audit(AuditDraft(kind="bot.started", actor="bot", sentence="It starts."))
+    taken = SystemClock().now() - timedelta(seconds=90)
+    await FileSink(kept).keep(Checkpoint(seq=row.seq, hash=row.hash, at=taken))
+    lines = await examine(audit_checks(settings, SystemClock()))
+    assert [line.health for line in lines] == [Health.OK] * 3
+    assert "row 1 is intact" in of(lines, "Audit log").observed
+    assert of(lines, place).observed in {f"the newest is {age} s old" for age in range(90, 100)}
+
+
+def test_the_command_says_the_worst_by_its_exit_code_and_prints_every_line(tmp_path: Path) -> None:
+    file = tmp_path / "natsmedic.yaml"
+    file.write_text(yaml.safe_dump({"clusters": [NOWHERE], "database": {"url": f"sqlite:///{tmp_path}/x.db"}}))
+    found = CliRunner().invoke(app, ["--config", str(file), "doctor", "--format", "json"])
+    told = json.loads(found.stdout)
+    assert (found.exit_code, told["health"]) == (2, "fail"), "no alert could ever come in"
+    assert {"Database", "Checkpoints", "Listening address", "Alert sources"} == {c["subject"] for c in told["checks"]}
+    status = CliRunner().invoke(app, ["--config", str(file), "audit", "status"])
+    assert (status.exit_code, "verdict: warn" in status.stdout) == (1, True)
 
 
 def test_people_of_the_policy_are_each_asked_about_once(tmp_path: Path) -> None:

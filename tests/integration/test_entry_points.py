@@ -90,6 +90,7 @@ VERBS: Final = {
     *(
         "audit list",
         "audit kinds",
+        "audit status",
         "audit export",
         "audit verify",
         "audit acknowledge",

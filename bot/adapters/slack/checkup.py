@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
-from bot.adapters.slack.api import make_client
+from bot.adapters.slack.client import make_client
 from bot.model import JsonObject
 from bot.model.checkup import Reply
 
