@@ -28,7 +28,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "usergroups:read": "who is in an approver group",
     "channels:history": "looking for its own message after a doubt",
     "groups:history": "the same in private channels",
-    "im:write": "telling one person directly",
+    "im:write": "a long list as a file for whoever asked",
 }
 """Scopes of deploy/slack-manifest.yaml and what each is for."""
 
