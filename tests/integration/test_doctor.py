@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from bot.adapters.checkpoints import FileSink
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
+from bot.adapters.webhooks import serving, webhook_app
 from bot.bootstrap.checking import audit_checks, checks_of
-from bot.cli.root import app
+from bot.cli.root import app as command_line
 from bot.flow.doctor import examine
 from bot.lab.slack import TEAM_ID
 from bot.lab.whole import ADA, BO, CHANNEL, GUS, OPS, free_port, lab_slack
@@ -23,6 +24,7 @@ from bot.model import AuditDraft, Checkpoint, JsonObject
 from bot.model.checkup import CheckupLine, Health
 from bot.settings import ClusterSettings, Settings
 from tests.integration.nats_support import reading
+from tests.integration.test_entry_points import Nobody
 from tests.integration.test_nats_permissions import PASSWORDS, PERMISSIONS, logins, servers, until_both_answer
 
 pytestmark = pytest.mark.timeout(60)
@@ -171,12 +173,34 @@ async def test_the_audit_status_has_the_head_and_the_age_of_the_checkpoint_in_ea
 def test_the_command_says_the_worst_by_its_exit_code_and_prints_every_line(tmp_path: Path) -> None:
     file = tmp_path / "natsmedic.yaml"
     file.write_text(yaml.safe_dump({"clusters": [NOWHERE], "database": {"url": f"sqlite:///{tmp_path}/x.db"}}))
-    found = CliRunner().invoke(app, ["--config", str(file), "doctor", "--format", "json"])
+    found = CliRunner().invoke(command_line, ["--config", str(file), "doctor", "--format", "json"])
     told = json.loads(found.stdout)
     assert (found.exit_code, told["health"]) == (2, "fail"), "no alert could ever come in"
     assert {"Database", "Checkpoints", "Listening address", "Alert sources"} == {c["subject"] for c in told["checks"]}
-    status = CliRunner().invoke(app, ["--config", str(file), "audit", "status"])
+    status = CliRunner().invoke(command_line, ["--config", str(file), "audit", "status"])
     assert (status.exit_code, "verdict: warn" in status.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("stuck", "problems", "health", "said"),
+    [
+        (None, [], Health.OK, "is ready"),
+        (None, ["no disk"], Health.FAIL, "no disk"),
+        ("the loop hangs", [], Health.FAIL, "the loop hangs"),
+    ],
+)
+async def test_a_natsmedic_that_holds_the_address_says_how_it_is(
+    tmp_path: Path, stuck: str | None, problems: list[str], health: Health, said: str
+) -> None:
+    settings = settings_of(tmp_path)
+
+    async def ready() -> list[str]:
+        return problems
+
+    app = webhook_app(settings.webhooks, Nobody(), ready, alive=lambda: stuck)
+    async with serving(app, settings.webhooks.listen):
+        found = of(await examined(settings), "Listening address")
+    assert (found.health, said in found.observed) == (health, True)
 
 
 def test_people_of_the_policy_are_each_asked_about_once(tmp_path: Path) -> None:

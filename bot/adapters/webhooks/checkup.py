@@ -29,13 +29,17 @@ async def look_at(listen: str) -> Listening:
     base = f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
     try:
         async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
-            alive: Json = (await client.get(f"{base}/healthz")).json()
+            alive: Json = (await client.get(f"{base}/livez")).json()
             ready: Json = (await client.get(f"{base}/readyz")).json()
     except (httpx.HTTPError, ValueError):
         return Listening(None, _hindrance(host, port))
-    if alive == {"alive": True} and isinstance(ready, dict):
-        return Listening(cast("JsonObject", ready), "")
-    return Listening(None, "something answers there that is no natsmedic")
+    match alive, ready:
+        case {"alive": True}, dict():
+            return Listening(cast("JsonObject", ready), "")
+        case {"alive": False, "problem": str(problem)}, _:
+            return Listening({"problems": [problem]}, "")
+        case _:
+            return Listening(None, "something answers there that is no natsmedic")
 
 
 def _hindrance(host: str, port: int) -> str:
