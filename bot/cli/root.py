@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import audit, config, demo, diagnose, freeze, gather, incidents, lab, proposals, runbooks, serve, unlock
+from bot.cli import (
+    audit,
+    config,
+    demo,
+    diagnose,
+    doctor,
+    freeze,
+    gather,
+    incidents,
+    lab,
+    proposals,
+    runbooks,
+    serve,
+    unlock,
+)
 from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
 from bot.cli.where import VerdictCommand
 
@@ -29,6 +43,7 @@ app.command(name="serve")(serve.serve)
 app.add_typer(runbooks.app, name="runbooks")
 app.command(name="diagnose", cls=VerdictCommand)(diagnose.diagnose)
 app.command(name="gather", cls=VerdictCommand)(gather.gather)
+app.command(name="doctor")(doctor.doctor)
 app.add_typer(freeze.app, name="freeze")
 app.command(name="unlock")(unlock.unlock)
 app.command(

@@ -86,9 +86,11 @@ ARGUMENTS: Final = {
     "unfreeze": "frz_1 over",
 }
 VERBS: Final = {
-    *("serve", "diagnose", "gather", "unlock", "demo", "version", "config schema", "config check"),
+    *("serve", "diagnose", "gather", "unlock", "demo", "doctor", "version", "config schema", "config check"),
     *(
         "audit list",
+        "audit kinds",
+        "audit status",
         "audit export",
         "audit verify",
         "audit acknowledge",
