@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import audit, config, demo, diagnose, freeze, gather, incidents, lab, proposals, runbooks, serve, unlock
+from bot.cli import (
+    audit,
+    config,
+    demo,
+    diagnose,
+    freeze,
+    gather,
+    incidents,
+    lab,
+    policy,
+    proposals,
+    runbooks,
+    serve,
+    unlock,
+)
 from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
 from bot.cli.where import VerdictCommand
 
@@ -24,6 +38,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(proposals.app, name="proposals")
+app.add_typer(policy.app, name="policy")
 app.add_typer(lab.app, name="lab")
 app.command(name="serve")(serve.serve)
 app.add_typer(runbooks.app, name="runbooks")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 
@@ -24,9 +25,11 @@ from bot.model import (
     Execution,
     ExecutionId,
     ExecutionState,
+    JsonObject,
     OperationId,
     Person,
     Proposal,
+    ProposalId,
     ProposalState,
     Record,
     SlackUser,
@@ -34,9 +37,12 @@ from bot.model import (
     StageState,
     digest,
 )
-from bot.policy import Decision, check_form, decide, standing, typed_name
+from bot.policy import SAY_WHY, Decision, Reason, check_form, decide, may_withdraw, standing, typed_name
 from bot.ports import Chat, Clock, Directory, Engine, Phase, Readers, Store, Transaction
 from bot.settings import PolicySettings
+
+WITHDRAW: Final = "withdraw"
+"""What the refusal of a withdrawal names where that of a click names the choice."""
 
 log = structlog.get_logger(__name__)
 
@@ -124,6 +130,27 @@ class ApprovalDesk:
         # One turn at a time per proposal: of 100 clicks the second sees what the first decided, and the cluster is read once.
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
             return await self._decide(click, proposal, reason.strip(), typed_name.strip())
+
+    async def withdraw(self, user: SlackUser, proposal_id: ProposalId, reason: str) -> Answer:
+        """Take a proposal back that still waits: who asked for it may, and anyone who may decide on it."""
+        person = await self._directory.look_up(user)
+        async with self._store.begin() as tx:
+            proposal = await tx.get(Proposal, proposal_id)
+            if proposal is None:
+                sentence = f"There is no proposal {proposal_id}."
+                await tx.audit(_refusal(user, WITHDRAW, None, person.key, "no_proposal", sentence))
+                return Answer(accepted=False, sentence=sentence)
+            decision = may_withdraw(proposal, person, self._rules, self._clock.now())
+            if decision.allowed and not reason.strip():
+                decision = Decision(reason=Reason.NO_REASON, sentence=SAY_WHY)
+            if not decision.allowed:
+                await tx.audit(_refusal(user, WITHDRAW, proposal, person.key, decision.reason, decision.sentence))
+                return Answer(accepted=False, sentence=decision.sentence)
+            said = f"Withdrawn by {person.key}: {reason.strip()}"
+            data: JsonObject = {"team": user.team_id, "user": user.user_id}
+            await end_proposal(tx, proposal, ProposalState.WITHDRAWN, said, actor=person.key, data=data)
+        self._chat.nudge(proposal.incident_id)
+        return Answer(accepted=True, sentence="Withdrawn. Nothing will be changed.")
 
     async def refuse(self, click: Click, sentence: str, code: str) -> None:
         """Audit a click that leads nowhere, e.g. on a message that does not belong to the button."""
@@ -228,18 +255,23 @@ class ApprovalDesk:
         self, click: Click, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None
     ) -> Answer:
         log.info("click refused", code=code, proposal=proposal.id if proposal else None, user=click.user.user_id)
+        actor = person.key if person else f"{click.user.team_id}/{click.user.user_id}"
         async with self._store.begin() as tx:
-            await tx.audit(
-                AuditDraft(
-                    kind="click.refused",
-                    actor=person.key if person else f"{click.user.team_id}/{click.user.user_id}",
-                    incident_id=proposal.incident_id if proposal else None,
-                    subject=proposal.id if proposal else "",
-                    sentence=sentence,
-                    data={"code": code, "choice": click.choice, "team": click.user.team_id, "user": click.user.user_id},
-                )
-            )
+            await tx.audit(_refusal(click.user, click.choice, proposal, actor, code, sentence))
         return Answer(accepted=False, sentence=sentence)
+
+
+def _refusal(
+    user: SlackUser, choice: str, proposal: Proposal | None, actor: str, code: str, sentence: str
+) -> AuditDraft:
+    return AuditDraft(
+        kind="click.refused",
+        actor=actor,
+        incident_id=proposal.incident_id if proposal else None,
+        subject=proposal.id if proposal else "",
+        sentence=sentence,
+        data={"code": code, "choice": choice, "team": user.team_id, "user": user.user_id},
+    )
 
 
 def queued(proposal: Proposal, clock: Clock) -> Execution:

@@ -43,7 +43,7 @@ from bot.model.incident import (
     StormMember,
 )
 from bot.model.kubernetes import KubernetesFacts
-from bot.model.person import Person, SlackUser
+from bot.model.person import TERMINAL, Person, SlackUser
 from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
@@ -56,6 +56,7 @@ __all__ = [
     "KEPT",
     "LIFTERS",
     "STORM",
+    "TERMINAL",
     "TRENDS",
     "TRIAL_STREAM",
     "Again",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
 from bot.policy.groups import cover, groups_for, groups_of, standing
-from bot.policy.people import identity
+from bot.policy.people import identity, with_note
 from bot.policy.windows import opens_at
 from bot.settings import PolicySettings
 
@@ -64,7 +64,7 @@ def _authority(m: Matter) -> Decision:
     if found:
         return yes(f"In {', '.join(found)}.")
     sentence = f"You are in none of the groups that decide on {m.proposal.risk} changes: {', '.join(wanted) or 'none'}."
-    return no(Reason.NOT_AN_APPROVER, sentence)
+    return no(Reason.NOT_AN_APPROVER, with_note(sentence, m.person))
 
 
 def _runnable(m: Matter) -> Decision:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from bot.model import RiskClass
 from bot.settings.clusters import Name
 from bot.settings.people import SlackGroupId, SlackUserId
-from bot.settings.section import Problem, Section, problems
+from bot.settings.section import Problem, Section, Shape, problems
 from bot.settings.windows import RotaSettings, WindowSettings
 
 EXPIRY_SECONDS: Final[Mapping[RiskClass, int]] = {RiskClass.LOW: 900, RiskClass.MEDIUM: 900, RiskClass.DESTRUCTIVE: 600}
@@ -26,6 +26,7 @@ DESTRUCTIVE_GROUPS: Final = 2
 RESERVED_PERSON: Final = "bot"
 """Who the audit log names where natsmedic itself acts."""
 
+OsUser = Annotated[str, Shape(r"[^\s:/]{1,64}", "a user of the operating system")]
 Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY)]
 Approvers = dict[RiskClass, tuple[str, ...]]
 
@@ -72,7 +73,9 @@ class ClusterPolicy(Section):
 class PolicySettings(Section):
     groups: dict[Name, GroupSettings] = {}
     persons: dict[Name, tuple[SlackUserId, ...]] = {}
-    """Person key to all Slack user ids of that one human."""
+    """Person key to all Slack user ids of that one human; none for somebody who decides in the terminal only."""
+    terminal: dict[OsUser, Name] = {}
+    """User of the operating system to person key, for `natsmedic proposals`, `natsmedic freeze` and their like."""
     approvers: Approvers = {}
     """Groups that must each give one approval by a different person. An empty or absent list means nobody."""
     data_owners: tuple[OwnerSettings, ...] = ()
@@ -155,7 +158,7 @@ class PolicySettings(Section):
             yield Problem(
                 f"has a person {RESERVED_PERSON!r}", "another name", "natsmedic itself is called so in the audit log"
             )
-        named: dict[str, set[str]] = {}
+        named = {"terminal": set(self.terminal.values())}
         for name, group in self.groups.items():
             named[f"groups.{name}"] = {*group.persons, *(group.on_call.persons if group.on_call else ())}
         for where, keys in named.items():
