@@ -62,8 +62,7 @@ def approver_groups(rules: PolicySettings) -> frozenset[str]:
 def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySettings) -> Standing:
     """Return how far the approvals of exactly this proposal digest satisfy the policy. Groups are those recorded in the approvals."""
     needed = groups_for(proposal, rules)
-    yes = [a for a in approvals if a.choice is Choice.APPROVE and a.proposal_digest == proposal.digest]
-    best, missing = cover(groups_of(yes), needed)
+    best, missing = cover(groups_of(counted(proposal, approvals)), needed)
     denied = any(a.choice is Choice.DENY for a in approvals)
     return Standing(
         satisfied=bool(needed) and not denied and best == len(needed),
@@ -71,6 +70,13 @@ def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySet
         needed=len(needed),
         missing=missing,
     )
+
+
+def counted(proposal: Proposal, approvals: Sequence[Approval]) -> list[Approval]:
+    """Return the approvals that count: those given for exactly this proposal digest."""
+    yes = [a for a in approvals if a.choice is Choice.APPROVE]
+    digest = proposal.digest if yes else ""
+    return [a for a in yes if a.proposal_digest == digest]
 
 
 def groups_of(approvals: Sequence[Approval]) -> list[frozenset[str]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
-from bot.policy.groups import cover, groups_for, groups_of, standing
+from bot.policy.groups import counted, cover, groups_for, groups_of, standing
 from bot.policy.people import identity, with_note
 from bot.policy.windows import opens_at
 from bot.settings import PolicySettings
@@ -103,8 +103,8 @@ def _another(m: Matter) -> Decision:
 def _useful(m: Matter) -> Decision:
     if not m.approving:
         return yes("A denial needs no group that is missing.")
-    people = groups_of(m.approvals)
-    if cover([*people, m.person.groups], m.needed)[0] != len(people) + 1:
+    people = groups_of(counted(m.proposal, m.approvals))
+    if cover([*people, m.person.groups], m.needed)[0] == cover(people, m.needed)[0]:
         missing = ", ".join(standing(m.proposal, m.approvals, m.rules).missing)
         return no(Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {missing}.")
     return yes("A group is still missing that this person is in.")
