@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
-from bot.model import JsonObject, OperationId, Patch, Preview, Record, RiskClass, Rung, Subject, Verification, World
+from bot.model import (
+    JsonObject,
+    OperationId,
+    Patch,
+    Preview,
+    Record,
+    RiskClass,
+    Rung,
+    Subject,
+    Tunable,
+    Verification,
+    World,
+)
 from bot.ports import Readers, Writers
 
 RECEIPT_KEY = "natsmedic.op"
@@ -133,6 +145,15 @@ class Rescuing(Protocol[P]):
 
     async def rescue(self, readers: Readers, params: P) -> Sequence[tuple[Subject, Draft]]:
         """Return what brings back what is still lost, each with the thing it is about; nothing where nothing is. Raises `Unreadable`."""
+        ...
+
+
+@runtime_checkable
+class Settable(Protocol[P]):
+    """An action with values that a person may want otherwise. What follows from another value is judged by `check` and `preview`, as for every proposal."""
+
+    def tunables(self, params: P) -> Sequence[Tunable]:
+        """Return them with their present values and bounds; none where these parameters have none."""
         ...
 
 

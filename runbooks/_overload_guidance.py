@@ -66,7 +66,7 @@ def propose(snapshot: Snapshot, findings: Sequence[Finding], thresholds: Thresho
         if draft is None:
             continue
         kinds = SHEDS.get(guide)
-        made = shed_offers(snapshot, about, kinds, thresholds, draft) if kinds else (draft,)
+        made = shed_offers(snapshot, about, kinds, thresholds, draft, focus.subject) if kinds else (draft,)
         if guide is _fewer_groups:
             made = limit_offers(snapshot, about, draft)
         rung = RUNGS.get(guide)

@@ -47,13 +47,20 @@ def crowd(found: Sequence[Finding]) -> str:
 
 
 def shed_offers(
-    snapshot: Snapshot, found: Sequence[Finding], kinds: Sequence[ClientKind], thresholds: Thresholds, guide: Draft
+    snapshot: Snapshot,
+    found: Sequence[Finding],
+    kinds: Sequence[ClientKind],
+    thresholds: Thresholds,
+    guide: Draft,
+    subject: str | None,
 ) -> Sequence[Draft]:
-    """Return the slices for the crowded server, or the guide where there is none or they can't be composed."""
+    """Return the slices for the crowded server, or the guide where there is none or they can't be composed. Of clients with subscriptions within
+    `subject` only, where one is named.
+    """
     server = crowd(found)
     if not server:
         return (guide,)
-    compose = partial(compose_shed, snapshot, server, _meant(snapshot, server, kinds), pace_of(thresholds))
+    compose = partial(compose_shed, snapshot, server, _meant(snapshot, server, kinds, subject), pace_of(thresholds))
     way = Way(guide.title, None, compose, guide.cautions)
     return drafts(workload_of(snapshot), [way], guide)
 
@@ -117,8 +124,8 @@ def pace_of(thresholds: Thresholds) -> Pace:
     )
 
 
-def _meant(snapshot: Snapshot, server: str, kinds: Sequence[ClientKind]) -> Selection:
+def _meant(snapshot: Snapshot, server: str, kinds: Sequence[ClientKind], subject: str | None) -> Selection:
     """Name the account where all of these clients of the server are of one."""
-    own = clients_of(snapshot, server)
-    accounts = Counter(row.account for row in own.rows if row.kind in kinds) if own else Counter[str]()
-    return Selection(kinds=tuple(kinds), account=next(iter(accounts)) if len(accounts) == 1 else None)
+    own, meant = clients_of(snapshot, server), Selection(kinds=tuple(kinds), subject=subject)
+    accounts = Counter(row.account for row in own.rows if row.fits(meant)) if own else Counter[str]()
+    return meant.model_copy(update={"account": next(iter(accounts)) if len(accounts) == 1 else None})

@@ -81,7 +81,8 @@ class Scenario:
     rounds: int = 2
     interval: float = SETTLE_SECONDS
     """Seconds between rounds: as long as a group must be seen sick before it is called broken."""
-    endpoints: frozenset[Endpoint] = frozenset(Endpoint)
+    endpoints: frozenset[Endpoint] = frozenset(Endpoint) - {Endpoint.SUBSZ}
+    """Subscriptions are read only where somebody asks about a subject."""
     """What is read; a server that is flooded can't be asked for everything."""
     mqtt: bool = False
     trim: Callable[[Raw], None] | None = None

@@ -38,6 +38,7 @@ from bot.model.groups import (
     stream_replicas,
 )
 from bot.model.kubernetes import ONLY_KUBERNETES
+from bot.model.subjects import overlap
 from bot.ports import Readers
 
 NEEDS: Final = frozenset({Endpoint.JSZ, Endpoint.HEALTHZ, Endpoint.RAFTZ})
@@ -254,17 +255,6 @@ def filters_of(config: JsonObject) -> tuple[str, ...]:
     many: list[Json] = config.get("filter_subjects") or []
     one = config.get("filter_subject")
     return tuple(str(s) for s in many) or ((str(one),) if one else (">",))
-
-
-def overlap(a: str, b: str) -> bool:
-    """Return whether some subject matches both filters."""
-    left, right = a.split("."), b.split(".")
-    for x, y in zip(left, right, strict=False):
-        if ">" in {x, y}:
-            return True
-        if x != y and "*" not in {x, y}:
-            return False
-    return len(left) == len(right)
 
 
 def rivals(stream: StreamFacts, consumer: str, config: JsonObject) -> list[str]:

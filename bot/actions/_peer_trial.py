@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from bot.action import RECEIPT_KEY
-from bot.actions._facts import StreamFacts, overlap, stream_facts
+from bot.actions._facts import StreamFacts, stream_facts
 from bot.actions._scale_facts import MOST_REPLICAS, ScaleParams, candidates
 from bot.errors import Refused
 from bot.model import TRIAL_STREAM, Endpoint, Json, JsonObject, OperationId, Record, Snapshot, StreamKey, part, parts
 from bot.model.groups import health_errors, latest, raft_node
 from bot.model.states import StreamState
+from bot.model.subjects import overlap
 
 MARK: Final = "natsmedic.trial"
 """Metadata key of a trial stream; its value ties it to one proposal's facts."""

@@ -21,7 +21,18 @@ from bot.action import ELECTION, Check, Receipt
 from bot.actions._facts import look
 from bot.actions._loading import Sleep
 from bot.errors import NotApplied, OutcomeUnknown, Refused, ServerRefused, Unreachable
-from bot.model import Endpoint, OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
+from bot.model import (
+    Endpoint,
+    Measure,
+    OperationId,
+    Outcome,
+    Preview,
+    Record,
+    RiskClass,
+    Snapshot,
+    Tunable,
+    Verification,
+)
 from bot.model.clients import (
     ClientKind,
     Clients,
@@ -38,6 +49,7 @@ from bot.model.snapshot import names
 from bot.ports import Readers, Writers
 
 NEEDS: Final = frozenset({Endpoint.VARZ, Endpoint.CONNZ, Endpoint.IPQUEUESZ})
+"""And `Selection.needs`."""
 
 KICKED: Final = "Kicked"
 """Reason of a closed connection (server/client.go, ClosedState.String)."""
@@ -51,6 +63,10 @@ RETURNED: Final = 0.5
 STORM: Final = 2.0
 """New clients of the other servers, as a multiple of those who were let go, from which on it is a storm: others reconnect as well, or the same ones
 again and again."""
+
+
+SLOWEST, FASTEST = "0.1", "50"
+"""Clients a second that a person may ask for: three laboratory servers took 300 devices in 5.6 s (reference/drills.md 5), and more was not measured."""
 
 
 class Goal(StrEnum):
@@ -130,9 +146,24 @@ class Shed:
     def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
         self._sleep = sleep
 
+    def tunables(self, params: ShedParams) -> tuple[Tunable, ...]:
+        """The pace."""
+        pace = f"{params.per_second:g}"
+        return (
+            Tunable(
+                name="per_second",
+                title="Clients let go a second",
+                measure=Measure.NUMBER,
+                unit="clients a second",
+                value=pace,
+                least=SLOWEST,
+                most=FASTEST,
+            ),
+        )
+
     async def check(self, readers: Readers, params: ShedParams) -> Check:
         """The server must be the very one, and the others must be there, able to take its clients."""
-        snapshot = await look(readers, NEEDS)
+        snapshot = await look(readers, NEEDS | params.selection.needs)
         try:
             scene = scene_of(snapshot, params.server, params.selection)
             same_life(scene.own, params)
@@ -154,7 +185,7 @@ class Shed:
 
     async def preview(self, readers: Readers, params: ShedParams) -> Preview:
         """Say who goes and what they feel."""
-        scene = scene_of(await look(readers, NEEDS), params.server, params.selection)
+        scene = scene_of(await look(readers, NEEDS | params.selection.needs), params.server, params.selection)
         remaining = _remaining(scene.own, params)
         now = scene.counts[params.server]
         unit, gone = str(params.selection), len(remaining)
@@ -195,7 +226,7 @@ class Shed:
         """
         closed = await readers.closed_clients(params.server_id)
         try:
-            scene = scene_of(await look(readers, NEEDS), params.server, params.selection)
+            scene = scene_of(await look(readers, NEEDS | params.selection.needs), params.server, params.selection)
             same_life(scene.own, params)
         except Restarted:
             return Receipt.FOREIGN
@@ -208,7 +239,7 @@ class Shed:
         """They are gone, have connected again, mostly elsewhere, and the other servers carry it."""
         closed = await readers.closed_clients(params.server_id)
         try:
-            scene = scene_of(await look(readers, NEEDS), params.server, params.selection)
+            scene = scene_of(await look(readers, NEEDS | params.selection.needs), params.server, params.selection)
             same_life(scene.own, params)
         except Refused as refused:
             final = isinstance(refused, Restarted)
@@ -222,7 +253,7 @@ class Shed:
         )
 
     async def _there(self, readers: Readers, params: ShedParams) -> Sequence[Connected]:
-        scene = scene_of(await look(readers, NEEDS), params.server, params.selection)
+        scene = scene_of(await look(readers, NEEDS | params.selection.needs), params.server, params.selection)
         same_life(scene.own, params)
         return _remaining(scene.own, params)
 
@@ -252,6 +283,8 @@ def scene_of(snapshot: Snapshot, server: str, selection: Selection) -> Scene:
         raise Unreachable(f"Which clients {server} has is not known.")
     if silent := [name for name in known if name not in seen]:
         raise Refused(f"Which clients {', '.join(silent)} has is not known, and so not whether they could take more.")
+    if selection.subject is not None and (silent := [name for name in known if not seen[name].subscribed]):
+        raise Refused(f"What the clients of {', '.join(silent)} are subscribed to is not known.")
     kinds = set(selection.kinds) & seen[server].kinds
     taking = {name: one for name, one in seen.items() if one.kinds & kinds}
     if not taking.keys() - {server}:

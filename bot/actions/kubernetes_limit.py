@@ -9,11 +9,11 @@ from bot.action import Check, Receipt
 from bot.actions._conf_text import parsed, text_of
 from bot.actions._config_edit import ConfigTarget, apply_edit, check_edit, preview_edit, undo_edit
 from bot.actions._limit_text import put_back, same, value_in, with_value
-from bot.actions._limits import runs_with_limit
+from bot.actions._limits import limit_tunables, runs_with_limit
 from bot.actions._loading import PROPAGATION, Sleep, load_everywhere
 from bot.actions._objects import object_receipt, read_object
 from bot.errors import NotYet, Refused
-from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Verification
+from bot.model import OperationId, Outcome, Preview, Record, RiskClass, Snapshot, Tunable, Verification
 from bot.model.kubernetes import Kind
 from bot.model.limits import Setting, Value, written
 from bot.ports import Readers, Writers
@@ -60,6 +60,10 @@ class LimitEdit:
 
     def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
         self._sleep = sleep
+
+    def tunables(self, params: LimitParams) -> tuple[Tunable, ...]:
+        """The limit itself."""
+        return limit_tunables(params.setting, params.value)
 
     async def check(self, readers: Readers, params: LimitParams) -> Check:
         """The file must be the very one that was looked at."""

@@ -20,6 +20,7 @@ from bot.model import (
     ConsumerKey,
     ConsumerState,
     Endpoint,
+    Measure,
     OperationId,
     Outcome,
     Preview,
@@ -28,6 +29,7 @@ from bot.model import (
     Snapshot,
     StreamKey,
     StreamState,
+    Tunable,
     Verification,
     part,
 )
@@ -46,6 +48,9 @@ from bot.ports import Readers, Writers
 
 PACE: Final = 0.2
 """Seconds between two step-downs: each election costs all members work for a second or two, so a handful are under way at a time."""
+
+SHORTEST, LONGEST = "0.1", "30"
+"""Seconds between two step-downs that a person may ask for: an election works on all members for a second or two, so below this a whole slice elects at once."""
 
 MOST_WAITING: Final = 1_000
 """API requests waiting on a server from which on nothing more is moved: a tenth of the queue, which is where the overload runbook sees a backlog."""
@@ -99,6 +104,20 @@ class LeadersMove:
 
     def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
         self._sleep = sleep
+
+    def tunables(self, params: MoveParams) -> tuple[Tunable, ...]:
+        """The pace."""
+        return (
+            Tunable(
+                name="pace",
+                title="Seconds between two leaders",
+                measure=Measure.NUMBER,
+                unit="seconds",
+                value=f"{params.pace:g}",
+                least=SHORTEST,
+                most=LONGEST,
+            ),
+        )
 
     async def check(self, readers: Readers, params: MoveParams) -> Check:
         """Every group must keep quorum without its leader. One whose leader has moved already is no obstacle: there is nothing to do."""

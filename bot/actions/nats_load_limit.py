@@ -7,11 +7,11 @@ from functools import partial
 
 from bot.action import ELECTION, Check, Receipt
 from bot.actions._limit_text import same, value_in
-from bot.actions._limits import runs_with_limit
+from bot.actions._limits import limit_tunables, runs_with_limit
 from bot.actions._loading import Loaded, Sleep, ask_until_loaded, look_at, receipt_of_load, seen_loaded, told_of_asking
 from bot.actions._servers import conf_of, workload_of
 from bot.errors import Refused
-from bot.model import Endpoint, OperationId, Outcome, Preview, Record, RiskClass, Verification
+from bot.model import Endpoint, OperationId, Outcome, Preview, Record, RiskClass, Tunable, Verification
 from bot.model.limits import Setting, Value, shown, written
 from bot.ports import Readers, Writers
 
@@ -50,6 +50,10 @@ class LoadLimit:
 
     def __init__(self, sleep: Sleep = asyncio.sleep) -> None:
         self._sleep = sleep
+
+    def tunables(self, params: LoadLimitParams) -> tuple[Tunable, ...]:
+        """The limit itself."""
+        return limit_tunables(params.setting, params.value)
 
     async def check(self, readers: Readers, params: LoadLimitParams) -> Check:
         """The file must say it, and the server must answer."""

@@ -10,10 +10,11 @@ from bot.adapters.archive import read_archive, redact, write_archive
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.nats import NatsReaders, connect_cluster, connect_target
+from bot.adapters.timed import timed
 from bot.flow.examination import Judgement, Report, report
 from bot.flow.illustration import illustrate
 from bot.model import Focus, Snapshot
-from bot.ports import Clock, ProbingReaders
+from bot.ports import UNMETERED, Clock, KubernetesReader, KubernetesWriter, Meter, ProbingReaders, System
 from bot.registry import Registry
 from bot.runbook import Thresholds
 from bot.settings import ClusterSettings
@@ -41,17 +42,21 @@ async def open_readers(where: ClusterSettings | Target) -> AsyncGenerator[Probin
         await readers.aclose()
 
 
-def both_sides(nats: NatsReaders, cluster: ClusterSettings, clock: Clock) -> ProbingReaders:
+def both_sides(nats: NatsReaders, cluster: ClusterSettings, clock: Clock, meter: Meter = UNMETERED) -> ProbingReaders:
     """Return readers that look at Kubernetes, too, where the settings say how."""
+    asked: ProbingReaders = timed(nats, System.NATS, meter, cluster.name)
     if cluster.kubernetes is None:
-        return nats
+        return asked
     # The client library takes a second to import, and most clusters on the command line have no Kubernetes.
     from bot.adapters.cluster import ClusterReaders  # noqa: PLC0415
     from bot.adapters.kubernetes import KubernetesApiReader, KubernetesApiWriter  # noqa: PLC0415
 
     applier = cluster.kubernetes.as_applier
-    rehearser = KubernetesApiWriter(applier) if applier is not None else None
-    return ClusterReaders(nats, KubernetesApiReader(cluster.kubernetes, clock), clock, rehearser)
+    rehearser: KubernetesWriter | None = KubernetesApiWriter(applier) if applier is not None else None
+    reader: KubernetesReader = timed(
+        KubernetesApiReader(cluster.kubernetes, clock), System.KUBERNETES, meter, cluster.name
+    )
+    return ClusterReaders(asked, reader, clock, timed(rehearser, System.KUBERNETES, meter, cluster.name))
 
 
 def snapshot_of_archive(archive: bytes) -> Snapshot:

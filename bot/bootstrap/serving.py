@@ -14,13 +14,18 @@ from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
+from bot.adapters.metrics import Standing
 from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import Office, SlackAdapter
 from bot.adapters.terminal import TerminalDirectory
+from bot.adapters.timed import timed
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
+from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
+from bot.bootstrap.reporting import reporter
 from bot.errors import SettingsError, StoreError
+from bot.flow import narration
 from bot.flow.advisories import Advisories
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
@@ -32,9 +37,24 @@ from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
+from bot.flow.tuning import Tuning
 from bot.limits import Limits
 from bot.model import IncidentId, Person, SlackUser
-from bot.ports import Chat, Clock, Directory, Engine, Phase, PhaseHandler, Readers, Steps, Writers
+from bot.ports import (
+    UNMETERED,
+    Chat,
+    Clock,
+    Directory,
+    Engine,
+    KubernetesWriter,
+    Meter,
+    Phase,
+    PhaseHandler,
+    Readers,
+    Steps,
+    System,
+    Writers,
+)
 from bot.registry import Registry
 from bot.settings import ClusterSettings, Mode, Settings
 
@@ -54,21 +74,25 @@ Run = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, *, read_only: bool = False) -> AsyncGenerator[SqlStore]:
+async def open_store(
+    settings: Settings, *, read_only: bool = False, meter: Meter = UNMETERED
+) -> AsyncGenerator[SqlStore]:
     """Open the configured database, for reading beside a serving process or for serving."""
-    async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only) as store:
+    async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only, meter=meter) as store:
         yield store
 
 
-def writers_of(nats: NatsWriters | None, cluster: ClusterSettings) -> Writers | None:
+def writers_of(nats: NatsWriters | None, cluster: ClusterSettings, meter: Meter = UNMETERED) -> Writers | None:
     """Return what may change the cluster, on either side; None where nothing may."""
+    measured: Writers | None = timed(nats, System.NATS, meter, cluster.name)
     applier = cluster.kubernetes.as_applier if cluster.kubernetes is not None else None
     if applier is None:
-        return nats
+        return measured
     from bot.adapters.cluster import ClusterWriters  # noqa: PLC0415
     from bot.adapters.kubernetes import KubernetesApiWriter  # noqa: PLC0415
 
-    return ClusterWriters(nats or NatsWriters(cluster.name, {}), KubernetesApiWriter(applier))
+    kubernetes: KubernetesWriter = timed(KubernetesApiWriter(applier), System.KUBERNETES, meter, cluster.name)
+    return ClusterWriters(measured or NatsWriters(cluster.name, {}), kubernetes)
 
 
 class _Chat:
@@ -90,7 +114,8 @@ class _Handlers(Mapping[Phase, PhaseHandler]):
 
     def __getitem__(self, phase: Phase) -> PhaseHandler:
         async def handle(key: str, steps: Steps) -> None:
-            await self.known[phase](key, steps)
+            with narration.of_phase(phase, key):
+                await self.known[phase](key, steps)
 
         return handle
 
@@ -120,6 +145,7 @@ class Bot:
     diagnoser: Diagnoser
     desk: ApprovalDesk
     cases: CaseDesk
+    tuning: Tuning
     executor: Executor
     sweeper: Sweeper
 
@@ -166,6 +192,16 @@ def wire(
         chat=chat,
     )
     cases = CaseDesk(store=store, directory=directory, rules=rules, engine=engine, clock=clock, chat=chat)
+    tuning = Tuning(
+        store=store,
+        directory=directory,
+        readers=readers,
+        stages=stages,
+        rules=rules,
+        limits=limits,
+        clock=clock,
+        chat=chat,
+    )
     executor = Executor(
         store=store,
         stages=stages,
@@ -192,7 +228,7 @@ def wire(
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
     sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
-    return Bot(intake, asking, diagnoser, desk, cases, executor, sweeper)
+    return Bot(intake, asking, diagnoser, desk, cases, tuning, executor, sweeper)
 
 
 def watchers(
@@ -242,14 +278,25 @@ async def serve(settings: Settings) -> None:
     chat = _Chat()
     handlers = _Handlers()
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings))
+        measuring = await stack.enter_async_context(measured(settings, found))
+        store = await stack.enter_async_context(open_store(settings, meter=measuring.meter))
         store.acquire_process_lock()
-        readers, writers = await _connect(settings, clock, stack)
+        readers, writers = await _connect(settings, clock, stack, measuring.meter)
         engine = DbosEngine(settings.database.url, EXECUTOR_ID, handlers)
         directory: Directory = NoDirectory()
         slack = None
         if settings.slack is not None:
-            slack = SlackAdapter(settings.slack, settings.policy, store, store, clock, draw=draw)
+            report = reporter(store, clock, lambda: kept.newest)  # `kept` is bound before anything is drawn
+            slack = SlackAdapter(
+                settings.slack,
+                settings.policy,
+                store,
+                store,
+                clock,
+                draw=draw,
+                report=report,
+                meter=measuring.meter,
+            )
             directory = slack.directory
             chat.target = slack.chat
         bot = wire(
@@ -273,11 +320,13 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
             names = tuple(c.name for c in settings.clusters)
-            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases))
+            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}
-        await stack.enter_async_context(_running(own | parts, clock))
+        await stack.enter_async_context(_running({**own, **parts, **measuring.parts}, clock))
+        standing = Standing(checkpoints=kept.standing, swept_at=lambda: bot.sweeper.swept_at)
+        await stack.enter_async_context(measuring.exposed(store, clock, standing))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(
             settings.webhooks,
@@ -287,6 +336,7 @@ async def serve(settings: Settings) -> None:
             clock=clock,
             checkpoints=kept.standing,
         )
+        measuring.watch(app)
         log.info(
             "natsmedic serves",
             listen=settings.webhooks.listen,
@@ -336,17 +386,17 @@ async def _not_ready(store: SqlStore) -> Sequence[str]:
 
 
 async def _connect(
-    settings: Settings, clock: Clock, stack: AsyncExitStack
+    settings: Settings, clock: Clock, stack: AsyncExitStack, meter: Meter
 ) -> tuple[dict[str, Readers], dict[str, Writers]]:
     readers: dict[str, Readers] = {}
     writers: dict[str, Writers] = {}
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
         stack.push_async_callback(reading.aclose)
-        readers[cluster.name] = both_sides(reading, cluster, clock)
+        readers[cluster.name] = both_sides(reading, cluster, clock, meter)
         if writing is not None:
             stack.push_async_callback(writing.aclose)
-        if (able := writers_of(writing, cluster)) is not None:
+        if (able := writers_of(writing, cluster, meter)) is not None:
             writers[cluster.name] = able
     return readers, writers
 

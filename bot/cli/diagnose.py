@@ -18,6 +18,7 @@ from bot.cli.session import ConfigFile, run
 from bot.errors import BadInput, Unreadable
 from bot.flow.examination import Report, judge, look
 from bot.model import Focus, Snapshot
+from bot.model.subjects import PATTERN
 from bot.registry import Registry
 from bot.runbook import Runbook
 from bot.settings.clusters import NATS_TIMEOUT
@@ -66,6 +67,9 @@ def diagnose(
     account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Look at this account.")] = None,
     stream: Annotated[str | None, typer.Option("--stream", metavar="NAME", help="Look at this stream.")] = None,
     consumer: Annotated[str | None, typer.Option("--consumer", metavar="NAME", help="Look at this consumer.")] = None,
+    subject: Annotated[
+        str | None, typer.Option("--subject", metavar="PATTERN", help="Look at clients with subscriptions within this.")
+    ] = None,
     format_: Annotated[ReportFormat, typer.Option("--format", help="How to show the report.")] = ReportFormat.TABLE,
     watch: Annotated[
         float | None, typer.Option("--watch", min=1, metavar="SECONDS", help="Again and again, until Ctrl-C.")
@@ -82,7 +86,9 @@ def diagnose(
 
     found = registry()
     chosen = where.runbooks_of(found, runbook)
-    focus = Focus(account=account, stream=stream, consumer=consumer)
+    if subject is not None and not PATTERN.fullmatch(subject):
+        raise BadInput(f"--subject {subject!r} is no pattern of subjects; expected tokens between dots, * or a last >.")
+    focus = Focus(account=account, stream=stream, consumer=consumer, subject=subject)
     if archive is not None:
         if watch or cluster or probe_delivery:
             raise BadInput(

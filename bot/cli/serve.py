@@ -12,6 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bot.cli.draw import visible
 from bot.cli.session import ConfigFile, run, settings_of
+from bot.settings import LogFormat, LogLevel, LogSettings
 
 FOREIGN_LEVEL: Final = logging.WARNING
 """Level of the libraries' own loggers; DBOS prints a console address below it (reference/dependencies.md 5)."""
@@ -26,12 +27,16 @@ def serve(
     from bot.bootstrap.serving import serve as serve_bot
 
     settings = settings_of(context, config)
-    set_up_logging(logging.DEBUG if verbose else logging.INFO)
+    told = settings.log
+    set_up_logging(told.model_copy(update={"level": LogLevel.DEBUG}) if verbose else told)
     run(serve_bot(settings))
 
 
-def set_up_logging(level: int) -> None:
-    """Log to stderr: JSON, one object per line, or coloured lines where a person looks."""
+def set_up_logging(told: LogSettings) -> None:
+    """Log to stderr: JSON, one object per line, or lines for a person, coloured on a terminal.
+
+    What is bound to the running work (`bot.flow.narration`) is among the fields of every line, of the libraries' lines as well.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -39,15 +44,15 @@ def set_up_logging(level: int) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
-    person = sys.stderr.isatty()
+    terminal = sys.stderr.isatty()
     ending: list[Processor] = (
-        [_show_hidden, structlog.dev.ConsoleRenderer()]
-        if person
+        [_show_hidden, structlog.dev.ConsoleRenderer(colors=terminal)]
+        if (told.format or (LogFormat.TEXT if terminal else LogFormat.JSON)) is LogFormat.TEXT
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )
     structlog.configure(
         processors=[*shared, *ending],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(told.level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )

@@ -14,6 +14,7 @@ import structlog
 from bot import crashpoints
 from bot.crashpoints import Point
 from bot.errors import Unreadable
+from bot.flow import narration
 from bot.flow.endings import end_proposal
 from bot.flow.stages import Stages
 from bot.limits import Limits, Ruling
@@ -127,6 +128,10 @@ class ApprovalDesk:
             return Answer(
                 accepted=False, sentence="", errors={field: sentence for field, (_, sentence) in wrong.items()}
             )
+        with narration.of_proposal(proposal):
+            return await self._in_turn(click, proposal, reason, typed_name)
+
+    async def _in_turn(self, click: Click, proposal: Proposal, reason: str, typed_name: str) -> Answer:
         # One turn at a time per proposal: of 100 clicks the second sees what the first decided, and the cluster is read once.
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
             return await self._decide(click, proposal, reason.strip(), typed_name.strip())

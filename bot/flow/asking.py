@@ -11,6 +11,7 @@ from bot.errors import BadInput
 from bot.flow.intake import IncomingAlert, Intake, ParsedDelivery
 from bot.flow.notices import fingerprint_of
 from bot.model import AlertState, AuditDraft, Focus, Incident, Record
+from bot.model.subjects import PATTERN, SUBJECT_LABEL
 from bot.ports import Clock, Engine, Phase, Store
 
 COMMAND: Final = "natsmedic/command"
@@ -18,7 +19,8 @@ COMMAND: Final = "natsmedic/command"
 ANYTHING: Final = "Diagnosis asked for"
 """Title where no runbook is named; it is no alert's name, so the runbook with the most checks looks."""
 TITLE_LIMIT: Final = 250
-OBJECT: Final = "ACCOUNT/STREAM, ACCOUNT/STREAM/CONSUMER or a server's name"
+OBJECT: Final = "ACCOUNT/STREAM, ACCOUNT/STREAM/CONSUMER, a server's name or subject:PATTERN"
+_SUBJECT: Final = "subject:"
 MOST_OPEN: Final = 1_000
 """Open incidents that are looked through for the one that was asked for."""
 
@@ -48,6 +50,8 @@ def parse_asked(body: str) -> ParsedDelivery:
 
 def focus_from(written: str) -> Focus:
     """Return the object that a person named. Raises `BadInput`."""
+    if written.startswith(_SUBJECT) and PATTERN.fullmatch(pattern := written.removeprefix(_SUBJECT)):
+        return Focus(subject=pattern)
     account, *assets = written.split("/")
     if _SERVER.fullmatch(account) and all(_NAME.fullmatch(asset) for asset in assets):
         match assets:
@@ -81,7 +85,8 @@ class Asking:
         """
         focus = focus or Focus()
         named = {"account": focus.account, "stream": focus.stream, "consumer": focus.consumer}
-        labels = {name: value for name, value in (named | {"server_name": focus.server}).items() if value}
+        named |= {"server_name": focus.server, SUBJECT_LABEL: focus.subject}
+        labels = {name: value for name, value in named.items() if value}
         fingerprint = fingerprint_of(person, cluster, message or title, *sorted(labels.values()))
         alert = IncomingAlert(
             fingerprint=fingerprint,

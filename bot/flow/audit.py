@@ -9,13 +9,14 @@ Hashing takes the stored texts as they stand (`AuditLine`): a million rows are r
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Final, cast
 
 from bot.errors import AuditBroken, BadInput
-from bot.model import GENESIS, AuditEntry, AuditFilter, AuditLine, Checkpoint, Json, JsonObject, Record
+from bot.model import START, AuditEntry, AuditFilter, AuditLine, Checkpoint, Json, JsonObject, Record
 from bot.ports import EVERY, Store
 
 __all__ = [
@@ -37,7 +38,7 @@ class ChainReport(Record):
     """What a verification found."""
 
     rows: int
-    """Rows that verify, counted from the first."""
+    """The last row that verifies, counted from the first of the chain."""
     first_bad_seq: int | None
     """The first sequence number whose row is altered, missing or out of place; None where the chain is intact."""
     reason: str
@@ -59,14 +60,25 @@ class ChainReport(Record):
 
 
 class ChainVerifier:
-    """Verifies row by row, so that a reader may page through a long chain."""
+    """Verifies row by row, so that a reader may page through a long chain.
 
-    def __init__(self, checkpoint: Checkpoint | None = None) -> None:
+    `after` is the row it begins behind, the first one of all where it is not given: rows up to there are taken as they are.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | None = None, *, after: Checkpoint = START) -> None:
+        if checkpoint is not None and checkpoint.seq < after.seq:
+            raise ValueError(f"Row {checkpoint.seq} of the checkpoint is not looked at: it lies before {after.seq}.")
         self._checkpoint = checkpoint
-        self._matched: bool | None = None if checkpoint is None else False
-        self._rows = 0
-        self._head = GENESIS
+        self._matched: bool | None = None if checkpoint is None else checkpoint.same_row(after)
+        self._after = after.seq
+        self._rows = after.seq
+        self._head = after.hash
         self._bad: tuple[int, str] | None = None
+
+    @property
+    def reached(self) -> int:
+        """The last row that verifies."""
+        return self._rows
 
     def add(self, line: AuditLine) -> bool:
         """Check the next row; return False once a bad one was seen (later rows are then not judged)."""
@@ -89,7 +101,7 @@ class ChainVerifier:
         return ChainReport(
             rows=self._rows,
             first_bad_seq=bad[0] if bad else None,
-            reason=bad[1] if bad else f"All {self._rows} rows verify{self._checkpoint_words()}.",
+            reason=bad[1] if bad else self._good_words(),
             head_hash=self._head,
             checkpoint_matched=self._matched,
         )
@@ -121,8 +133,13 @@ class ChainVerifier:
             f"The chain ends at row {self._rows} and the checkpoint was taken at row {self._checkpoint.seq}: the rows after {self._rows} were cut off."
         )
 
-    def _checkpoint_words(self) -> str:
-        return f", and row {self._checkpoint.seq} matches the checkpoint" if self._checkpoint else ""
+    def _good_words(self) -> str:
+        also = f", and row {self._checkpoint.seq} matches the checkpoint" if self._checkpoint else ""
+        if self._after == 0:
+            return f"All {self._rows} rows verify{also}."
+        return (
+            f"Rows {self._after + 1} to {self._rows} verify{also}; natsmedic audit verify looks at those before, too."
+        )
 
 
 def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = None) -> ChainReport:
@@ -137,9 +154,9 @@ def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = Non
     return verifier.report()
 
 
-async def pages(store: Store, wanted: AuditFilter = EVERY) -> AsyncGenerator[list[AuditLine]]:
+async def pages(store: Store, wanted: AuditFilter = EVERY, *, after: int = 0) -> AsyncGenerator[list[AuditLine]]:
     """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken."""
-    after, size = 0, PAGE
+    size = PAGE
     while True:
         try:
             page = await store.audit_lines(after=after, limit=size, wanted=wanted)
@@ -155,14 +172,18 @@ async def pages(store: Store, wanted: AuditFilter = EVERY) -> AsyncGenerator[lis
 
 
 async def verify_store(store: Store, verifier: ChainVerifier) -> None:
-    """Give the verifier the rows of the store, up to the first bad one."""
-    async with aclosing(pages(store)) as read:
+    """Give the verifier the rows of the store that it has not had, up to the first bad one. It hashes beside the event loop."""
+    async with aclosing(pages(store, after=verifier.reached)) as read:
         try:
             async for page in read:
-                if not all(verifier.add(line) for line in page):
+                if not await asyncio.to_thread(_add_all, verifier, page):
                     return
         except AuditBroken as error:
             verifier.unreadable(str(error))
+
+
+def _add_all(verifier: ChainVerifier, page: Iterable[AuditLine]) -> bool:
+    return all(verifier.add(line) for line in page)
 
 
 def export_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:

@@ -58,6 +58,11 @@ class Checkpointer:
         """What keeps checkpoints from being kept, one sentence per place."""
         return tuple(place.problem for place in self._places if place.problem)
 
+    @property
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is kept anywhere outside; None where none is known."""
+        return max((place.kept for place in self._places if place.kept is not None), key=_seq, default=None)
+
     def standing(self) -> list[Json]:
         """Return per place its name, the row it has and how many seconds ago that was kept (null where nothing was), and what is wrong (null where nothing is)."""
         now = self._clock.now()
@@ -184,6 +189,10 @@ class Checkpointer:
     async def _tell(self, kind: str, sink: str, sentence: str) -> None:
         async with self._store.begin() as tx:
             await tx.audit(AuditDraft(kind=kind, actor="bot", subject=sink, sentence=sentence))
+
+
+def _seq(checkpoint: Checkpoint) -> int:
+    return checkpoint.seq
 
 
 async def acknowledge(store: Store, person: str, reason: str) -> str:

@@ -33,6 +33,7 @@ from bot.model import (
     digest,
     new_id,
 )
+from bot.model.subjects import PATTERN, SUBJECT_LABEL
 from bot.ports import Chat, Clock, Readers, Steps, Store, Transaction
 from bot.runbook import Proposed, Runbook, Thresholds
 from bot.settings import Mode, PolicySettings, ThreadSettings
@@ -42,6 +43,7 @@ FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
     "stream": ("stream", "stream_name"),
     "consumer": ("consumer", "consumer_name"),
     "server": ("server_name",),
+    "subject": (SUBJECT_LABEL,),
 }
 """Labels of prometheus-nats-exporter and nats-surveyor that name the thing (reference/nats.md 5.1, 5.2)."""
 
@@ -55,6 +57,8 @@ def focus_of(labels: Mapping[str, str]) -> Focus:
     found = {
         field: next((labels[name] for name in names if labels.get(name)), None) for field, names in FOCUS_LABELS.items()
     }
+    if found["subject"] and not PATTERN.fullmatch(found["subject"]):
+        found["subject"] = None
     return Focus(**found)
 
 
@@ -167,6 +171,7 @@ class Diagnoser:
             rung=draft.rung,
             cautions=draft.cautions,
             patches=draft.patches,
+            tunables=plan.tunables,
             world=plan.world,
             state=ProposalState.PENDING if plan.stages and not reason else ProposalState.PROPOSED,
             state_reason=reason,
@@ -201,10 +206,10 @@ class Diagnoser:
         before = await tx.proposals(incident.id)
         proposals = climb(proposals, before)
         old = [p for p in before if p.state in {ProposalState.PENDING, ProposalState.PROPOSED}]
-        kept = {_same(p) for p in old} & {_same(p) for p in proposals}
-        fresh = [p for p in proposals if _same(p) not in kept]
+        kept = {p.offer for p in old} & {p.offer for p in proposals}
+        fresh = [p for p in proposals if p.offer not in kept]
         for proposal in old:
-            if _same(proposal) not in kept:
+            if proposal.offer not in kept:
                 by = fresh[0].id if fresh else None
                 reason = (
                     "A newer diagnosis proposes something else." if by else "A newer diagnosis no longer proposes it."
@@ -244,13 +249,6 @@ class Diagnoser:
                 },
             )
         )
-
-
-def _same(proposal: Proposal) -> str:
-    """What makes two proposals the same offer: what runs, on what, in which world."""
-    return digest(
-        proposal.model_dump(mode="json", include={"subject", "stages", "world", "guidance", "title", "state"})
-    )
 
 
 def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:

@@ -114,7 +114,9 @@ async def look(
         first[snapshot.id] = judge(snapshot, runbooks, overrides, focus)
         return unsettled(first[snapshot.id], overrides)
 
-    snapshot = await readers.gather(needs_of(runbooks) | also, again=again)
+    # Subscriptions are a long answer that only a question about a subject needs.
+    about = frozenset({Endpoint.SUBSZ} if focus.subject else ())
+    snapshot = await readers.gather(needs_of(runbooks) | also | about, again=again)
     judged = first.get(snapshot.id)
     return snapshot, judged or await asyncio.to_thread(judge, snapshot, runbooks, overrides, focus)
 

@@ -15,6 +15,7 @@ from bot import crashpoints
 from bot.action import Check, Receipt
 from bot.crashpoints import Point
 from bot.errors import NatsmedicError, NotApplied, NotYet, OutcomeUnknown, Refused, Stands, Unreadable, WriteError
+from bot.flow import narration
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
 from bot.flow.stages import Stages, pace
@@ -80,6 +81,10 @@ class Executor:
     async def run(self, key: str, steps: Steps) -> None:
         """Run execution `key` to an end. Safe to start again after a crash at any point."""
         execution_id = ExecutionId(key)
+        with narration.of_execution(await self._ledger.load(execution_id)):
+            await self._run(execution_id, steps)
+
+    async def _run(self, execution_id: ExecutionId, steps: Steps) -> None:
         began = await steps.run("begin", partial(self._begin, execution_id))
         execution = await self._ledger.load(execution_id)
         if began == ProposalState.SUPERSEDED:

@@ -15,6 +15,7 @@ from bot.model import (
     Approval,
     AuditFilter,
     AuditLine,
+    Checkpoint,
     Diagnosis,
     Execution,
     Finding,
@@ -72,8 +73,18 @@ class Account(Record):
     """What a checkpoint outside says against the database, where nobody has acknowledged it; empty where nothing does."""
 
 
-async def account_of(store: Store, id: IncidentId) -> Account | None:  # noqa: A002
-    """Read an incident whole, and verify the chain from its first row; None where there is no such incident. Raises `StoreError`."""
+async def account_of(
+    store: Store,
+    id: IncidentId,  # noqa: A002
+    *,
+    whole_chain: bool = True,
+    checkpoint: Checkpoint | None = None,
+) -> Account | None:
+    """Read an incident whole, and verify the audit log; None where there is no such incident. Raises `StoreError`.
+
+    Without `whole_chain` the rows before the incident's first one are left out, so that it takes time only for what has happened since; those from a
+    `checkpoint` before them on are looked at, and a later checkpoint must fit.
+    """
     incident = await store.get(Incident, id)
     if incident is None:
         return None
@@ -85,9 +96,9 @@ async def account_of(store: Store, id: IncidentId) -> Account | None:  # noqa: A
         )
         for proposal in sorted(await store.proposals(id), key=lambda p: p.created_at)
     ]
-    verifier = ChainVerifier()
-    await verify_store(store, verifier)
     rows, unreadable = await _rows(store, id)
+    verifier = ChainVerifier() if whole_chain or not rows else await _from_row(store, rows[0].seq, checkpoint)
+    await verify_store(store, verifier)
     gap = await store.audit_gap()
     return Account(
         incident=incident,
@@ -99,6 +110,19 @@ async def account_of(store: Store, id: IncidentId) -> Account | None:  # noqa: A
         unreadable=unreadable,
         gap=gap.sentence if gap is not None else "",
     )
+
+
+async def _from_row(store: Store, first: int, checkpoint: Checkpoint | None) -> ChainVerifier:
+    """A verifier that begins at this row, or behind an earlier checkpoint; at the first row of all where the one before it can't be read."""
+    if checkpoint is not None and checkpoint.seq < first:
+        return ChainVerifier(checkpoint, after=checkpoint)
+    try:
+        before = await store.audit_line(first - 1)
+    except AuditBroken:
+        before = None
+    if before is None:
+        return ChainVerifier(checkpoint)
+    return ChainVerifier(checkpoint, after=Checkpoint(seq=before.seq, hash=before.hash))
 
 
 async def _rows(store: Store, incident: IncidentId) -> tuple[tuple[AuditLine, ...], str]:

@@ -5,9 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from bot.action import Action, Check, Comparing, Draft, Paced
+from pydantic import ValidationError
+
+from bot.action import Action, Check, Comparing, Draft, Paced, Settable
 from bot.errors import BadInput, Refused, Unreadable
-from bot.model import Again, Endpoint, JsonObject, Proposal, Record, RiskClass, Snapshot, Stage, StageRun, World
+from bot.model import (
+    Again,
+    Endpoint,
+    JsonObject,
+    Proposal,
+    Record,
+    RiskClass,
+    Snapshot,
+    Stage,
+    StageRun,
+    Tunable,
+    World,
+)
 from bot.ports import Readers
 
 AnyAction = Action[Any]
@@ -21,6 +35,7 @@ class Plan(Record):
     guidance: tuple[str, ...]
     world: World
     risk: RiskClass
+    tunables: tuple[Tunable, ...] = ()
 
 
 class Stages:
@@ -62,7 +77,36 @@ class Stages:
             # What a check can't know and a preview learns: the API server itself would refuse the change.
             return _not_offered(*refused.reasons)
         risk = max((s.risk for s in stages), key=lambda r: r.rank)
-        return Plan(stages=tuple(stages), guidance=(), world=_union(checks), risk=risk)
+        return Plan(
+            stages=tuple(stages), guidance=(), world=_union(checks), risk=risk, tunables=self.tunables(draft.stages)
+        )
+
+    def tunables(self, stages: Sequence[tuple[str, JsonObject]]) -> tuple[Tunable, ...]:
+        """Return what a person may want otherwise, each once. What the stages have in different values is not one value, and is left out."""
+        found: dict[str, set[Tunable]] = {}
+        for kind, params in stages:
+            for one in self._tunables(kind, params):
+                found.setdefault(one.name, set()).add(one)
+        return tuple(one for same in found.values() if len(same) == 1 for one in same)
+
+    def tuned(
+        self, stages: Sequence[tuple[str, JsonObject]], values: Mapping[str, str]
+    ) -> tuple[tuple[str, JsonObject], ...]:
+        """Return the stages with these values in all that share them. Raises `BadInput` for a value that a stage cannot have."""
+        made: list[tuple[str, JsonObject]] = []
+        for kind, params in stages:
+            own = {one.name: one.measure for one in self._tunables(kind, params)}
+            changed = params | {name: own[name].typed(text) for name, text in values.items() if name in own}
+            try:
+                self.action(kind, changed)
+            except ValidationError as error:
+                raise BadInput(f"{kind} cannot have this value ({error.error_count()} mistakes).") from None
+            made.append((kind, changed))
+        return tuple(made)
+
+    def _tunables(self, kind: str, params: JsonObject) -> Sequence[Tunable]:
+        action, typed = self.action(kind, params)
+        return cast("Settable[Any]", action).tunables(typed) if isinstance(action, Settable) else ()
 
     async def check(self, readers: Readers, stage: Stage) -> Check:
         """Run one stage's check. Raises Unreadable."""

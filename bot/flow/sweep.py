@@ -5,6 +5,8 @@ Every phase is started by id and idempotent, so sweeping twice, or beside a runn
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import structlog
 
 from bot.errors import StoreError
@@ -29,12 +31,15 @@ class Sweeper:
         self._engine = engine
         self._clock = clock
         self._chat = chat
+        self.swept_at: datetime | None = None
+        """When a sweep last came to its end."""
 
     async def run(self) -> None:
         """Sweep for ever; an error of the database is logged and the next sweep tries again."""
         while True:
             try:
                 await self.sweep()
+                self.swept_at = self._clock.now()
             except StoreError as error:
                 log.warning("sweep postponed", error=str(error))
             await self._clock.sleep(SWEEP_SECONDS)

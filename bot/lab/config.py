@@ -74,6 +74,7 @@ SYSTEM_ENDPOINTS: Final = (
     "GATEWAYZ",
     "LEAFZ",
     "IPQUEUESZ",
+    "SUBSZ",
 )
 """What the bot reads of each server, and all that it may."""
 SYSREADER_PUBLISH: Final = (

@@ -2,7 +2,17 @@
 
 from bot.model.alert import Alert, AlertState, Delivery
 from bot.model.approval import Approval, Choice
-from bot.model.audit import ACKNOWLEDGED, GAP, GENESIS, AuditDraft, AuditEntry, AuditFilter, AuditLine, Checkpoint
+from bot.model.audit import (
+    ACKNOWLEDGED,
+    GAP,
+    GENESIS,
+    START,
+    AuditDraft,
+    AuditEntry,
+    AuditFilter,
+    AuditLine,
+    Checkpoint,
+)
 from bot.model.base import (
     AlertId,
     ApprovalId,
@@ -48,6 +58,7 @@ from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, St
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
+from bot.model.tunable import Measure, Tunable
 
 __all__ = [
     "ACKNOWLEDGED",
@@ -55,6 +66,7 @@ __all__ = [
     "GENESIS",
     "KEPT",
     "LIFTERS",
+    "START",
     "STORM",
     "TERMINAL",
     "TRENDS",
@@ -102,6 +114,7 @@ __all__ = [
     "Limit",
     "Lines",
     "Matrix",
+    "Measure",
     "Moment",
     "OperationId",
     "Outcome",
@@ -134,6 +147,7 @@ __all__ = [
     "StreamKey",
     "StreamState",
     "Subject",
+    "Tunable",
     "Unknown",
     "UnknownReason",
     "Verdict",

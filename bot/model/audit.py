@@ -122,3 +122,11 @@ class Checkpoint(Record):
     hash: str
     at: Moment | None = None
     """When it was taken; None where nobody noted it."""
+
+    def same_row(self, other: Checkpoint) -> bool:
+        """Return whether both are of one row with one content, whenever they were taken."""
+        return (self.seq, self.hash) == (other.seq, other.hash)
+
+
+START: Final = Checkpoint(seq=0, hash=GENESIS)
+"""Before the first row."""

@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from bot.model.base import JsonObject, Record, part, parts
 from bot.model.groups import latest
 from bot.model.sample import Endpoint
 from bot.model.snapshot import Snapshot
+from bot.model.subjects import lies_within
 
 OWN_NAME: Final = "natsmedic"
 """What natsmedic's own connections call themselves."""
@@ -26,6 +28,10 @@ DEFAULT_SYSTEM_ACCOUNT: Final = "$SYS"
 
 PAGE_SLACK: Final = 1024
 """Clients that may come and go while the pages of CONNZ are read, each of as many; a list that lacks more is not the whole one."""
+
+
+NONE_READ: Final[Mapping[int, frozenset[str]]] = MappingProxyType({})
+"""Subscriptions by connection id where nobody asked for them."""
 
 
 class ClientKind(StrEnum):
@@ -43,11 +49,20 @@ class Selection(Record):
     account: str | None = None
     name: str | None = None
     """The client's own name, or the client id of an MQTT client."""
+    subject: str | None = None
+    """A pattern that one of its subscriptions lies within; of an MQTT topic as NATS names it."""
+
+    @property
+    def needs(self) -> frozenset[Endpoint]:
+        """What must be read to tell who is meant."""
+        facts = frozenset({Endpoint.VARZ, Endpoint.CONNZ})
+        return facts if self.subject is None else facts | {Endpoint.SUBSZ}
 
     def __str__(self) -> str:
         kinds = "" if set(self.kinds) == set(ClientKind) else f"{' and '.join(map(_SHOWN.__getitem__, self.kinds))} "
         words = [f"account {self.account}"] if self.account is not None else []
         words += [f"name {self.name!r}"] if self.name is not None else []
+        words += [f"subscriptions of {self.subject!r}"] if self.subject is not None else []
         return f"{kinds}clients" + (f" with {', '.join(words)}" if words else "")
 
 
@@ -63,6 +78,8 @@ class Connected:
     account: str
     name: str
     start: datetime
+    subjects: frozenset[str] = frozenset()
+    """What it is subscribed to; empty where subscriptions were not read, too."""
 
     def fits(self, selection: Selection) -> bool:
         """Tell whether it is one of those that are meant."""
@@ -70,6 +87,7 @@ class Connected:
             self.kind in selection.kinds
             and selection.account in {None, self.account}
             and selection.name in {None, self.name}
+            and (selection.subject is None or any(lies_within(one, selection.subject) for one in self.subjects))
         )
 
 
@@ -85,6 +103,8 @@ class Clients:
     """What it takes clients of."""
     room: float
     """How many more connections it accepts; infinite where nothing limits them."""
+    subscribed: bool = False
+    """Whether the subscriptions of all of them are known."""
 
 
 def clients_of(snapshot: Snapshot, server: str) -> Clients | None:
@@ -98,12 +118,31 @@ def clients_of(snapshot: Snapshot, server: str) -> Clients | None:
     if now is None or (isinstance(total, int) and total > len(raw) + PAGE_SLACK):
         return None
     system = str(varz.get("system_account") or DEFAULT_SYSTEM_ACCOUNT)
-    rows = tuple(client for row in raw if (client := connected(row, system)) is not None)
+    subjects = _subscriptions(snapshot, server)
+    rows = tuple(client for row in raw if (client := connected(row, system, subjects or {})) is not None)
     room = max(most - own, 0) if isinstance(most, int) and isinstance(own, int) and most > 0 else math.inf
-    return Clients(str(connz.get("server_id") or ""), now, rows, _listens(varz) | {row.kind for row in rows}, room)
+    kinds = _listens(varz) | {row.kind for row in rows}
+    return Clients(str(connz.get("server_id") or ""), now, rows, kinds, room, subjects is not None)
 
 
-def connected(row: JsonObject, system_account: str) -> Connected | None:
+def _subscriptions(snapshot: Snapshot, server: str) -> Mapping[int, frozenset[str]] | None:
+    """Return the subjects that a server's clients are subscribed to, by connection id; None where it did not tell all of them (SUBSZ)."""
+    subsz = latest(snapshot, server, Endpoint.SUBSZ)
+    if subsz is None:
+        return None
+    listed, total = parts(subsz, "subscriptions_list"), subsz.get("total")
+    if not isinstance(total, int) or total > len(listed):
+        return None
+    found: dict[int, set[str]] = {}
+    for one in listed:
+        if isinstance(cid := one.get("cid"), int):
+            found.setdefault(cid, set()).add(str(one.get("subject") or ""))
+    return {cid: frozenset(subjects) for cid, subjects in found.items()}
+
+
+def connected(
+    row: JsonObject, system_account: str, subscriptions: Mapping[int, frozenset[str]] = NONE_READ
+) -> Connected | None:
     """Return a row of CONNZ as a client that may be let go; None for the system account's, natsmedic's own, one whose account is not told or that has
     not finished its login, and what is no client.
     """
@@ -113,7 +152,8 @@ def connected(row: JsonObject, system_account: str) -> Connected | None:
         return None
     if kind not in set(ClientKind) or not isinstance(cid, int) or start is None:
         return None
-    return Connected(cid, ClientKind(kind), str(account), str(row.get("mqtt_client") or row.get("name") or ""), start)
+    name = str(row.get("mqtt_client") or row.get("name") or "")
+    return Connected(cid, ClientKind(kind), str(account), name, start, subscriptions.get(cid, frozenset()))
 
 
 def moment_of(value: object) -> datetime | None:

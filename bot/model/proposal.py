@@ -16,6 +16,7 @@ from bot.model.base import (
     digest,
 )
 from bot.model.finding import Subject
+from bot.model.tunable import Tunable
 
 World = dict[str, str | int | bool | None]
 """Facts that make a proposal right, as flat `thing.field -> value`; compared field by field."""
@@ -118,6 +119,10 @@ class Proposal(Record):
     """Trade-offs an approver must know, e.g. that an application that re-creates the consumer will be refused."""
     patches: tuple[Patch, ...] = ()
     """Files that the guidance speaks of."""
+    tunables: tuple[Tunable, ...] = ()
+    """Values that a person may want otherwise: another value makes another proposal."""
+    origin: str = ""
+    """The `offer` of the proposal of a diagnosis that this one is an edit of; empty where it is that proposal itself."""
     world: World
     state: ProposalState
     state_reason: str = ""
@@ -135,6 +140,12 @@ class Proposal(Record):
     def approvable(self) -> bool:
         """True where there is something to run."""
         return bool(self.stages)
+
+    @property
+    def offer(self) -> str:
+        """What makes two proposals the same offer: what runs, on what, in which world; of an edited one, what was edited."""
+        told = {"subject", "stages", "world", "guidance", "title", "state"}
+        return self.origin or digest(self.model_dump(mode="json", include=told))
 
     @property
     def digest(self) -> str:

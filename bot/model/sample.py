@@ -28,6 +28,7 @@ class Endpoint(StrEnum):
     GATEWAYZ = "GATEWAYZ"
     LEAFZ = "LEAFZ"
     IPQUEUESZ = "IPQUEUESZ"
+    SUBSZ = "SUBSZ"
 
 
 TRENDS: Final = frozenset({Endpoint.VARZ, Endpoint.JSZ, Endpoint.RAFTZ, Endpoint.STATSZ, Endpoint.IPQUEUESZ})

@@ -125,6 +125,8 @@ class Focus(Record):
     stream: str | None = None
     consumer: str | None = None
     server: str | None = None
+    subject: str | None = None
+    """A pattern of NATS subjects."""
 
 
 def names(servers: Sequence[ServerIdentity]) -> frozenset[str]:

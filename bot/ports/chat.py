@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from bot.model import Chart, IncidentId, Person, Record, SlackUser
@@ -24,6 +24,10 @@ class Chat(Protocol):
 
 Draw = Callable[[Chart], Awaitable[bytes]]
 """Draws a chart as a PNG. May raise anything a drawing library raises: whoever shows it goes on without it."""
+
+
+WriteReport = Callable[[IncidentId], Awaitable[Mapping[str, bytes]]]
+"""Writes the report of an incident as it stands now: files by their ending, e.g. `md`. Raises `StoreError`."""
 
 
 class Message(Record):

@@ -19,6 +19,7 @@ from bot.settings.clusters import (
     TlsSettings,
 )
 from bot.settings.limits import LimitSettings
+from bot.settings.observing import LogFormat, LogLevel, LogSettings, MetricsSettings, TraceSettings
 from bot.settings.people import SlackSettings, Transport
 from bot.settings.policy import (
     ClusterPolicy,
@@ -45,7 +46,11 @@ __all__ = [
     "GroupSettings",
     "KubernetesSettings",
     "LimitSettings",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
     "MappingSettings",
+    "MetricsSettings",
     "Mode",
     "NatsSettings",
     "OpenAt",
@@ -60,6 +65,7 @@ __all__ = [
     "StreamSinkSettings",
     "ThreadSettings",
     "TlsSettings",
+    "TraceSettings",
     "Transport",
     "WebhookSettings",
     "WindowSettings",

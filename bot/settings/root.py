@@ -17,6 +17,7 @@ from bot.settings.audit import AuditSettings
 from bot.settings.clusters import ClusterSettings
 from bot.settings.limits import LimitSettings
 from bot.settings.mistakes import describe
+from bot.settings.observing import LogSettings, MetricsSettings, TraceSettings
 from bot.settings.people import SlackSettings
 from bot.settings.policy import PolicySettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
@@ -69,6 +70,9 @@ class Settings(Section):
     threads: ThreadSettings = ThreadSettings()
     webhooks: WebhookSettings = WebhookSettings()
     audit: AuditSettings = AuditSettings()
+    metrics: MetricsSettings | None = None
+    log: LogSettings = LogSettings()
+    traces: TraceSettings | None = None
     thresholds: dict[str, dict[str, float]] = {}
     """Runbook code to threshold name to value; names are checked against the runbooks at start."""
 

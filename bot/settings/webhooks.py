@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from bot.errors import SettingsError
 from bot.settings.section import Secret, Section, Shape, problem
@@ -24,8 +24,18 @@ PAGERDUTY_SIGNATURE: Final = "X-PagerDuty-Signature"
 RouteName = Annotated[
     str, Shape(r"[a-z0-9][a-z0-9-]{0,62}", "a name of up to 63 small letters, digits or `-`, as in a path")
 ]
+
+
+def _real_port(value: str) -> str:
+    if int(value.rpartition(":")[2]) > 65_535:
+        raise problem(f"is {value!r}", "host:port with a port up to 65535", "correct the port")
+    return value
+
+
 ListenAddress = Annotated[
-    str, Shape(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}", "host:port, such as 127.0.0.1:8080")
+    str,
+    Shape(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}", "host:port, such as 127.0.0.1:8080"),
+    AfterValidator(_real_port),
 ]
 UserName = Annotated[str, Shape(r"[^:]+", "a user name without colon (RFC 7617)")]
 HeaderName = Annotated[str, Shape(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", "the name of an HTTP header, such as X-Timestamp")]
@@ -167,13 +177,6 @@ class WebhookSettings(Section):
     """Name to source; its route is `POST /webhooks/<name>`."""
     max_body_bytes: int = Field(default=MAX_BODY_BYTES, ge=1024, le=64 * MIB)
     max_queue: int = Field(default=MAX_QUEUE, ge=1)
-
-    @field_validator("listen", mode="after")
-    @classmethod
-    def _port(cls, value: str) -> str:
-        if int(value.rpartition(":")[2]) > 65_535:
-            raise problem(f"is {value!r}", "host:port with a port up to 65535", "correct the port")
-        return value
 
     @model_validator(mode="after")
     def _secrets_differ(self) -> Self:

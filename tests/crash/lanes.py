@@ -63,7 +63,9 @@ async def carried_out(
                 try:
                     lab = await stack.enter_async_context(lane.make(folder / f"lab{number}-{life}"))
                 except (LabError, NatsmedicError) as error:
-                    settled(_unplayed(waiting[lane.where].popleft(), f"no lab: {error}"))
+                    # Lanes of one kind share their runs: by now others may have taken the last one.
+                    if waiting[lane.where]:
+                        settled(_unplayed(waiting[lane.where].popleft(), f"no lab: {error}"))
                     continue
                 while waiting[lane.where]:
                     if not settled(await _carry(host, waiting[lane.where].popleft(), lab)):

@@ -15,6 +15,8 @@ from datetime import datetime, timedelta
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from threading import Lock
+from typing import Final
 
 import runbooks
 from bot import actions
@@ -51,10 +53,8 @@ from tests.crash.people import ADA, BO, RULES, TwoPeople
 from tests.crash.scene import Lab, Scene, Situation
 from tests.integration import store_records as records
 
-DEATH_PATIENCE = 120.0
-"""Seconds in which an armed child must die or come to its end."""
 END_PATIENCE = 300.0
-"""Seconds from a restart to a final state (I6)."""
+"""Seconds from a start or restart to a final state (I6), or to the death that it is armed with: a new server may need minutes to be current."""
 LATE_ANSWERS = 0.5
 """Seconds for answers that are on their way when a child has gone."""
 
@@ -165,7 +165,7 @@ class Host:
         died: list[tuple[Point, str]] = []
         restarted: datetime | None = None
         for death in run.deaths:
-            code = await _life(assignment, death, END_PATIENCE if restarted else DEATH_PATIENCE)
+            code = await _life(assignment, death, END_PATIENCE)
             if code == 0:
                 break
             died.append((death.point, await _stage_that_was_on(_url(database), execution, proposal)))
@@ -221,15 +221,30 @@ def _processes() -> ForkServerContext:
     return context
 
 
+_STARTS_AND_ENDS: Final = Lock()
+"""Starting a process polls all others, too, and of two threads that read how one ended only the first is told (multiprocessing/popen_forkserver.py)."""
+
+
+def _start(process: multiprocessing.process.BaseProcess) -> None:
+    with _STARTS_AND_ENDS:
+        process.start()
+
+
+def _exit_code(process: multiprocessing.process.BaseProcess) -> int | None:
+    with _STARTS_AND_ENDS:
+        return process.exitcode
+
+
 async def _in_child(work: Callable[..., None], arguments: tuple[object, ...], patience: float) -> int:
     process = _processes().Process(target=work, args=arguments, daemon=True)
-    await asyncio.to_thread(process.start)
+    await asyncio.to_thread(_start, process)
     await _ends(process, patience)
-    if process.exitcode is None:
+    code = await asyncio.to_thread(_exit_code, process)
+    if code is None:
         process.kill()
         await _ends(process, patience)
         raise ChildFailedError(f"the executor did not end within {patience:g} s")
-    return process.exitcode
+    return code
 
 
 async def _ends(process: multiprocessing.process.BaseProcess, patience: float) -> None:
@@ -243,7 +258,6 @@ async def _ends(process: multiprocessing.process.BaseProcess, patience: float) -
         return
     finally:
         loop.remove_reader(process.sentinel)
-    await asyncio.to_thread(process.join)
 
 
 def _doubted(run: Run, situation: Situation) -> tuple[str, JsonObject] | None:

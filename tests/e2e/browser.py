@@ -44,11 +44,16 @@ async def chromium() -> AsyncGenerator[Browser]:
 
 
 async def visit(browser: Browser, bot: WholeBot, size: tuple[int, int]) -> Page:
-    """Open the stand-in's page; whatever its scripts complain about fails the test."""
+    """Open the stand-in's page of a bot."""
+    return await visit_page(browser, bot.slack.page_url, size)
+
+
+async def visit_page(browser: Browser, address: str, size: tuple[int, int]) -> Page:
+    """Open a stand-in's page; whatever its scripts complain about fails the test."""
     page = await browser.new_page(viewport={"width": size[0], "height": size[1]})
     page.on("pageerror", lambda error: pytest.fail(f"the page's script failed: {error}"))
     page.set_default_timeout(PATIENCE_MS)
-    await page.goto(bot.slack.page_url)
+    await page.goto(address)
     return page
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import httpx
 import pytest
 
+from bot.lab.jetstream import section
 from bot.lab.slack import StandInSlack
 from bot.lab.stuck_consumer import break_consumer
 from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, WholeBot, free_port, lab_slack
@@ -20,7 +21,7 @@ from tests.e2e.conftest import Whole
 LABELS: Final = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
 PLACES: Final = (
     *("bot_token", "app_token", "signing_secret", "bearer", "former_bearer", "basic", "grafana", "pagerduty"),
-    *("former_pagerduty", "system", "reader", "writer", "stranger"),
+    *("former_pagerduty", "system", "reader", "writer", "stranger", "metrics"),
 )
 COMMANDS: Final = (
     ("config", "check"),
@@ -81,6 +82,7 @@ class Planted(dict[str, str]):
             "clusters": [*whole["clusters"], away],
             "slack": {**whole["slack"], "signing_secret": self["signing_secret"], "transport": "socket"},
             "webhooks": {**whole["webhooks"], "sources": sources},
+            "metrics": {"listen": f"127.0.0.1:{free_port()}", "bearer": self["metrics"]},
         }
 
 
@@ -148,6 +150,10 @@ async def test_no_planted_secret_is_seen_in_logs_messages_files_exports_readines
         await bot.see(VERIFIED_BOARD, 120)
         async with httpx.AsyncClient() as client:
             ready = await client.get(f"{bot.url}/readyz")
+            address = f"http://{section(bot.settings(), 'metrics')['listen']}/metrics"
+            turned_away = await client.get(address, headers={"Authorization": f"Bearer {planted['stranger']}"})
+            metrics = await client.get(address, headers={"Authorization": f"Bearer {planted['metrics']}"})
+        assert (turned_away.status_code, metrics.status_code) == (401, 200)
         printed = [(await bot.command(*words))[1] for words in COMMANDS]
         await bot.stop()
         bot.config.write_text(bot.config.read_text().replace("sqlite:///natsmedic.db", "sqlite:////nonexistent/x.db"))
@@ -161,6 +167,7 @@ async def test_no_planted_secret_is_seen_in_logs_messages_files_exports_readines
             "log": [bot.log],
             "slack": shown_in_slack(bot.slack),
             "readyz": [ready.text],
+            "metrics": [metrics.text, turned_away.text, str(turned_away.headers)],
             "commands": printed,
             "crash": [died],
             "database": stored,

@@ -16,11 +16,13 @@ from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.slack import Office, SlackAdapter
+from bot.bootstrap.reporting import reporter
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
 from bot.flow.cases import CaseDesk
 from bot.flow.intake import Intake
 from bot.flow.stages import Stages
+from bot.flow.tuning import Tuning
 from bot.lab.slack import Channel, Message, StandInSlack, User, UserGroup
 from bot.limits import Limits
 from bot.model import (
@@ -112,6 +114,8 @@ class House:
     adapter: SlackAdapter
     engine: Engine = field(default_factory=Engine)
     clusters: tuple[str, ...] = ("prod",)
+    stages: Stages = field(default_factory=lambda: Stages({}))
+    """With the actions whose values may be set."""
 
     def desk(self) -> ApprovalDesk:
         return ApprovalDesk(
@@ -154,7 +158,17 @@ class House:
             clock=SystemClock(),
             chat=self.adapter.chat,
         )
-        return Office(asking, self.clusters, load().runbooks, cases)
+        tuning = Tuning(
+            store=self.store,
+            directory=self.adapter.directory,
+            readers=cast("Any", {"prod": None}),
+            stages=self.stages,
+            rules=RULES,
+            limits=Limits(LimitSettings(), SystemClock()),
+            clock=SystemClock(),
+            chat=self.adapter.chat,
+        )
+        return Office(asking, self.clusters, load().runbooks, cases, tuning)
 
     async def fold(self) -> None:
         """Do what the engine would: take the stored deliveries in."""
@@ -240,14 +254,18 @@ async def house(
     start: bool = True,
     drawing: Draw = draw,
     clusters: tuple[str, ...] = ("prod",),
+    stages: Stages | None = None,
 ) -> AsyncGenerator[House]:
     """A running Slack side."""
     async with (
         stand_in(rate_limits=rate_limits) as slack,
         SqlStore.open(f"sqlite:///{tmp_path / 'natsmedic.db'}", SystemClock()) as store,
     ):
-        adapter = SlackAdapter(settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing)
-        built = House(slack, store, adapter, clusters=clusters)
+        report = reporter(store, SystemClock(), lambda: None)
+        adapter = SlackAdapter(
+            settings(slack, transport), RULES, store, store, SystemClock(), draw=drawing, report=report
+        )
+        built = House(slack, store, adapter, clusters=clusters, stages=stages or Stages({}))
         try:
             if start:
                 await adapter.start(built.desk(), built.office())
@@ -261,7 +279,8 @@ async def house(
 def another(running: House, rules: PolicySettings = RULES) -> SlackAdapter:
     """The Slack side of a process that was started anew over the same database and the same Slack."""
     store = running.store
-    return SlackAdapter(settings(running.slack), rules, store, store, SystemClock(), draw=draw)
+    report = reporter(store, SystemClock(), lambda: None)
+    return SlackAdapter(settings(running.slack), rules, store, store, SystemClock(), draw=draw, report=report)
 
 
 def now() -> datetime:

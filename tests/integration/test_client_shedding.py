@@ -224,6 +224,29 @@ async def test_a_request_that_got_lost_is_sent_again_for_those_who_are_still_the
 
 
 @pytest.mark.parametrize("version", NEWEST)
+async def test_only_clients_subscribed_to_a_subject_go_whatever_their_protocol(tmp_path: Path, version: str) -> None:
+    async with world(tmp_path, version) as w, fleet(w.cluster, 40, "n0") as devices:
+        url = w.cluster.urls[0].replace("://", f"://{APP.user}:{APP.password}@")
+        strangers = [await client_on([url]) for _ in range(25)]
+        for stranger in strangers:
+            await stranger.subscribe("orders.>")
+        reader = await client_on([url])
+        await reader.subscribe("devices.device-0")
+        await reader.flush()
+        devices.balancer = devices.fewest
+        selection = Selection(subject="devices.>")
+        stages = compose_shed(await w.readers.gather(NEEDS | selection.needs), "n0", selection, PACE).stages
+        quick = [(kind, params | {"notice": 0.5}) for kind, params in stages]
+        ended = await w.desk.carry_out(quick)
+        assert ended.state is ExecutionState.DONE, ended.sentence
+        # 40 devices and one reader make a share of 14; only one of them is warned of it.
+        assert len(w.hands.kicked) == 41 - 14
+        assert all(stranger.stats["reconnects"] == 0 for stranger in strangers)
+        for client in (*strangers, reader):
+            await client.close()
+
+
+@pytest.mark.parametrize("version", NEWEST)
 async def test_nats_workers_are_warned_and_miss_nothing_that_is_stored(tmp_path: Path, version: str) -> None:
     async with world(tmp_path, version) as w:
         everywhere = [url.replace("://", f"://{APP.user}:{APP.password}@") for url in w.cluster.urls]

@@ -1,4 +1,4 @@
-"""Every way in is named here, with a test in which somebody is refused there, or among those that have none; a new one that nobody has named fails.
+"""Every way in is named here, with a test in which somebody is refused there; a new one that nobody has named fails.
 
 It shows that no entry is forgotten. What the rules of an entry are worth is shown by the tests that are named.
 """
@@ -11,21 +11,27 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from typer.main import get_command
 
+from bot.adapters.clock import SystemClock
+from bot.adapters.database import SqlStore
+from bot.adapters.metrics import Standing, StoreCollector, metrics_app
+from bot.adapters.metrics.app import METRICS_PATH
 from bot.adapters.slack.app import COMMAND, HOME, MENTION, Listeners, register
 from bot.adapters.slack.commands import MORE
 from bot.adapters.slack.commands.words import WORDS, member
-from bot.adapters.slack.modals import CALLBACK, HUSH, QUESTION
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
+from bot.adapters.slack.modals import CALLBACK, HUSH, QUESTION, TUNED
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE, TUNE
 from bot.adapters.webhooks.app import SLACK_PATH, webhook_app
 from bot.cli.root import app
 from bot.model import DeliveryId, JsonObject
+from bot.settings import MetricsSettings
 from bot.settings.webhooks import SourceKind, WebhookSettings
-from tests.integration.slack_adapter_support import ADA, GUEST, OPS, house, offer, press, told
+from tests.integration.slack_adapter_support import ADA, GUEST, OPS, House, house, incident, offer, press, told
 from tests.integration.test_webhook_sources import MAPPING
 
 pytestmark = pytest.mark.timeout(60)
@@ -34,6 +40,7 @@ HERE: Final = Path(__file__).parent
 CLICKS: Final = "test_slack_adapter_clicks.py"
 OURS: Final = Path(__file__).name
 FORGED: Final = "test_forged_payloads.py"
+TUNING: Final = "test_slack_tuning.py"
 STRANGERS: Final = (CLICKS, "test_strangers_are_refused_before_any_form_and_it_is_audited")
 CASES: Final = ("test_cases.py", "test_who_may_not_is_refused_and_that_is_a_row")
 SLACK: Final = {
@@ -47,12 +54,11 @@ SLACK: Final = {
     **dict.fromkeys([("action", one) for one in (TAKE, SILENCE, END_SILENCE, OPEN_THREAD)], CASES),
     ("view_submission", HUSH): CASES,
     ("view_submission", CALLBACK): (FORGED, "test_a_replayed_form_is_one_approval_and_another_persons_is_none"),
+    ("action", TUNE): (TUNING, "test_a_guest_is_shown_a_refusal_in_place_of_the_form"),
+    ("view_submission", TUNED): (TUNING, "test_a_guest_who_sends_a_members_form_proposes_nothing"),
+    ("action", MORE): (OURS, "test_a_guest_is_not_shown_the_next_page_of_what_a_member_asked_for_in_public"),
+    ("view_submission", QUESTION): (OURS, "test_a_guest_who_sends_a_members_form_asks_nothing"),
 }
-UNPROVEN: Final = {
-    ("action", MORE),
-    ("view_submission", QUESTION),
-}
-"""Entries that no test shows refused to a person; both ask as the words and the shortcut do that they go on from."""
 WEBHOOK: Final = ("test_webhooks.py", "test_without_the_sources_own_secret_nothing_is_stored")
 SIGNED: Final = ("test_webhook_sources.py", "test_an_unsigned_stranger_is_refused_before_the_body_is_read")
 HTTP: Final = {
@@ -61,6 +67,9 @@ HTTP: Final = {
     ("POST", "/webhooks/pagerduty"): SIGNED,
     ("POST", "/webhooks/generic"): SIGNED,
     ("POST", SLACK_PATH): (CLICKS, "test_http_mode_answers_nothing_but_401_to_what_slack_did_not_sign"),
+}
+METRICS: Final = {
+    ("GET", METRICS_PATH): ("test_metrics.py", "test_without_the_token_nobody_reads_the_metrics"),
 }
 OPEN: Final = {("GET", "/healthz"), ("GET", "/readyz")}
 """For the kubelet, which has no secret: whether the bot lives, and what keeps it from its work. Starlette serves HEAD where GET is."""
@@ -142,7 +151,7 @@ def assert_tests_exist(named: Iterable[tuple[str, str]]) -> None:
 
 
 def test_every_entry_of_slack_has_a_test_that_shows_it_refused() -> None:
-    assert entries() == SLACK.keys() | UNPROVEN
+    assert entries() == SLACK.keys()
     assert_tests_exist(SLACK.values())
 
 
@@ -163,6 +172,15 @@ def test_every_address_of_http_has_a_test_that_shows_it_refused_or_is_open_to_al
     }
     assert found == HTTP.keys() | OPEN
     assert_tests_exist(HTTP.values())
+
+
+async def test_every_address_of_the_metrics_has_a_test_that_shows_it_refused(tmp_path: Path) -> None:
+    async with SqlStore.open(f"sqlite:///{tmp_path / 'n.db'}", SystemClock()) as store:
+        collector = StoreCollector(store, SystemClock(), Standing())
+        routes = metrics_app(MetricsSettings(), CollectorRegistry(), collector).routes
+    assert {("GET", route.path) for route in routes if isinstance(route, Route)} == METRICS.keys()
+    assert len(routes) == len(METRICS)
+    assert_tests_exist(METRICS.values())
 
 
 def test_every_verb_of_the_command_line_is_known() -> None:
@@ -218,3 +236,44 @@ async def test_a_guests_shortcut_is_refused_and_opens_no_form(tmp_path: Path) ->
         assert view.body.get("callback_id") != QUESTION
         assert len(await running.audited("command.refused")) == 1
         assert running.engine.started == []
+
+
+async def shown_page(running: House) -> str:
+    """Ask for a list in public, and return the ts of its first page."""
+    async with running.store.begin() as tx:
+        for number in range(12):
+            await tx.put(incident(f"Alert {number}", name=f"many{number}"))
+    running.slack.person.say(ADA, OPS, "<@U0NATSMEDIC> incidents public")
+    await running.until(lambda: any("12 open incidents" in m.text for m in running.slack.messages(OPS)))
+    return next(m.ts for m in running.slack.messages(OPS) if "12 open incidents" in m.text)
+
+
+@pytest.mark.parametrize("label", ["Show more", "All as a file"])
+async def test_a_guest_is_not_shown_the_next_page_of_what_a_member_asked_for_in_public(
+    tmp_path: Path, label: str
+) -> None:
+    async with house(tmp_path) as running:
+        page = await shown_page(running)
+        await running.slack.person.click(GUEST, OPS, page, label)
+        assert "Guests" in await told(running, GUEST)
+        assert len(running.slack.ephemerals(GUEST)) == 1
+        assert "Alert" not in str(running.slack.ephemerals(GUEST)[0].blocks)
+        assert len(await running.audited("command.refused")) == 1
+        assert not running.slack.calls("files.completeUploadExternal")
+
+
+async def test_a_guest_who_sends_a_members_form_asks_nothing(tmp_path: Path) -> None:
+    """A form that a member has opened is sent as if by a guest: authority is looked up again when it arrives."""
+    async with house(tmp_path, clusters=("prod", "test")) as running:
+        said = running.slack.person.say(ADA, OPS, "consumers hang")
+        await running.slack.person.message_shortcut(ADA, OPS, said.ts, QUESTION)
+        await running.until(
+            lambda: (view := running.slack.open_view(ADA)) is not None and view.body.get("callback_id") == QUESTION
+        )
+        forged: JsonObject = {"user": {"id": GUEST}}
+        await running.slack.person.submit(ADA, {"cluster": "test"}, overrides=forged)
+        assert "Guests" in await told(running, GUEST)
+        assert running.slack.ephemerals(ADA) == []
+        assert len(await running.audited("command.refused")) == 1
+        assert running.engine.started == []
+        assert await running.store.incidents() == []

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(120)
 ENVELOPE: Final = frozenset({"api_app_id", "token", "team", "enterprise", "is_enterprise_install"})
 """Which app and workspace the request is for: the signature says that, and the person's own workspace stands in `user`."""
 ADDRESS: Final = frozenset({"response_url", "response_urls"})
-"""Where Slack would take an answer; natsmedic answers elsewhere."""
+"""Where Slack takes an answer of the gesture's own: an address that is none of Slack's, or takes none, is not needed."""
 NAMES: Final = frozenset({("user", "name"), ("user", "username")})
 """What people are called is shown by nobody and asked by nobody."""
 NO_HOME: Final = frozenset({"user.team_id removed", "user.team_id emptied", "team_id emptied"})

@@ -259,7 +259,7 @@ async def test_a_deaf_socket_is_said_in_health(tmp_path: Path) -> None:
         ("status", "1 open incidents, 1 active proposals"),
         ("incidents", "Waiting for approval"),
         ("proposals", "0 of 2 approvals"),
-        ("whoami", "You may approve: low, medium, destructive"),
+        ("whoami", "On prod you may approve: low, medium, destructive"),
         ("diagnos", "There is no /nats diagnos. Did you mean diagnose?"),
     ],
 )

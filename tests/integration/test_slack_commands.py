@@ -21,6 +21,12 @@ async def asked(running: House) -> Incident:
     return found
 
 
+async def shortcut_twice(running: House, ts: str) -> None:
+    """Use the shortcut, delivered twice."""
+    running.slack.duplicate_gestures(1)
+    await running.slack.person.message_shortcut(ADA, OPS, ts, "diagnose_alert")
+
+
 async def test_a_diagnosis_that_a_person_asks_for_is_an_incident_that_bears_their_name(tmp_path: Path) -> None:
     async with house(tmp_path) as running:
         await running.slack.person.slash(ADA, OPS, "/nats run stuck-consumer APP/ORDERS/worker", copies=2)
@@ -121,6 +127,51 @@ async def test_the_shortcut_asks_for_a_cluster_and_takes_the_words_for_a_title(t
         await told(running, ADA)
         incident = await asked(running)
         assert (incident.cluster, incident.title) == ("test", "consumers <!channel> hang")
+
+
+@pytest.mark.parametrize("words", ["<@U0NATSMEDIC> diagnose", "see <https://x.example|it>, <@U0NATSMEDIC> diagnose"])
+async def test_a_mention_is_understood_behind_a_greeting(tmp_path: Path, words: str) -> None:
+    async with house(tmp_path) as running:
+        await offer(running)
+        running.slack.person.say(ADA, OPS, words, running.message("board").ts)
+        assert "Looking again" in await told(running, ADA)
+
+
+@pytest.mark.parametrize("on", ["board", "proposal"])
+async def test_the_shortcut_on_any_message_of_a_thread_looks_at_its_incident_again_and_once(
+    tmp_path: Path, on: str
+) -> None:
+    async with house(tmp_path) as running:
+        await offer(running)
+        await shortcut_twice(running, running.message(on).ts)
+        assert "Looking again" in await told(running, ADA)
+        assert running.slack.ephemerals(ADA)[-1].thread_ts == running.message("board").ts
+        (started,) = {key for _, key in running.engine.started}
+        assert started.startswith("inc_1/asked ")
+        assert running.slack.open_view(ADA) is None
+
+
+async def test_the_shortcut_delivered_twice_opens_one_form_and_tells_of_no_failure(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        said = running.slack.person.say(ADA, OPS, "consumers hang")
+        await shortcut_twice(running, said.ts)
+        await running.until(
+            lambda: (view := running.slack.open_view(ADA)) is not None and view.body.get("callback_id") is not None
+        )
+        assert running.slack.ephemerals(ADA) == []
+        assert len(running.slack.calls("views.open")) == 1
+
+
+async def test_the_answer_to_a_shortcut_reaches_a_channel_without_natsmedic(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        said = running.slack.person.say(ADA, "C0OUT", "consumers hang")
+        await running.slack.person.message_shortcut(ADA, "C0OUT", said.ts, "diagnose_alert")
+        await running.until(
+            lambda: (view := running.slack.open_view(ADA)) is not None and view.body.get("callback_id") is not None
+        )
+        assert (await running.slack.person.submit(ADA, {"cluster": "prod"})).ok
+        assert "is being looked at" in await told(running, ADA)
+        assert running.slack.ephemerals(ADA)[0].channel == "C0OUT"
 
 
 def test_the_manifest_names_what_the_app_listens_to_and_nothing_else() -> None:

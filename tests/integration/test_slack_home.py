@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.adapters.slack.api import SlackApi, make_client
+from bot.adapters.slack.api import SlackApi
+from bot.adapters.slack.client import make_client
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.home import Home
 from bot.adapters.slack.render_home import HomeFacts, home_view, refusal_view
@@ -66,12 +67,12 @@ async def test_home_shows_what_is_open_what_waits_for_whom_and_what_is_frozen(tm
             "Consumer stuck",
             "Waits for you (1)",
             "release night",
-            "You may approve: low, medium, destructive",
+            "On prod you may approve: low, medium, destructive",
         ):
             assert words in home
         nobody = await open_home(running, "U0NOONE")
         assert "Waits for others (1)" in nobody
-        assert "You may approve: nothing" in nobody
+        assert "On prod you may approve: nothing" in nobody
 
 
 @pytest.mark.parametrize(("user", "because"), [(GUEST, "Guests"), (STRANGER, "Only members of this workspace")])
@@ -92,7 +93,7 @@ async def test_an_open_home_follows_what_happens_for_an_hour_and_is_published_on
         clock.time = datetime.now(UTC)
         api = SlackApi(make_client(running.slack.bot_token, running.slack.api_url), clock)
         directory = SlackDirectory(api, ("T0LAB",), RULES, clock)
-        home = Home(api, running.store, clock, directory, Admission(running.store, directory, RULES), RULES)
+        home = Home(api, running.store, clock, directory, Admission(running.store, directory, RULES), RULES, ("prod",))
 
         def published() -> int:
             return len(running.slack.calls("views.publish"))

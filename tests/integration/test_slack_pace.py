@@ -14,9 +14,11 @@ import pytest
 
 from bot.adapters.charts import draw
 from bot.adapters.database import SqlStore
-from bot.adapters.slack.api import SlackApi, make_client
+from bot.adapters.slack.api import SlackApi
 from bot.adapters.slack.chat import SlackProjector
+from bot.adapters.slack.client import make_client
 from bot.adapters.slack.projector import SlackDrawer
+from bot.bootstrap.reporting import reporter
 from bot.lab.slack import Message, StandInSlack
 from bot.model import (
     Execution,
@@ -65,7 +67,8 @@ async def house(folder: Path) -> AsyncGenerator[House]:
         async with store.begin() as tx:
             await tx.put(incident().model_copy(update={"opened_at": clock.now(), "updated_at": clock.now()}))
         api = SlackApi(make_client(slack.bot_token, slack.api_url), clock)
-        yield House(slack, store, clock, SlackDrawer(api, store, store, draw, RULES, clock))
+        report = reporter(store, clock, lambda: None)
+        yield House(slack, store, clock, SlackDrawer(api, store, store, RULES, clock, draw=draw, report=report))
 
 
 async def test_repeats_edit_the_board_once_in_five_seconds_and_none_is_lost(tmp_path: Path) -> None:

@@ -159,3 +159,22 @@ async def test_more_than_one_message_a_second_is_told_to_wait(slack: StandInSlac
     assert len(slack.messages(OPS)) == 5 == 8 - len(limited)
     response: Any = limited[0].response
     assert (response.status_code, response.headers["Retry-After"]) == (429, "1")
+
+
+async def test_a_file_goes_to_a_conversation_and_never_to_a_person(slack: StandInSlack, client: AsyncWebClient) -> None:
+    with pytest.raises(SlackApiError) as refused:
+        await client.files_upload_v2(channel=ADA, content="x", filename="x.txt")
+    assert refused.value.response["error"] == "invalid_arguments"
+    opened = await client.conversations_open(users=ADA)
+    again = await client.conversations_open(users=ADA)
+    assert opened["channel"] == again["channel"]
+    answer: Any = opened.data
+    channel = str(answer["channel"]["id"])
+    await client.files_upload_v2(channel=channel, content="x", filename="x.txt")
+    (message,) = slack.messages(channel)
+    assert message.files
+
+
+@pytest.mark.parametrize(("user", "error"), [("U0NATSMEDIC", "cannot_dm_bot"), ("U0NOBODY", "user_not_found")])
+async def test_some_cannot_be_written_to_directly(client: AsyncWebClient, user: str, error: str) -> None:
+    assert (await refusal(client.conversations_open(users=user)))[0] == error

@@ -39,6 +39,7 @@ ARTIFACTS = {
     Endpoint.ACCOUNTZ: "accounts",
     Endpoint.GATEWAYZ: "gateways",
     Endpoint.LEAFZ: "leafs",
+    Endpoint.SUBSZ: "subs",
 }
 """Server artifact types of the format. RAFTZ is an artifact of accounts there. STATSZ has no place in it and IPQUEUESZ none for a server's own
 queues, so both stay in our own file."""

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
+import structlog
+from pydantic import ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
@@ -30,7 +32,9 @@ from bot.adapters.database.rows import (
 )
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
+from bot.adapters.database.tally import SqlTally
 from bot.adapters.database.transaction import HAS_THREAD, UNLIFTED, SqlTransaction
+from bot.adapters.timed import timing
 from bot.errors import AuditBroken
 from bot.model import (
     Alert,
@@ -49,26 +53,31 @@ from bot.model import (
     Proposal,
     ProposalState,
 )
-from bot.ports import EVERY, Clock, R, Transaction
+from bot.ports import EVERY, UNMETERED, Clock, Meter, R, System, Transaction
+
+log = structlog.get_logger(__name__)
 
 _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
 
 
-class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
+class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
     """Reads see the last commit; writes go through `begin`."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, meter: Meter = UNMETERED) -> None:
         super().__init__(database)
         self._clock = clock
+        self._meter = meter
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, clock: Clock, *, read_only: bool = False) -> AsyncGenerator[Self]:
+    async def open(
+        cls, url: str, clock: Clock, *, read_only: bool = False, meter: Meter = UNMETERED
+    ) -> AsyncGenerator[Self]:
         """Open the database of `sqlite:///PATH` for the length of the block (see `open_database` for what it raises)."""
         database = await open_database(url, read_only=read_only)
         try:
-            yield cls(database, clock)
+            yield cls(database, clock, meter)
         finally:
             await database.close()
 
@@ -79,8 +88,22 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms):
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[Transaction]:
         """Open a write transaction. It holds the database's only write lock: nothing slow belongs inside, no network at all."""
-        async with self._database.write() as session:
-            yield SqlTransaction(session, self._clock)
+        with timing(self._meter, System.DATABASE, "write"):
+            async with self._database.write() as session:
+                transaction = SqlTransaction(session, self._clock)
+                yield transaction
+        self._tell(transaction)
+
+    def _tell(self, transaction: SqlTransaction) -> None:
+        """Let the meter see what is committed by now: nothing that goes wrong here may look like a failed write."""
+        if self._meter is UNMETERED:
+            return
+        try:
+            commit = transaction.written()
+        except ValidationError:
+            log.exception("a record as it was before does not read back, so its change is not counted")
+        else:
+            self._meter.committed(commit)
 
     async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word
         """Return the record with this id."""

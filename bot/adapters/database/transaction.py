@@ -38,7 +38,7 @@ from bot.model import (
     IncidentState,
     Proposal,
 )
-from bot.ports import Clock, R, Stored
+from bot.ports import Change, Clock, Commit, R, Stored
 
 UNLIFTED = select(col(FreezeRow.body)).where(~col(FreezeRow.lifted)).order_by(col(FreezeRow.at), col(FreezeRow.id))
 HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_thread)
@@ -51,6 +51,18 @@ class SqlTransaction:
     def __init__(self, session: AsyncSession, clock: Clock) -> None:
         self._session = session
         self._clock = clock
+        self._before: dict[tuple[type[Stored], str], str | None] = {}
+        """Bodies of the written records as they were, in the order of their first writing."""
+        self._after: dict[tuple[type[Stored], str], Stored] = {}
+        self._audited: list[AuditEntry] = []
+
+    def written(self) -> Commit:
+        """Return what this transaction has written so far. Raises ValidationError where a record as it was before does not read back."""
+        changes = tuple(
+            Change(None if body is None else type(after).model_validate_json(body), after)
+            for body, after in ((body, self._after[key]) for key, body in self._before.items())
+        )
+        return Commit(changes, tuple(self._audited))
 
     async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word
         """Return the record as this transaction sees it, locked until it ends."""
@@ -59,8 +71,15 @@ class SqlTransaction:
 
     async def put(self, record: Stored) -> None:
         """Insert or replace by id; raises `StoreConflict` at once where another record has its unique key."""
-        await self._session.merge(row_of(record))
+        key = (type(record), record.id)
+        known = await self._session.get(TABLE_OF[type(record)], record.id)
+        self._before.setdefault(key, None if known is None else known.body)
+        if known is None:
+            self._session.add(row_of(record))
+        else:
+            await self._session.merge(row_of(record))
         await self._session.flush()
+        self._after[key] = record
 
     async def first_delivery(self, source: str, event: str, delivery: DeliveryId) -> DeliveryId:
         """Return the first delivery of this event; it is remembered as long as its delivery is kept. The key makes two at once impossible."""
@@ -224,4 +243,5 @@ class SqlTransaction:
         entry = unsealed.model_copy(update={"hash": unsealed.computed_hash()})
         self._session.add(audit_row(entry))
         await self._session.flush()
+        self._audited.append(entry)
         return entry

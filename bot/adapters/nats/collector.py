@@ -54,7 +54,9 @@ SILENCE_SHARE: Final = 0.5
 ACCOUNTS_AT_ONCE: Final = 16
 """RAFTZ questions under way at once, one per account, so that many accounts do not flood the servers."""
 
-_PLAIN: Final = frozenset({Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ})
+_PLAIN: Final = frozenset(
+    {Endpoint.VARZ, Endpoint.ROUTEZ, Endpoint.STATSZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.SUBSZ}
+)
 """Endpoints that every version answers, whole and at once."""
 
 Accounts = dict[str, str] | Unknown

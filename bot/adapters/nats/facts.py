@@ -32,6 +32,10 @@ PAGE: Final = 1024
 MAX_PAGES: Final = 64
 """Pages read of one server's answer: 65,536 connections, the most that a server accepts unless `max_connections` is raised."""
 
+MAX_SUBSCRIPTIONS: Final = 200_000
+"""Subscriptions read of one server, in one answer: their order is another one in every answer (server/monitor.go, `Subsz` walks a map), so that pages
+of it would repeat some and lack others. Each takes about 100 bytes."""
+
 OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
     Endpoint.VARZ: {},
     Endpoint.JSZ: {"accounts": True, "streams": True, "consumer": True, "config": True, "raft": True},
@@ -45,6 +49,7 @@ OPTIONS: Final[Mapping[Endpoint, JsonObject]] = {
     Endpoint.LEAFZ: {},
     # Empty queues are left out: a server with thousands of groups has as many, and an absent queue is an empty one.
     Endpoint.IPQUEUESZ: {"all": False},
+    Endpoint.SUBSZ: {"subscriptions": True, "limit": MAX_SUBSCRIPTIONS},
 }
 """Bodies of the `$SYS` requests; `consumer` is singular there and plural over HTTP (reference/nats.md 3.1)."""
 

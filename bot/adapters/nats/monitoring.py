@@ -19,6 +19,7 @@ from bot.adapters.nats.facts import (
     HEALTHZ_ONLY_READS,
     MAX_ACCOUNTS,
     MAX_PAGES,
+    MAX_SUBSCRIPTIONS,
     PAGE,
     PAGED,
     RAFTZ_OVER_HTTP,
@@ -53,10 +54,11 @@ QUERIES: Final[Mapping[Endpoint, Mapping[str, str]]] = {
     Endpoint.GATEWAYZ: {},
     Endpoint.LEAFZ: {},
     Endpoint.IPQUEUESZ: {},
+    Endpoint.SUBSZ: {"subs": "1", "limit": str(MAX_SUBSCRIPTIONS)},
 }
 """Parameters of the endpoints that are one request, or pages of one. STATSZ is not there over HTTP."""
 
-_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ)
+_PLAIN: Final = (Endpoint.ROUTEZ, Endpoint.GATEWAYZ, Endpoint.LEAFZ, Endpoint.IPQUEUESZ, Endpoint.SUBSZ)
 """Endpoints that are read whole, whatever the version; VARZ is read by discovery."""
 
 ACCOUNTS_AT_ONCE: Final = 4

@@ -19,11 +19,12 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bot.adapters.slack.api import SlackApi, is_loopback, make_client
+from bot.adapters.slack.api import SlackApi
 from bot.adapters.slack.app import build
 from bot.adapters.slack.case_front import CaseFront, Cases
 from bot.adapters.slack.chat import ChatHealth, SlackProjector
 from bot.adapters.slack.checkpoints import ChannelSink
+from bot.adapters.slack.client import is_loopback, make_client, make_hooks
 from bot.adapters.slack.commands import Commands
 from bot.adapters.slack.commands.acting import Acting
 from bot.adapters.slack.commands.looking import Looking
@@ -34,9 +35,10 @@ from bot.adapters.slack.home import Home
 from bot.adapters.slack.misshapen import Misshapen
 from bot.adapters.slack.projector import SlackDrawer
 from bot.adapters.slack.talk import Talk
+from bot.adapters.slack.tuning_front import TuningFront, Tunings
 from bot.flow.admission import Admission
 from bot.flow.asking import Asking
-from bot.ports import Clock, Draw, Messages, Store
+from bot.ports import UNMETERED, Clock, Draw, Messages, Meter, Store, WriteReport
 from bot.runbook import Runbook
 from bot.settings import PolicySettings, SlackSettings, Transport
 
@@ -56,6 +58,7 @@ class Office:
     clusters: tuple[str, ...]
     runbooks: tuple[Runbook, ...]
     cases: Cases
+    tuning: Tunings
 
 
 class SlackAdapter:
@@ -70,6 +73,8 @@ class SlackAdapter:
         clock: Clock,
         *,
         draw: Draw,
+        report: WriteReport,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -77,8 +82,8 @@ class SlackAdapter:
         self._messages = messages
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
-        self._api = SlackApi(self._client, clock)
-        drawer = SlackDrawer(self._api, store, messages, draw, rules, clock)
+        self._api = SlackApi(self._client, clock, make_hooks(settings.api_url), meter)
+        drawer = SlackDrawer(self._api, store, messages, rules, clock, draw=draw, report=report, meter=meter)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)
         self.guard = Guard(settings.signing_secret, clock) if settings.signing_secret is not None else None
@@ -112,19 +117,22 @@ class SlackAdapter:
         """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""
         admission = Admission(self._store, self.directory, self._rules)
         front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules, admission)
-        looking = Looking(self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks)
+        looking = Looking(
+            self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks, office.clusters
+        )
         acting = Acting(
             self._store, self._clock, self._messages, self._api, office.asking, office.clusters, office.runbooks
         )
         commands = Commands(looking, acting, admission)
         talk = Talk(self._api, self._store, self._messages, commands, admission, front.spawn, office)
         cases = CaseFront(self._api, self._messages, front, office.cases)
-        home = Home(self._api, self._store, self._clock, self.directory, admission, self._rules)
+        home = Home(self._api, self._store, self._clock, self.directory, admission, self._rules, office.clusters)
         misshapen = Misshapen(admission, self._api, front.spawn)
+        tuning = TuningFront(self._api, front, office.tuning)
         secret = self._settings.signing_secret
         self._front = front
         self._app = build(
-            self._client, secret.get_secret_value() if secret else "", front, talk, cases, home, misshapen
+            self._client, secret.get_secret_value() if secret else "", front, talk, cases, home, tuning, misshapen
         )
         self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
         self._tasks.append(asyncio.create_task(home.run(), name="slack-home"))

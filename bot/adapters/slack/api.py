@@ -6,27 +6,23 @@ are emptied and every failure is one of four: `Limited` and `RefusedBySlack` and
 
 from __future__ import annotations
 
-import ipaddress
-import logging
+import json
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.web.async_client import AsyncWebClient
 
 from bot.adapters.slack.blocks import Block
-from bot.adapters.slack.web import Answer, Web
+from bot.adapters.slack.web import Answer, Hook, Hooks, Web
 from bot.errors import NatsmedicError
 from bot.model import Json, JsonObject, part
-from bot.ports import Clock
+from bot.ports import UNMETERED, Call, Clock, End, Meter, System, end_of
 
-CALL_TIMEOUT: Final = 10
-"""Seconds a Web API call may take."""
 POSTS_PER_SECOND: Final = 1.0
 """Messages per second and channel (docs.slack.dev/apis/web-api/rate-limits)."""
 POST_BURST: Final = 3.0
@@ -40,6 +36,7 @@ ROUNDING: Final = 1e-6
 """Datetimes have microseconds: a bucket that is full but for rounding is full."""
 PAGE: Final = 200
 """Messages per page when looking for our own."""
+RESPONSE: Final = "response_url"
 METADATA_TYPE: Final = "natsmedic"
 DOUBTFUL_ERRORS: Final = frozenset({"internal_error", "fatal_error", "request_timeout", "service_unavailable"})
 """`ok: false` answers of which Slack says that part of the operation may have succeeded (docs.slack.dev, errors of chat.postMessage)."""
@@ -48,11 +45,14 @@ DOUBTFUL_ERRORS: Final = frozenset({"internal_error", "fatal_error", "request_ti
 class SlackCallFailed(NatsmedicError):
     """A Web API call did not succeed."""
 
+    end: End = End.FAILED
+
 
 class Limited(SlackCallFailed):
     """Slack wants no call of this method before `until`; nothing was done."""
 
     retry_helps = True
+    end = End.LIMITED
 
     def __init__(self, method: str, until: datetime) -> None:
         super().__init__(f"Slack limits {method} until {until:%H:%M:%S} UTC.")
@@ -61,6 +61,8 @@ class Limited(SlackCallFailed):
 
 class RefusedBySlack(SlackCallFailed):
     """Slack answered `ok: false`; nothing was done. `code` is Slack's error string."""
+
+    end = End.REFUSED
 
     def __init__(self, method: str, code: str, needed: str = "") -> None:
         super().__init__(f"Slack refused {method}: {code}{f', scope {needed} is missing' if needed else ''}.")
@@ -71,12 +73,14 @@ class NotSent(SlackCallFailed):
     """No connection to Slack; nothing was sent."""
 
     retry_helps = True
+    end = End.UNREACHABLE
 
 
 class Doubtful(SlackCallFailed):
     """The call was sent and no clear answer came: look before doing it again."""
 
     retry_helps = True
+    end = End.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,21 @@ class Opened:
     hash: str
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to post. `alt` tells what a picture shows."""
+
+    name: str
+    title: str
+    content: bytes
+    alt: str = ""
+
+
+def no_hooks(address: str) -> Hook | None:
+    """Answer no gesture by its `response_url`."""
+    del address
+
+
 @dataclass(slots=True)
 class _Bucket:
     level: float
@@ -114,9 +133,11 @@ class _Bucket:
 class SlackApi:
     """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
 
-    def __init__(self, client: Web, clock: Clock) -> None:
+    def __init__(self, client: Web, clock: Clock, hooks: Hooks = no_hooks, meter: Meter = UNMETERED) -> None:
         self._client = client
+        self._meter = meter
         self._clock = clock
+        self._hooks = hooks
         self._blocked: dict[str, datetime] = {}
         self._buckets: dict[str, _Bucket] = {}
         self._identity: Identity | None = None
@@ -164,20 +185,18 @@ class SlackApi:
         """Delete one of our messages."""
         await self._call("chat.delete", lambda: self._client.chat_delete(channel=channel, ts=ts))
 
-    async def attach(
-        self, channel: str, thread: str | None, name: str, title: str, content: bytes, *, comment: str, alt: str
-    ) -> str:
-        """Upload a file into a thread and return its id. `comment` is fallback text: escaped; `alt` tells what a picture shows."""
+    async def attach(self, channel: str, thread: str | None, uploads: Sequence[Upload], comment: str) -> str:
+        """Upload files into a thread as one message, and return the id of the first. `comment` is fallback text: escaped."""
         await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files")
         answer = await self._call(
             "files",
             lambda: self._client.files_upload_v2(
                 channel=channel,
                 thread_ts=thread,
-                filename=name,
-                title=title,
-                alt_txt=alt or None,
-                content=content,
+                file_uploads=[
+                    {"filename": one.name, "title": one.title, "alt_txt": one.alt or None, "content": one.content}
+                    for one in uploads
+                ],
                 initial_comment=comment or None,
             ),
         )
@@ -193,6 +212,30 @@ class SlackApi:
                 channel=channel, user=user, text=text, thread_ts=thread, blocks=list(blocks) or None, link_names=False
             ),
         )
+
+    async def respond(self, address: str, body: JsonObject) -> None:
+        """Answer a gesture by its `response_url`: without being in the channel, but only 5 times and for 30 minutes (reference/chatops.md 5)."""
+        self._refuse_while_limited(RESPONSE)
+        hook = self._hooks(address)
+        if hook is None:
+            raise RefusedBySlack(RESPONSE, "no_address_of_slack")
+        try:
+            answer = await hook.send_dict(body)
+        except aiohttp.ClientConnectorError as error:
+            raise NotSent(f"No connection to Slack for {RESPONSE}: {type(error).__name__}.") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Doubtful(f"No clear answer of Slack to {RESPONSE}: {type(error).__name__}.") from error
+        if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise self._limit(RESPONSE, "")
+        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Doubtful(f"Slack answered {RESPONSE} with HTTP {answer.status_code}.")
+        if answer.status_code != HTTPStatus.OK:
+            raise RefusedBySlack(RESPONSE, _error_of(answer.body))
+
+    async def direct(self, user: str) -> str:
+        """Return the channel of the bot's direct messages with a person, the one place where a file is theirs alone."""
+        answer = await self._call("conversations.open", lambda: self._client.conversations_open(users=user))
+        return str(answer["channel"]["id"])
 
     async def permalink(self, channel: str, ts: str) -> str:
         """Return the address of a message."""
@@ -270,6 +313,20 @@ class SlackApi:
 
     async def _call(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         self._refuse_while_limited(method)
+        started = time.perf_counter()
+        end = End.OK
+        try:
+            return await self._answer(method, request)
+        except SlackCallFailed as error:
+            end = error.end
+            raise
+        except BaseException as error:
+            end = end_of(error)
+            raise
+        finally:
+            self._meter.called(Call(System.SLACK, method, end, time.perf_counter() - started))
+
+    async def _answer(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         try:
             response = await request()
         except SlackApiError as error:
@@ -321,28 +378,18 @@ class SlackApi:
             await self._clock.sleep((1.0 - bucket.level) / rate)
 
 
+def _error_of(body: str) -> str:
+    """The error of a refused use of a `response_url`, which Slack answers as JSON or as one word."""
+    try:
+        found: Json = json.loads(body)
+        return str(found["error"])
+    except (ValueError, TypeError, KeyError):
+        return body[:80] or "no_reason"
+
+
 def _seen(message: JsonObject) -> Seen:
     metadata: JsonObject = message.get("metadata") or {}
     payload: JsonObject = metadata.get("event_payload") or {}
     key = str(payload["key"]) if metadata.get("event_type") == METADATA_TYPE and "key" in payload else None
     files: list[JsonObject] = message.get("files") or []
     return Seen(ts=str(message.get("ts") or "0"), key=key, files=tuple(str(one.get("name") or "") for one in files))
-
-
-def make_client(token: str, api_url: str) -> AsyncWebClient:
-    """Return a client without hidden retries, with a time-out, that logs no bodies and uses no proxy for a loopback address."""
-    quiet = logging.getLogger("natsmedic.slack.sdk")
-    quiet.setLevel(logging.ERROR)
-    client = AsyncWebClient(token=token, base_url=api_url, timeout=CALL_TIMEOUT, retry_handlers=[], logger=quiet)
-    if is_loopback(api_url):
-        client.proxy = None
-    return client
-
-
-def is_loopback(url: str) -> bool:
-    """True for an address on this machine."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -27,7 +27,8 @@ from bot.adapters.slack.gestures import Press
 from bot.adapters.slack.home import Home
 from bot.adapters.slack.misshapen import Misshapen
 from bot.adapters.slack.talk import Talk
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE
+from bot.adapters.slack.tuning_front import TuningFront
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, END_SILENCE, OPEN_THREAD, SILENCE, TAKE, TUNE
 from bot.adapters.slack.web import Registry
 from bot.model import Choice, JsonObject
 
@@ -45,6 +46,7 @@ def build(
     talk: Talk,
     cases: CaseFront,
     home: Home,
+    tuning: TuningFront,
     misshapen: Misshapen,
 ) -> AsyncApp:
     """Return the app with every listener. Requests are authorised as ours without asking Slack; who a person is, is the desk's question."""
@@ -52,7 +54,7 @@ def build(
     quiet.setLevel(logging.CRITICAL)
 
     app = ServedApp(client, signing_secret, quiet, misshapen)
-    register(app, Listeners(front, talk, cases, home, misshapen))
+    register(app, Listeners(front, talk, cases, home, tuning, misshapen))
     return app
 
 
@@ -107,6 +109,8 @@ def register(app: Registry, listeners: Listeners) -> None:
     app.action(DENY)(listeners.deny)
     app.action(DETAILS)(listeners.details)
     app.view_submission(modals.CALLBACK)(listeners.submitted)
+    app.action(TUNE)(listeners.tune)
+    app.view_submission(modals.TUNED)(listeners.tuned)
     app.action(TAKE)(listeners.take)
     app.action(SILENCE)(listeners.silence)
     app.action(END_SILENCE)(listeners.end_silence)
@@ -123,8 +127,11 @@ def register(app: Registry, listeners: Listeners) -> None:
 class Listeners:
     """What Bolt calls; argument names are Bolt's."""
 
-    def __init__(self, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home, misshapen: Misshapen) -> None:
+    def __init__(
+        self, front: FrontDesk, talk: Talk, cases: CaseFront, home: Home, tuning: TuningFront, misshapen: Misshapen
+    ) -> None:
         self._misshapen = misshapen
+        self._tuning = tuning
         self._front = front
         self._talk = talk
         self._cases = cases
@@ -152,6 +159,17 @@ class Listeners:
             await ack(**await self._misshapen.form(body, "form"))
             return
         await ack(**await self._front.submit(form))
+
+    async def tune(self, ack: AsyncAck, body: JsonObject) -> None:
+        await ack()
+        self._board(body, self._tuning.open, TUNE)
+
+    async def tuned(self, ack: AsyncAck, body: JsonObject) -> None:
+        form = gestures.tuned(body)
+        if form is None:
+            await ack(**await self._misshapen.form(body, TUNE))
+            return
+        await ack(**await self._tuning.tuned(form))
 
     async def take(self, ack: AsyncAck, body: JsonObject) -> None:
         await ack()

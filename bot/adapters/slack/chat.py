@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed
 from bot.adapters.slack.pace import RUNNING, STEP
@@ -189,6 +190,7 @@ class SlackProjector:
     async def _work(self, channel: str, incidents: Sequence[IncidentId]) -> None:
         drawn = False
         for incident in incidents:
+            bind_contextvars(incident=incident)  # for the rest of this worker's task, or until the next one
             try:
                 until = await self._drawer.draw(incident, at_once=incident in self._hurried)
             except Limited as error:

@@ -90,7 +90,7 @@ class FrontDesk:
         """Answer Approve or Deny: a form, or a refusal."""
         click = Click(user=press.user, button=press.button, choice=choice)
         try:
-            proposal = await self._proposal_of(press)
+            proposal = await self.proposal_of(press)
             if proposal is None:
                 await self._desk.refuse(click, WRONG_MESSAGE, "wrong_message")
                 await self.whisper(press, WRONG_MESSAGE)
@@ -113,7 +113,7 @@ class FrontDesk:
     async def details(self, press: Press) -> None:
         """Show the whole plan of the message's proposal to a member of the workspace."""
         try:
-            proposal = await self._proposal_of(press)
+            proposal = await self.proposal_of(press)
             if proposal is None:
                 await self.whisper(press, WRONG_MESSAGE)
                 return
@@ -127,7 +127,9 @@ class FrontDesk:
 
     async def submit(self, form: Submission) -> JsonObject:
         """Record a decision and return the arguments of Bolt's `ack`, within Slack's three seconds."""
-        return await self.answer(self._decide(form), form.view_id, lambda answer: self._tell(form, answer))
+        return await self.answer(
+            self._decide(form), form.view_id, lambda answer: self.tell_of(form.button, form.user, answer)
+        )
 
     async def answer(
         self, work: Coroutine[None, None, Answer], view_id: str, tell: Callable[[Answer], Coroutine[None, None, None]]
@@ -177,13 +179,13 @@ class FrontDesk:
             log.info("a late form was closed already", reason=str(error))
         await tell(Answer(accepted=answer.accepted, sentence=words))
 
-    async def _tell(self, form: Submission, answer: Answer) -> None:
-        """Say the result to the clicker alone, in the thread."""
-        proposal = await self._store.proposal_by_button(form.button)
+    async def tell_of(self, button: str, user: SlackUser, answer: Answer) -> None:
+        """Say the result of a form to the clicker alone, in the thread of the button's proposal."""
+        proposal = await self._store.proposal_by_button(button)
         if proposal is None:
-            log.warning("a form named no known button", user=form.user.user_id)
+            log.warning("a form named no known button", user=user.user_id)
             return
-        await self.tell(proposal.incident_id, form.user, answer)
+        await self.tell(proposal.incident_id, user, answer)
 
     async def tell(self, incident: IncidentId, user: SlackUser, answer: Answer) -> None:
         """Say how it ended to the person alone, in the incident's thread, which is drawn at once where something has changed."""
@@ -219,8 +221,8 @@ class FrontDesk:
         )
         await self._api.update_view(opened.id, shown, opened.hash)
 
-    async def _proposal_of(self, press: Press) -> Proposal | None:
-        """The proposal of the button, where the button stands on the very message that natsmedic posted for it."""
+    async def proposal_of(self, press: Press) -> Proposal | None:
+        """Return the proposal of the button, where the button stands on the very message that natsmedic posted for it."""
         proposal = await self._store.proposal_by_button(press.button)
         row = await self._messages.at(press.channel, press.ts)
         if proposal is None or row is None or not press.single:

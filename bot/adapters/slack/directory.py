@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
-from bot.adapters.slack.api import Limited, SlackApi, SlackCallFailed, make_client
+from bot.adapters.slack.api import Limited, SlackApi, SlackCallFailed
+from bot.adapters.slack.client import make_client, make_hooks
 from bot.model import JsonObject, Person, SlackUser
 from bot.policy import explicit_groups
 from bot.ports import Clock
@@ -39,7 +40,8 @@ class _Cached(Generic[T]):
 
 def directory_of(settings: SlackSettings, rules: PolicySettings, clock: Clock) -> SlackDirectory:
     """Return the directory alone, for a command that draws and hears nothing."""
-    api = SlackApi(make_client(settings.bot_token.get_secret_value(), settings.api_url), clock)
+    client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
+    api = SlackApi(client, clock, make_hooks(settings.api_url))
     return SlackDirectory(api, settings.workspaces, rules, clock)
 
 

@@ -20,7 +20,8 @@ MENU: Final = "static_select"
 _GESTURES: Final = frozenset({"trigger_id", "command", "user", "user_id", "actions"})
 """Names of which every gesture has several."""
 _USER: Final = re.compile(r"[UW][A-Z0-9]{1,30}")
-_MENTIONED: Final = re.compile(r"^\s*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
+_MENTIONED: Final = re.compile(r"\A(?:[^<]|<(?!@))*<@[UW][A-Z0-9]{1,30}(\|[^>]*)?>")
+"""What stands before the words for natsmedic: a greeting, and its name."""
 _TEAM: Final = re.compile(r"([TE][A-Z0-9]{1,30})?")
 
 
@@ -36,6 +37,8 @@ class Press:
     trigger: str
     single: bool
     """Exactly one action came with the payload, as Slack sends it."""
+    answer_to: str = ""
+    """The gesture's `response_url`; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Command:
     channel: str
     event: str
     thread: str | None = None
+    answer_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Shortcut:
     thread: str | None
     text: str
     trigger: str
+    answer_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,8 @@ class Question:
     title: str
     cluster: str
     view_id: str
+    answer_to: str = ""
+    """The `response_url` of the shortcut: a form has none of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,16 @@ class Hush:
     incident: IncidentId
     lasts: str
     reason: str
+    view_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The form of other values, sent. `values` are texts as they were typed, by the name of their field."""
+
+    user: SlackUser
+    button: str
+    values: dict[str, str]
     view_id: str
 
 
@@ -161,6 +178,7 @@ def press(body: Json) -> Press | None:
         thread=thread if isinstance(thread, str) else None,
         trigger=trigger,
         single=count == 1 and len(button) <= VALUE_LIMIT,
+        answer_to=_answer_to(body),
     )
 
 
@@ -188,7 +206,7 @@ def command(body: Json) -> Command | None:
         return None
     if user is None or not all(isinstance(part, str) for part in (channel, event, line)):
         return None
-    return Command(user=user, line=_typed(line), channel=channel, event=event)
+    return Command(user=user, line=_typed(line), channel=channel, event=event, answer_to=_answer_to(body))
 
 
 def mention(body: Json) -> Command | None:
@@ -229,7 +247,8 @@ def shortcut(body: Json) -> Shortcut | None:
     if user is None or not all(isinstance(part, str) for part in (channel, trigger, ts, said)):
         return None
     place = thread if isinstance(thread, str) else None
-    return Shortcut(user=user, channel=channel, ts=ts, thread=place, text=_typed(said), trigger=trigger)
+    answer_to = _answer_to(body)
+    return Shortcut(user, channel, ts, place, text=_typed(said), trigger=trigger, answer_to=answer_to)
 
 
 def question(body: Json) -> Question | None:
@@ -247,7 +266,17 @@ def question(body: Json) -> Question | None:
         return None
     channel, ts, title, cluster, view_id = parts
     place = thread if isinstance(thread, str) else None
-    return Question(user=user, channel=channel, ts=ts, thread=place, title=title, cluster=cluster, view_id=view_id)
+    answer_to: Json = found.get("answer_to")
+    return Question(
+        user=user,
+        channel=channel,
+        ts=ts,
+        thread=place,
+        title=title,
+        cluster=cluster,
+        view_id=view_id,
+        answer_to=answer_to if isinstance(answer_to, str) else "",
+    )
 
 
 def hush(body: Json) -> Hush | None:
@@ -263,6 +292,26 @@ def hush(body: Json) -> Hush | None:
         return None
     lasts, reason = read_choice(values, LASTS), read_field(values, REASON)
     return Hush(user=user, incident=IncidentId(incident), lasts=lasts, reason=reason, view_id=view_id)
+
+
+def tuned(body: Json) -> Tuned | None:
+    """Return the form of other values."""
+    try:
+        view = body["view"]
+        found: Json = json.loads(view["private_metadata"])
+        button, values, view_id = found["button"], view["state"]["values"], view["id"]
+        typed = {str(name): read_field(values, str(name)) for name in values}
+    except (KeyError, TypeError, ValueError):
+        return None
+    user = _user(body)
+    if user is None or not isinstance(button, str) or not isinstance(view_id, str):
+        return None
+    return Tuned(user=user, button=button[:VALUE_LIMIT], values=typed, view_id=view_id)
+
+
+def _answer_to(body: Json) -> str:
+    found: Json = body.get("response_url")
+    return found if isinstance(found, str) else ""
 
 
 def _text_at(body: Json, outer: str, inner: str) -> str | None:

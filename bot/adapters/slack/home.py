@@ -16,11 +16,11 @@ from bot.adapters.slack.render_home import SHOWN, HomeFacts, home_view, refusal_
 from bot.adapters.slack.wanted import load
 from bot.errors import NatsmedicError, Refused
 from bot.flow.admission import Admission
+from bot.flow.rights import rights
 from bot.model import Choice, JsonObject, Person, Proposal, ProposalState, SlackUser, digest
-from bot.policy import decide, may_run, required_groups
+from bot.policy import decide, may_run
 from bot.ports import Clock, Store
 from bot.settings import PolicySettings
-from bot.settings.policy import DECIDED_RISKS
 
 REFRESH_SECONDS: Final = 10.0
 """Between two looks at whether a Home has changed."""
@@ -52,6 +52,7 @@ class Home:
         directory: SlackDirectory,
         admission: Admission,
         rules: PolicySettings,
+        clusters: tuple[str, ...],
     ) -> None:
         self._api = api
         self._store = store
@@ -59,6 +60,7 @@ class Home:
         self._directory = directory
         self._admission = admission
         self._rules = rules
+        self._clusters = clusters
         self._viewers: OrderedDict[SlackUser, _Viewer] = OrderedDict()
 
     async def opened(self, user: SlackUser) -> None:
@@ -128,9 +130,9 @@ class Home:
         now = self._clock.now()
         active = await self._store.proposals(active_only=True)
         waiting = [(one, await self._why_not(one, person, now)) for one in active if one.state is ProposalState.PENDING]
-        may = [risk.value for risk in DECIDED_RISKS if set(required_groups(self._rules, risk)) & person.groups]
-        rights = f"You are {person.key}. You may approve: {', '.join(may) or 'nothing'}."
-        return home_view(replace(common, rights=rights, waiting=tuple(waiting)))
+        held = rights(person, self._rules, self._clusters, common.freezes, now)
+        words = " ".join([f"You are {person.key}.", *(one.summary for one in held)])
+        return home_view(replace(common, rights=words, waiting=tuple(waiting)))
 
     async def _why_not(self, proposal: Proposal, person: Person, now: datetime) -> str:
         approvals = await self._store.approvals(proposal.id)

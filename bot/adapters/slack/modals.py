@@ -10,6 +10,7 @@ from bot.adapters.slack.blocks import (
     VIEW_BLOCKS,
     VIEW_TEXT_BUDGET,
     Block,
+    bold,
     fit,
     ours,
     paragraph,
@@ -23,7 +24,7 @@ from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase
 from bot.flow.approval import Form
 from bot.flow.cases import SILENCES
-from bot.model import Choice, IncidentId, Json, JsonObject
+from bot.model import Choice, IncidentId, Json, JsonObject, Proposal
 from bot.settings import PolicySettings
 
 CALLBACK: Final = "decide"
@@ -31,6 +32,8 @@ QUESTION: Final = "diagnose_alert"
 """callback_id of the message shortcut and of the form behind it."""
 HUSH: Final = "hush"
 """callback_id of the form of a silence."""
+TUNED: Final = "tuned"
+"""callback_id of the form of other values; its fields are called as the tunables are."""
 CLUSTER: Final = "cluster"
 REASON: Final = "reason"
 TYPED_NAME: Final = "typed_name"
@@ -40,6 +43,8 @@ SELECT_OPTIONS: Final = 100
 """Slack's limit of a select (reference/chatops.md 5)."""
 REASON_LIMIT: Final = 1_000
 NAME_LIMIT: Final = 500
+VALUE_LIMIT: Final = 40
+"""Characters of a value that is set; longer ones are none (bot/model/tunable.py)."""
 ERROR_LIMIT: Final = 300
 SILENCE_WORDS: Final = {"1h": "1 hour", "4h": "4 hours", "1d": "1 day"}
 TITLES: Final = {Choice.APPROVE: "Approve", Choice.DENY: "Deny"}
@@ -112,6 +117,26 @@ def hush_form(incident: IncidentId) -> JsonObject:
     }
 
 
+def tuning_form(offered: Proposal) -> JsonObject:
+    """The form of other values: one field each, with the present value and the bounds."""
+    return {
+        "type": "modal",
+        "callback_id": TUNED,
+        "private_metadata": json.dumps({"button": offered.button}),
+        "title": plain("Other values?"),
+        "submit": plain("Propose"),
+        "close": plain("Back"),
+        "blocks": [
+            rich(paragraph(bold(offered.title, 300))),
+            small("This makes a new proposal in place of this one. You ask for it, so somebody else approves it."),
+            *(
+                _field(one.name, one.title, VALUE_LIMIT, hint=f"{one.bounds}.", initial=one.value)
+                for one in offered.tunables
+            ),
+        ],
+    }
+
+
 def details_view(entry: ProposalCase, rules: PolicySettings) -> JsonObject:
     """The whole plan."""
     return {
@@ -160,7 +185,10 @@ def read_choice(values: Json, name: str) -> str:
     return found if isinstance(found, str) else ""
 
 
-def _field(name: str, label: str, most: int, *, multiline: bool = False, hint: str | None = None) -> Block:
+def _field(
+    name: str, label: str, most: int, *, multiline: bool = False, hint: str | None = None, initial: str = ""
+) -> Block:
     element: JsonObject = {"type": "plain_text_input", "action_id": name, "max_length": most, "multiline": multiline}
+    element |= {"initial_value": initial} if initial else {}
     block: Block = {"type": "input", "block_id": name, "label": plain(label), "element": element}
     return block | ({"hint": plain(hint, 1_500)} if hint else {})

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from pathlib import PurePosixPath
 from typing import Final
 
 import structlog
 
-from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, Seen, SlackApi, SlackCallFailed
+from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, Seen, SlackApi, SlackCallFailed, Upload
 from bot.adapters.slack.blocks import Block, plain
 from bot.adapters.slack.pace import STEP
 from bot.adapters.slack.render import render
@@ -22,7 +23,7 @@ from bot.adapters.slack.wanted import File, WantedMessage, load
 from bot.crashpoints import Point, reached
 from bot.errors import NatsmedicError
 from bot.model import Incident, IncidentId
-from bot.ports import Clock, Draw, Message, Messages, Store
+from bot.ports import UNMETERED, Clock, Draw, Message, Messages, Meter, Store, WriteReport
 from bot.settings import PolicySettings
 
 HISTORY_SLACK: Final = timedelta(minutes=10)
@@ -44,14 +45,25 @@ class SlackDrawer:
     """Draws one incident at a time. Raises what the Web API raises; a second call continues where the first one stopped."""
 
     def __init__(
-        self, api: SlackApi, store: Store, messages: Messages, draw: Draw, rules: PolicySettings, clock: Clock
+        self,
+        api: SlackApi,
+        store: Store,
+        messages: Messages,
+        rules: PolicySettings,
+        clock: Clock,
+        *,
+        draw: Draw,
+        report: WriteReport,
+        meter: Meter = UNMETERED,
     ) -> None:
         self._api = api
         self._store = store
         self._messages = messages
         self._draw = draw
+        self._report_of = report
         self._rules = rules
         self._clock = clock
+        self._meter = meter
         self._absent: set[str] = set()
         """Keys reserved by this process whose post certainly did not happen, so that nothing needs to be looked for."""
         self._missed: Counter[str] = Counter()
@@ -185,8 +197,11 @@ class SlackDrawer:
                 await self._forget_parent(incident, rows)
             raise
         reached(Point.P04)
+        unseen = all(one.ts is None for one in rows.values())
         row = row.model_copy(update={"ts": ts})
         await self._save(row, rows)
+        if unseen:
+            self._meter.shown(incident, self._clock.now())
         return row
 
     async def _share(
@@ -217,11 +232,18 @@ class SlackDrawer:
                     raise
                 self._report(wanted, error)
                 return await self._api.post(row.channel, wanted.text, _bare(), wanted.key, parent)
-        file, content = wanted.file, await self._content(wanted.file)
-        comment = "" if file.chart else wanted.text
-        return await self._api.attach(
-            row.channel, parent, file.name, file.title, content, comment=comment, alt=file.alt
-        )
+        comment = "" if wanted.file.chart else wanted.text
+        return await self._api.attach(row.channel, parent, await self._uploads(wanted.file), comment)
+
+    async def _uploads(self, file: File) -> list[Upload]:
+        """Return a file and its twins; raises Unattachable."""
+        if file.report is None:
+            return [Upload(file.name, file.title, await self._content(file), file.alt)]
+        written = await self._report_of(file.report)
+        if not written:
+            raise Unattachable("An incident is no longer in the database, so it has no report.")
+        path = PurePosixPath(file.name)
+        return [Upload(f"{path.stem}.{ending}", f"{file.title} ({ending})", one) for ending, one in written.items()]
 
     async def _content(self, file: File) -> bytes:
         """Return the bytes of a file; raises Unattachable."""

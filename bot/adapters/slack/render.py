@@ -6,6 +6,7 @@ Order of the thread: board (the parent), then for each diagnosis its verdict, it
 from __future__ import annotations
 
 from bot.adapters.slack.render_board import board
+from bot.adapters.slack.render_closing import closing
 from bot.adapters.slack.render_execution import execution
 from bot.adapters.slack.render_proposal import patch_files, plan_file, proposal
 from bot.adapters.slack.render_reminder import reminder
@@ -48,7 +49,7 @@ def render(case: Case, rules: PolicySettings) -> tuple[WantedMessage, ...]:
         touched = entry.execution is not None or entry.approvals
         if entry.proposal.id not in placed and (touched or entry.proposal.diagnosis_id not in hidden):
             messages += _proposal(case.incident, entry, rules)
-    return (*messages, *(turn.message for turn in told))
+    return (*messages, *(turn.message for turn in told), *closing(case))
 
 
 def _hidden(case: Case, diagnosis: Diagnosis) -> bool:

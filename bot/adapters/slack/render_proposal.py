@@ -26,7 +26,7 @@ from bot.adapters.slack.blocks import (
 )
 from bot.adapters.slack.render_board import STATE_WORDS, progress
 from bot.adapters.slack.text import date, fallback
-from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, File, ProposalCase, WantedMessage
+from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, TUNE, File, ProposalCase, WantedMessage
 from bot.adapters.visible import visible
 from bot.model import Approval, Choice, JsonObject, Proposal, ProposalState, RiskClass, Rung, Stage, canonical_json
 from bot.policy import groups_for, standing
@@ -230,9 +230,11 @@ def _approval(approval: Approval, offered: Proposal) -> list[Block]:
 
 
 def _buttons(offered: Proposal) -> Block:
+    other = [button(TUNE, "Other values…", offered.button)] if offered.tunables else []
     return actions(
         "decide",
         button(APPROVE, "Approve", offered.button, "primary"),
         button(DENY, "Deny", offered.button, "danger"),
+        *other,
         button(DETAILS, "Details", offered.button),
     )

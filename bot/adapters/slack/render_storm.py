@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from bot.adapters.slack.blocks import (
@@ -65,11 +66,20 @@ def storm_board(case: Case, storm: Storm) -> WantedMessage:
 
 def _sum(storm: Storm) -> str:
     count, firing = sum(line.count for line in storm.lines), sum(line.firing for line in storm.lines)
-    return f"{count:,} incidents of {len(storm.lines):,} kinds, {firing:,} of them open now; page-worthy kinds stand first. Times are UTC."
+    where = _only_cluster(storm.lines)
+    on = f" on cluster {where}" if where else ""
+    return f"{count:,} incidents of {len(storm.lines):,} kinds{on}, {firing:,} of them open now; page-worthy kinds stand first. Times are UTC."
+
+
+def _only_cluster(lines: Sequence[StormLine]) -> str:
+    """The cluster of all of them; empty where there are several, or none."""
+    clusters = {line.cluster for line in lines}
+    return _short(clusters.pop(), CLUSTER_WIDTH) if len(clusters) == 1 else ""
 
 
 def _table(lines: tuple[StormLine, ...]) -> str:
-    """One line for each alert name of each cluster; times are UTC."""
+    """One line for each alert name of each cluster; times are UTC. One cluster needs no column, and a phone is narrow."""
+    first = 1 if _only_cluster(lines) else 0
     rows = [("", "cluster", "alert", "count", "open", "first", "last")]
     rows += [
         (
@@ -83,6 +93,7 @@ def _table(lines: tuple[StormLine, ...]) -> str:
         )
         for line in lines
     ]
+    rows = [(row[0], *row[1 + first :]) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

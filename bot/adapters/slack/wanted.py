@@ -15,6 +15,7 @@ from bot.model import (
     Diagnosis,
     Execution,
     Incident,
+    IncidentId,
     JsonObject,
     Proposal,
     SnapshotId,
@@ -27,6 +28,7 @@ from bot.ports import Store
 APPROVE: Final = "approve"
 DENY: Final = "deny"
 DETAILS: Final = "details"
+TUNE: Final = "tune"
 """action_ids of a proposal's buttons."""
 TAKE: Final = "take"
 SILENCE: Final = "silence"
@@ -80,13 +82,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the thread; its name is how it is found again. Its content is `text`, the archive of `snapshot`, or the picture of `chart`."""
+    """A file of the thread; its name is how it is found again. Its content is `text`, the archive of `snapshot`, the picture of `chart`, or the report of
+    `report`, which comes with twins of other endings.
+    """
 
     name: str
     title: str
     text: str | None = None
     snapshot: SnapshotId | None = None
     chart: Chart | None = None
+    report: IncidentId | None = None
     alt: str = ""
     """What a picture shows, for people who don't see it."""
 

@@ -73,12 +73,11 @@ class Web(Protocol):
         *,
         channel: str,
         thread_ts: str | None,
-        filename: str,
-        title: str,
-        alt_txt: str | None,
-        content: bytes,
+        file_uploads: list[dict[str, object]],
         initial_comment: str | None,
     ) -> Answer: ...
+
+    async def conversations_open(self, *, users: str) -> Answer: ...
 
     async def views_open(self, *, trigger_id: str, view: JsonObject) -> Answer: ...
 
@@ -97,6 +96,26 @@ class Web(Protocol):
     async def conversations_history(
         self, *, channel: str, oldest: str, include_all_metadata: bool, limit: int, cursor: str | None
     ) -> Answer: ...
+
+
+class HookAnswer(Protocol):
+    """An answer to a use of a `response_url`."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def body(self) -> str: ...
+
+
+class Hook(Protocol):
+    """A `response_url`, as `AsyncWebhookClient` uses it. Raises aiohttp.ClientError or TimeoutError."""
+
+    async def send_dict(self, body: JsonObject) -> HookAnswer: ...
+
+
+Hooks = Callable[[str], Hook | None]
+"""Opens a `response_url`; None for an address that is none of Slack's."""
 
 
 class Registry(Protocol):

@@ -64,8 +64,8 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-def _listen(listen: str) -> socket.socket:
-    """Return a listening socket. Raises SettingsError where the address cannot be used."""
+def _listen(listen: str, key: str) -> socket.socket:
+    """Return a listening socket. Raises SettingsError, which names the key of the settings, where the address cannot be used."""
     name, _, number = listen.rpartition(":")
     host, port = name.strip("[]"), int(number)
     try:
@@ -73,19 +73,19 @@ def _listen(listen: str) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise SettingsError(
-            f"webhooks.listen: {listen} cannot be listened on ({error.strerror}); expected a free local address; name another port."
+            f"{key}: {listen} cannot be listened on ({error.strerror}); expected a free local address; name another port."
         ) from None
 
 
 @contextlib.asynccontextmanager
 async def serving(
-    app: Starlette, listen: str, *, head_timeout: float = HEAD_TIMEOUT
+    app: Starlette, listen: str, *, head_timeout: float = HEAD_TIMEOUT, key: str = "webhooks.listen"
 ) -> AsyncGenerator[tuple[str, int]]:
     """Serve `app` on `host:port` while the block runs; yields the bound host and port (port 0 asks for a free one).
 
     Leaving the block takes no new connection and gives requests in flight `GRACE` seconds.
     """
-    listener = _listen(listen)
+    listener = _listen(listen, key)
     server = _QuietServer(_config(app, head_timeout))
     task = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
     try:

@@ -10,6 +10,7 @@ from bot.lab.slack.records import (
     BOT_USER_ID,
     TEAM_DOMAIN,
     TEAM_ID,
+    Channel,
     Message,
     SlackRefusal,
     channel_json,
@@ -201,6 +202,18 @@ def join(w: Workspace, args: JsonObject) -> JsonObject:
     return {"channel": channel_json(joined)}
 
 
+def open_direct(w: Workspace, args: JsonObject) -> JsonObject:
+    """The direct conversation of the bot with one person; to open it twice changes nothing."""
+    user = w.user(need(args, "users"))
+    if user.is_bot:
+        raise SlackRefusal("cannot_dm_bot")
+    if user.deleted:
+        raise SlackRefusal("user_disabled")
+    direct = Channel(id=f"D{user.id[1:]}", name=user.name, is_private=True)
+    w.messages.setdefault(direct.id, {})
+    return {"channel": {"id": w.channels.setdefault(direct.id, direct).id}}
+
+
 def user_info(w: Workspace, args: JsonObject) -> JsonObject:
     return {"user": user_json(w.user(need(args, "user")), w.clock())}
 
@@ -250,6 +263,7 @@ METHODS: dict[str, Method] = {
     "conversations.replies": Method(replies, "channels:history"),
     "conversations.info": Method(channel_info, "channels:read"),
     "conversations.list": Method(channel_list, "channels:read", tier=faults.TIER_2),
+    "conversations.open": Method(open_direct, "im:write"),
     "conversations.join": Method(join, "channels:join"),
     "users.info": Method(user_info, "users:read", tier=faults.TIER_4),
     "users.list": Method(user_list, "users:read", tier=faults.TIER_2),

@@ -14,6 +14,8 @@ FILE_ALT_TEXT_MAX = (
     1000  # docs.slack.dev/reference/methods/files.getUploadURLExternal, as `missing_argument` for a length of 0
 )
 
+CONVERSATIONS = re.compile(r"[CGDZ][A-Z0-9]+(,[CGDZ][A-Z0-9]+)*")  # no person's id: slackapi/bolt-js issue 2115
+
 
 def _opened(w: Workspace, args: JsonObject, *, push: bool) -> JsonObject:
     body: JsonObject = need(args, "view")
@@ -89,6 +91,10 @@ def complete_upload(w: Workspace, args: JsonObject) -> JsonObject:
     for file in done:
         w.files[file.id] = file
     names = optional(args, "channel_id") or optional(args, "channels")
+    if names and not CONVERSATIONS.fullmatch(str(names)):
+        raise SlackRefusal(
+            "invalid_arguments", ("[ERROR] input must match regex pattern: ^[CGDZ] [json-pointer:/channel_id]",)
+        )
     for channel_id in str(names).split(",") if names else ():
         channel = w.channel(channel_id, to_write=True)
         w.post(

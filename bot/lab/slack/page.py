@@ -21,6 +21,7 @@ from bot.lab.slack.records import (
     BOT_USER_ID,
     TEAM_DOMAIN,
     TEAM_ID,
+    Channel,
     ImpossibleGesture,
     Message,
     Outcome,
@@ -64,6 +65,11 @@ async def safety_headers(_request: web.Request, response: web.StreamResponse) ->
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "no-referrer")
     response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _is_direct(workspace: Workspace, channel: Channel) -> bool:
+    """Whether it is one person's conversation with the bot: by its own id, or by the person's."""
+    return channel.id in workspace.users or channel.id.startswith("D")
 
 
 class Page:
@@ -161,9 +167,9 @@ class Page:
             "usergroups": {g.id: g.handle for g in w.usergroups.values()},
             "channels": [
                 {"id": c.id, "name": c.name, "topic": c.topic, "private": c.is_private, "archived": c.is_archived,
-                 "direct": c.id in w.users}
+                 "direct": _is_direct(w, c)}
                 for c in w.channels.values()
-                if c.id not in w.users or c.id == me
+                if not _is_direct(w, c) or c.id in {me, f"D{me[1:]}"}
             ],
             "messages": {
                 c: [self._message(m) for m in sorted(

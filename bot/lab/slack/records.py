@@ -296,7 +296,7 @@ def channel_json(channel: Channel) -> JsonObject:
         "name_normalized": channel.name,
         "is_channel": not channel.is_private,
         "is_group": channel.is_private,
-        "is_im": False,
+        "is_im": channel.id.startswith("D"),
         "is_mpim": False,
         "is_private": channel.is_private,
         "is_archived": channel.is_archived,

@@ -30,6 +30,9 @@ class Server:
     silent: bool = False
     clients: list[JsonObject] = field(default_factory=list[JsonObject])
     closed: list[JsonObject] = field(default_factory=list[JsonObject])
+    subscriptions: list[JsonObject] = field(default_factory=list[JsonObject])
+    untold: int = 0
+    """Subscriptions that its answer counts and does not hold."""
     behind: timedelta = timedelta()
     """How much its clock is behind."""
 
@@ -88,6 +91,10 @@ class World:
                     "now": (self.now - server.behind).isoformat(),
                     "total": len(server.clients),
                     "connections": list(server.clients),
+                },
+                Endpoint.SUBSZ: {
+                    "total": len(server.subscriptions) + server.untold,
+                    "subscriptions_list": list(server.subscriptions),
                 },
                 Endpoint.IPQUEUESZ: {"JetStream API queue": {"pending": server.waiting}},
             }

@@ -90,6 +90,39 @@ def test_clients_are_chosen_by_kind_account_and_name(selection: Selection, count
     assert sum(len(one.cids) for one in world.slices(selection)) == count - -(-count // 3)
 
 
+def subscribed(world: World, server: str, subjects: dict[str, Sequence[int]]) -> None:
+    world.servers[server].subscriptions += [
+        {"cid": cid, "subject": subject} for subject, cids in subjects.items() for cid in cids
+    ]
+
+
+def test_clients_are_chosen_by_what_they_are_subscribed_to() -> None:
+    world = crowded(0)
+    sensors, others = world.arrive("n0", 60), world.arrive("n0", 60)
+    subscribed(
+        world, "n0", {"telemetry.*.temp": sensors, "orders.new": [*others, sensors[0]], "telemetry.>": others[:0]}
+    )
+    slices = world.slices(Selection(subject="telemetry.>"))
+    assert [cid for one in slices for cid in one.cids] == list(reversed(sensors))[:40]
+    assert str(slices[0].selection) == "clients with subscriptions of 'telemetry.>'"
+    with pytest.raises(Refused, match=r"n0 has 0 clients with subscriptions of 'telemetry\.a\.temp'"):
+        world.slices(Selection(subject="telemetry.a.temp"))
+
+
+@pytest.mark.parametrize("fault", ["unread", "cut off"])
+def test_nobody_is_chosen_by_subscriptions_that_are_not_all_known(fault: str) -> None:
+    world = crowded()
+    subscribed(world, "n0", {"telemetry.x": [row["cid"] for row in world.servers["n0"].clients]})
+    assert world.slices(Selection(subject="telemetry.>"))
+    if fault == "unread":
+        world.unread = frozenset({Endpoint.SUBSZ})
+    else:
+        world.servers["n1"].untold = 1
+    with pytest.raises(Refused, match=r"What the clients of n[0-9, n]+ are subscribed to is not known"):
+        world.slices(Selection(subject="telemetry.>"))
+    assert world.slices()
+
+
 def test_those_who_understand_it_get_a_notice_first() -> None:
     world = crowded(0)
     world.arrive("n0", 60, type="nats", name="worker", mqtt_client=None)

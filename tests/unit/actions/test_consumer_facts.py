@@ -1,29 +1,12 @@
 """Small judgements that consumer actions rest on."""
 
-import pytest
-
-from bot.actions._facts import filters_of, overlap
+from bot.actions._facts import filters_of
 from bot.actions.consumer_create import config_differences, server_defaults
 from bot.model import ConsumerKey
 from bot.model.groups import groups, ha_assets, raft_node, raft_term, standing
 from tests.unit.snapshots import recorded
 
 KEY = ConsumerKey("APP", "ORDERS", "worker")
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "both"),
-    [
-        ("orders.>", "orders.eu.new", True),
-        ("orders.*", "orders.eu.new", False),
-        ("orders.*.new", "orders.eu.*", True),
-        ("orders.eu", "orders.us", False),
-        (">", "a", True),
-        ("orders", "orders.>", False),
-    ],
-)
-def test_filters_overlap_where_one_subject_can_match_both(a: str, b: str, both: bool) -> None:
-    assert (overlap(a, b), overlap(b, a)) == (both, both)
 
 
 def test_a_consumer_without_a_filter_takes_everything() -> None:

@@ -177,3 +177,52 @@ def test_a_line_that_is_no_entry_is_named_by_its_number(line: str) -> None:
     good = next(export_lines(chain(1)))
     with pytest.raises(BadInput, match="Line 3 of the export is not an audit entry"):
         list(read_lines([good, "", line]))
+
+
+def behind(entries: list[AuditEntry], seq: int) -> Checkpoint:
+    return Checkpoint(seq=seq, hash=entries[seq - 1].hash)
+
+
+def test_a_verification_from_some_row_on_says_which_rows_it_looked_at() -> None:
+    entries = chain(6)
+    verifier = ChainVerifier(behind(entries, 5), after=behind(entries, 3))
+    assert all(verifier.add(entry.line) for entry in entries[3:])
+    report = verifier.report()
+    assert (report.intact, report.rows, report.head_hash, report.checkpoint_matched) == (
+        True,
+        6,
+        entries[-1].hash,
+        True,
+    )
+    assert report.reason.startswith("Rows 4 to 6 verify, and row 5 matches the checkpoint; ")
+
+
+@pytest.mark.parametrize("altered", [4, 5, 6])
+def test_an_altered_row_is_found_by_a_verification_that_begins_before_it(altered: int) -> None:
+    entries = chain(6)
+    verifier = ChainVerifier(after=behind(entries, 3))
+    entries[altered - 1] = entries[altered - 1].model_copy(update={"sentence": "nothing happened"})
+    for entry in entries[3:]:
+        verifier.add(entry.line)
+    assert verifier.report().first_bad_seq == altered
+
+
+def test_rows_that_do_not_continue_the_checkpoint_are_found_at_the_first() -> None:
+    entries = chain(6)
+    kept = Checkpoint(seq=3, hash="a" * 64)
+    verifier = ChainVerifier(kept, after=kept)
+    assert not verifier.add(entries[3].line)
+    assert verifier.report().first_bad_seq == 4
+
+
+def test_a_chain_that_ends_before_a_checkpoint_after_its_beginning_was_cut() -> None:
+    entries = chain(6)
+    verifier = ChainVerifier(behind(entries, 6), after=behind(entries, 3))
+    assert all(verifier.add(entry.line) for entry in entries[3:5])
+    assert (verifier.report().first_bad_seq, verifier.report().checkpoint_matched) == (6, False)
+
+
+def test_a_checkpoint_that_would_not_be_looked_at_is_no_checkpoint() -> None:
+    entries = chain(6)
+    with pytest.raises(ValueError, match="Row 2 of the checkpoint"):
+        ChainVerifier(behind(entries, 2), after=behind(entries, 3))

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from bot.adapters.slack.commands.acting import Acting
 from bot.adapters.slack.commands.looking import Looking
-from bot.adapters.slack.commands.reply import MORE, Ask, Reply, say
+from bot.adapters.slack.commands.reply import FILE, MORE, Ask, Reply, say
 from bot.adapters.slack.commands.words import WORDS, nearest
 from bot.errors import BadInput, Refused
 from bot.flow.admission import Admission
 from bot.model import Person
 
-__all__ = ["MORE", "Ask", "Commands", "Reply", "say"]
+__all__ = ["FILE", "MORE", "Ask", "Commands", "Reply", "say"]
 
 PUBLIC = "public"
 
@@ -42,16 +42,19 @@ class Commands:
 
     async def answer(self, ask: Ask) -> Reply:
         """Answer; raises `StoreError` and `SlackCallFailed`. What the asker can mend is in the answer."""
-        public = len(ask.words) > 1 and ask.words[-1].lower() == PUBLIC
-        words = ask.words[:-1] if public else ask.words
+        words = ask.words
+        how: set[str] = set()
+        while len(words) > 1 and words[-1].lower() in {PUBLIC, FILE} - how:
+            how.add(words[-1].lower())
+            words = words[:-1]
         name = words[0].lower() if words else "help"
         if name not in WORDS:
             return say(f"There is no /nats {name[:40]}.{nearest(name, list(WORDS))} /nats help lists what there is.")
         try:
-            reply = await self._answer(replace(ask, words=(name, *words[1:])), name)
+            reply = await self._answer(replace(ask, words=(name, *words[1:]), as_file=FILE in how), name)
         except (BadInput, Refused) as error:
             return say(str(error))
-        return replace(reply, public=public)
+        return replace(reply, public=PUBLIC in how)
 
     async def _answer(self, ask: Ask, name: str) -> Reply:
         person = await self._admission.admit(ask.user, WORDS[name].rule, name)

@@ -7,22 +7,24 @@ from typing import Final
 
 from bot.adapters.slack.blocks import Block, bold, bullets, moment, ours, paragraph, rich, text
 from bot.adapters.slack.chat import SlackProjector
-from bot.adapters.slack.commands.reply import Ask, Reply, page_of, say, show
+from bot.adapters.slack.commands.reply import Ask, Reply, as_file, page_of, say, show
 from bot.adapters.slack.commands.words import WORDS
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.render_board import headline, progress
 from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase, load
-from bot.model import AuditFilter, AuditLine, Choice, Person, Proposal, ProposalState, SlackUser
+from bot.flow.rights import rights, standing_of
+from bot.model import AuditFilter, AuditLine, Choice, Incident, Person, Proposal, ProposalState, SlackUser
 from bot.model.span import span
-from bot.policy import decide, may_run, required_groups
+from bot.policy import decide
 from bot.ports import Clock, Store
 from bot.runbook import Runbook
 from bot.settings import PolicySettings
-from bot.settings.policy import DECIDED_RISKS
 
 AUDIT_SHOWN: Final = 200
 """Newest rows; the whole log is `natsmedic audit` on the command line."""
+AUDIT_FILED: Final = 5_000
+"""Newest rows in a file: 1 to 2 MB of text."""
 _MENTION: Final = re.compile(r"<@([UW][A-Z0-9]{1,30})(\|[^>]*)?>")
 
 
@@ -37,6 +39,7 @@ class Looking:
         projector: SlackProjector,
         rules: PolicySettings,
         runbooks: tuple[Runbook, ...],
+        clusters: tuple[str, ...],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -44,12 +47,13 @@ class Looking:
         self._projector = projector
         self._rules = rules
         self._runbooks = runbooks
+        self._clusters = clusters
 
     async def help(self, ask: Ask) -> Reply:
         """List the words."""
         del ask
         lines = bullets([bold(word.usage, 300), text(f": {word.meaning}")] for word in WORDS.values())
-        hint = "Answers are for you alone; with public as the last word everybody sees them. In a thread: @natsmedic and the same words."
+        hint = "Answers are for you alone; with public as the last word everybody sees them, and with file a list comes whole, as a file. In a thread: @natsmedic and the same words."
         return show(
             "What /nats can do",
             rich(paragraph(bold("What /nats can do")), lines),
@@ -75,6 +79,8 @@ class Looking:
         incidents = await self._store.incidents(open_only=True, threads_only=True)
         if not incidents:
             return say("There is no open incident.")
+        if ask.as_file:
+            return as_file("Open incidents", map(_incident_line, incidents))
         blocks: list[Block] = []
         shown, lead = page_of(ask, incidents)
         for incident in shown:
@@ -90,6 +96,8 @@ class Looking:
         proposals = [one for one in found if ask.incident is None or one.incident_id == ask.incident.id]
         if not proposals:
             return say("No proposal is active.")
+        if ask.as_file:
+            return as_file("Active proposals", map(_proposal_line, proposals))
         blocks: list[Block] = []
         shown, lead = page_of(ask, proposals)
         for proposal in shown:
@@ -101,6 +109,9 @@ class Looking:
 
     async def runbooks(self, ask: Ask) -> Reply:
         """List what natsmedic knows to look for."""
+        if ask.as_file:
+            lines = (f"{one.code}: {one.title} ({len(one.checks)} checks)" for one in self._runbooks)
+            return as_file("Runbooks", lines)
         shown, lead = page_of(ask, self._runbooks)
         lines = bullets([bold(one.code), text(f": {one.title} ({len(one.checks)} checks)", 300)] for one in shown)
         return show(f"{len(self._runbooks)} runbooks", rich(lines), *lead)
@@ -109,9 +120,12 @@ class Looking:
         """Show the newest rows about an object, of a person, or since a time."""
         wanted = ask.rest()
         narrowed = await self._narrowed(ask, wanted)
-        rows = await self._store.newest_audit_lines(limit=AUDIT_SHOWN, wanted=narrowed)
+        most = AUDIT_FILED if ask.as_file else AUDIT_SHOWN
+        rows = await self._store.newest_audit_lines(limit=most, wanted=narrowed)
         if not rows:
             return say(f"The audit log has no row {f'about {wanted[:80]}' if wanted else 'yet'}.")
+        if ask.as_file:
+            return as_file("Rows of the audit log", map(_row_line, rows))
         shown, lead = page_of(ask, rows[::-1])
         lines = bullets([_at(one), text(f" {one.actor} · {one.kind}: {one.sentence}", 600)] for one in shown)
         return show(f"{len(rows)} rows of the audit log, newest first", rich(lines), *lead)
@@ -132,14 +146,20 @@ class Looking:
         person = await self._directory.look_up(ask.user)
         if person.problem is not None:
             return say(f"Slack could not say who you are: {person.problem}")
-        groups = ", ".join(sorted(person.groups)) or "no policy group"
-        may = [risk.value for risk in DECIDED_RISKS if set(required_groups(self._rules, risk)) & person.groups]
-        identity = may_run(person, self._rules)
-        rights = f"You may approve: {', '.join(may)}." if may and identity.allowed else "You may approve nothing."
-        head = f"You are {person.key} ({_place(ask.user)}), in {groups}. {rights} {identity.sentence}".strip()
+        now = self._clock.now()
+        place = f"{ask.user.team_id}/{ask.user.user_id}"
+        named = person.key if person.key == place else f"{person.key} ({place})"
+        head = f"You are {named}. {standing_of(person, self._rules, now)}"
+        parts = [paragraph(text(head))]
+        for held in rights(person, self._rules, self._clusters, await self._store.freezes(), now):
+            parts.append(paragraph(text(held.summary)))
+            parts.append(bullets([bold(one.risk), text(f": {one.sentence}", 400)] for one in held.rights))
+            parts += [bullets([text(note, 400)] for note in held.notes)] if held.notes else []
         waiting = await self._waiting(person)
-        lists = [bullets([bold(one.title, 200), text(f": {why}", 400)] for one, why in waiting)] if waiting else []
-        return show("Who you are", rich(paragraph(text(head)), *lists))
+        if waiting:
+            parts.append(paragraph(text("What waits for approval:")))
+            parts.append(bullets([bold(one.title, 200), text(f": {why}", 400)] for one, why in waiting))
+        return show("Who you are", rich(*parts))
 
     async def _waiting(self, person: Person) -> list[tuple[Proposal, str]]:
         """What waits for approval, and what the policy says to this person."""
@@ -153,12 +173,23 @@ class Looking:
         return told[:AUDIT_SHOWN]
 
 
+def _row_line(row: AuditLine) -> str:
+    return (
+        f"{row.seq}  {row.at}  {row.kind}  {row.actor}  {row.incident_id or '-'}  {row.subject or '-'}  {row.sentence}"
+    )
+
+
+def _incident_line(one: Incident) -> str:
+    return f"{one.opened_at:%Y-%m-%d %H:%M:%S}Z  {one.id}  {one.state}  cluster {one.cluster or 'unknown'}  {one.title}"
+
+
+def _proposal_line(one: Proposal) -> str:
+    until = f"expires {one.expires_at:%Y-%m-%d %H:%M:%S}Z"
+    return f"{one.id}  {one.state}  {one.risk}  {until}  {one.subject}  {one.title}"
+
+
 def _at(line: AuditLine) -> Block:
     try:
         return moment(line.entry().at)
     except ValueError:
         return text(line.at)  # altered: `natsmedic audit verify` says so, and it is shown as it stands
-
-
-def _place(user: SlackUser) -> str:
-    return f"{user.team_id}/{user.user_id}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from bot.adapters.slack.blocks import Block, actions, button, fit, paragraph, rich, small, text
@@ -13,9 +13,15 @@ from bot.errors import BadInput
 from bot.model import Incident, SlackUser
 
 MORE: Final = "more"
-"""action_id of the button to the next page; its value is what would have been typed for it."""
+"""action_id of the buttons to the next page and to the file; the value is what would have been typed for it."""
+WHOLE: Final = "whole"
+"""block_id of the button to the file."""
+FILE: Final = "file"
+"""The word for the whole list as a file."""
 LISTED: Final = 10
 """Entries of a page."""
+PAGE_DIGITS: Final = 6
+"""Characters of a button's value that are left for the number of a page and its colon."""
 
 T = TypeVar("T")
 
@@ -28,6 +34,8 @@ class Reply:
     blocks: tuple[Block, ...]
     public: bool = False
     later: Callable[[], Awaitable[Reply]] | None = None
+    whole: tuple[str, ...] = ()
+    """The lines of the whole list where it is wanted as a file, which the blocks then only announce."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,7 @@ class Ask:
     words: tuple[str, ...]
     incident: Incident | None = None
     page: int = 0
+    as_file: bool = False
 
     def rest(self, start: int = 1) -> str:
         """The words from there on."""
@@ -55,6 +64,12 @@ def show(words: str, *blocks: Block) -> Reply:
     return Reply(fallback(words), fit(blocks)[0])
 
 
+def as_file(title: str, lines: Iterable[str]) -> Reply:
+    """A list as a file: one line each."""
+    whole = tuple(lines)
+    return replace(say(f"{title}: {len(whole)} lines, in a file."), whole=whole)
+
+
 def page_of(ask: Ask, items: Sequence[T]) -> tuple[Sequence[T], list[Block]]:
     """Return the entries of the asked page, and what leads to the next."""
     start = ask.page * LISTED
@@ -63,8 +78,9 @@ def page_of(ask: Ask, items: Sequence[T]) -> tuple[Sequence[T], list[Block]]:
     left = len(items) - start - LISTED
     if left <= 0:
         return items[start:], []
-    value = f"{ask.page + 1}:{' '.join(ask.words)}"
+    line = " ".join(ask.words)
     lead = [small(f"and {left} more")]
-    if len(value) <= VALUE_LIMIT:
-        lead.append(actions(MORE, button(MORE, "Show more", value)))
+    if len(line) + len(FILE) + 1 <= VALUE_LIMIT - PAGE_DIGITS:
+        lead.append(actions(MORE, button(MORE, "Show more", f"{ask.page + 1}:{line}")))
+        lead.append(actions(WHOLE, button(MORE, "All as a file", f"0:{line} {FILE}")))
     return items[start : start + LISTED], lead

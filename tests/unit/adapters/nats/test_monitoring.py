@@ -45,6 +45,7 @@ def serve(router: respx.Router, version: str = "2.11.11", **changes: Any) -> Non
         "accountz": {"server_id": "A", "accounts": ["APP", "SYS"]},
         "gatewayz": {"server_id": "A"},
         "leafz": {"server_id": "A", "leafnodes": 0},
+        "subsz": {"server_id": "A", "total": 0},
         "ipqueuesz": {"JetStream API queue": {"pending": 0, "in_progress": 0}},
     }
     for name, answer in (answers | changes).items():
@@ -214,5 +215,6 @@ async def test_later_rounds_read_again_what_moves_and_nothing_else(collector: Mo
         "/leafz": 1,
         "/raftz": 3 * 2,
         "/routez": 1,
+        "/subsz": 1,
         "/varz": 3,
     }

@@ -61,6 +61,15 @@ def test_the_table_has_one_line_for_each_kind_with_counts_and_times() -> None:
     assert "1,241 incidents of 2 kinds, 10 of them open now" in words
 
 
+def test_one_cluster_needs_no_column_and_a_table_of_it_is_as_wide_as_a_phone() -> None:
+    words = flat(shown(Storm((line("Down", page=True), line("ConsumerStuck", count=1_234)))))
+    head, down, _ = (row for row in words.split("\n") if row.strip())
+    assert "cluster" not in head.partition("UTC.")[2]
+    assert down.split() == ["‼", "Down", "7", "5", "03:00", "03:00"]
+    assert len(down) <= 45
+    assert "2 kinds on cluster prod, 10 of them open now" in words
+
+
 @pytest.mark.parametrize(("count", "told"), [(25, False), (26, True)])
 def test_kinds_beyond_the_table_are_counted(count: int, told: bool) -> None:
     assert ("and 1 more kinds" in flat(shown(Storm(tuple(line(f"K{n}") for n in range(count)))))) is told
