@@ -33,11 +33,12 @@ def explain_(
     person: Annotated[str, typer.Option("--person", metavar="PERSON", help="Key of policy.persons, or Slack user id.")],
     proposal: Annotated[str, typer.Option("--proposal", metavar="ID")],
     choice: Annotated[Choice, typer.Option("--choice", help="What the person would choose.")] = Choice.APPROVE,
+    break_glass: Annotated[bool, typer.Option("--break-glass", help="As if the person approved alone.")] = False,
     format_: FormatOption = Format.TABLE,
     config: ConfigFile = None,
 ) -> None:
     """Show what would be decided if this person chose now, and every reason."""
-    told = run(_explain(settings_of(context, config), person, proposal, choice))
+    told = run(_explain(settings_of(context, config), person, proposal, choice, break_glass=break_glass))
     if format_ is Format.JSON:
         answer = told.explanation.model_dump(mode="json")
         draw.as_json(
@@ -90,6 +91,7 @@ def _people(group: GroupSettings) -> str:
 
 def _places_and_times(rules: PolicySettings, *, one_cluster: bool) -> Iterator[tuple[str, str]]:
     yield "change windows", "; ".join(map(str, rules.change_windows)) or "always"
+    yield "may break the glass", ", ".join(rules.break_glass) or "nobody"
     for owner in rules.data_owners:
         where = [f"account {owner.account}"] if owner.account else []
         where += [f"streams {', '.join(owner.streams)}"] if owner.streams else []
@@ -109,7 +111,7 @@ def _lines(told: Told) -> Iterator[tuple[str, str]]:
     yield "approvals", f"{standing.given} of {standing.needed}{missing}"
 
 
-async def _explain(settings: Settings, name: str, proposal_id: str, choice: Choice) -> Told:
+async def _explain(settings: Settings, name: str, proposal_id: str, choice: Choice, *, break_glass: bool) -> Told:
     from bot.bootstrap.serving import SystemClock, open_store
     from bot.bootstrap.terminal import directory_for
 
@@ -123,5 +125,5 @@ async def _explain(settings: Settings, name: str, proposal_id: str, choice: Choi
     if person is None:
         known = ", ".join(sorted(settings.policy.persons)) or "none"
         raise BadInput(f"No person is called {name!r}; expected a key of policy.persons ({known}) or a Slack user id.")
-    found = explain(proposal, approvals, person, settings.policy, clock.now(), choice=choice)
+    found = explain(proposal, approvals, person, settings.policy, clock.now(), choice=choice, break_glass=break_glass)
     return Told(person=person, proposal=proposal_id, choice=choice, explanation=found)

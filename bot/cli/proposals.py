@@ -74,10 +74,14 @@ def approve(
     typed: Annotated[
         str, typer.Option("--typed-name", help="Name of the object, which a destructive change asks for.")
     ] = "",
+    break_glass: Annotated[
+        bool, typer.Option("--break-glass", help="Approve alone, announced; only people of policy.break_glass may.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Approve a proposal as the person that `policy.terminal` names for your OS user."""
-    _say(run(_decide(settings_of(context, config), proposal, Choice.APPROVE, reason, typed)))
+    settings = settings_of(context, config)
+    _say(run(_decide(settings, proposal, Choice.APPROVE, reason, typed, break_glass=break_glass)))
 
 
 @app.command()
@@ -164,13 +168,15 @@ async def _offer(settings: Settings, proposal: str) -> Offer:
         )
 
 
-async def _decide(settings: Settings, proposal: str, choice: Choice, reason: str, typed: str) -> Sequence[str]:
+async def _decide(
+    settings: Settings, proposal: str, choice: Choice, reason: str, typed: str, *, break_glass: bool = False
+) -> Sequence[str]:
     from bot.bootstrap.terminal import open_matter
     from bot.flow.approval import Click
     from bot.ports import Phase
 
     async with open_matter(settings, proposal) as matter:
-        click = Click(user=matter.counter.user, button=matter.proposal.button, choice=choice)
+        click = Click(user=matter.counter.user, button=matter.proposal.button, choice=choice, break_glass=break_glass)
         answer = await matter.desk.decide(click, reason, typed)
         left = set(matter.left.phases)
     if not answer.accepted:

@@ -54,6 +54,8 @@ class Click(Record):
     user: SlackUser
     button: str
     choice: Choice
+    break_glass: bool = False
+    """The person wants to approve alone."""
 
 
 class Answer(Record):
@@ -70,6 +72,8 @@ class Form(Record):
     proposal: Proposal
     ask_reason: bool = True
     typed_name: str | None = None
+    may_break: bool = False
+    """The person may approve alone, for want of a second one."""
 
 
 class ApprovalDesk:
@@ -107,12 +111,16 @@ class ApprovalDesk:
                 click, None, "This button belongs to no proposal natsmedic knows.", "unknown_button"
             )
         person = await self._directory.look_up(click.user)
-        decision = self._judge(proposal, await self._store.approvals(proposal.id), person, click.choice)
-        if not decision.allowed:
+        approvals = await self._store.approvals(proposal.id)
+        decision = self._judge(proposal, approvals, person, click)
+        alone = click.model_copy(update={"break_glass": click.choice is Choice.APPROVE})
+        may_break = alone.break_glass and self._judge(proposal, approvals, person, alone).allowed
+        if not decision.allowed and not may_break:
             return await self._refused(click, proposal, decision.sentence, decision.reason, person)
         if click.choice is Choice.APPROVE and not (ruling := await self._may_start(proposal)).allowed:
             return await self._refused(click, proposal, ruling.sentence, ruling.stop, person)
-        return Form(proposal=proposal, typed_name=typed_name(proposal) if click.choice is Choice.APPROVE else None)
+        name = typed_name(proposal) if click.choice is Choice.APPROVE else None
+        return Form(proposal=proposal, typed_name=name, may_break=may_break)
 
     async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
         """Record the decision of a submitted form. However often it is delivered, one person decides once."""
@@ -164,7 +172,7 @@ class ApprovalDesk:
     async def _decide(self, click: Click, proposal: Proposal, reason: str, typed: str) -> Answer:
         person = await self._directory.look_up(click.user)
         current = await self._store.get(Proposal, proposal.id) or proposal
-        decision = self._judge(current, await self._store.approvals(proposal.id), person, click.choice)
+        decision = self._judge(current, await self._store.approvals(proposal.id), person, click)
         if not decision.allowed:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
         if click.choice is Choice.APPROVE:
@@ -177,7 +185,7 @@ class ApprovalDesk:
         crashpoints.reached(Point.P07)
         async with self._store.begin() as tx:
             current = await tx.get(Proposal, proposal.id) or proposal
-            decision = self._judge(current, await tx.approvals(proposal.id), person, click.choice)
+            decision = self._judge(current, await tx.approvals(proposal.id), person, click)
             recorded = await self._record(tx, click, current, person, reason, typed) if decision.allowed else None
         if recorded is None:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
@@ -188,8 +196,9 @@ class ApprovalDesk:
             await self._engine.start(Phase.EXECUTION, execution.id)
         return answer
 
-    def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, choice: Choice) -> Decision:
-        return decide(proposal, approvals, person, choice, self._rules, self._clock.now())
+    def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, click: Click) -> Decision:
+        now = self._clock.now()
+        return decide(proposal, approvals, person, click.choice, self._rules, now, break_glass=click.break_glass)
 
     async def _may_start(self, proposal: Proposal) -> Ruling:
         """What the limits say now; they are asked again in the transaction that commits the first intent."""
@@ -224,6 +233,7 @@ class ApprovalDesk:
             groups=tuple(sorted(person.groups)),
             reason=reason,
             typed_name=typed,
+            break_glass=click.break_glass and click.choice is Choice.APPROVE,
             at=self._clock.now(),
         )
         await tx.put(approval)
@@ -251,10 +261,15 @@ class ApprovalDesk:
             return Answer(
                 accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. Still missing: {missing}."
             ), None
+        if now.broken_by is not None:
+            await tx.audit(_broken(proposal, now.broken_by, reason, now.missing))
         await tx.put(proposal.model_copy(update={"state": ProposalState.APPROVED, "state_reason": ""}))
         execution = queued(proposal, self._clock)
         await tx.put(execution)
-        return Answer(accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. It starts now."), execution
+        glass = f" You broke the glass in place of {', '.join(now.missing)}; it is announced." if now.broken_by else ""
+        return Answer(
+            accepted=True, sentence=f"Recorded: {now.given} of {now.needed}.{glass} It starts now."
+        ), execution
 
     async def _refused(
         self, click: Click, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None
@@ -276,6 +291,17 @@ def _refusal(
         subject=proposal.id if proposal else "",
         sentence=sentence,
         data={"code": code, "choice": choice, "team": user.team_id, "user": user.user_id},
+    )
+
+
+def _broken(proposal: Proposal, person: str, reason: str, missing: Sequence[str]) -> AuditDraft:
+    return AuditDraft(
+        kind="glass.broken",
+        actor=person,
+        incident_id=proposal.incident_id,
+        subject=proposal.id,
+        sentence=f"{person} breaks the glass and approves alone, in place of {', '.join(missing)}: {reason}",
+        data={"missing": list(missing), "digest": proposal.digest},
     )
 
 

@@ -45,6 +45,11 @@ class GroupSettings(Section):
     def empty(self) -> bool:
         return not (self.users or self.usergroups or self.persons or self.on_call)
 
+    @property
+    def explicit(self) -> bool:
+        """Whether it has people whom nobody must be asked about."""
+        return bool(self.users or self.persons or self.on_call)
+
     def persons_at(self, now: datetime) -> frozenset[str]:
         """Return the persons it names by key at that moment."""
         turn = self.on_call.on_call(now) if self.on_call is not None else None
@@ -83,6 +88,8 @@ class PolicySettings(Section):
     expiry_seconds: dict[RiskClass, Expiry] = dict(EXPIRY_SECONDS)
     change_windows: tuple[WindowSettings, ...] = ()
     """Nothing can be approved or started outside of all of them; none means always."""
+    break_glass: tuple[str, ...] = ()
+    """Groups whose people may approve alone, with a reason, announced: for when nobody else, or no Slack, answers. It waives nothing else."""
     clusters: dict[Name, ClusterPolicy] = {}
 
     @field_validator("expiry_seconds", mode="after")
@@ -138,6 +145,14 @@ class PolicySettings(Section):
 
     def _group_mistakes(self) -> Iterable[Problem]:
         overrides = self.clusters.values()
+        yield from self._unknown("has break_glass", self.break_glass)
+        for name in self.break_glass:
+            if name in self.groups and not self.groups[name].explicit:
+                yield Problem(
+                    f"has break_glass with the group {name!r}, whose people only Slack knows",
+                    "users, persons or a rota: it is for when Slack is down",
+                    "name them",
+                )
         for owners in (self.data_owners, *(c.data_owners or () for c in overrides)):
             yield from self._unknown("has data_owners", [owner.group for owner in owners])
 

@@ -40,8 +40,14 @@ from tests.integration.execution_house import NoReaders, Quiet, SetValue, Target
 Told = Callable[..., Result]
 
 POLICY = {
-    "groups": {"operators": {"persons": ["ada", "cy"]}, "owners": {"persons": ["bo"]}, "paid": {"usergroups": ["S1"]}},
+    "groups": {
+        "operators": {"persons": ["ada", "cy"]},
+        "owners": {"persons": ["bo"]},
+        "keepers": {"persons": ["cy"]},
+        "paid": {"usergroups": ["S1"]},
+    },
     "persons": {"ada": [], "bo": ["U2"], "cy": [], "di": []},
+    "break_glass": ["keepers"],
     "terminal": {"adal": "ada", "bo": "bo", "cyc": "cy", "di": "di"},
     "approvers": {"low": ["operators"], "medium": ["paid"], "destructive": ["operators", "owners"]},
 }
@@ -66,7 +72,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: Target) -> P
     return file
 
 
-def offer(config: Path, risk: RiskClass = RiskClass.LOW, requested_by: str | None = None) -> Proposal:
+def offer(
+    config: Path, risk: RiskClass = RiskClass.LOW, requested_by: str | None = None, minutes: int = 10
+) -> Proposal:
     preview = Preview(summary="set", blast_radius="the test", way_back="delete it")
     stage = Stage(kind="test.set", params={"name": "a"}, risk=risk, preview=preview)
     made = records.proposal().model_copy(
@@ -75,7 +83,7 @@ def offer(config: Path, risk: RiskClass = RiskClass.LOW, requested_by: str | Non
             "risk": risk,
             "world": {"leader": "n0"},
             "requested_by": requested_by,
-            "expires_at": datetime.now(UTC) + timedelta(minutes=10),
+            "expires_at": datetime.now(UTC) + timedelta(minutes=minutes),
         }
     )
 
@@ -279,3 +287,92 @@ def test_the_policy_is_shown_as_it_holds_on_a_cluster(config: Path, told: Told) 
     found = json.loads(told("adal", "policy", "show", "--cluster", "prod", "--format", "json").stdout)
     assert (found["approvers"]["low"], "clusters" in found) == (["owners"], False)
     assert "No cluster is called 'nowhere'" in told("adal", "policy", "show", "--cluster", "nowhere").stderr
+
+
+ALONE = ("proposals", "approve", "prop_1", "--reason", "nobody answers", "--typed-name", "ORDERS", "--break-glass")
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["at once", "after an approval that was not enough"])
+def test_one_person_who_may_breaks_the_glass_and_that_is_a_row_of_its_own(
+    config: Path, told: Told, *, first: bool
+) -> None:
+    offer(config, RiskClass.DESTRUCTIVE)
+    if first:
+        assert "1 of 2" in told("cyc", *ALONE[:-1]).stdout
+    answer = told("cyc", *ALONE)
+    assert answer.exit_code == 0, answer.stderr
+    assert "You broke the glass in place of owners; it is announced. It starts now." in answer.stdout
+    proposal, execution, rows = state(config)
+    assert (proposal.state, execution is not None) == (ProposalState.APPROVED, True)
+    (row,) = [row for row in rows if row.kind == "glass.broken"]
+    assert (row.actor, row.data["missing"]) == ("cy", ["owners"])
+    assert row.sentence == "cy breaks the glass and approves alone, in place of owners: nobody answers"
+    assert [row.kind for row in rows][-2:] == ["approval.recorded", "glass.broken"]
+    assert told("cyc", *ALONE).exit_code == 2
+
+
+def test_who_is_not_named_for_it_breaks_no_glass(config: Path, told: Told) -> None:
+    offer(config, RiskClass.DESTRUCTIVE)
+    answer = told("adal", *ALONE)
+    assert (answer.exit_code, "only people of keepers may" in answer.stderr) == (2, True)
+    assert state(config)[1] is None
+    assert state(config)[2][-1].data["code"] == Reason.NO_BREAK_GLASS
+
+
+def test_where_one_approval_is_enough_there_is_no_glass_to_break(config: Path, told: Told) -> None:
+    offer(config)
+    answer = told("cyc", *ALONE)
+    assert (answer.exit_code, "there is no glass to break" in answer.stderr) == (2, True)
+
+
+def frozen(told: Told) -> None:
+    assert told("bo", "freeze", "set", "2h", "release").exit_code == 0
+
+
+def denied(told: Told) -> None:
+    assert told("bo", "proposals", "deny", "prop_1", "--reason", "no").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "world", "late", "said"),
+    [
+        (frozen, {}, False, "frozen"),
+        (denied, {}, False, "This proposal is denied"),
+        (None, {"leader": "n1"}, False, "The world has moved"),
+        (None, {}, True, "expired"),
+    ],
+    ids=["freeze", "deny", "drift", "expiry"],
+)
+def test_breaking_the_glass_waives_nothing_but_the_second_person(
+    config: Path,
+    told: Told,
+    target: Target,
+    before: Callable[[Told], None] | None,
+    world: dict[str, str],
+    late: bool,
+    said: str,
+) -> None:
+    offer(config, RiskClass.DESTRUCTIVE, minutes=-1 if late else 10)
+    target.world.update(world)
+    if before is not None:
+        before(told)
+    answer = told("cyc", *ALONE)
+    assert (answer.exit_code, said in answer.stderr) == (2, True), answer.stderr
+    _, execution, rows = state(config)
+    assert execution is None
+    assert "glass.broken" not in {row.kind for row in rows}
+
+
+def test_nobody_breaks_the_glass_for_the_own_request_or_untyped(config: Path, told: Told) -> None:
+    offer(config, RiskClass.DESTRUCTIVE, requested_by="cy")
+    assert "You asked for this change" in told("cyc", *ALONE).stderr
+    assert "--typed-name" in told("cyc", *ALONE[:5], "--break-glass").stderr
+    assert state(config)[1] is None
+
+
+def test_the_explanation_says_what_breaking_the_glass_would_do(config: Path, told: Told) -> None:
+    offer(config, RiskClass.DESTRUCTIVE)
+    asked = ("policy", "explain", "--proposal", "prop_1", "--break-glass", "--format", "json", "--person")
+    assert json.loads(told("root", *asked, "cy").stdout)["allowed"] is True
+    assert json.loads(told("root", *asked, "ada").stdout)["decision"]["reason"] == Reason.NO_BREAK_GLASS
+    assert "may break the glass: keepers" in told("root", "policy", "show").stdout

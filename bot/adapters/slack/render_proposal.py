@@ -215,6 +215,8 @@ def _decision(entry: ProposalCase) -> list[Block]:
 
 def _approval(approval: Approval, offered: Proposal) -> list[Block]:
     sign, word = ("✅", "approved") if approval.choice is Choice.APPROVE else ("🚫", "denied")
+    if approval.break_glass:
+        sign, word = "🔨", "approved alone (broke the glass)"
     void = "" if approval.proposal_digest == offered.digest else " (void: given for another version)"
     groups = f" for {', '.join(approval.groups)}" if approval.groups else ""
     by_hand = approval.user.in_terminal

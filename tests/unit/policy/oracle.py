@@ -18,7 +18,7 @@ from bot.model import Approval, Choice, Person, Proposal, ProposalState, RiskCla
 from bot.settings import PolicySettings
 from tests.unit.policy.matters import NOW, approval, person, proposal
 
-GROUPS: Final = ("a", "b", "c", "own")
+GROUPS: Final = ("a", "b", "c", "own", "glass")
 
 TRAITS: Final[Mapping[str, tuple[dict[str, object], str | None]]] = {
     "member": ({}, None),
@@ -71,6 +71,8 @@ class Given:
     groups: tuple[str, ...]
     choice: str = "approve"
     for_this: bool = True
+    alone: bool = False
+    """Given by breaking the glass."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class Case:
     guidance: bool
     requester: str | None
     given: tuple[Given, ...]
+    breakers: bool
+    """The settings have a group that may break the glass."""
+    alone: bool
+    """The person wants to break it."""
 
 
 def required(case: Case) -> tuple[str, ...]:
@@ -120,24 +126,40 @@ def counting(case: Case) -> list[tuple[str, ...]]:
 def satisfied(case: Case) -> bool:
     needed = required(case)
     denied = any(one.choice == "deny" for one in case.given)
-    return bool(needed) and not denied and most(counting(case), needed) == len(needed)
+    return bool(needed) and not denied and (most(counting(case), needed) == len(needed) or broken(case))
+
+
+def broken(case: Case) -> bool:
+    """Whether somebody who may has approved exactly this alone."""
+    yes = [one for one in case.given if one.choice == "approve" and one.for_this]
+    return case.breakers and any(one.alone and "glass" in one.groups for one in yes)
 
 
 def objections(case: Case) -> list[str]:
     """Everything that speaks against it, the weightiest first."""
     needed, approves = required(case), case.choice == "approve"
     here = case.window if case.elsewhere or case.window_here == "absent" else case.window_here
-    stands_for_more = most([*counting(case), case.groups], needed) > most(counting(case), needed)
+    alone = approves and case.alone
+    mine = [one for one in case.given if one.who == "me"]
+    others = counting(replace(case, given=tuple(one for one in case.given if one.who != "me")))
+    if alone:
+        useful = most([*others, case.groups], needed) < len(needed)
+        decided = any(one.choice == "deny" or one.alone for one in mine)
+        authority = case.breakers and "glass" in case.groups
+    else:
+        useful = most([*counting(case), case.groups], needed) > most(counting(case), needed)
+        decided = bool(mine)
+        authority = bool(set(needed) & set(case.groups))
     said: list[tuple[str | None, bool]] = [
         (TRAITS[case.trait][1], TRAITS[case.trait][1] is not None),
         ("nobody_may_approve", not needed),
-        ("not_an_approver", not set(needed) & set(case.groups)),
+        ("may_not_break_the_glass" if alone else "not_an_approver", not authority),
         ("nothing_to_run", case.guidance),
         ("not_pending", case.state != "pending"),
         ("expired", case.expiry in {"now", "over"}),
-        ("already_decided", "me" in {one.who for one in case.given}),
+        ("already_decided", decided),
         ("own_request", approves and case.requester == "me"),
-        ("groups_already_covered", approves and not stands_for_more),
+        ("groups_already_covered", approves and not useful),
         ("outside_change_window", approves and not WINDOWS[here][1]),
     ]
     return [str(name) for name, holds in said if holds]
@@ -158,7 +180,8 @@ def rules(case: Case) -> PolicySettings:
     }
     return PolicySettings.model_validate(
         {
-            "groups": {name: {"usergroups": ["S1"]} for name in GROUPS},
+            "groups": {name: {"users": ["U1"]} for name in GROUPS},
+            "break_glass": ["glass"] if case.breakers else [],
             "approvers": {case.risk: APPROVERS[case.approvers]},
             "change_windows": hours(case.window) or [],
             "data_owners": OWNERS[case.owner][0] or [],
@@ -185,8 +208,11 @@ def build(case: Case) -> Built:
     given: list[Approval] = []
     for one in case.given:
         made = approval(offered, person(one.who, *one.groups), Choice(one.choice))
+        made = made.model_copy(update={"break_glass": one.alone})
         given.append(made if one.for_this else made.model_copy(update={"proposal_digest": "0" * 64}))
-    bare = replace(case, trait="", groups=(), choice="", state="", expiry="", guidance=False, requester=None, given=())
+    bare = replace(
+        case, trait="", groups=(), choice="", state="", expiry="", guidance=False, requester=None, given=(), alone=False
+    )
     who = person("me", *case.groups, **TRAITS[case.trait][0])
     return Built(case, offered, given, who, Choice(case.choice), rules(bare))
 
@@ -226,5 +252,10 @@ def _draw(dice: random.Random) -> Case:
         expiry=mostly("long", EXPIRIES),
         guidance=dice.random() < 0.05,
         requester=dice.choice((None, None, "me", "bo")),
-        given=tuple(Given(who, some(2), mostly("approve", ("deny",), 0.1), dice.random() > 0.1) for who in whos),
+        given=tuple(
+            Given(who, some(2), mostly("approve", ("deny",), 0.1), dice.random() > 0.1, dice.random() < 0.2)
+            for who in whos
+        ),
+        breakers=dice.random() < 0.7,
+        alone=dice.random() < 0.25,
     )

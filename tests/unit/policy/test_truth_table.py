@@ -33,8 +33,8 @@ def test_the_decision_and_every_objection_are_those_of_the_oracle(table: list[or
     for one in table:
         case = one.case
         expected = oracle.objections(case)
-        decision = decide(one.proposal, one.given, one.who, one.choice, one.rules, NOW)
-        told = explain(one.proposal, one.given, one.who, one.rules, NOW, choice=one.choice)
+        decision = decide(one.proposal, one.given, one.who, one.choice, one.rules, NOW, break_glass=case.alone)
+        told = explain(one.proposal, one.given, one.who, one.rules, NOW, choice=one.choice, break_glass=case.alone)
         assert [it.decision.reason.value for it in told.reasons if not it.decision.allowed] == expected, case
         assert decision.reason == (expected[0] if expected else Reason.ALLOWED), case
         assert told.decision == decision, case
@@ -54,6 +54,8 @@ def test_approvals_satisfy_the_policy_exactly_where_every_group_can_send_a_perso
         needed = oracle.required(case)
         assert found.satisfied is oracle.satisfied(case), case
         assert (found.given, found.needed) == (oracle.most(oracle.counting(case), needed), len(needed)), case
+        whole = found.given == found.needed
+        assert (found.broken_by is not None) is (found.satisfied and not whole), case
         assert len(found.missing) == found.needed - found.given, case
         assert set(found.missing) <= set(needed), case
         ends[found.satisfied] += 1
@@ -98,7 +100,9 @@ def test_whoever_asked_or_may_decide_may_withdraw_what_waits(table: list[oracle.
         case = one.case
         found = may_withdraw(one.proposal, one.who, one.rules, NOW)
         trait = oracle.TRAITS[case.trait][1]
-        theirs = case.requester == "me" or bool(set(oracle.required(case)) & set(case.groups))
+        needed = oracle.required(case)
+        deciding = {*needed, "glass"} if needed and case.breakers else set(needed)
+        theirs = case.requester == "me" or bool(deciding & set(case.groups))
         late = case.expiry in {"now", "over"}
         expected = trait or (
             "not_an_approver"
