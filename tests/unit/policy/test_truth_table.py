@@ -14,7 +14,7 @@ from tests.exhaustive import EXHAUSTIVE
 from tests.unit.policy import oracle
 from tests.unit.policy.matters import NOW, person
 
-COUNT: Final = 60_000 if EXHAUSTIVE else 2_400
+COUNT: Final = 30_000 if EXHAUSTIVE else 2_400
 SEED: Final = 20261127
 TRAITS: Final = list(oracle.TRAITS.values())
 LEAST: Final = 10
