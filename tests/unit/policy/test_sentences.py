@@ -71,12 +71,21 @@ def test_a_denial_needs_no_window_and_no_group_that_is_missing() -> None:
     ]
     always = RULES.model_copy(update={"change_windows": (WindowSettings(zone="UTC"),)})
     assert said(proposal(), person("ada", "operators"), always)[-1] == "It is open."
+    twice = RULES.model_copy(update={"change_windows": SHUT.change_windows * 2})
+    assert (
+        "only every day 09:00-17:00 UTC; every day 09:00-17:00 UTC: the" in said(proposal(), person("ada"), twice)[-1]
+    )
 
 
 @pytest.mark.parametrize(
     ("rules", "groups", "refusal"),
     [
         (KEPT, "operators", "You may not break the glass: only people of owners may."),
+        (
+            KEPT.model_copy(update={"break_glass": ("owners", "x")}),
+            "operators",
+            "You may not break the glass: only people of owners, x may.",
+        ),
         (RULES, "owners", "You may not break the glass: `policy.break_glass` names no groups."),
     ],
 )
@@ -155,6 +164,7 @@ def test_what_no_longer_holds_right_before_the_write_is_told() -> None:
         now([ada, bo], RULES, timedelta(minutes=10))
         == "The approval expired at 03:10:00 UTC before anything was written."
     )
+    assert now([person("ada"), person("bo")]) == "0 of 2 approvals are still valid; missing: operators, owners."
     denied = still_valid(offered, [approval(offered, ada, Choice.DENY)], [ada], RULES, NOW)
     assert denied.sentence == "ada denied it."
     with pytest.raises(ValueError, match="zip"):
