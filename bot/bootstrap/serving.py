@@ -17,6 +17,7 @@ from bot.adapters.engine import DbosEngine
 from bot.adapters.metrics import Standing
 from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import Office, SlackAdapter
+from bot.adapters.terminal import TerminalDirectory
 from bot.adapters.timed import timed
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
@@ -138,17 +139,8 @@ class NoDirectory:
     async def look_up(self, user: SlackUser, *, fresh: bool = False) -> Person:
         """Return a person who may do nothing."""
         del fresh
-        return Person(
-            user=user,
-            key=f"{user.team_id}/{user.user_id}",
-            human=False,
-            active=False,
-            guest=False,
-            home_workspace=False,
-            groups=frozenset(),
-            looked_up_at=SystemClock().now(),
-            problem="no Slack is configured",
-        )
+        key = f"{user.team_id}/{user.user_id}"
+        return Person.unknown(user, key, SystemClock().now(), "no Slack is configured")
 
 
 @dataclass(frozen=True)
@@ -222,7 +214,8 @@ def wire(
         stages=stages,
         readers=readers,
         writers=writers if settings.mode is Mode.APPROVE else {},
-        directory=directory,
+        # Only what is already recorded is looked up there: no click of Slack can claim to come from a terminal.
+        directory=TerminalDirectory(rules, clock, directory),
         rules=rules,
         limits=limits,
         engine=engine,

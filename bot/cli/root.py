@@ -18,6 +18,7 @@ from bot.cli import (
     gather,
     incidents,
     lab,
+    policy,
     proposals,
     runbooks,
     serve,
@@ -38,6 +39,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(proposals.app, name="proposals")
+app.add_typer(policy.app, name="policy")
 app.add_typer(lab.app, name="lab")
 app.command(name="serve")(serve.serve)
 app.add_typer(runbooks.app, name="runbooks")

@@ -54,7 +54,7 @@ from bot.model.incident import (
     page_worthy,
 )
 from bot.model.kubernetes import KubernetesFacts
-from bot.model.person import Person, SlackUser
+from bot.model.person import TERMINAL, Person, SlackUser
 from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
@@ -69,6 +69,7 @@ __all__ = [
     "LIFTERS",
     "START",
     "STORM",
+    "TERMINAL",
     "TRENDS",
     "TRIAL_STREAM",
     "Again",

@@ -168,7 +168,7 @@ class FrontDesk:
 
     async def _decide(self, form: Submission) -> Answer:
         """Ask the desk. Whatever fails becomes an answer that claims no more than is known."""
-        click = Click(user=form.user, button=form.button, choice=form.choice)
+        click = Click(user=form.user, button=form.button, choice=form.choice, break_glass=form.break_glass)
         try:
             return await self._desk.decide(click, form.reason, form.typed_name)
         except NatsmedicError as error:

@@ -11,7 +11,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bot.adapters.slack.modals import CLUSTER, LASTS, REASON, TYPED_NAME, read_choice, read_field, read_metadata
+from bot.adapters.slack.modals import (
+    BREAK_GLASS,
+    CLUSTER,
+    LASTS,
+    REASON,
+    TYPED_NAME,
+    read_choice,
+    read_field,
+    read_metadata,
+    read_tick,
+)
 from bot.model import Choice, IncidentId, Json, JsonObject, SlackUser
 
 VALUE_LIMIT: Final = 200
@@ -51,6 +61,7 @@ class Submission:
     reason: str
     typed_name: str
     view_id: str
+    break_glass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +207,7 @@ def submission(body: Json) -> Submission | None:
         return None
     button, choice = found
     reason, typed = read_field(values, REASON), read_field(values, TYPED_NAME)
-    return Submission(user=user, button=button, choice=choice, reason=reason, typed_name=typed, view_id=view_id)
+    return Submission(user, button, choice, reason, typed, view_id, break_glass=read_tick(values, BREAK_GLASS))
 
 
 def command(body: Json) -> Command | None:
