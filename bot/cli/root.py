@@ -13,6 +13,7 @@ from bot.cli import (
     config,
     demo,
     diagnose,
+    doctor,
     freeze,
     gather,
     incidents,
@@ -44,6 +45,7 @@ app.command(name="serve")(serve.serve)
 app.add_typer(runbooks.app, name="runbooks")
 app.command(name="diagnose", cls=VerdictCommand)(diagnose.diagnose)
 app.command(name="gather", cls=VerdictCommand)(gather.gather)
+app.command(name="doctor")(doctor.doctor)
 app.add_typer(freeze.app, name="freeze")
 app.command(name="unlock")(unlock.unlock)
 app.command(

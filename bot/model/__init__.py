@@ -1,6 +1,6 @@
 """The records of the house and their states. Pure: imports nothing of natsmedic but this package."""
 
-from bot.model.alert import Alert, AlertState, Delivery
+from bot.model.alert import Alert, AlertState, Delivery, Progress
 from bot.model.approval import Approval, Choice
 from bot.model.audit import (
     ACKNOWLEDGED,
@@ -51,6 +51,7 @@ from bot.model.incident import (
     Silence,
     StormLine,
     StormMember,
+    page_worthy,
 )
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import TERMINAL, Person, SlackUser
@@ -124,6 +125,7 @@ __all__ = [
     "Peer",
     "Person",
     "Preview",
+    "Progress",
     "Proposal",
     "ProposalId",
     "ProposalState",
@@ -156,6 +158,7 @@ __all__ = [
     "canonical_json",
     "digest",
     "new_id",
+    "page_worthy",
     "part",
     "parts",
 ]

@@ -71,7 +71,7 @@ HTTP: Final = {
 METRICS: Final = {
     ("GET", METRICS_PATH): ("test_metrics.py", "test_without_the_token_nobody_reads_the_metrics"),
 }
-OPEN: Final = {("GET", "/healthz"), ("GET", "/readyz")}
+OPEN: Final = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz")}
 """For the kubelet, which has no secret: whether the bot lives, and what keeps it from its work. Starlette serves HEAD where GET is."""
 SOURCES: Final[JsonObject] = {
     "alertmanager": {"bearer": "tok-alertmanager"},
@@ -86,9 +86,11 @@ ARGUMENTS: Final = {
     "unfreeze": "frz_1 over",
 }
 VERBS: Final = {
-    *("serve", "diagnose", "gather", "unlock", "demo", "version", "config schema", "config check"),
+    *("serve", "diagnose", "gather", "unlock", "demo", "doctor", "version", "config schema", "config check"),
     *(
         "audit list",
+        "audit kinds",
+        "audit status",
         "audit export",
         "audit verify",
         "audit acknowledge",

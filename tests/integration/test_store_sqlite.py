@@ -240,6 +240,22 @@ async def test_a_writer_behind_a_hanging_one_of_its_own_process_gives_up(
     assert await store.get(Incident, "inc_1") == incident()
 
 
+async def test_writers_take_turns_in_order_and_one_goes_ahead_of_all_that_wait(store: SqlStore) -> None:
+    order: list[str] = []
+
+    async def write(name: str, *, ahead: bool = False) -> None:
+        async with store.begin(ahead=ahead):
+            order.append(name)
+
+    async with asyncio.TaskGroup() as writing, store.begin():
+        for name in ("first", "second"):
+            writing.create_task(write(name))
+        await asyncio.sleep(0)
+        writing.create_task(write("ahead", ahead=True))
+        await asyncio.sleep(0)
+    assert order == ["ahead", "first", "second"]
+
+
 async def test_a_second_server_is_refused_and_a_reader_is_not(path: Path) -> None:
     with other_process(path, "serve") as process:
         assert process.stdout is not None

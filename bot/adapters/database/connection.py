@@ -22,8 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from sqlmodel import col
 
-from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
-from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
+from bot.adapters.database.rows import AUDIT_GAPS, QUEUE, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
+from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreDown, StoreError
+from bot.flow.turns import Turns
 
 BUSY_SECONDS = 2.0
 """How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
@@ -35,9 +36,13 @@ READERS = 4
 SQLITE_BUSY = 5
 SQLITE_LOCKED = 6
 """Primary result codes, https://sqlite.org/rescode.html."""
+SQLITE_DOWN = {8, 10, 13, 14}
+"""READONLY, IOERR, FULL and CANTOPEN: what ails is the disk, not what is written."""
 _PRIMARY_CODE = 0xFF
 _GROWN_BY_TABLES = {1, 2, 3}
-"""Schema versions that lack only whole tables, which are created beside the others when the database is opened for writing."""
+"""Schema versions that lack only whole tables, and columns with a default; they are added when the database is opened for writing."""
+_GROWN_BY_COLUMNS = ("urgent BOOLEAN NOT NULL DEFAULT 0", "progress TEXT NOT NULL DEFAULT '{}'")
+"""What `deliveries` lacks in those versions."""
 
 
 class Database:
@@ -47,18 +52,18 @@ class Database:
         self.path = path
         self._writer = writer
         self._reader = reader
-        self._turn = asyncio.Lock()
+        self._turns = Turns(1)
         self._lock_file: IO[str] | None = None
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncSession]:
-        """Open a write transaction; commit at the end of the block, roll back on any exception.
+    async def write(self, *, ahead: bool = False) -> AsyncGenerator[AsyncSession]:
+        """Open a write transaction, `ahead` of others that wait; commit at the end of the block, roll back on any exception.
 
         Raises `StoreBusy` after `BUSY_SECONDS` of waiting for another process, or `QUEUE_SECONDS` for this one's other writers.
         """
         if self._writer is None:
             raise StoreError(f"The database {self.path} is open for reading only.")
-        await self._take_turn()
+        await self._take_turn(0 if ahead else 1)
         try:
             with _typed_errors(self.path):
                 async with AsyncSession(self._writer, expire_on_commit=False) as session:
@@ -66,7 +71,7 @@ class Database:
                     yield session
                     await session.commit()
         finally:
-            self._turn.release()
+            self._turns.give_back()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
@@ -105,10 +110,10 @@ class Database:
             self._lock_file.close()
             self._lock_file = None
 
-    async def _take_turn(self) -> None:
+    async def _take_turn(self, rank: int) -> None:
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
-                await self._turn.acquire()
+                await self._turns.take(rank)
         except TimeoutError as error:
             raise StoreBusy(
                 f"The database {self.path} did not get to this write within {QUEUE_SECONDS:g} s: nothing was written."
@@ -206,9 +211,11 @@ def _prepare(connection: Connection, path: Path) -> None:
         connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
     elif connection.execute(select(col(SchemaVersionRow.version))).scalar() in _GROWN_BY_TABLES:
         Row.metadata.create_all(connection)
+        for column in _GROWN_BY_COLUMNS:
+            connection.execute(text(f"ALTER TABLE deliveries ADD COLUMN {column}"))
         connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
-    for index in (AUDIT_GAPS, SILENCES):  # an index changes no answer, so it needs no version
+    for index in (AUDIT_GAPS, SILENCES, QUEUE):  # an index changes no answer, so it needs no version
         index.create(connection, checkfirst=True)
 
 
@@ -243,6 +250,8 @@ class _typed_errors:  # noqa: N801 - a context manager, used like a function
             return
         if isinstance(error, IntegrityError):
             raise StoreConflict(f"The database refused a row that contradicts another: {error.orig}.") from error
+        if result_code(error.orig) in SQLITE_DOWN:
+            raise StoreDown(f"The database {self._path} can't be written: {error.orig}.") from error
         if result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
             raise StoreBusy(
                 f"The database {self._path} was locked for more than {BUSY_SECONDS:g} s: nothing was written."

@@ -101,7 +101,9 @@ class Question:
     cluster: str
     view_id: str
     answer_to: str = ""
-    """The `response_url` of the shortcut: a form has none of its own."""
+    """The `response_url` of the shortcut, for a form has none of its own; empty where somebody else has sent the form: what stands there only who used the
+    shortcut sees.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +279,7 @@ def question(body: Json) -> Question | None:
         return None
     channel, ts, title, cluster, view_id = parts
     place = thread if isinstance(thread, str) else None
-    answer_to: Json = found.get("answer_to")
+    answer_to: Json = found.get("answer_to") if found.get("asker") == user.user_id else None
     return Question(
         user=user,
         channel=channel,
