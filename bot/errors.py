@@ -24,6 +24,7 @@ NatsmedicError
 │   └── Stands               undoing it would take away what is whole in itself
 └── StoreError               the database could not do it
     ├── StoreBusy            locked or overloaded: a retry helps
+    ├── StoreLost            the connection broke, perhaps in a COMMIT: a retry that reads first helps
     ├── StoreConflict        a row that must be unique is there already, or one it refers to is not
     └── AuditBroken          the audit chain does not verify: nothing may be applied
 """
@@ -173,6 +174,12 @@ class StoreError(NatsmedicError):
 
 class StoreBusy(StoreError):
     """The database is locked or overloaded; nothing was written."""
+
+    retry_helps = True
+
+
+class StoreLost(StoreError):
+    """The connection to the database broke. Where that was in a COMMIT, the transaction may or may not stand: whoever goes on reads first, as all phases do."""
 
     retry_helps = True
 

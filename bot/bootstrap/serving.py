@@ -287,7 +287,7 @@ async def serve(settings: Settings) -> None:
     async with AsyncExitStack() as stack:
         measuring = await stack.enter_async_context(measured(settings, found))
         store = await stack.enter_async_context(open_store(settings, meter=measuring.meter))
-        store.acquire_process_lock()
+        await store.acquire_process_lock()
         readers, writers = await _connect(settings, clock, stack, measuring.meter)
         engine = DbosEngine(settings.database.url, EXECUTOR_ID, handlers)
         directory: Directory = NoDirectory()

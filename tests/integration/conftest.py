@@ -1,14 +1,18 @@
 """Fixtures of Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
 
-from collections.abc import AsyncGenerator
+import itertools
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from bot.adapters.database import SqlStore
 from bot.lab.kubernetes import StandInKubernetes
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
+from tests.integration.postgres_server import PostgresServer, running_postgres
+from tests.integration.store_records import FixedClock
 
 BOTH = [STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]
 
@@ -40,3 +44,33 @@ async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {kube.token}"}
     async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Generator[str]:
+    """The URL of an empty database."""
+    with postgres.database(f"test_{next(_numbers)}") as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind that the store can live in."""
+    return (
+        f"sqlite:///{tmp_path}/natsmedic.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    )
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncGenerator[SqlStore]:
+    async with SqlStore.open(url, FixedClock()) as opened:
+        yield opened

@@ -23,6 +23,7 @@ from bot.adapters.database.rows import (
     StormMemberRow,
     TargetLockRow,
     moment_text,
+    without_null,
 )
 from bot.errors import StoreError
 from bot.model import (
@@ -233,7 +234,7 @@ class SqlTransaction:
         fields = plain_data(draft.model_dump(mode="json"))
         unsealed = AuditEntry.model_validate(
             {
-                **fields,
+                **{name: without_null(v) if isinstance(v, str) else v for name, v in fields.items()},
                 "seq": 1 if last is None else last.seq + 1,
                 "at": self._clock.now().astimezone(UTC),
                 "previous": GENESIS if last is None else last.hash,
