@@ -193,7 +193,7 @@ async def test_two_processes_that_open_an_empty_database_at_once_both_find_it(ur
 
 async def test_a_server_that_is_not_there_is_named_without_the_password() -> None:
     with pytest.raises(StoreLost, match=r"127\.0\.0\.1/natsmedic") as raised:
-        async with SqlStore.open("postgres://ana:canary@127.0.0.1:1/natsmedic", FixedClock()):
+        async with SqlStore.open("postgresql://ana:canary@127.0.0.1:1/natsmedic", FixedClock()):
             pass
     assert "canary" not in str(raised.value)
 

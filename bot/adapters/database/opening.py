@@ -26,10 +26,9 @@ async def open_database(url: str, *, read_only: bool = False) -> Database:
 
 
 def parsed_url(url: str) -> URL:
-    """Return the parts of `url`; `postgres://` is another word for `postgresql://`. Raises `SettingsError`, which never repeats the password."""
-    scheme, separator, rest = url.partition("://")
+    """Return the parts of `url`. Raises `SettingsError`, which never repeats the password."""
     try:
-        parsed = make_url(f"{'postgresql' if scheme == 'postgres' else scheme}{separator}{rest}")
+        parsed = make_url(url)
     except ArgumentError as error:
         raise SettingsError(f"database: the value is not a database URL; {EXPECTED}.") from error
     if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
