@@ -46,13 +46,21 @@ class PostgresServer:
 
     @contextmanager
     def database(self, name: str) -> Generator[str]:
-        """An empty database of this name for the length of the block, as its URL. It sorts as English does, which looks past punctuation."""
-        made = "CREATE DATABASE {} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
-        self._do(sql.SQL(made).format(sql.Identifier(name)))
+        """An empty database of this name for the length of the block, as its URL."""
+        self.create(name)
         try:
             yield self.url_of(name)
         finally:
-            self._do(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            self.drop(name)
+
+    def create(self, name: str, template: str = "template0") -> None:
+        """Create a database. It sorts as English does, which looks past punctuation."""
+        made = "CREATE DATABASE {} TEMPLATE {} LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
+        self._do(sql.SQL(made).format(sql.Identifier(name), sql.Identifier(template)))
+
+    def drop(self, name: str) -> None:
+        """Remove a database and end its sessions."""
+        self._do(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
     def restart(self) -> None:
         """End all sessions at once, as a crash does, and start again."""
