@@ -1,7 +1,6 @@
 """Fixtures of Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
 
-import itertools
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import httpx
@@ -11,7 +10,6 @@ import pytest_asyncio
 from bot.adapters.database import SqlStore
 from bot.lab.kubernetes import StandInKubernetes
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
-from tests.integration.postgres_server import PostgresServer, running_postgres
 from tests.integration.store_records import FixedClock
 
 BOTH = [STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]
@@ -44,22 +42,6 @@ async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {kube.token}"}
     async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
         yield client
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Generator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
-
-
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def postgres_url(postgres: PostgresServer) -> Generator[str]:
-    """The URL of an empty database."""
-    with postgres.database(f"test_{next(_numbers)}") as url:
-        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
