@@ -60,7 +60,7 @@ from bot.settings import ClusterSettings, Mode, Settings
 log = structlog.get_logger(__name__)
 
 EXECUTOR_ID = "natsmedic"
-"""One process per SQLite database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
+"""One process per database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
 
 RESTART_SECONDS = 5.0
 """Until a part that failed by a defect starts again."""
