@@ -1,4 +1,4 @@
-# Verbs: install demo test test-crash test-kubernetes lint bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-crash test-kubernetes lint mutate bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -9,7 +9,7 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint bench
+.PHONY: help install demo test test-crash test-kubernetes lint mutate bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -50,6 +50,12 @@ lint: $(VENV)/.all
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Ten minutes, and no part of CI. What survived: .venv/bin/mutmut results; one of them: .venv/bin/mutmut show NAME
+mutate: $(VENV)/.all
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutation]'
+	$(BIN)/mutmut run --max-children $(JOBS) $(ARGS)
+	$(BIN)/mutmut results
 
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)

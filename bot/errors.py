@@ -24,6 +24,7 @@ NatsmedicError
 │   └── Stands               undoing it would take away what is whole in itself
 └── StoreError               the database could not do it
     ├── StoreBusy            locked or overloaded: a retry helps
+    │   └── StoreDown        the disk is full, read-only or failing: a retry helps once somebody has seen to it
     ├── StoreLost            the connection broke, perhaps in a COMMIT: a retry that reads first helps
     ├── StoreConflict        a row that must be unique is there already, or one it refers to is not
     └── AuditBroken          the audit chain does not verify: nothing may be applied
@@ -176,6 +177,10 @@ class StoreBusy(StoreError):
     """The database is locked or overloaded; nothing was written."""
 
     retry_helps = True
+
+
+class StoreDown(StoreBusy):
+    """The disk under the database is full, read-only or failing. Unless it failed at the very end of a transaction, nothing was written."""
 
 
 class StoreLost(StoreError):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import TypeVar, cast
 
-from bot.ports import UNMETERED, Call, Meter, System, end_of
+from bot.ports import UNMETERED, Call, End, Meter, System, end_of
 
 P = TypeVar("P")
 
@@ -19,9 +19,15 @@ Seconds = Callable[[], float]
 
 @contextmanager
 def timing(
-    meter: Meter, system: System, operation: str, cluster: str = "", *, seconds: Seconds = time.perf_counter
+    meter: Meter,
+    system: System,
+    operation: str,
+    cluster: str = "",
+    *,
+    seconds: Seconds = time.perf_counter,
+    ends: Callable[[BaseException | None], End] = end_of,
 ) -> Generator[None]:
-    """Measure the block as one call, however it ends."""
+    """Measure the block as one call, however it ends; `ends` says how, from what it raised."""
     started = seconds()
     failed: BaseException | None = None
     try:
@@ -30,7 +36,7 @@ def timing(
         failed = error
         raise
     finally:
-        meter.called(Call(system, operation, end_of(failed), seconds() - started, cluster))
+        meter.called(Call(system, operation, ends(failed), seconds() - started, cluster))
 
 
 def timed(port: P, system: System, meter: Meter, cluster: str, *, seconds: Seconds = time.perf_counter) -> P:

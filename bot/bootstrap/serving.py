@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ from bot.adapters.engine import DbosEngine
 from bot.adapters.metrics import Standing
 from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import Office, SlackAdapter
+from bot.adapters.terminal import TerminalDirectory
 from bot.adapters.timed import timed
 from bot.adapters.webhooks import parser_of, serve_http, webhook_app
 from bot.bootstrap.auditing import audited
+from bot.bootstrap.leaving import Leaving
 from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
 from bot.bootstrap.reporting import reporter
+from bot.bootstrap.watchdog import Watchdog
 from bot.errors import SettingsError, StoreError
 from bot.flow import narration
 from bot.flow.advisories import Advisories
@@ -33,6 +36,7 @@ from bot.flow.diagnosis import Diagnoser
 from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
+from bot.flow.quota import Quota
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
@@ -67,6 +71,10 @@ RESTART_SECONDS = 5.0
 
 END_SECONDS = 0.5
 """Until a part that was told to end is told again."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread that judges a snapshot or draws a picture keeps the interpreter while the event loop waits for it. Python's own 5 ms are lost at every
+read and write of a socket and of the database, of which a webhook has a dozen (measured: tests/bench/bench_storm.py)."""
 
 Run = Callable[[], Awaitable[None]]
 """A part of the bot that works for ever."""
@@ -131,17 +139,8 @@ class NoDirectory:
     async def look_up(self, user: SlackUser, *, fresh: bool = False) -> Person:
         """Return a person who may do nothing."""
         del fresh
-        return Person(
-            user=user,
-            key=f"{user.team_id}/{user.user_id}",
-            human=False,
-            active=False,
-            guest=False,
-            home_workspace=False,
-            groups=frozenset(),
-            looked_up_at=SystemClock().now(),
-            problem="no Slack is configured",
-        )
+        key = f"{user.team_id}/{user.user_id}"
+        return Person.unknown(user, key, SystemClock().now(), "no Slack is configured")
 
 
 @dataclass(frozen=True)
@@ -215,7 +214,8 @@ def wire(
         stages=stages,
         readers=readers,
         writers=writers if settings.mode is Mode.APPROVE else {},
-        directory=directory,
+        # Only what is already recorded is looked up there: no click of Slack can claim to come from a terminal.
+        directory=TerminalDirectory(rules, clock, directory),
         rules=rules,
         limits=limits,
         engine=engine,
@@ -232,6 +232,10 @@ def wire(
         | {ADVISORIES: parse_notice, SCHEDULE: parse_notice, COMMAND: parse_asked},
         max_queue=settings.webhooks.max_queue,
         threads=settings.threads,
+        quotas={
+            name: Quota(source.alerts_per_second, source.alerts_burst)
+            for name, source in settings.webhooks.sources.items()
+        },
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
     sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
@@ -278,13 +282,16 @@ async def serve(settings: Settings) -> None:
             "webhooks.sources is empty and no cluster has advisories or a schedule, so no alert could ever come in: "
             "add a source with its own secret, a nats.system user or a schedule."
         )
+    sys.setswitchinterval(SWITCH_SECONDS)
     found = registry()
     found.check_thresholds(settings.thresholds)
     found.check_schedules(settings.schedules)
     clock = SystemClock()
     chat = _Chat()
     handlers = _Handlers()
+    leaving = Leaving(settings.shutdown.grace)
     async with AsyncExitStack() as stack:
+        stack.enter_context(leaving.on_signals())
         measuring = await stack.enter_async_context(measured(settings, found))
         store = await stack.enter_async_context(open_store(settings, meter=measuring.meter))
         await store.acquire_process_lock()
@@ -318,7 +325,6 @@ async def serve(settings: Settings) -> None:
             found=found,
         )
         handlers.known |= {
-            Phase.INTAKE: bot.intake.run,
             Phase.DIAGNOSIS: bot.diagnoser.run,
             Phase.EXECUTION: bot.executor.run,
         }
@@ -330,7 +336,9 @@ async def serve(settings: Settings) -> None:
             await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning))
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
-        own = {"sweeper": bot.sweeper.run, "checkpoints": kept.run}
+        watchdog = Watchdog()
+        stack.enter_context(watchdog.watching())
+        own = {"intake": bot.intake.run, "sweeper": bot.sweeper.run, "checkpoints": kept.run, "watchdog": watchdog.beat}
         await stack.enter_async_context(_running({**own, **parts, **measuring.parts}, clock))
         standing = Standing(checkpoints=kept.standing, swept_at=lambda: bot.sweeper.swept_at)
         await stack.enter_async_context(measuring.exposed(store, clock, standing))
@@ -338,10 +346,11 @@ async def serve(settings: Settings) -> None:
         app = webhook_app(
             settings.webhooks,
             bot.intake,
-            lambda: _not_ready(store),
+            lambda: _not_ready(store, leaving),
             slack_handler,
             clock=clock,
             checkpoints=kept.standing,
+            alive=watchdog.problem,
         )
         measuring.watch(app)
         log.info(
@@ -350,7 +359,9 @@ async def serve(settings: Settings) -> None:
             mode=settings.mode,
             clusters=[c.name for c in settings.clusters],
         )
-        await serve_http(app, settings.webhooks.listen, until=_stop_signal())
+        # Alerts are stored until the end: the next start takes them in.
+        async with leaving.after(engine.park, *([slack.chat.caught_up] if slack is not None else [])):
+            await serve_http(app, settings.webhooks.listen, until=leaving.gone)
 
 
 @asynccontextmanager
@@ -383,13 +394,13 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
         _, running = await asyncio.wait(running, timeout=END_SECONDS)
 
 
-async def _not_ready(store: SqlStore) -> Sequence[str]:
-    """Return why no webhook could be taken in. Slack or a cluster being down is no reason: alerts must still be stored."""
+async def _not_ready(store: SqlStore, leaving: Leaving) -> Sequence[str]:
+    """Return why no webhook should come here. Slack or a cluster being down is no reason: alerts must still be stored."""
     try:
         await store.count_unprocessed()
     except StoreError as error:
-        return [str(error)]
-    return []
+        return [*leaving.problems, str(error)]
+    return leaving.problems
 
 
 async def _connect(
@@ -406,12 +417,3 @@ async def _connect(
         if (able := writers_of(writing, cluster, meter)) is not None:
             writers[cluster.name] = able
     return readers, writers
-
-
-def _stop_signal() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop

@@ -16,11 +16,15 @@ from typing import Annotated, Final, TextIO
 import typer
 
 from bot.adapters.checkpoints import newest_of
+from bot.adapters.clock import SystemClock
 from bot.cli import draw
+from bot.cli.doctor import show_checkup
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
 from bot.flow.audit import ChainReport, ChainVerifier, pages, read_lines, verify_store
+from bot.flow.doctor import examine
 from bot.model import AuditFilter, AuditLine, Checkpoint
+from bot.model.audit_kinds import AUDIT_KINDS
 from bot.model.span import EXAMPLES, span
 from bot.settings import Settings
 
@@ -75,6 +79,26 @@ def list_entries(
     columns = ("seq", "at", "kind", "actor", "incident", "subject", "sentence")
     rows = ((str(e.seq), f"{e.at[:19]}Z", e.kind, e.actor, e.incident_id or "", e.subject, e.sentence) for e in lines)
     draw.table("Audit log", columns, rows)
+
+
+@app.command()
+def kinds(format_: FormatOption = Format.TABLE) -> None:
+    """Show every kind of row: what it means and what its data holds."""
+    known = sorted(AUDIT_KINDS.values(), key=lambda one: one.kind)
+    if format_ is Format.JSON:
+        draw.as_json([one.model_dump(mode="json") for one in known])
+        return
+    columns = ("kind", "what it means", "data", "in some rows")
+    rows = ((one.kind, one.meaning, ", ".join(one.keys), ", ".join(one.optional)) for one in known)
+    draw.table("Kinds of audit rows", columns, rows)
+
+
+@app.command()
+def status(context: typer.Context, format_: FormatOption = Format.TABLE, config: ConfigFile = None) -> None:
+    """Show whether the log can be written, its head, and how old the newest checkpoint of each place is. Exit codes are those of `natsmedic doctor`."""
+    from bot.bootstrap.checking import audit_checks
+
+    show_checkup("Audit log", run(examine(audit_checks(settings_of(context, config), SystemClock()))), format_)
 
 
 @app.command()

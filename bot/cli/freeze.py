@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
@@ -70,14 +69,25 @@ async def _freeze(
     settings: Settings, lasts: timedelta | None, reason: str, cluster: str | None, action: str | None
 ) -> str:
     from bot.bootstrap.reading import registry
-    from bot.bootstrap.serving import SystemClock, open_store
+    from bot.bootstrap.terminal import open_counter
     from bot.flow.freeze import freeze
+    from bot.policy import may_freeze
 
     known = registry().actions
     if action is not None and action not in known:
         raise BadInput(f"No action is called {action!r}. Known: {', '.join(sorted(known))}.")
-    async with open_store(settings) as store:
-        made = await freeze(store, SystemClock(), _who(), reason, cluster=cluster, action=action, lasts=lasts)
+    async with open_counter(settings) as counter:
+        person = await counter.admission.admit(counter.user, may_freeze, "freeze")
+        made = await freeze(
+            counter.store,
+            counter.clock,
+            person.key,
+            reason,
+            cluster=cluster,
+            action=action,
+            lasts=lasts,
+            by=counter.user,
+        )
     return f"{made.id}: {made}."
 
 
@@ -89,11 +99,13 @@ async def _active(settings: Settings) -> Sequence[Freeze]:
 
 
 async def _lift(settings: Settings, freeze: str, reason: str) -> Freeze:
-    from bot.bootstrap.serving import SystemClock, open_store
+    from bot.bootstrap.terminal import open_counter
     from bot.flow.freeze import lift
+    from bot.policy import may_lift
 
-    async with open_store(settings) as store:
-        return await lift(store, SystemClock(), freeze, _who(), reason)
+    async with open_counter(settings) as counter:
+        person = await counter.admission.admit(counter.user, may_lift, "unfreeze")
+        return await lift(counter.store, counter.clock, freeze, person.key, reason, by=counter.user)
 
 
 def _row(freeze: Freeze) -> Sequence[str]:
@@ -118,7 +130,3 @@ def _lasts(text: str) -> timedelta | None:
     if not found:
         raise BadInput(f"{text!r} is no duration; expected {EXAMPLES}, or `{FOREVER}`: until it is lifted.")
     return found
-
-
-def _who() -> str:
-    return f"{getpass.getuser()} (terminal)"

@@ -9,11 +9,18 @@ import typer
 
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
-from bot.errors import BadInput
-from bot.model import Approval, Execution, IncidentId, JsonObject, Proposal, Record, Stage
+from bot.errors import BadInput, Refused
+from bot.model import Approval, Choice, Execution, IncidentId, JsonObject, Proposal, Record, Stage
 from bot.settings import Settings
 
-app = typer.Typer(help="Proposals.", no_args_is_help=True)
+app = typer.Typer(help="Proposals, and deciding on them where Slack is down.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID")]
+Why = Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")]
+STARTS = (
+    "`natsmedic serve` starts it within 5 s; where it does not run, as soon as it does, until the proposal expires."
+)
+LOOK_AGAIN = "No new diagnosis is started from here: ask for one in the thread or with `/nats diagnose`."
 
 
 class Offer(Record):
@@ -57,6 +64,40 @@ def show(
         draw.as_json(offer.model_dump(mode="json") | {"proposal": _public(offer.proposal)})
     else:
         draw.lines(_told(offer))
+
+
+@app.command()
+def approve(
+    context: typer.Context,
+    proposal: Id,
+    reason: Why,
+    typed: Annotated[
+        str, typer.Option("--typed-name", help="Name of the object, which a destructive change asks for.")
+    ] = "",
+    break_glass: Annotated[
+        bool, typer.Option("--break-glass", help="Approve alone, announced; only people of policy.break_glass may.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Approve a proposal as the person that `policy.terminal` names for your OS user."""
+    settings = settings_of(context, config)
+    _say(run(_decide(settings, proposal, Choice.APPROVE, reason, typed, break_glass=break_glass)))
+
+
+@app.command()
+def deny(context: typer.Context, proposal: Id, reason: Why, config: ConfigFile = None) -> None:
+    """Deny a proposal: it ends, whoever approved it."""
+    _say(run(_decide(settings_of(context, config), proposal, Choice.DENY, reason, "")))
+
+
+@app.command()
+def withdraw(context: typer.Context, proposal: Id, reason: Why, config: ConfigFile = None) -> None:
+    """Take back a proposal that you asked for or may decide on."""
+    _say(run(_withdraw(settings_of(context, config), proposal, reason)))
+
+
+def _say(sentences: Sequence[str]) -> None:
+    draw.lines(("", sentence) for sentence in sentences)
 
 
 def _public(proposal: Proposal) -> JsonObject:
@@ -125,3 +166,31 @@ async def _offer(settings: Settings, proposal: str) -> Offer:
             approvals=tuple(await store.approvals(proposal)),
             execution=await store.execution_of(proposal),
         )
+
+
+async def _decide(
+    settings: Settings, proposal: str, choice: Choice, reason: str, typed: str, *, break_glass: bool = False
+) -> Sequence[str]:
+    from bot.bootstrap.terminal import open_matter
+    from bot.flow.approval import Click
+    from bot.ports import Phase
+
+    async with open_matter(settings, proposal) as matter:
+        click = Click(user=matter.counter.user, button=matter.proposal.button, choice=choice, break_glass=break_glass)
+        answer = await matter.desk.decide(click, reason, typed)
+        left = set(matter.left.phases)
+    if not answer.accepted:
+        wrong = [f"--{field.replace('_', '-')}: {sentence}" for field, sentence in answer.errors.items()]
+        again = [LOOK_AGAIN] if Phase.DIAGNOSIS in left else []
+        raise Refused(" ".join([answer.sentence, *wrong, *again]).strip())
+    return [answer.sentence, *([STARTS] if Phase.EXECUTION in left else [])]
+
+
+async def _withdraw(settings: Settings, proposal: str, reason: str) -> Sequence[str]:
+    from bot.bootstrap.terminal import open_matter
+
+    async with open_matter(settings, proposal) as matter:
+        answer = await matter.desk.withdraw(matter.counter.user, matter.proposal.id, reason)
+    if not answer.accepted:
+        raise Refused(answer.sentence)
+    return [answer.sentence]

@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import audit, config, demo, diagnose, freeze, gather, incidents, lab, proposals, runbooks, serve, unlock
+from bot.cli import (
+    audit,
+    config,
+    demo,
+    diagnose,
+    doctor,
+    freeze,
+    gather,
+    incidents,
+    lab,
+    policy,
+    proposals,
+    runbooks,
+    serve,
+    unlock,
+)
 from bot.cli.session import CarefulGroup, GlobalConfigFile, Session
 from bot.cli.where import VerdictCommand
 
@@ -24,11 +39,13 @@ app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(proposals.app, name="proposals")
+app.add_typer(policy.app, name="policy")
 app.add_typer(lab.app, name="lab")
 app.command(name="serve")(serve.serve)
 app.add_typer(runbooks.app, name="runbooks")
 app.command(name="diagnose", cls=VerdictCommand)(diagnose.diagnose)
 app.command(name="gather", cls=VerdictCommand)(gather.gather)
+app.command(name="doctor")(doctor.doctor)
 app.add_typer(freeze.app, name="freeze")
 app.command(name="unlock")(unlock.unlock)
 app.command(

@@ -15,9 +15,10 @@ import structlog
 
 from bot.errors import BadInput, StoreError
 from bot.flow.debounce import Debouncer
-from bot.flow.intake import IncomingAlert, Intake
+from bot.flow.incoming import IncomingAlert
+from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, Notice, parse_notice
-from bot.model import AlertState, IncidentState, JsonObject
+from bot.model import AlertState, Delivery, IncidentState, JsonObject
 from bot.ports import Clock, Store
 from bot.settings import AdvisorySettings
 
@@ -26,6 +27,8 @@ log = structlog.get_logger(__name__)
 TICK: Final = 1.0
 """Seconds between two looks at what is due; news is due at once."""
 
+MOST_WAITING: Final = 100_000
+"""Deliveries that are looked through for those of this source when natsmedic starts: ten times the queue's default cap."""
 MOST_OPEN: Final = 1_000
 """Open incidents that are looked through for those of this source when natsmedic starts."""
 
@@ -59,8 +62,10 @@ class Advisories:
     async def adopt(self) -> None:
         """Take over what an earlier process has left open: stored as firing, and not resolved since. Raises `StoreError`."""
         # A delivery that is folded between the two reads has become an incident for the second.
-        for delivery in await self._store.unprocessed_deliveries():
-            if delivery.source != ADVISORIES:
+        # One by one, because after a storm many wait, and each may be large.
+        for waiting in await self._store.waiting(MOST_WAITING):
+            delivery = await self._store.get(Delivery, waiting)
+            if delivery is None or delivery.source != ADVISORIES or delivery.processed_at is not None:
                 continue
             with suppress(BadInput):  # the intake is about to record it as unreadable
                 parsed = parse_notice(delivery.body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import structlog
 
@@ -25,9 +26,11 @@ from bot.model import (
     Execution,
     ExecutionId,
     ExecutionState,
+    JsonObject,
     OperationId,
     Person,
     Proposal,
+    ProposalId,
     ProposalState,
     Record,
     SlackUser,
@@ -35,9 +38,12 @@ from bot.model import (
     StageState,
     digest,
 )
-from bot.policy import Decision, check_form, decide, standing, typed_name
+from bot.policy import SAY_WHY, Decision, Reason, check_form, decide, may_withdraw, standing, typed_name
 from bot.ports import Chat, Clock, Directory, Engine, Phase, Readers, Store, Transaction
 from bot.settings import PolicySettings
+
+WITHDRAW: Final = "withdraw"
+"""What the refusal of a withdrawal names where that of a click names the choice."""
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +54,8 @@ class Click(Record):
     user: SlackUser
     button: str
     choice: Choice
+    break_glass: bool = False
+    """The person wants to approve alone."""
 
 
 class Answer(Record):
@@ -64,6 +72,8 @@ class Form(Record):
     proposal: Proposal
     ask_reason: bool = True
     typed_name: str | None = None
+    may_break: bool = False
+    """The person may approve alone, for want of a second one."""
 
 
 class ApprovalDesk:
@@ -101,12 +111,16 @@ class ApprovalDesk:
                 click, None, "This button belongs to no proposal natsmedic knows.", "unknown_button"
             )
         person = await self._directory.look_up(click.user)
-        decision = self._judge(proposal, await self._store.approvals(proposal.id), person, click.choice)
-        if not decision.allowed:
+        approvals = await self._store.approvals(proposal.id)
+        decision = self._judge(proposal, approvals, person, click)
+        alone = click.model_copy(update={"break_glass": click.choice is Choice.APPROVE})
+        may_break = alone.break_glass and self._judge(proposal, approvals, person, alone).allowed
+        if not decision.allowed and not may_break:
             return await self._refused(click, proposal, decision.sentence, decision.reason, person)
         if click.choice is Choice.APPROVE and not (ruling := await self._may_start(proposal)).allowed:
             return await self._refused(click, proposal, ruling.sentence, ruling.stop, person)
-        return Form(proposal=proposal, typed_name=typed_name(proposal) if click.choice is Choice.APPROVE else None)
+        name = typed_name(proposal) if click.choice is Choice.APPROVE else None
+        return Form(proposal=proposal, typed_name=name, may_break=may_break)
 
     async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
         """Record the decision of a submitted form. However often it is delivered, one person decides once."""
@@ -130,6 +144,27 @@ class ApprovalDesk:
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
             return await self._decide(click, proposal, reason.strip(), typed_name.strip())
 
+    async def withdraw(self, user: SlackUser, proposal_id: ProposalId, reason: str) -> Answer:
+        """Take a proposal back that still waits: who asked for it may, and anyone who may decide on it."""
+        person = await self._directory.look_up(user)
+        async with self._store.begin() as tx:
+            proposal = await tx.get(Proposal, proposal_id)
+            if proposal is None:
+                sentence = f"There is no proposal {proposal_id}."
+                await tx.audit(_refusal(user, WITHDRAW, None, person.key, "no_proposal", sentence))
+                return Answer(accepted=False, sentence=sentence)
+            decision = may_withdraw(proposal, person, self._rules, self._clock.now())
+            if decision.allowed and not reason.strip():
+                decision = Decision(reason=Reason.NO_REASON, sentence=SAY_WHY)
+            if not decision.allowed:
+                await tx.audit(_refusal(user, WITHDRAW, proposal, person.key, decision.reason, decision.sentence))
+                return Answer(accepted=False, sentence=decision.sentence)
+            said = f"Withdrawn by {person.key}: {reason.strip()}"
+            data: JsonObject = {"team": user.team_id, "user": user.user_id}
+            await end_proposal(tx, proposal, ProposalState.WITHDRAWN, said, actor=person.key, data=data)
+        self._chat.nudge(proposal.incident_id)
+        return Answer(accepted=True, sentence="Withdrawn. Nothing will be changed.")
+
     async def refuse(self, click: Click, sentence: str, code: str) -> None:
         """Audit a click that leads nowhere, e.g. on a message that does not belong to the button."""
         await self._refused(click, await self._store.proposal_by_button(click.button), sentence, code)
@@ -137,7 +172,7 @@ class ApprovalDesk:
     async def _decide(self, click: Click, proposal: Proposal, reason: str, typed: str) -> Answer:
         person = await self._directory.look_up(click.user)
         current = await self._store.get(Proposal, proposal.id) or proposal
-        decision = self._judge(current, await self._store.approvals(proposal.id), person, click.choice)
+        decision = self._judge(current, await self._store.approvals(proposal.id), person, click)
         if not decision.allowed:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
         if click.choice is Choice.APPROVE:
@@ -150,7 +185,7 @@ class ApprovalDesk:
         crashpoints.reached(Point.P07)
         async with self._store.begin() as tx:
             current = await tx.get(Proposal, proposal.id) or proposal
-            decision = self._judge(current, await tx.approvals(proposal.id), person, click.choice)
+            decision = self._judge(current, await tx.approvals(proposal.id), person, click)
             recorded = await self._record(tx, click, current, person, reason, typed) if decision.allowed else None
         if recorded is None:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
@@ -161,8 +196,9 @@ class ApprovalDesk:
             await self._engine.start(Phase.EXECUTION, execution.id)
         return answer
 
-    def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, choice: Choice) -> Decision:
-        return decide(proposal, approvals, person, choice, self._rules, self._clock.now())
+    def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, click: Click) -> Decision:
+        now = self._clock.now()
+        return decide(proposal, approvals, person, click.choice, self._rules, now, break_glass=click.break_glass)
 
     async def _may_start(self, proposal: Proposal) -> Ruling:
         """What the limits say now; they are asked again in the transaction that commits the first intent."""
@@ -197,6 +233,7 @@ class ApprovalDesk:
             groups=tuple(sorted(person.groups)),
             reason=reason,
             typed_name=typed,
+            break_glass=click.break_glass and click.choice is Choice.APPROVE,
             at=self._clock.now(),
         )
         await tx.put(approval)
@@ -224,27 +261,48 @@ class ApprovalDesk:
             return Answer(
                 accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. Still missing: {missing}."
             ), None
+        if now.broken_by is not None:
+            await tx.audit(_broken(proposal, now.broken_by, reason, now.missing))
         await tx.put(proposal.model_copy(update={"state": ProposalState.APPROVED, "state_reason": ""}))
         execution = queued(proposal, self._clock)
         await tx.put(execution)
-        return Answer(accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. It starts now."), execution
+        glass = f" You broke the glass in place of {', '.join(now.missing)}; it is announced." if now.broken_by else ""
+        return Answer(
+            accepted=True, sentence=f"Recorded: {now.given} of {now.needed}.{glass} It starts now."
+        ), execution
 
     async def _refused(
         self, click: Click, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None
     ) -> Answer:
         log.info("click refused", code=code, proposal=proposal.id if proposal else None, user=click.user.user_id)
+        actor = person.key if person else f"{click.user.team_id}/{click.user.user_id}"
         async with self._store.begin() as tx:
-            await tx.audit(
-                AuditDraft(
-                    kind="click.refused",
-                    actor=person.key if person else f"{click.user.team_id}/{click.user.user_id}",
-                    incident_id=proposal.incident_id if proposal else None,
-                    subject=proposal.id if proposal else "",
-                    sentence=sentence,
-                    data={"code": code, "choice": click.choice, "team": click.user.team_id, "user": click.user.user_id},
-                )
-            )
+            await tx.audit(_refusal(click.user, click.choice, proposal, actor, code, sentence))
         return Answer(accepted=False, sentence=sentence)
+
+
+def _refusal(
+    user: SlackUser, choice: str, proposal: Proposal | None, actor: str, code: str, sentence: str
+) -> AuditDraft:
+    return AuditDraft(
+        kind="click.refused",
+        actor=actor,
+        incident_id=proposal.incident_id if proposal else None,
+        subject=proposal.id if proposal else "",
+        sentence=sentence,
+        data={"code": code, "choice": choice, "team": user.team_id, "user": user.user_id},
+    )
+
+
+def _broken(proposal: Proposal, person: str, reason: str, missing: Sequence[str]) -> AuditDraft:
+    return AuditDraft(
+        kind="glass.broken",
+        actor=person,
+        incident_id=proposal.incident_id,
+        subject=proposal.id,
+        sentence=f"{person} breaks the glass and approves alone, in place of {', '.join(missing)}: {reason}",
+        data={"missing": list(missing), "digest": proposal.digest},
+    )
 
 
 def queued(proposal: Proposal, clock: Clock) -> Execution:

@@ -8,7 +8,8 @@ from typing import Final
 from pydantic import ValidationError
 
 from bot.errors import BadInput
-from bot.flow.intake import IncomingAlert, Intake, ParsedDelivery
+from bot.flow.incoming import IncomingAlert, ParsedDelivery
+from bot.flow.intake import Intake
 from bot.flow.notices import fingerprint_of
 from bot.model import AlertState, AuditDraft, Focus, Incident, Record
 from bot.model.subjects import PATTERN, SUBJECT_LABEL

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from bot.flow.intake import IncomingAlert
+from bot.flow.incoming import IncomingAlert
 from bot.flow.notices import AdvisoryAlert, Notice, fingerprint_of
 from bot.model import AlertState, JsonObject
 from bot.settings import AdvisorySettings

@@ -17,6 +17,7 @@ from bot.flow.ladder import climb
 from bot.flow.ranking import rank
 from bot.flow.stages import Stages
 from bot.flow.storm import Storms
+from bot.flow.turns import Turns
 from bot.limits import Limits
 from bot.model import (
     AuditDraft,
@@ -48,6 +49,9 @@ FOCUS_LABELS: Mapping[str, tuple[str, ...]] = {
 """Labels of prometheus-nats-exporter and nats-surveyor that name the thing (reference/nats.md 5.1, 5.2)."""
 
 
+AT_ONCE = 2
+"""Diagnoses of one cluster at once: a storm brings a score of them, each some 0.2 s of work, and webhooks and clicks share the processor with them. Each
+cluster has turns of its own, so that a slow one delays no other."""
 GUIDANCE_SECONDS = 86_400
 """Guidance waits for nobody's approval; a day later the cluster it was written for is another one."""
 
@@ -99,6 +103,7 @@ class Diagnoser:
         self._writable = writable
         self._thresholds = thresholds
         self._storms = Storms(threads, clock)
+        self._turns = {cluster: Turns(AT_ONCE) for cluster in readers}
 
     async def run(self, key: str, steps: Steps) -> None:
         """Diagnose for `key` = `<incident id>/<reason>`; the same key never diagnoses twice."""
@@ -114,6 +119,10 @@ class Diagnoser:
         incident = await self._store.get(Incident, incident_id)
         if incident is None or incident.cluster is None or await self._store.get(Diagnosis, diagnosis_id) is not None:
             return "nothing to do"
+        async with self._turns[incident.cluster].turn(_rank(incident, reason)):
+            return await self._diagnose(incident, reason, diagnosis_id)
+
+    async def _diagnose(self, incident: Incident, reason: str, diagnosis_id: DiagnosisId) -> str:
         started = self._clock.now()
         focus = focus_of(incident.labels)
         judged = await self._judge(incident, focus)
@@ -122,7 +131,7 @@ class Diagnoser:
         snapshot_digest = await self._store.save_snapshot(judged.snapshot) if judged.snapshot else None
         diagnosis = Diagnosis(
             id=diagnosis_id,
-            incident_id=incident_id,
+            incident_id=incident.id,
             runbook=judged.runbook.code,
             snapshot_id=judged.snapshot.id if judged.snapshot else None,
             snapshot_digest=snapshot_digest,
@@ -133,7 +142,7 @@ class Diagnoser:
             reason=reason,
             charts=charts,
         )
-        lost = await rescues(self._store, self._stages, self._readers[incident.cluster], incident.id)
+        lost = await rescues(self._store, self._stages, self._readers[incident.cluster or ""], incident.id)
         proposals = [await self._proposal(incident, diagnosis, one) for one in (*lost, *judged.proposed)]
         async with self._store.begin() as tx:
             await self._commit(tx, diagnosis, proposals)
@@ -249,6 +258,13 @@ class Diagnoser:
                 },
             )
         )
+
+
+def _rank(incident: Incident, reason: str) -> int:
+    """What people wait for first: an answer, or whether a repair has helped; then what must wake somebody."""
+    if reason.startswith(("asked ", "after ", "drift ")):
+        return 0
+    return 1 if incident.page_worthy else 2
 
 
 def _state_after(incident: Incident, diagnosis: Diagnosis) -> IncidentState:

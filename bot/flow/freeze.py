@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bot.errors import BadInput
-from bot.model import LIFTERS, AuditDraft, Freeze, FreezeId, Lift, new_id
+from bot.model import LIFTERS, AuditDraft, Freeze, FreezeId, Lift, SlackUser, new_id
 from bot.ports import Clock, Store
 
 
@@ -18,8 +18,12 @@ async def freeze(
     cluster: str | None = None,
     action: str | None = None,
     lasts: timedelta | None = None,
+    by: SlackUser | None = None,
 ) -> Freeze:
-    """Stop everything, a cluster or a kind of action, until it is lifted or `lasts` is over. Raises `BadInput` where there is no reason."""
+    """Stop everything, a cluster or a kind of action, until it is lifted or `lasts` is over. Raises `BadInput` where there is no reason.
+
+    `by` is kept in the audit row: the account behind the person, in the terminal the OS user.
+    """
     now = clock.now()
     made = Freeze(
         id=FreezeId(new_id("frz")),
@@ -32,12 +36,14 @@ async def freeze(
     )
     async with store.begin() as tx:
         await tx.put(made)
-        await tx.audit(_row("freeze.set", person, made, f"{made}."))
+        await tx.audit(_row("freeze.set", person, made, f"{made}.", by))
     return made
 
 
-async def lift(store: Store, clock: Clock, freeze_id: str, person: str, reason: str) -> Freeze:
-    """Record that `person` lifts a freeze; it ends with the second of them.
+async def lift(
+    store: Store, clock: Clock, freeze_id: str, person: str, reason: str, *, by: SlackUser | None = None
+) -> Freeze:
+    """Record that `person` lifts a freeze; it ends with the second of them. `by` as above.
 
     Raises `BadInput` where there is no such freeze, it is over, no reason is given, or this person has lifted it already.
     """
@@ -53,9 +59,8 @@ async def lift(store: Store, clock: Clock, freeze_id: str, person: str, reason: 
         lifted = found.model_copy(update={"lifts": (*found.lifts, Lift(person=person, reason=_reason(reason), at=now))})
         await tx.put(lifted)
         kind = "freeze.lifted" if lifted.lifted else "freeze.lift"
-        await tx.audit(
-            _row(kind, person, lifted, f"{person} lifts it ({len(lifted.lifts)} of {LIFTERS}): {reason.strip()}")
-        )
+        sentence = f"{person} lifts it ({len(lifted.lifts)} of {LIFTERS}): {reason.strip()}"
+        await tx.audit(_row(kind, person, lifted, sentence, by))
     return lifted
 
 
@@ -65,7 +70,7 @@ def _reason(text: str) -> str:
     return text.strip()
 
 
-def _row(kind: str, person: str, freeze_: Freeze, sentence: str) -> AuditDraft:
-    return AuditDraft(
-        kind=kind, actor=person, subject=freeze_.id, sentence=sentence, data=freeze_.model_dump(mode="json")
-    )
+def _row(kind: str, person: str, freeze_: Freeze, sentence: str, by: SlackUser | None) -> AuditDraft:
+    account = {"team": by.team_id, "user": by.user_id} if by is not None else {}
+    data = freeze_.model_dump(mode="json") | account
+    return AuditDraft(kind=kind, actor=person, subject=freeze_.id, sentence=sentence, data=data)

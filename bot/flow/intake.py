@@ -1,85 +1,66 @@
 """Phase 1: a webhook delivery becomes a durable row, its alerts become incidents, repeats fold into the open one.
 
-An alert is a hint. Its labels choose the cluster, the thread and what to look at first; nothing else is believed.
+The row is the queue: what is folded is recorded in the transaction that folds it, so that a crash, or a second replica, neither loses nor doubles an
+alert, and no other engine has to know. A transaction takes a few alerts, whatever a delivery holds, so that people's clicks never wait for a storm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 import structlog
 
 from bot import crashpoints
 from bot.crashpoints import Point
-from bot.errors import BadInput, StoreError
-from bot.flow.endings import end_proposal
-from bot.flow.storm import Storms
-from bot.model import (
-    KEPT,
-    Alert,
-    AlertId,
-    AlertState,
-    AuditDraft,
-    Delivery,
-    DeliveryId,
-    Incident,
-    IncidentId,
-    IncidentState,
-    ProposalState,
-    Record,
-    Relapse,
-    new_id,
-)
-from bot.ports import Chat, Clock, Engine, Phase, Steps, Store, Transaction
+from bot.errors import BadInput, StoreBusy, StoreError
+from bot.flow.folding import Folder
+from bot.flow.inbox import Inbox
+from bot.flow.incoming import IncomingAlert, ParsedDelivery, Parser
+from bot.flow.quota import Quota, Quotas
+from bot.flow.sheet import Sheet
+from bot.model import AuditDraft, Delivery, DeliveryId, IncidentId, Progress, new_id
+from bot.ports import Chat, Clock, Engine, Phase, Store
 from bot.settings import ClusterSettings, ThreadSettings
 
 log = structlog.get_logger(__name__)
 
-
-class QueueFull(StoreError):
-    """More deliveries wait than the configured cap; the sender must try again later."""
-
-    retry_helps = True
-
-
-class IncomingAlert(Record):
-    """One alert as its source's parser read it. Every text is untrusted."""
-
-    fingerprint: str
-    state: AlertState
-    name: str
-    labels: dict[str, str]
-    annotations: dict[str, str]
-    starts_at: datetime
-    ends_at: datetime | None
+TOGETHER: Final = 50
+"""Alerts per transaction, some 40 ms (tests/bench/bench_storm.py): that long whoever else writes waits."""
+PAUSE_SECONDS: Final = 0.01
+"""After a full transaction, so that a writer that polls for SQLite's lock (the engine's own) gets it; our own writers take turns."""
+GATHER_SECONDS: Final = 0.1
+"""After one that was not full: what comes in meanwhile shares the next one, which costs the same for one alert as for ten. The first alert waits for nothing."""
+POLL_SECONDS: Final = 1.0
+"""Until deliveries are looked for that nobody told of: those of another replica, or of one that has ended."""
+ASIDE: Final = timedelta(seconds=5)
+"""Until a delivery that could not be folded is tried again; the others do not wait for it."""
+NO_QUOTAS: Final[Mapping[str, Quota]] = {}
 
 
-class ParsedDelivery(Record):
-    """One webhook body; `truncated` is how many alerts the sender left out."""
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The alerts of one delivery that one transaction folds."""
 
-    alerts: tuple[IncomingAlert, ...]
-    truncated: int = 0
-    cluster: str | None = None
-    """The cluster it is about, where the source knows that of itself; labels choose it otherwise."""
-    changed: bool = False
-    """What is wrong is not what the source said before, so an incident that is open is diagnosed again."""
-    asked_by: str | None = None
-    """Person key, where a person asked for a look at the cluster: what is asked is diagnosed in every case, and its proposals bear that name."""
-    event: str | None = None
-    """The sender's id of this very event, where it has one: a second delivery of it is a repeat or a replay, and has no effect."""
+    delivery: Delivery
+    parsed: ParsedDelivery
+    alerts: Sequence[IncomingAlert]
+    last: bool
+    """Nothing of the delivery is left to fold after it."""
 
-
-Parser = Callable[[str], ParsedDelivery]
-"""Reads a body; raises `BadInput` with one sentence that does not repeat the body."""
-
-
-def match_cluster(clusters: Sequence[ClusterSettings], labels: Mapping[str, str]) -> ClusterSettings | None:
-    """Return the cluster an alert is about: the one whose `match` labels all agree, or the only one there is."""
-    for cluster in clusters:
-        if cluster.match and all(labels.get(k) == v for k, v in cluster.match.items()):
-            return cluster
-    return clusters[0] if len(clusters) == 1 else None
+    def after(self, due: Sequence[str], now: datetime) -> Progress:
+        """Return how far the delivery is once this is committed."""
+        due = tuple(dict.fromkeys((*self.delivery.due, *due)))
+        return Progress(
+            pages=self.delivery.pages,
+            folded=self.delivery.folded + len(self.alerts),
+            due=due,
+            processed_at=now if self.last and not due else None,
+        )
 
 
 class Intake:
@@ -96,240 +77,143 @@ class Intake:
         parsers: Mapping[str, Parser],
         max_queue: int,
         threads: ThreadSettings,
+        quotas: Mapping[str, Quota] = NO_QUOTAS,
     ) -> None:
         self._store = store
         self._engine = engine
         self._clock = clock
         self._chat = chat
-        self._clusters = clusters
         self._parsers = parsers
-        self._max_queue = max_queue
-        self._reopen_within = timedelta(seconds=threads.reopen_within)
-        self._storms = Storms(threads, clock)
+        self._inbox = Inbox(store, max_queue)
+        self._folder = Folder(clusters, threads, clock)
+        self._quotas = Quotas(quotas, clock)
+        self._news = asyncio.Event()
+        self._aside: dict[DeliveryId, datetime] = {}
+        self._half_done: tuple[DeliveryId, ParsedDelivery] | None = None
+        """The delivery whose next alerts are taken next, so that a large body is not parsed for each of its transactions."""
 
     async def accept(self, source: str, body: str) -> DeliveryId:
-        """Make a delivery durable and start its intake. Returning means stored; an event that was stored before returns its first delivery.
+        """Make a delivery durable. Returning means stored; an event that was stored before returns its first delivery.
 
-        Raises BadInput for a body the source's parser cannot read, QueueFull or StoreBusy where the sender must retry.
+        Raises BadInput for a body the source's parser cannot read, OverQuota, QueueFull or StoreBusy where the sender must retry.
         """
-        parsed = self._parsers[source](body)
-        if await self._store.count_unprocessed() >= self._max_queue:
-            raise QueueFull(f"{self._max_queue} deliveries wait to be processed; the sender must retry.")
-        delivery = Delivery(id=DeliveryId(new_id("dlv")), source=source, received_at=self._clock.now(), body=body)
+        self._quotas.admit(source)
+        try:
+            parsed = self._parsers[source](body)
+        except BadInput:
+            self._quotas.charge(source, 0)
+            raise
+        now = self._clock.now()
+        delivery = Delivery(id=DeliveryId(new_id("dlv")), source=source, received_at=now, body=body, pages=parsed.pages)
         crashpoints.reached(Point.P01)
-        async with self._store.begin() as tx:
-            if parsed.event is not None:
-                first = await tx.first_delivery(source, parsed.event, delivery.id)
-                if first != delivery.id:
-                    log.info("an event was delivered again", source=source, delivery=first)
-                    return first
-            await tx.put(delivery)
+        stored = await self._inbox.put(delivery, parsed.event)
+        self._quotas.charge(source, len(parsed.alerts))
         crashpoints.reached(Point.P02)
-        await self._engine.start(Phase.INTAKE, delivery.id)
-        return delivery.id
+        if stored != delivery.id:
+            log.info("an event was delivered again", source=source, delivery=stored)
+        self._news.set()
+        return stored
 
-    async def run(self, key: str, steps: Steps) -> None:
-        """Fold the alerts of delivery `key` into incidents, then start a diagnosis where one is due."""
-
-        async def fold() -> str:
-            return "\n".join(await self._fold(DeliveryId(key)))
-
-        for wanted in filter(None, (await steps.run("fold", fold)).split("\n")):
-            incident = IncidentId(wanted.partition("/")[0])
-            self._chat.nudge(incident)
-            await self._engine.start(Phase.DIAGNOSIS, wanted)
-
-    async def _fold(self, delivery_id: DeliveryId) -> list[str]:
-        """Fold in one transaction; return the diagnosis keys (`<incident>/<reason>`) that are due."""
-        due: list[str] = []
-        async with self._store.begin() as tx:
-            delivery = await tx.get(Delivery, delivery_id)
-            if delivery is None or delivery.processed_at is not None:
-                return due
+    async def run(self) -> None:
+        """Fold for ever; an error of the database is logged, and what waits is folded later."""
+        while True:
+            self._news.clear()
             try:
-                parsed = self._parsers[delivery.source](delivery.body)
-            except (BadInput, KeyError) as error:
-                log.exception("a stored delivery is not readable", delivery=delivery_id, source=delivery.source)
-                await tx.audit(
-                    AuditDraft(
-                        kind="delivery.unreadable",
-                        actor=delivery.source,
-                        sentence=f"Delivery {delivery_id} is not readable: {error}",
-                    )
-                )
-                parsed = ParsedDelivery(alerts=())
-            for incoming in parsed.alerts:
-                due += await self._fold_one(tx, delivery, incoming, parsed)
-            await tx.put(delivery.model_copy(update={"processed_at": self._clock.now()}))
-        return list(dict.fromkeys(due))
+                while folded := await self.fold():
+                    await self._clock.sleep(PAUSE_SECONDS if folded >= TOGETHER else GATHER_SECONDS)
+            except StoreError as error:
+                log.warning("folding postponed", error=str(error))
+                await self._clock.sleep(POLL_SECONDS)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), POLL_SECONDS)
 
-    async def _fold_one(
-        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery
-    ) -> list[str]:
-        firing = incoming.state is AlertState.FIRING
-        incident = await tx.open_incident(delivery.source, incoming.fingerprint)
-        due: list[str] = []
-        if firing and incident is None:
-            incident = await tx.incident_of_episode(delivery.source, incoming.fingerprint, incoming.starts_at)
-            if incident is None:
-                last = await tx.last_incident(delivery.source, incoming.fingerprint)
-                incident, due = await self._begins(tx, delivery, incoming, parsed, last)
-        elif incident is None:
-            incident = await tx.incident_of_episode(delivery.source, incoming.fingerprint, incoming.starts_at)
-        elif firing and incident.state is not IncidentState.OPEN and incoming.starts_at > incident.starts_at:
-            incident, due = await self._begins(tx, delivery, incoming, parsed, incident)
-        elif firing:
-            incident = self._counted(incident, parsed)
-            await tx.put(incident)
-            if asked := _asked(parsed, delivery):
-                due.append(f"{incident.id}/{asked}")
-            elif parsed.changed and incident.state is IncidentState.OPEN and incident.storm is None:
-                due.append(f"{incident.id}/changed {delivery.id}")
-        elif incident.state is not IncidentState.CLEARED:
-            incident = await self._clear(tx, incident)
-            if incident.storm is not None:
-                await tx.touch(incident.storm)  # its table counts what still fires
-            elif incident.state is IncidentState.CLEARED:
-                due.append(f"{incident.id}/sender resolved {delivery.id}")
-        await self._record(tx, delivery, incoming, incident, parsed)
-        return due
+    async def drain(self) -> None:
+        """Fold everything that waits now."""
+        while await self.fold():
+            pass
 
-    async def _begins(
-        self,
-        tx: Transaction,
-        delivery: Delivery,
-        incoming: IncomingAlert,
-        parsed: ParsedDelivery,
-        last: Incident | None,
-    ) -> tuple[Incident, list[str]]:
-        """A new episode: the alert's last incident goes on where it was over a short while ago or is silenced, and a new one is opened otherwise."""
+    async def fold(self) -> int:
+        """Fold the alerts whose turn it is, in one transaction, and start what is due. Raises StoreError.
+
+        Return how many alerts, and deliveries of which nothing but a start was left, that were; 0 where nothing waits.
+        """
         now = self._clock.now()
-        goes_on = last is not None and self._goes_on(last, now)
-        if last is not None and goes_on:
-            begun = await self._again(tx, delivery, incoming, parsed, last)
-            reason = f"relapse {delivery.id}"
-        else:
-            if last is not None and last.state is not IncidentState.CLOSED:
-                await tx.put(last.to(IncidentState.CLOSED, now))
-            begun, reason = self._open(delivery, incoming, parsed, last), "alert"
-        if asked := _asked(parsed, delivery):
-            await tx.put(begun)
-            return begun, [f"{begun.id}/{asked}"]
-        if goes_on and begun.storm is None:
-            await tx.put(begun)
-            return begun, [f"{begun.id}/{reason}"]
-        begun, diagnosed = await self._storms.place(tx, begun)
-        return begun, [f"{begun.id}/{reason}"] if diagnosed else []
+        self._aside = {one: until for one, until in self._aside.items() if now < until <= now + ASIDE}
+        waiting = await self._store.waiting(TOGETHER + len(self._aside))
+        ids = [one for one in waiting if one not in self._aside][:TOGETHER]
+        return await self._fold(ids) if ids else 0
 
-    async def _again(
-        self, tx: Transaction, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery, last: Incident
-    ) -> Incident:
-        """Return the incident that goes on."""
-        now = self._clock.now()
-        relapse = Relapse(number=1 + (last.relapses[-1].number if last.relapses else 0), at=now, after=last.state)
-        sentence = f"The alert fires again after its incident was {last.state}. Returns so far: {relapse.number}."
-        await tx.audit(
-            AuditDraft(
-                kind="incident.reopened",
-                actor=delivery.source,
-                incident_id=last.id,
-                subject=last.id,
-                sentence=sentence,
-            )
-        )
-        update = {
-            "starts_at": incoming.starts_at,
-            "requested_by": parsed.asked_by,
-            "relapses": (*last.relapses, relapse)[-KEPT:],
-        }
-        return self._counted(last, parsed).to(IncidentState.OPEN, now).model_copy(update=update)
+    async def _fold(self, ids: Sequence[DeliveryId]) -> int:
+        try:
+            turns = await self._commit(ids)
+        except StoreBusy:
+            raise
+        except Exception as error:  # whatever is wrong with one delivery must not keep the others waiting
+            if len(ids) > 1:
+                return sum([await self._fold((one,)) for one in ids])
+            log.exception("a delivery could not be folded and is put aside", delivery=ids[0], error=str(error))
+            self._aside[ids[0]] = self._clock.now() + ASIDE
+            return 0
+        await self._start(turns)
+        return sum(max(1, len(turn.alerts)) for turn, _ in turns.values())
 
-    def _goes_on(self, last: Incident, now: datetime) -> bool:
-        """A new thread would break a silence, so while one holds the old thread goes on however long it was over."""
-        over = last.over_for(now)
-        return over is not None and (over <= self._reopen_within or last.silence is not None)
+    async def _commit(self, ids: Sequence[DeliveryId]) -> dict[DeliveryId, tuple[_Turn, Progress]]:
+        """Fold in one transaction; return what was folded, and how far each delivery is now."""
+        made: dict[DeliveryId, tuple[_Turn, Progress]] = {}
+        async with self._store.begin() as tx:
+            sheet = Sheet(tx, self._clock)
+            turns = await self._turns(sheet, await tx.deliveries(ids))
+            for source in {turn.delivery.source for turn in turns}:
+                its = [turn.alerts for turn in turns if turn.delivery.source == source]
+                await sheet.load(source, {alert.fingerprint for alerts in its for alert in alerts})
+            for turn in turns:
+                due: list[str] = []
+                for incoming in turn.alerts:
+                    due += await self._folder.fold(sheet, turn.delivery, incoming, turn.parsed)
+                made[turn.delivery.id] = turn, turn.after(due, self._clock.now())
+            await sheet.flush()
+            await tx.progress({one: progress for one, (_, progress) in made.items()})
+        unfinished = [turn for turn in turns if not turn.last]
+        self._half_done = (unfinished[-1].delivery.id, unfinished[-1].parsed) if unfinished else None
+        return made
 
-    def _counted(self, incident: Incident, parsed: ParsedDelivery) -> Incident:
-        """The alert fires once more; while it is silenced that is counted, too."""
-        muted = incident.silence
-        if muted is not None:
-            muted = muted.model_copy(update={"muted": muted.muted + 1})
-        count = incident.firing_count + 1
-        return incident.changed(self._clock.now(), firing_count=count, truncated=parsed.truncated, silence=muted)
+    async def _turns(self, sheet: Sheet, deliveries: Sequence[Delivery]) -> list[_Turn]:
+        """Return what one transaction takes: of an urgent delivery its page-worthy alerts, of the others all."""
+        turns: list[_Turn] = []
+        room = TOGETHER
+        for delivery in deliveries:
+            if delivery.processed_at is not None or room <= 0:
+                continue
+            parsed = await self._parsed(sheet, delivery)
+            alerts = parsed.in_order
+            end = delivery.pages if delivery.folded < min(delivery.pages, len(alerts)) else len(alerts)
+            end = min(end, delivery.folded + room)
+            chosen = alerts[delivery.folded : end]
+            room -= len(chosen)
+            turns.append(_Turn(delivery, parsed, chosen, last=delivery.folded + len(chosen) >= len(alerts)))
+        return turns
 
-    def _open(
-        self, delivery: Delivery, incoming: IncomingAlert, parsed: ParsedDelivery, last: Incident | None
-    ) -> Incident:
-        if parsed.cluster is None:
-            cluster = match_cluster(self._clusters, incoming.labels)
-        else:
-            cluster = next((c for c in self._clusters if c.name == parsed.cluster), None)
-        known = ", ".join(c.name for c in self._clusters)
-        return Incident(
-            id=IncidentId(new_id("inc")),
-            cluster=cluster.name if cluster else None,
-            source=delivery.source,
-            fingerprint=incoming.fingerprint,
-            starts_at=incoming.starts_at,
-            opened_at=self._clock.now(),
-            updated_at=self._clock.now(),
-            state=IncidentState.OPEN,
-            title=incoming.name,
-            channel=(cluster or self._clusters[0]).channel,
-            labels=incoming.labels,
-            annotations=incoming.annotations,
-            truncated=parsed.truncated,
-            requested_by=parsed.asked_by,
-            previous=last.id if last is not None else None,
-            note=None
-            if cluster
-            else f"No configured cluster matches this alert's labels, so nothing was diagnosed. Configured: {known}.",
-        )
+    async def _parsed(self, sheet: Sheet, delivery: Delivery) -> ParsedDelivery:
+        if self._half_done is not None and self._half_done[0] == delivery.id:
+            return self._half_done[1]
+        try:
+            return self._parsers[delivery.source](delivery.body)
+        except (BadInput, KeyError) as error:
+            log.exception("a stored delivery is not readable", delivery=delivery.id, source=delivery.source)
+            sentence = f"Delivery {delivery.id} is not readable: {error}"
+            await sheet.audit(AuditDraft(kind="delivery.unreadable", actor=delivery.source, sentence=sentence))
+            return ParsedDelivery(alerts=())
 
-    async def _clear(self, tx: Transaction, incident: Incident) -> Incident:
-        """The sender says resolved. That withdraws what waits for approval; it verifies nothing (design/safety.md, Approving 4)."""
-        for proposal in await tx.proposals(incident.id):
-            if proposal.state in {ProposalState.PENDING, ProposalState.PROPOSED}:
-                reason = "The sender of the alert says it is resolved."
-                await end_proposal(tx, proposal, ProposalState.WITHDRAWN, reason, actor=incident.source)
-        incident = await tx.get(Incident, incident.id) or incident  # ending a proposal has raised its revision
-        state = IncidentState.CLOSED if incident.state is IncidentState.VERIFIED else IncidentState.CLEARED
-        incident = incident.to(state, self._clock.now())
-        await tx.put(incident)
-        return incident
-
-    async def _record(
-        self,
-        tx: Transaction,
-        delivery: Delivery,
-        incoming: IncomingAlert,
-        incident: Incident | None,
-        parsed: ParsedDelivery,
-    ) -> None:
-        await tx.put(
-            Alert(
-                id=AlertId(new_id("alert")),
-                delivery_id=delivery.id,
-                incident_id=incident.id if incident else None,
-                source=delivery.source,
-                received_at=delivery.received_at,
-                truncated=parsed.truncated,
-                **dict(incoming),
-            )
-        )
-        await tx.audit(
-            AuditDraft(
-                kind=f"alert.{incoming.state}",
-                actor=parsed.asked_by or delivery.source,
-                incident_id=incident.id if incident else None,
-                subject=incoming.name,
-                sentence=f"Alert {incoming.name!r} is {incoming.state}"
-                + ("." if incident else " and belongs to no open incident: it was never seen firing."),
-                data={"fingerprint": incoming.fingerprint, "delivery": delivery.id},
-            )
-        )
-
-
-def _asked(parsed: ParsedDelivery, delivery: Delivery) -> str:
-    """The reason of a diagnosis that a person asked for; empty where nobody did."""
-    return f"asked {delivery.id}" if parsed.asked_by is not None else ""
+    async def _start(self, made: Mapping[DeliveryId, tuple[_Turn, Progress]]) -> None:
+        """Start the diagnoses that are due, then record that they are; a crash in between starts them again, which finds them."""
+        started: dict[DeliveryId, Progress] = {}
+        for delivery, (turn, progress) in made.items():
+            for key in progress.due:
+                self._chat.nudge(IncidentId(key.partition("/")[0]))
+                await self._engine.start(Phase.DIAGNOSIS, key)
+            if progress.due:
+                ended = self._clock.now() if turn.last else None
+                started[delivery] = progress.model_copy(update={"due": (), "processed_at": ended})
+        if started:
+            async with self._store.begin() as tx:
+                await tx.progress(started)

@@ -9,7 +9,7 @@ from structlog.contextvars import bound_contextvars
 from bot.model import Execution, Proposal
 from bot.ports import Phase
 
-_KEYS = {Phase.INTAKE: "delivery", Phase.DIAGNOSIS: "incident", Phase.EXECUTION: "execution"}
+_KEYS = {Phase.DIAGNOSIS: "incident", Phase.EXECUTION: "execution"}
 
 
 def of_phase(phase: Phase, key: str) -> AbstractContextManager[None]:

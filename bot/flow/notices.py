@@ -8,7 +8,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from bot.errors import BadInput
-from bot.flow.intake import IncomingAlert, ParsedDelivery
+from bot.flow.incoming import IncomingAlert, ParsedDelivery
 from bot.model import JsonObject, Record, digest
 
 ADVISORIES: Final = "natsmedic/advisories"

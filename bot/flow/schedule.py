@@ -15,7 +15,8 @@ import structlog
 from bot.errors import StoreError, Unreadable
 from bot.flow.diagnosis import runbook_for
 from bot.flow.examination import look, unreadable
-from bot.flow.intake import IncomingAlert, Intake
+from bot.flow.incoming import IncomingAlert
+from bot.flow.intake import Intake
 from bot.flow.notices import SCHEDULE, Notice, fingerprint_of
 from bot.flow.passes import Decision, Judged, Passes, picture
 from bot.flow.ranking import rank

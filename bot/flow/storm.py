@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from bot.flow.sheet import Sheet
 from bot.model import STORM, AuditDraft, Incident, IncidentId, IncidentState, StormMember, new_id
 from bot.ports import Clock, Store, Transaction
 from bot.settings import ThreadSettings
@@ -28,24 +29,26 @@ class Storms:
         self._rules = rules
         self._clock = clock
 
-    async def place(self, tx: Transaction, incident: Incident) -> tuple[Incident, bool]:
+    async def place(self, sheet: Sheet, incident: Incident) -> tuple[Incident, bool]:
         """Put an incident that begins, or begins again without a thread, and return it with whether it is to be diagnosed by itself."""
         incident = incident.model_copy(update={"storm": None})
-        storm = await tx.open_incident(STORM, incident.channel) or await self._begin(tx, incident)
+        storm = await sheet.open_storm(incident.channel) or await self._begin(sheet, incident)
         if storm is None:
-            incident = await opened(tx, incident)
-            await tx.put(incident)
+            incident = await opened(sheet, incident)
+            await sheet.put(incident)
             return incident, True
-        fresh = not await tx.in_storm(storm.id, incident.cluster or "", incident.title)
-        most = max(LINES_DIAGNOSED, self._rules.storm_pages)
-        lines, threads = await tx.storm_size(storm.id, most) if fresh or incident.page_worthy else (0, 0)
-        own = incident.page_worthy and threads < self._rules.storm_pages
+        size = await sheet.storm_size(storm.id, max(LINES_DIAGNOSED, self._rules.storm_pages))
+        # Once the table has that many lines nobody asks any more whether this one is new.
+        fresh = size.lines < LINES_DIAGNOSED and not await sheet.in_storm(
+            storm.id, incident.cluster or "", incident.title
+        )
+        own = incident.page_worthy and size.threads < self._rules.storm_pages
         if not own:
             incident = incident.model_copy(update={"storm": storm.id})
-        await tx.put(incident)
-        await tx.put(self._member(incident, storm.id, own_thread=own))
-        await tx.put(storm.changed(self._clock.now(), firing_count=storm.firing_count + 1))
-        return incident, own or (fresh and lines < LINES_DIAGNOSED)
+        await sheet.put(incident)
+        await sheet.join(self._member(incident, storm.id, own_thread=own), fresh=fresh)
+        await sheet.put(storm.changed(self._clock.now(), firing_count=storm.firing_count + 1))
+        return incident, own or fresh
 
     async def raised(self, tx: Transaction, incident: Incident) -> Incident:
         """Return an incident whose verdict is critical with a thread of its own, where the storm has not had too many of them yet."""
@@ -70,10 +73,10 @@ class Storms:
             await _audit(tx, "storm.over", storm.id, sentence)
         return True
 
-    async def _begin(self, tx: Transaction, incident: Incident) -> Incident | None:
+    async def _begin(self, sheet: Sheet, incident: Incident) -> Incident | None:
         """Open a storm where this incident is one too many."""
         now, rules = self._clock.now(), self._rules
-        recent = await tx.threads_since(now - timedelta(seconds=rules.storm_window))
+        recent = await sheet.threads_since(now - timedelta(seconds=rules.storm_window))
         here = [i for i in recent if i.channel == incident.channel and i.source != STORM and i.id != incident.id]
         if len(here) < rules.storm_incidents:
             return None
@@ -92,11 +95,11 @@ class Storms:
             annotations={},
             firing_count=0,
         )
-        await tx.put(storm)
+        await sheet.put(storm)
         within = (
             f"More than {rules.storm_incidents} new incidents within {rules.storm_window:g} s in {incident.channel}"
         )
-        await _audit(tx, "storm.began", storm.id, f"{within}: those that are not page-worthy share one message now.")
+        await _audit(sheet, "storm.began", storm.id, f"{within}: those that are not page-worthy share one message now.")
         return storm
 
     def _member(self, incident: Incident, storm: IncidentId, *, own_thread: bool) -> StormMember:
@@ -113,7 +116,7 @@ class Storms:
         )
 
 
-async def opened(tx: Transaction, incident: Incident, *, page: bool = False) -> Incident:
+async def opened(tx: Transaction | Sheet, incident: Incident, *, page: bool = False) -> Incident:
     """Give an incident of a storm a thread of its own. Puts its membership; the caller puts the incident that is returned."""
     member = await tx.get(StormMember, incident.id)
     if member is None:
@@ -123,5 +126,5 @@ async def opened(tx: Transaction, incident: Incident, *, page: bool = False) -> 
     return incident.model_copy(update={"storm": None})
 
 
-async def _audit(tx: Transaction, kind: str, storm: IncidentId, sentence: str) -> None:
+async def _audit(tx: Transaction | Sheet, kind: str, storm: IncidentId, sentence: str) -> None:
     await tx.audit(AuditDraft(kind=kind, actor="bot", incident_id=storm, subject=storm, sentence=sentence))

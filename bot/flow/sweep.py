@@ -46,8 +46,6 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Sweep once."""
-        for delivery in await self._store.unprocessed_deliveries():
-            await self._engine.start(Phase.INTAKE, delivery.id)
         await self._incidents()
         for execution in await self._store.unfinished_executions():
             await self._engine.start(Phase.EXECUTION, execution.id)

@@ -22,7 +22,7 @@ class KubernetesBot(BotProcess):
 
     def __init__(self, directory: Path, kube: StandInKubernetes, front: ServiceFront) -> None:
         super().__init__(directory, _Servers(NAME, (f"nats://127.0.0.1:{front.port}",)), lab_slack())
-        _grant(kube)
+        grant(kube)
         reader = kube.kubeconfig(directory / "reader.kubeconfig", kube.account_token("natsmedic-reader"))
         applier = kube.kubeconfig(directory / "applier.kubeconfig", kube.account_token("natsmedic-applier"))
         self._kubernetes: JsonObject = {
@@ -56,7 +56,7 @@ class _Servers:
     urls: tuple[str, ...]
 
 
-def _grant(kube: StandInKubernetes) -> None:
+def grant(kube: StandInKubernetes) -> None:
     """Apply the roles that deploy/ ships; the bot's own namespace is that of the servers here."""
     for file in ("kubernetes-reader.yaml", "kubernetes-applier.yaml"):
         text = (DEPLOY / file).read_text(encoding="utf-8").replace("namespace: natsmedic", f"namespace: {NAMESPACE}")

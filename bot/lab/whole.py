@@ -44,6 +44,7 @@ VERIFIED_BOARD = "Verified healthy by natsmedic"
 START_SECONDS = 120.0
 """Within which a bot process must answer `/readyz`; a warm start takes 3 to 5 s on two busy cores, and its imports alone 33 s where ten jobs share each."""
 STOP_SECONDS = 15.0
+"""Three times the grace of the config."""
 
 
 def free_port() -> int:
@@ -132,6 +133,7 @@ class BotProcess:
                     "destructive": ["operators", "data-owners"],
                 },
             },
+            "shutdown": {"grace": "5s"},
             "webhooks": {"listen": f"127.0.0.1:{self.port}", "sources": {"alertmanager": {"bearer": self.secret}}},
         } | self._overrides
 
@@ -155,21 +157,30 @@ class BotProcess:
         await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
 
     @property
+    def pid(self) -> int:
+        """The bot's process. Raises LabError where it was never started."""
+        if self._process is None:
+            raise LabError("the bot was never started")
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether the bot's process runs."""
         return self._process is not None and self._process.returncode is None
 
-    async def stop(self) -> None:
-        """Ask the bot to stop, and kill it where it does not."""
+    async def stop(self) -> int | None:
+        """Ask the bot to stop, and kill it where it does not; return its exit code, None where it was never started."""
         process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), STOP_SECONDS)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        if process is None:
+            return None
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        return process.returncode
 
     async def kill(self) -> None:
         """Kill the bot with SIGKILL."""

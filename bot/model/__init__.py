@@ -1,6 +1,6 @@
 """The records of the house and their states. Pure: imports nothing of natsmedic but this package."""
 
-from bot.model.alert import Alert, AlertState, Delivery
+from bot.model.alert import Alert, AlertState, Delivery, Progress
 from bot.model.approval import Approval, Choice
 from bot.model.audit import (
     ACKNOWLEDGED,
@@ -51,9 +51,10 @@ from bot.model.incident import (
     Silence,
     StormLine,
     StormMember,
+    page_worthy,
 )
 from bot.model.kubernetes import KubernetesFacts
-from bot.model.person import Person, SlackUser
+from bot.model.person import TERMINAL, Person, SlackUser
 from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
@@ -68,6 +69,7 @@ __all__ = [
     "LIFTERS",
     "START",
     "STORM",
+    "TERMINAL",
     "TRENDS",
     "TRIAL_STREAM",
     "Again",
@@ -123,6 +125,7 @@ __all__ = [
     "Peer",
     "Person",
     "Preview",
+    "Progress",
     "Proposal",
     "ProposalId",
     "ProposalState",
@@ -155,6 +158,7 @@ __all__ = [
     "canonical_json",
     "digest",
     "new_id",
+    "page_worthy",
     "part",
     "parts",
 ]

@@ -12,14 +12,31 @@ class AlertState(StrEnum):
     RESOLVED = "resolved"
 
 
-class Delivery(Record):
-    """One webhook request, durable before it is answered; `processed_at` is set once its alerts are in incidents."""
+class Progress(Record):
+    """How far the alerts of a delivery are in incidents. They are taken page-worthy ones first."""
+
+    pages: int = 0
+    """Its first alerts, which are taken before the alerts of all other deliveries."""
+    folded: int = 0
+    """Alerts that are in incidents."""
+    due: tuple[str, ...] = ()
+    """Keys of diagnoses that its alerts ask for and that may not have been started yet."""
+    processed_at: Moment | None = None
+    """Set once nothing is left to do."""
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it stands before the others in the queue."""
+        return self.processed_at is None and (self.folded < self.pages or bool(self.due))
+
+
+class Delivery(Progress):
+    """One webhook request, durable before it is answered."""
 
     id: DeliveryId
     source: str
     received_at: Moment
     body: str
-    processed_at: Moment | None = None
 
 
 class Alert(Record):

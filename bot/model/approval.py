@@ -26,4 +26,6 @@ class Approval(Record):
     """The policy groups the person was in at the click."""
     reason: str
     typed_name: str = ""
+    break_glass: bool = False
+    """Given alone, without the second person (design/safety.md, Approving 5)."""
     at: Moment

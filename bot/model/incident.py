@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
@@ -15,6 +16,11 @@ PAGE_SEVERITIES: Final = frozenset({"critical", "page"})
 """Values of the label `severity` that wake people: Prometheus' convention (reference/nats.md 5), and the older one of the SRE book. A hint like every label."""
 KEPT: Final = 20
 """Relapses that an incident remembers; older ones are in the audit log."""
+
+
+def page_worthy(labels: Mapping[str, str]) -> bool:
+    """Return whether the sender of an alert says that it must wake somebody."""
+    return labels.get("severity", "").lower() in PAGE_SEVERITIES
 
 
 class IncidentState(StrEnum):
@@ -107,7 +113,7 @@ class Incident(Record):
     @property
     def page_worthy(self) -> bool:
         """Whether the sender of the alert says that it must wake somebody."""
-        return self.labels.get("severity", "").lower() in PAGE_SEVERITIES
+        return page_worthy(self.labels)
 
     def hush(self, at: datetime) -> Silence | None:
         """Return the silence, ended or not, into which this moment fell."""

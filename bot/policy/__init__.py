@@ -3,14 +3,15 @@
 from bot.policy.applying import still_valid
 from bot.policy.decision import Decision, Reason
 from bot.policy.explaining import Answered, Explanation, explain
-from bot.policy.form import check_form, typed_name
+from bot.policy.form import SAY_WHY, check_form, typed_name
 from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing
 from bot.policy.membership import explicit_groups
-from bot.policy.people import may_freeze, may_lift, may_run, may_withdraw
+from bot.policy.people import identity, may_freeze, may_lift, may_run, may_withdraw
 from bot.policy.rules import decide
 from bot.policy.windows import opens_at
 
 __all__ = [
+    "SAY_WHY",
     "Answered",
     "Decision",
     "Explanation",
@@ -22,6 +23,7 @@ __all__ = [
     "explain",
     "explicit_groups",
     "groups_for",
+    "identity",
     "may_freeze",
     "may_lift",
     "may_run",

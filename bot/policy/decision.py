@@ -18,6 +18,7 @@ class Reason(StrEnum):
     FOREIGN_WORKSPACE = "foreign_workspace"
     NOBODY = "nobody_may_approve"
     NOT_AN_APPROVER = "not_an_approver"
+    NO_BREAK_GLASS = "may_not_break_the_glass"
     OWN_REQUEST = "own_request"
     ALREADY_DECIDED = "already_decided"
     NOT_NEEDED = "groups_already_covered"

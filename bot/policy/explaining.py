@@ -35,9 +35,10 @@ def explain(
     now: datetime,
     *,
     choice: Choice = Choice.APPROVE,
+    break_glass: bool = False,
 ) -> Explanation:
     """Return what `decide` would say, and why."""
-    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now)
+    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now, break_glass)
     reasons = tuple(Answered(asks=rule.asks, decision=rule.judge(matter)) for rule in RULES)
     refused = next((one.decision for one in reasons if not one.decision.allowed), ALLOWED)
     return Explanation(decision=refused, reasons=reasons, standing=standing(proposal, approvals, rules))

@@ -20,6 +20,8 @@ class Standing(Record):
     needed: int
     missing: tuple[str, ...]
     """Groups from which nobody has approved yet."""
+    broken_by: str | None = None
+    """Who broke the glass, where it is satisfied for that reason alone."""
 
 
 def required_groups(rules: PolicySettings, risk: RiskClass) -> tuple[str, ...]:
@@ -52,8 +54,8 @@ def _owns(owner: OwnerSettings, subject: Subject) -> bool:
 
 
 def approver_groups(rules: PolicySettings) -> frozenset[str]:
-    """Return every group that approves something somewhere."""
-    lists = [*rules.approvers.values(), tuple(owner.group for owner in rules.data_owners)]
+    """Return every group that approves something somewhere, by breaking the glass too."""
+    lists = [*rules.approvers.values(), rules.break_glass, tuple(owner.group for owner in rules.data_owners)]
     for cluster in rules.clusters.values():
         lists += [*cluster.approvers.values(), tuple(owner.group for owner in cluster.data_owners or ())]
     return frozenset(name for names in lists for name in names)
@@ -62,15 +64,26 @@ def approver_groups(rules: PolicySettings) -> frozenset[str]:
 def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySettings) -> Standing:
     """Return how far the approvals of exactly this proposal digest satisfy the policy. Groups are those recorded in the approvals."""
     needed = groups_for(proposal, rules)
-    yes = [a for a in approvals if a.choice is Choice.APPROVE and a.proposal_digest == proposal.digest]
+    yes = counted(proposal, approvals)
     best, missing = cover(groups_of(yes), needed)
+    whole = best == len(needed)
     denied = any(a.choice is Choice.DENY for a in approvals)
+    breakers = [a.person for a in yes if a.break_glass and set(a.groups) & set(rules.break_glass)]
+    alone = breakers[0] if breakers and needed and not denied and not whole else None
     return Standing(
-        satisfied=bool(needed) and not denied and best == len(needed),
+        satisfied=bool(needed) and not denied and (whole or alone is not None),
         given=best,
         needed=len(needed),
         missing=missing,
+        broken_by=alone,
     )
+
+
+def counted(proposal: Proposal, approvals: Sequence[Approval]) -> list[Approval]:
+    """Return the approvals that count: those given for exactly this proposal digest."""
+    yes = [a for a in approvals if a.choice is Choice.APPROVE]
+    digest = proposal.digest if yes else ""
+    return [a for a in yes if a.proposal_digest == digest]
 
 
 def groups_of(approvals: Sequence[Approval]) -> list[frozenset[str]]:

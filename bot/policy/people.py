@@ -48,17 +48,23 @@ def may_withdraw(proposal: Proposal, person: Person, rules: PolicySettings, now:
     stranger = identity(person)
     if not stranger.allowed:
         return stranger
-    deciding = frozenset(groups_for(proposal, rules))
+    needed = groups_for(proposal, rules)
+    deciding = {*needed, *(rules.break_glass if needed else ())}
     if proposal.requested_by != person.key and not person.groups & deciding:
+        groups = ", ".join(sorted(deciding)) or "no group"
         return no(
-            Reason.NOT_AN_APPROVER,
-            f"Only who asked for it or one of {', '.join(sorted(deciding)) or 'no group'} may withdraw this.",
+            Reason.NOT_AN_APPROVER, with_note(f"Only who asked for it or one of {groups} may withdraw this.", person)
         )
     if proposal.state not in {ProposalState.PROPOSED, ProposalState.PENDING}:
         return no(Reason.NOT_PENDING, f"This proposal is {proposal.state}; nothing is left to withdraw.")
     if now >= proposal.expires_at:
         return no(Reason.EXPIRED, f"This proposal expired at {proposal.expires_at:%H:%M:%S} UTC.")
     return ALLOWED
+
+
+def with_note(sentence: str, person: Person) -> str:
+    """Return a refusal for want of a group together with what of the groups could not be read."""
+    return f"{sentence} {person.note}".strip()
 
 
 def _any_approver(person: Person, rules: PolicySettings, does: str) -> Decision:
@@ -70,5 +76,5 @@ def _any_approver(person: Person, rules: PolicySettings, does: str) -> Decision:
         return no(Reason.NOBODY, f"Nobody {does}: `policy.approvers` names no groups.")
     if not person.groups & groups:
         sentence = f"You are in none of the groups of which one {does}: {', '.join(sorted(groups))}."
-        return no(Reason.NOT_AN_APPROVER, sentence)
+        return no(Reason.NOT_AN_APPROVER, with_note(sentence, person))
     return ALLOWED

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
-from bot.policy.groups import cover, groups_for, groups_of, standing
-from bot.policy.people import identity
+from bot.policy.groups import counted, cover, groups_for, groups_of, standing
+from bot.policy.people import identity, with_note
 from bot.policy.windows import opens_at
 from bot.settings import PolicySettings
 
@@ -27,6 +27,8 @@ class Matter:
     rules: PolicySettings
     """Those of the proposal's cluster."""
     now: datetime
+    break_glass: bool = False
+    """The person approves alone, for want of a second one."""
 
     @cached_property
     def needed(self) -> tuple[str, ...]:
@@ -35,6 +37,10 @@ class Matter:
     @property
     def approving(self) -> bool:
         return self.choice is Choice.APPROVE
+
+    @property
+    def breaking(self) -> bool:
+        return self.approving and self.break_glass
 
 
 class Rule(NamedTuple):
@@ -59,12 +65,15 @@ def _somebody(m: Matter) -> Decision:
 
 
 def _authority(m: Matter) -> Decision:
-    wanted = m.needed
+    wanted = m.rules.break_glass if m.breaking else m.needed
     found = sorted(m.person.groups & set(wanted))
     if found:
         return yes(f"In {', '.join(found)}.")
+    if m.breaking:
+        groups = f"only people of {', '.join(wanted)} may" if wanted else "`policy.break_glass` names no groups"
+        return no(Reason.NO_BREAK_GLASS, with_note(f"You may not break the glass: {groups}.", m.person))
     sentence = f"You are in none of the groups that decide on {m.proposal.risk} changes: {', '.join(wanted) or 'none'}."
-    return no(Reason.NOT_AN_APPROVER, sentence)
+    return no(Reason.NOT_AN_APPROVER, with_note(sentence, m.person))
 
 
 def _runnable(m: Matter) -> Decision:
@@ -89,7 +98,11 @@ def _in_time(m: Matter) -> Decision:
 
 
 def _first(m: Matter) -> Decision:
-    if any(a.person == m.person.key for a in m.approvals):
+    earlier = [a for a in m.approvals if a.person == m.person.key]
+    # An approval that was not enough may be given once more, alone: the same decision of the same person.
+    if m.breaking and all(a.choice is Choice.APPROVE and not a.break_glass for a in earlier):
+        return yes("Not decided yet by this person, or only approved.")
+    if earlier:
         return no(Reason.ALREADY_DECIDED, "You have already decided on this proposal; one person, one decision.")
     return yes("Not decided yet by this person.")
 
@@ -103,11 +116,21 @@ def _another(m: Matter) -> Decision:
 def _useful(m: Matter) -> Decision:
     if not m.approving:
         return yes("A denial needs no group that is missing.")
-    people = groups_of(m.approvals)
-    if cover([*people, m.person.groups], m.needed)[0] != len(people) + 1:
+    if m.breaking:
+        return _alone(m)
+    people = groups_of(counted(m.proposal, m.approvals))
+    if cover([*people, m.person.groups], m.needed)[0] == cover(people, m.needed)[0]:
         missing = ", ".join(standing(m.proposal, m.approvals, m.rules).missing)
         return no(Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {missing}.")
     return yes("A group is still missing that this person is in.")
+
+
+def _alone(m: Matter) -> Decision:
+    """Breaking the glass waives the second person: where the rest is there already, there is nothing to waive."""
+    others = [a for a in counted(m.proposal, m.approvals) if a.person != m.person.key]
+    if cover([*groups_of(others), m.person.groups], m.needed)[0] == len(m.needed):
+        return no(Reason.NOT_NEEDED, "Your approval is the last that is needed, so there is no glass to break.")
+    return yes("Breaking the glass stands for the approvals that are missing.")
 
 
 def _window(m: Matter) -> Decision:
@@ -149,8 +172,13 @@ def decide(
     choice: Choice,
     rules: PolicySettings,
     now: datetime,
+    *,
+    break_glass: bool = False,
 ) -> Decision:
-    """Decide whether this person may record this choice on this proposal now. `approvals` are those recorded so far."""
-    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now)
+    """Decide whether this person may record this choice on this proposal now. `approvals` are those recorded so far.
+
+    With `break_glass` the person wants to approve alone; that waives the second person and nothing else.
+    """
+    matter = Matter(proposal, approvals, person, choice, rules.for_cluster(proposal.cluster), now, break_glass)
     judged = (rule.judge(matter) for rule in RULES)
     return next((found for found in judged if not found.allowed), ALLOWED)

@@ -23,7 +23,6 @@ class Clock(Protocol):
 class Phase(StrEnum):
     """Units of durable work; each reads its record by id."""
 
-    INTAKE = "intake"
     DIAGNOSIS = "diagnosis"
     EXECUTION = "execution"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -22,6 +22,7 @@ from bot.model import (
     Freeze,
     Incident,
     IncidentId,
+    Progress,
     Proposal,
     Snapshot,
     SnapshotId,
@@ -49,6 +50,22 @@ class Transaction(Protocol):
         """Insert or replace a record by its id."""
         ...
 
+    async def put_all(self, records: Sequence[Stored]) -> None:
+        """Insert or replace many, in few statements; those of one kind in their order."""
+        ...
+
+    async def count_unprocessed(self) -> int:
+        """Return how many deliveries wait."""
+        ...
+
+    async def deliveries(self, ids: Sequence[DeliveryId]) -> Sequence[Delivery]:
+        """Return the deliveries that are there, in the order of `ids`, locked for this transaction."""
+        ...
+
+    async def progress(self, made: Mapping[DeliveryId, Progress]) -> None:
+        """Record how far deliveries are, without writing their bodies again."""
+        ...
+
     async def first_delivery(self, source: str, event: str, delivery: DeliveryId) -> DeliveryId:
         """Return the delivery that brought this event of this source first: `delivery` itself, which is remembered then, or an earlier one."""
         ...
@@ -61,8 +78,12 @@ class Transaction(Protocol):
         """Return the incident, closed or not, that this very episode belongs to."""
         ...
 
-    async def last_incident(self, source: str, fingerprint: str) -> Incident | None:
-        """Return the newest incident of this alert, whatever its state."""
+    async def incidents_of(self, source: str, fingerprints: Collection[str]) -> Sequence[Incident]:
+        """Return of each of these alerts the one incident that is not closed, or the newest one where all are; none where there never was one."""
+        ...
+
+    async def awaiting(self, incidents: Collection[IncidentId]) -> frozenset[IncidentId]:
+        """Return those of the incidents that have a proposal which people can still decide about."""
         ...
 
     async def threads_since(self, since: datetime) -> Sequence[Incident]:
@@ -108,12 +129,19 @@ class Transaction(Protocol):
         """Append to the chain."""
         ...
 
+    async def audit_all(self, drafts: Sequence[AuditDraft]) -> Sequence[AuditEntry]:
+        """Append many to the chain, in their order."""
+        ...
+
 
 class Store(Protocol):
     """The database. Reads see the last commit."""
 
-    def begin(self) -> AbstractAsyncContextManager[Transaction]:
-        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting for another process."""
+    def begin(self, *, ahead: bool = False) -> AbstractAsyncContextManager[Transaction]:
+        """Open a write transaction; leaving the block commits, an exception rolls back. Raises `StoreBusy` after 2 s of waiting for another process.
+
+        This process's own writers take turns in order; one that somebody outside waits for, and of which there is one at a time, goes `ahead`.
+        """
         ...
 
     async def get(self, kind: type[R], id: str) -> R | None: ...  # noqa: A002
@@ -130,6 +158,10 @@ class Store(Protocol):
 
     async def unprocessed_deliveries(self) -> Sequence[Delivery]: ...
     async def count_unprocessed(self) -> int: ...
+    async def waiting(self, limit: int) -> Sequence[DeliveryId]:
+        """Return the deliveries whose turn it is: urgent ones first, then in the order in which they came in."""
+        ...
+
     async def incidents(
         self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
     ) -> Sequence[Incident]:

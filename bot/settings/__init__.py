@@ -28,6 +28,7 @@ from bot.settings.policy import (
     PolicySettings,
 )
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
+from bot.settings.shutdown import ShutdownSettings
 from bot.settings.threads import ThreadSettings
 from bot.settings.watching import AdvisorySettings, OpenAt, ScheduleSettings
 from bot.settings.webhooks import MappingSettings, SourceKind, SourceSettings, WebhookSettings
@@ -59,6 +60,7 @@ __all__ = [
     "RotaSettings",
     "ScheduleSettings",
     "Settings",
+    "ShutdownSettings",
     "SlackSettings",
     "SourceKind",
     "SourceSettings",

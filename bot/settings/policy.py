@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from bot.model import RiskClass
 from bot.settings.clusters import Name
 from bot.settings.people import SlackGroupId, SlackUserId
-from bot.settings.section import Problem, Section, problems
+from bot.settings.section import Problem, Section, Shape, problems
 from bot.settings.windows import RotaSettings, WindowSettings
 
 EXPIRY_SECONDS: Final[Mapping[RiskClass, int]] = {RiskClass.LOW: 900, RiskClass.MEDIUM: 900, RiskClass.DESTRUCTIVE: 600}
@@ -26,6 +26,7 @@ DESTRUCTIVE_GROUPS: Final = 2
 RESERVED_PERSON: Final = "bot"
 """Who the audit log names where natsmedic itself acts."""
 
+OsUser = Annotated[str, Shape(r"[^\s:/]{1,64}", "a user of the operating system")]
 Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY)]
 Approvers = dict[RiskClass, tuple[str, ...]]
 
@@ -43,6 +44,11 @@ class GroupSettings(Section):
     @property
     def empty(self) -> bool:
         return not (self.users or self.usergroups or self.persons or self.on_call)
+
+    @property
+    def explicit(self) -> bool:
+        """Whether it has people whom nobody must be asked about."""
+        return bool(self.users or self.persons or self.on_call)
 
     def persons_at(self, now: datetime) -> frozenset[str]:
         """Return the persons it names by key at that moment."""
@@ -72,7 +78,9 @@ class ClusterPolicy(Section):
 class PolicySettings(Section):
     groups: dict[Name, GroupSettings] = {}
     persons: dict[Name, tuple[SlackUserId, ...]] = {}
-    """Person key to all Slack user ids of that one human."""
+    """Person key to all Slack user ids of that one human; none for somebody who decides in the terminal only."""
+    terminal: dict[OsUser, Name] = {}
+    """User of the operating system to person key, for `natsmedic proposals`, `natsmedic freeze` and their like."""
     approvers: Approvers = {}
     """Groups that must each give one approval by a different person. An empty or absent list means nobody."""
     data_owners: tuple[OwnerSettings, ...] = ()
@@ -80,6 +88,8 @@ class PolicySettings(Section):
     expiry_seconds: dict[RiskClass, Expiry] = dict(EXPIRY_SECONDS)
     change_windows: tuple[WindowSettings, ...] = ()
     """Nothing can be approved or started outside of all of them; none means always."""
+    break_glass: tuple[str, ...] = ()
+    """Groups whose people may approve alone, with a reason, announced: for when nobody else, or no Slack, answers. It waives nothing else."""
     clusters: dict[Name, ClusterPolicy] = {}
 
     @field_validator("expiry_seconds", mode="after")
@@ -135,6 +145,14 @@ class PolicySettings(Section):
 
     def _group_mistakes(self) -> Iterable[Problem]:
         overrides = self.clusters.values()
+        yield from self._unknown("has break_glass", self.break_glass)
+        for name in self.break_glass:
+            if name in self.groups and not self.groups[name].explicit:
+                yield Problem(
+                    f"has break_glass with the group {name!r}, whose people only Slack knows",
+                    "users, persons or a rota: it is for when Slack is down",
+                    "name them",
+                )
         for owners in (self.data_owners, *(c.data_owners or () for c in overrides)):
             yield from self._unknown("has data_owners", [owner.group for owner in owners])
 
@@ -155,7 +173,7 @@ class PolicySettings(Section):
             yield Problem(
                 f"has a person {RESERVED_PERSON!r}", "another name", "natsmedic itself is called so in the audit log"
             )
-        named: dict[str, set[str]] = {}
+        named = {"terminal": set(self.terminal.values())}
         for name, group in self.groups.items():
             named[f"groups.{name}"] = {*group.persons, *(group.on_call.persons if group.on_call else ())}
         for where, keys in named.items():

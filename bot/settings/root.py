@@ -21,6 +21,7 @@ from bot.settings.observing import LogSettings, MetricsSettings, TraceSettings
 from bot.settings.people import SlackSettings
 from bot.settings.policy import PolicySettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
+from bot.settings.shutdown import ShutdownSettings
 from bot.settings.threads import ThreadSettings
 from bot.settings.webhooks import WebhookSettings
 from bot.settings.yaml_file import read_tree
@@ -74,6 +75,7 @@ class Settings(Section):
     metrics: MetricsSettings | None = None
     log: LogSettings = LogSettings()
     traces: TraceSettings | None = None
+    shutdown: ShutdownSettings = ShutdownSettings()
     thresholds: dict[str, dict[str, float]] = {}
     """Runbook code to threshold name to value; names are checked against the runbooks at start."""
 

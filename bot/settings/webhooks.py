@@ -16,6 +16,9 @@ MAX_BODY_BYTES: Final = 5 * MIB
 """An Alertmanager group of a few thousand alerts; larger bodies are refused with 413 (design/safety.md, Taking in)."""
 MAX_QUEUE: Final = 10_000
 """The storm of reference/safety.md B4: 10,000 distinct alerts may wait before the bot sheds load with 503."""
+ALERTS_PER_SECOND: Final = 250.0
+ALERTS_BURST: Final = 10_000
+"""Half as much again as the storm of reference/safety.md B4 (10,000 alerts in 60 s), which may also come all at once."""
 GRAFANA_SIGNATURE: Final = "X-Grafana-Alerting-Signature"
 """The default of Grafana's form for a webhook contact point (grafana.com/docs, webhook notifier, HMAC signature)."""
 PAGERDUTY_SIGNATURE: Final = "X-PagerDuty-Signature"
@@ -94,6 +97,10 @@ class SourceSettings(Section):
     """The header with the signed Unix seconds; a signature without it could be replayed for ever."""
     mapping: MappingSettings | None = None
     """For kind generic: where the payload keeps what an alert needs."""
+    alerts_per_second: float = Field(default=ALERTS_PER_SECOND, gt=0, le=100_000)
+    """Alerts that it may bring in the long run; what is more is answered 503 with Retry-After, and no other source suffers."""
+    alerts_burst: int = Field(default=ALERTS_BURST, ge=1)
+    """Alerts that it may bring at once after a rest."""
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:

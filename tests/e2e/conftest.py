@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from bot.lab.servers import LabCluster
 from bot.lab.slack import StandInSlack
 from bot.lab.whole import WholeBot, lab_slack
 from bot.model import JsonObject
+from bot.model.audit_kinds import flaw_of
 
 Whole = Callable[..., AbstractAsyncContextManager[WholeBot]]
 
@@ -38,8 +41,18 @@ def whole(tmp_path: Path) -> Whole:
             WholeBot(tmp_path / "bot", cluster, workspace, quick | (overrides or {})) as bot,
         ):
             yield bot
+        insist_on_known_kinds(tmp_path / "bot" / "natsmedic.db")
 
     return make
+
+
+def insist_on_known_kinds(database: Path) -> None:
+    """Every row that the bot has written is of a known kind, with the data that its kind names."""
+    if not database.exists():
+        return
+    with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as file:
+        rows: list[tuple[str, str]] = file.execute("SELECT kind, data FROM audit").fetchall()
+    assert {flaw for kind, data in rows if (flaw := flaw_of(kind, json.loads(data)))} == set()
 
 
 @pytest.fixture

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 import pytest
 
+from bot.adapters.terminal import operator
 from bot.lab.drills import Drill, ghost_split
 from bot.lab.jetstream import consumer_views, request
 from bot.lab.slack import Channel, StandInSlack, User, UserGroup
 from bot.lab.stuck_consumer import break_consumer, drain
 from bot.lab.whole import ADA, ADA_TWICE, BO, CHANNEL, CY, GUS, OPS, PEOPLE, VERIFIED_BOARD, WholeBot
-from bot.model import JsonObject, part
+from bot.model import TERMINAL, JsonObject, part
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting
 from tests.exhaustive import chosen
@@ -62,6 +64,23 @@ async def test_a_split_consumer_is_repaired_by_two_people_without_losing_a_messa
         assert len({v.leader for v in views.values()}) == 1
         code, output = await bot.command("audit", "verify")
         assert code == 0, output
+
+
+async def test_an_approval_in_the_terminal_is_carried_out_by_the_bot_that_serves(whole: Whole) -> None:
+    policy: JsonObject = {"policy": {**policy_section(), "terminal": {operator().user_id: "bo"}}}
+    async with whole(overrides=policy) as bot:
+        await broken(bot)
+        assert (await bot.decide(ADA)).ok
+        await bot.see("1 of 2")
+        listed = json.loads((await bot.command("proposals", "list", "--active", "--format", "json"))[1])
+        (offered,) = [one for one in listed if one["state"] == "pending" and one["risk"] == "destructive"]
+        approve = ("proposals", "approve", offered["id"], "--reason", "by hand", "--typed-name", "worker")
+        code, output = await bot.command(*approve)
+        assert (code, "Recorded: 2 of 2." in output) == (0, True), output
+        await bot.see(VERIFIED_BOARD, 120)
+        (row,) = [row for row in await bot.audit("approval.recorded") if row["actor"] == "bo"]
+        assert part(row, "data")["user"] == {"team_id": TERMINAL, "user_id": operator().user_id}
+        await bot.see("bo (terminal)")
 
 
 async def test_while_the_limit_is_still_reached_it_is_named_first_and_recreation_is_refused(whole: Whole) -> None:

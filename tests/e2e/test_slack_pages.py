@@ -42,8 +42,11 @@ async def as_ada(browser: Browser, slack: StandInSlack, size: tuple[int, int]) -
 
 
 async def keep(page: Page, artifacts: Path, name: str, *, height: int | None = None) -> None:
-    """Keep a screenshot of something that needs no scrolling sideways."""
+    """Keep a screenshot of something in a window that itself scrolls nowhere."""
     assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+    assert await page.evaluate("document.documentElement.scrollHeight <= window.innerHeight"), (
+        f"{name}: parts scroll, not the page"
+    )
     await picture(page, artifacts, name, height=height)
 
 

@@ -1,5 +1,6 @@
-"""Fixtures of Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
+"""Audit rows are checked as they are appended; and Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
 
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -8,9 +9,27 @@ import pytest
 import pytest_asyncio
 
 from bot.adapters.database import SqlStore
+from bot.adapters.database.transaction import SqlTransaction
 from bot.lab.kubernetes import StandInKubernetes
+from bot.model import AuditDraft, AuditEntry
+from bot.model.audit_kinds import flaw_of
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
 from tests.integration.store_records import FixedClock
+
+APPEND = SqlTransaction.audit
+
+
+@pytest.fixture(autouse=True)
+def known_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row that the bot appends holds the data that its kind names; what a test appends itself is its own affair."""
+
+    async def audit(self: SqlTransaction, draft: AuditDraft) -> AuditEntry:
+        writer = str(sys._getframe(1).f_globals.get("__name__"))
+        assert not writer.startswith("bot.") or flaw_of(draft.kind, draft.data) == ""
+        return await APPEND(self, draft)
+
+    monkeypatch.setattr(SqlTransaction, "audit", audit)
+
 
 BOTH = [STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]
 

@@ -154,7 +154,9 @@ class Target:
 
     def words(self) -> int:
         """Sentences that were sent to one person alone, whether Slack took them or not."""
-        return len(self.running.slack.calls("chat.postEphemeral"))
+        slack = self.running.slack
+        answered = [call for call in slack.calls("response_url") if call.outcome == "ok"]
+        return len(slack.calls("chat.postEphemeral")) + len(answered)
 
     def executions(self) -> int:
         return sum(phase is Phase.EXECUTION for phase, _ in self.running.engine.started)

@@ -58,8 +58,7 @@ class House:
     async def fold(self) -> list[str]:
         """Process what waits and return the diagnoses that became due."""
         before = len(self.quiet.started)
-        for delivery in await self.store.unprocessed_deliveries():
-            await self.intake.run(delivery.id, self.quiet)
+        await self.intake.drain()
         return [key.partition("/")[2] for phase, key in self.quiet.started[before:] if phase is Phase.DIAGNOSIS]
 
     async def incidents(self) -> dict[str, Incident]:

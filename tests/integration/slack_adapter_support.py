@@ -171,10 +171,8 @@ class House:
         return Office(asking, self.clusters, load().runbooks, cases, tuning)
 
     async def fold(self) -> None:
-        """Do what the engine would: take the stored deliveries in."""
-        for phase, delivery in list(self.engine.started):
-            if phase is Phase.INTAKE:
-                await self.intake().run(delivery, AtOnce())
+        """Take the stored deliveries in."""
+        await self.intake().drain()
 
     async def audited(self, kind: str) -> list[AuditEntry]:
         return [entry for entry in await self.store.audit_entries() if entry.kind == kind]

@@ -16,7 +16,7 @@ from bot.adapters.nats import AdvisoryListener, advisory_listeners
 from bot.adapters.nats import advisories as module
 from bot.bootstrap.serving import end
 from bot.flow.debounce import Debouncer
-from bot.flow.intake import IncomingAlert
+from bot.flow.incoming import IncomingAlert
 from bot.flow.notices import AdvisoryAlert
 from bot.lab import config as lab_config
 from bot.lab.config import APP, READER, SYS, SYSREADER

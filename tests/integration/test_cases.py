@@ -13,6 +13,7 @@ import pytest
 from bot.flow.cases import SILENCES, CaseDesk
 from bot.flow.sweep import Sweeper
 from bot.model import Incident, IncidentId, IncidentState, Person, RiskClass, SlackUser
+from bot.ports import Clock
 from bot.settings import GroupSettings, PolicySettings, ThreadSettings
 from tests.integration.test_intake import House, alert, house
 
@@ -25,8 +26,8 @@ SECOND = timedelta(seconds=1)
 class Everyone:
     """U1 and U2 are operators, U3 is a member, U9 a guest."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
 
     async def look_up(self, user: SlackUser, *, fresh: bool = False) -> Person:
         del fresh
@@ -38,7 +39,7 @@ class Everyone:
             guest=user.user_id == "U9",
             home_workspace=user.team_id == "T1",
             groups=frozenset({"operators"} if user.user_id in {"U1", "U2"} else ()),
-            looked_up_at=self._house.clock.now(),
+            looked_up_at=self._clock.now(),
         )
 
 
@@ -77,7 +78,9 @@ async def desk(folder: Path) -> AsyncGenerator[Desk]:
     async with house(folder) as h:
         await h.deliver(alert())
         (incident,) = await h.incidents()
-        cases = CaseDesk(store=h.store, directory=Everyone(h), rules=RULES, engine=h.quiet, clock=h.clock, chat=h.quiet)
+        cases = CaseDesk(
+            store=h.store, directory=Everyone(h.clock), rules=RULES, engine=h.quiet, clock=h.clock, chat=h.quiet
+        )
         yield Desk(h, cases, incident.id)
 
 

@@ -60,13 +60,13 @@ async def test_many_starts_of_one_key_give_one_run_in_our_own_loop(tmp_path: Pat
         assert await steps.run("only", partial(text, "done")) == "done"
         runs.append((key, threading.get_ident()))
 
-    async with engine_of(tmp_path / "db", {Phase.INTAKE: phase}) as engine:
-        await asyncio.gather(*(engine.start(Phase.INTAKE, "dlv_1") for _ in range(20)))
-        await until(lambda: status_of(tmp_path / "db", "intake:dlv_1") == "SUCCESS")
-        await engine.start(Phase.INTAKE, "dlv_1")
-        await engine.start(Phase.INTAKE, "dlv_2")
-        await until(lambda: status_of(tmp_path / "db", "intake:dlv_2") == "SUCCESS")
-    assert runs == [("dlv_1", threading.get_ident()), ("dlv_2", threading.get_ident())]
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}) as engine:
+        await asyncio.gather(*(engine.start(Phase.EXECUTION, "exec_1") for _ in range(20)))
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_1") == "SUCCESS")
+        await engine.start(Phase.EXECUTION, "exec_1")
+        await engine.start(Phase.EXECUTION, "exec_2")
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_2") == "SUCCESS")
+    assert runs == [("exec_1", threading.get_ident()), ("exec_2", threading.get_ident())]
 
 
 async def test_a_transient_failure_is_retried_at_the_step_that_failed(tmp_path: Path) -> None:
@@ -203,23 +203,23 @@ async def test_a_phase_may_start_another_one(tmp_path: Path) -> None:
     done: list[str] = []
     engines: list[DbosEngine] = []
 
-    async def intake(key: str, steps: Steps) -> None:
+    async def execution(key: str, steps: Steps) -> None:
         await steps.run("fold", partial(text, "x"))
         await engines[0].start(Phase.DIAGNOSIS, "inc_1")
         await steps.run("more", partial(text, "y"))
-        done.append("intake")
+        done.append("execution")
 
     async def diagnosis(key: str, steps: Steps) -> None:
         done.append("diagnosis")
 
-    async with engine_of(tmp_path / "db", {Phase.INTAKE: intake, Phase.DIAGNOSIS: diagnosis}) as engine:
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: execution, Phase.DIAGNOSIS: diagnosis}) as engine:
         engines.append(engine)
-        await engine.start(Phase.INTAKE, "dlv_1")
+        await engine.start(Phase.EXECUTION, "exec_1")
         await until(lambda: len(done) == 2)
-        await until(lambda: status_of(tmp_path / "db", "intake:dlv_1") == "SUCCESS")
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_1") == "SUCCESS")
     with sqlite3.connect(tmp_path / "db") as connection:
         steps = connection.execute(
-            "SELECT function_name FROM operation_outputs WHERE workflow_uuid = 'intake:dlv_1'"
+            "SELECT function_name FROM operation_outputs WHERE workflow_uuid = 'execution:exec_1'"
         ).fetchall()
     connection.close()
     assert sorted(steps) == [("fold",), ("more",)], "the start of another phase is no step of this one"
@@ -253,19 +253,55 @@ async def test_shutdown_leaves_a_running_phase_to_the_next_launch(tmp_path: Path
     assert calls == ["first", "waiting", "waiting"]
 
 
+async def test_a_parked_engine_lets_a_running_step_end_and_begins_no_other(tmp_path: Path) -> None:
+    calls: list[str] = []
+    gate = asyncio.Event()
+
+    async def first() -> str:
+        calls.append("first begins")
+        await gate.wait()
+        calls.append("first ends")
+        return "1"
+
+    async def second() -> str:
+        calls.append("second")
+        return "2"
+
+    async def phase(key: str, steps: Steps) -> None:
+        await steps.run("first", first)
+        await steps.run("second", second)
+
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}) as engine:
+        await engine.start(Phase.EXECUTION, "exec_1")
+        await until(lambda: calls == ["first begins"])
+        await engine.park(0.05)
+        assert calls == ["first begins"], "it waits no longer than it was told"
+        parked = asyncio.create_task(engine.park(30))
+        await asyncio.sleep(0)
+        gate.set()
+        await asyncio.wait_for(parked, 5)
+        await engine.start(Phase.EXECUTION, "exec_2")
+        await asyncio.sleep(0.1)
+        assert calls == ["first begins", "first ends"]
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}):
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_1") == "SUCCESS")
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_2") == "SUCCESS")
+    assert sorted(calls) == ["first begins"] * 2 + ["first ends"] * 2 + ["second"] * 2
+
+
 async def test_nothing_is_pickled_and_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     async def phase(key: str, steps: Steps) -> None:
         await steps.run("only", partial(text, "readable"))
 
-    async with engine_of(tmp_path / "db", {Phase.INTAKE: phase}) as engine:
-        await engine.start(Phase.INTAKE, "dlv_1")
-        await until(lambda: status_of(tmp_path / "db", "intake:dlv_1") == "SUCCESS")
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}) as engine:
+        await engine.start(Phase.EXECUTION, "exec_1")
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_1") == "SUCCESS")
     with sqlite3.connect(tmp_path / "db") as connection:
         outputs = connection.execute("SELECT output, serialization FROM operation_outputs").fetchall()
         versions = connection.execute("SELECT application_version, executor_id, name FROM workflow_status").fetchall()
     connection.close()
     assert outputs == [('"readable"', "portable_json")]
-    assert versions == [("natsmedic-1", "replica-a", "natsmedic_intake_v1")]
+    assert versions == [("natsmedic-1", "replica-a", "natsmedic_execution_v1")]
     printed = capfd.readouterr()
     assert "dbos.dev" not in printed.out + printed.err
     assert logging.getLogger("dbos").level == logging.ERROR

@@ -71,7 +71,7 @@ HTTP: Final = {
 METRICS: Final = {
     ("GET", METRICS_PATH): ("test_metrics.py", "test_without_the_token_nobody_reads_the_metrics"),
 }
-OPEN: Final = {("GET", "/healthz"), ("GET", "/readyz")}
+OPEN: Final = {("GET", "/livez"), ("GET", "/healthz"), ("GET", "/readyz")}
 """For the kubelet, which has no secret: whether the bot lives, and what keeps it from its work. Starlette serves HEAD where GET is."""
 SOURCES: Final[JsonObject] = {
     "alertmanager": {"bearer": "tok-alertmanager"},
@@ -86,9 +86,11 @@ ARGUMENTS: Final = {
     "unfreeze": "frz_1 over",
 }
 VERBS: Final = {
-    *("serve", "diagnose", "gather", "unlock", "demo", "version", "config schema", "config check"),
+    *("serve", "diagnose", "gather", "unlock", "demo", "doctor", "version", "config schema", "config check"),
     *(
         "audit list",
+        "audit kinds",
+        "audit status",
         "audit export",
         "audit verify",
         "audit acknowledge",
@@ -96,10 +98,23 @@ VERBS: Final = {
         "incidents show",
         "incidents report",
     ),
-    *("proposals list", "proposals show", "lab drill", "runbooks list", "runbooks show"),
-    *("freeze set", "freeze list", "freeze lift"),
+    *(
+        "proposals list",
+        "proposals show",
+        "policy explain",
+        "policy show",
+        "lab drill",
+        "runbooks list",
+        "runbooks show",
+    ),
+    "freeze list",
 }
-"""The command line asks nobody who they are: who may read the settings and the database may use it."""
+"""These ask nobody who they are: who may read the settings and the database may use them."""
+PERSONAL: Final = dict.fromkeys(
+    ("proposals approve", "proposals deny", "proposals withdraw", "freeze set", "freeze lift"),
+    ("test_terminal.py", "test_an_unknown_os_user_is_refused_everywhere_and_that_is_a_row"),
+)
+"""What only a person does whom the settings name for the OS user, each with a test in which somebody else is refused."""
 
 
 def entries() -> set[tuple[str, str]]:
@@ -134,7 +149,7 @@ class Nobody:
 def assert_tests_exist(named: Iterable[tuple[str, str]]) -> None:
     for file, name in named:
         tree = ast.parse((HERE / file).read_text(encoding="utf-8"))
-        assert name in {one.name for one in tree.body if isinstance(one, ast.AsyncFunctionDef)}, name
+        assert name in {one.name for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}, name
 
 
 def test_every_entry_of_slack_has_a_test_that_shows_it_refused() -> None:
@@ -171,7 +186,8 @@ async def test_every_address_of_the_metrics_has_a_test_that_shows_it_refused(tmp
 
 
 def test_every_verb_of_the_command_line_is_known() -> None:
-    assert verbs(get_command(app)) == VERBS
+    assert verbs(get_command(app)) == VERBS | PERSONAL.keys()
+    assert_tests_exist(PERSONAL.values())
 
 
 @pytest.mark.parametrize("word", sorted(name for name, word in WORDS.items() if word.rule is not member))

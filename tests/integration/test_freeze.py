@@ -10,11 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
+from bot.bootstrap import terminal
 from bot.cli import app
 from bot.errors import BadInput
 from bot.flow.approval import queued
 from bot.flow.freeze import freeze, lift
-from bot.model import Execution, ExecutionState, ProposalId, ProposalState, StageState
+from bot.model import TERMINAL, Execution, ExecutionState, ProposalId, ProposalState, SlackUser, StageState
 from bot.settings import LimitSettings
 from tests.integration.execution_house import House, house
 
@@ -147,8 +148,23 @@ async def test_the_same_repair_that_did_not_last_three_times_is_a_loop(tmp_path:
 def config(tmp_path: Path) -> Path:
     file = tmp_path / "natsmedic.yaml"
     cluster = {"name": "prod", "channel": "C0PROD", "nats": {"servers": ["nats://127.0.0.1:4222"]}}
-    file.write_text(yaml.safe_dump({"clusters": [cluster]}), encoding="utf-8")
+    policy = {
+        "groups": {"operators": {"persons": ["ada", "bo"]}},
+        "persons": {"ada": [], "bo": [], "cy": []},
+        "terminal": {"adal": "ada", "bol": "bo", "cyc": "cy"},
+        "approvers": {"low": ["operators"]},
+    }
+    file.write_text(yaml.safe_dump({"clusters": [cluster], "policy": policy}), encoding="utf-8")
     return file
+
+
+@pytest.fixture(autouse=True)
+def as_ada(monkeypatch: pytest.MonkeyPatch) -> None:
+    sit_down(monkeypatch, "adal")
+
+
+def sit_down(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    monkeypatch.setattr(terminal, "operator", lambda: SlackUser(team_id=TERMINAL, user_id=who))
 
 
 def natsmedic(config: Path, *arguments: str) -> Result:
@@ -156,15 +172,26 @@ def natsmedic(config: Path, *arguments: str) -> Result:
 
 
 def test_the_terminal_sets_lists_and_lifts(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOGNAME", "ada")
     made = natsmedic(config, "freeze", "set", "2h", "black friday", "--cluster", "prod")
     assert (made.exit_code, "prod is frozen until" in made.stdout) == (0, True)
     (listed,) = json.loads(natsmedic(config, "freeze", "list", "--format", "json").stdout)
-    assert (listed["cluster"], listed["action"], listed["person"]) == ("prod", None, "ada (terminal)")
+    assert (listed["cluster"], listed["action"], listed["person"]) == ("prod", None, "ada")
     assert "1 of 2" in natsmedic(config, "freeze", "lift", listed["id"], "over").stdout
-    monkeypatch.setenv("LOGNAME", "bo")
+    sit_down(monkeypatch, "bol")
     assert "is lifted" in natsmedic(config, "freeze", "lift", listed["id"], "over").stdout
     assert natsmedic(config, "freeze", "list").stdout == "Freezes: none.\n"
+
+
+def test_the_row_of_a_freeze_names_the_os_user_and_who_is_no_approver_sets_none(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert natsmedic(config, "freeze", "set", "2h", "black friday").exit_code == 0
+    sit_down(monkeypatch, "cyc")
+    refused = natsmedic(config, "freeze", "set", "2h", "me too")
+    assert (refused.exit_code, "none of the groups of which one stops changes" in refused.stderr) == (2, True)
+    rows = json.loads(natsmedic(config, "audit", "list", "--format", "json").stdout)
+    told = [(row["kind"], row["actor"], row["data"]["team"], row["data"]["user"]) for row in rows]
+    assert told == [("freeze.set", "ada", "terminal", "adal"), ("command.refused", "cy", "terminal", "cyc")]
 
 
 @pytest.mark.parametrize(

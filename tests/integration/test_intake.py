@@ -15,9 +15,10 @@ import pytest
 from bot.adapters.database import SqlStore
 from bot.adapters.webhooks import parse_alertmanager
 from bot.errors import BadInput
-from bot.flow.intake import Intake, QueueFull
+from bot.flow.inbox import QueueFull
+from bot.flow.intake import Intake
 from bot.flow.sweep import Sweeper
-from bot.model import Delivery, Incident, IncidentState, JsonObject, Proposal, ProposalState
+from bot.model import Incident, IncidentState, JsonObject, Proposal, ProposalState
 from bot.ports import Phase
 from bot.settings import ClusterSettings, Credentials, NatsSettings, ThreadSettings
 from tests.integration import store_records as records
@@ -59,8 +60,8 @@ class House:
     intake: Intake
 
     async def deliver(self, *alerts: JsonObject, truncated: int = 0) -> None:
-        key = await self.intake.accept("alertmanager", body(*alerts, truncated=truncated))
-        await self.intake.run(key, self.quiet)
+        await self.intake.accept("alertmanager", body(*alerts, truncated=truncated))
+        await self.intake.drain()
 
     async def incidents(self) -> list[Incident]:
         return list(await self.store.incidents())
@@ -114,9 +115,9 @@ async def test_a_pair_of_alertmanagers_that_deliver_at_once_give_one_incident(tm
 
 async def test_a_delivery_that_is_processed_twice_counts_once(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
-        key = await h.intake.accept("alertmanager", body(alert()))
-        await h.intake.run(key, h.quiet)
-        await h.intake.run(key, h.quiet)
+        await h.intake.accept("alertmanager", body(alert()))
+        await asyncio.gather(h.intake.drain(), h.intake.drain())
+        await h.intake.drain()
         (incident,) = await h.incidents()
         assert incident.firing_count == 1
 
@@ -211,15 +212,9 @@ async def test_an_unreadable_body_is_refused_before_it_is_stored(tmp_path: Path)
 async def test_the_sweeper_starts_what_a_crash_left_behind(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         async with h.store.begin() as tx:
-            await tx.put(
-                Delivery(
-                    id=records.delivery("7").id, source="alertmanager", received_at=h.clock.now(), body=body(alert())
-                )
-            )
             await tx.put(records.incident())
         sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings())
         await sweeper.sweep()
-        assert (Phase.INTAKE, "dlv_7") in h.quiet.started
         assert (Phase.DIAGNOSIS, "inc_1/alert") in h.quiet.started
 
 
@@ -261,3 +256,23 @@ async def test_an_alert_that_was_over_for_longer_opens_an_incident_that_names_th
         new, old = await h.incidents()
         assert old.state is IncidentState.CLOSED
         assert (new.previous, new.relapses) == (old.id, ())
+
+
+@pytest.mark.parametrize("skew", [-600, 600])
+async def test_a_sender_whose_clock_is_wrong_opens_and_clears_one_incident(tmp_path: Path, skew: int) -> None:
+    async with house(tmp_path) as h:
+        starts = (h.clock.now() + timedelta(seconds=skew)).isoformat()
+        for state in ("firing", "firing", "resolved", "firing"):
+            await h.deliver(alert(state, starts=starts))
+        (incident,) = await h.incidents()
+        assert (incident.firing_count, incident.state) == (3, IncidentState.CLEARED), "the last is a late copy"
+
+
+async def test_a_clock_that_is_set_back_between_firing_and_resolved_loses_neither(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        await h.deliver(alert())
+        h.clock.time -= timedelta(minutes=10)
+        await h.deliver(alert("resolved"))
+        await h.deliver(alert(starts="2026-11-21T04:00:00Z"))
+        (incident,) = await h.incidents()
+        assert (incident.state, len(incident.relapses)) == (IncidentState.OPEN, 1)

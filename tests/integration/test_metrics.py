@@ -25,6 +25,7 @@ from bot.adapters.metrics.words import MOST_REASONS
 from bot.adapters.webhooks import parse_alertmanager
 from bot.errors import StoreError
 from bot.flow.intake import Intake
+from bot.flow.sweep import Sweeper
 from bot.model import (
     AuditDraft,
     ExecutionState,
@@ -113,8 +114,8 @@ def intake(running: House) -> Intake:
 
 
 async def deliver(to: Intake, *alerts: JsonObject) -> None:
-    key = await to.accept("am", body(*alerts))
-    await to.run(key, Quiet())
+    await to.accept("am", body(*alerts))
+    await to.fold()
 
 
 def run(state: StageState, index: int = 0) -> StageRun:
@@ -146,7 +147,7 @@ async def test_alerts_are_counted_by_what_became_of_them(tmp_path: Path) -> None
 async def test_what_was_rolled_back_is_not_counted(tmp_path: Path) -> None:
     async with house(tmp_path) as running:
 
-        async def fails() -> None:
+        async def fails(**_: object) -> None:
             async with running.store.begin() as tx:
                 await tx.put(records.incident())
                 raise StoreError("No.")
@@ -431,3 +432,25 @@ def test_what_is_grouped_by_has_no_parameters_which_postgresql_takes_for_differe
     assert "#>>" in expression
     assert expression in chosen
     assert "%(" not in expression
+
+
+async def test_only_a_sweep_that_came_to_its_end_is_one(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        quiet = Quiet()
+        sweeper = Sweeper(store=running.store, engine=quiet, clock=running.clock, chat=quiet, threads=ThreadSettings())
+        ended: list[datetime | None] = []
+
+        async def sleep(seconds: float) -> None:
+            ended.append(sweeper.swept_at)
+            running.clock.time += timedelta(seconds=5)
+            running.store.incidents = fails  # pyright: ignore[reportAttributeAccessIssue]
+            if len(ended) == 3:
+                raise InterruptedError
+
+        async def fails(**_: object) -> None:
+            raise StoreError("locked")
+
+        running.clock.sleep = sleep
+        with pytest.raises(InterruptedError):
+            await sweeper.run()
+        assert ended == [records.NOW] * 3

@@ -11,10 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from bot.errors import BadInput, StoreBusy
-from bot.flow.intake import IncomingAlert, Intake
+from bot.flow.incoming import IncomingAlert
+from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, AdvisoryAlert, Notice, fingerprint_of, parse_notice
 from bot.model import AlertState, DeliveryId, IncidentState, JsonObject
-from bot.ports import Phase
 from bot.settings import WebhookSettings
 from tests.integration import store_records as records
 from tests.integration.noticed_support import PACE, House, house
@@ -45,7 +45,7 @@ async def test_an_advisory_is_a_stored_delivery_an_incident_and_a_diagnosis(tmp_
         (delivery,) = await h.store.unprocessed_deliveries()
         assert delivery.source == ADVISORIES
         assert json.loads(delivery.body)["evidence"] == {"type": "raw", "stream": "ORDERS"}
-        assert h.quiet.started == [(Phase.INTAKE, delivery.id)]
+        assert h.quiet.started == []
         assert await h.fold() == ["alert"]
         incident = (await h.incidents())[LOST]
         assert (incident.cluster, incident.channel, incident.state) == ("prod", "C0PROD", IncidentState.OPEN)

@@ -206,6 +206,20 @@ async def test_nothing_is_lost_while_slack_is_down(at_work: House) -> None:
             await asyncio.sleep(0.02)
 
 
+async def test_before_the_end_everything_is_drawn_or_the_time_is_over(at_work: House) -> None:
+    chat = at_work.adapter.chat
+    await at_work.put(incident(), diagnosis(), proposal())
+    await chat.caught_up(30)
+    assert await at_work.store.behind() == []
+    assert [len(at_work.of_kind(one)) for one in ("board", "verdict", "proposal")] == [1, 1, 1]
+    await at_work.slack.outage(60)
+    await at_work.put(incident("Consumer still stuck").model_copy(update={"revision": 9}))
+    began = time.monotonic()
+    await chat.caught_up(0.3)
+    assert 0.3 <= time.monotonic() - began < 5
+    assert await at_work.store.behind() != []
+
+
 async def test_a_channel_without_the_bot_is_said_in_health_and_blocks_no_other(at_work: House) -> None:
     await at_work.put(incident(name="2", channel="C0OUT"))
     await at_work.put(incident())

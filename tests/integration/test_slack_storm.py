@@ -15,7 +15,7 @@ from bot.lab.slack import Message
 from bot.model import STORM, Incident, IncidentState
 from bot.settings import ThreadSettings
 from tests.exhaustive import EXHAUSTIVE
-from tests.integration.slack_adapter_support import ADA, GUEST, OPS, AtOnce, House, house, told
+from tests.integration.slack_adapter_support import ADA, GUEST, OPS, House, house, told
 from tests.integration.test_intake import alert, body, cluster
 
 pytestmark = pytest.mark.timeout(900)
@@ -49,8 +49,8 @@ async def rain(running: House, count: int) -> None:
         for n in range(count)
     ]
     for start in range(0, count, PER_DELIVERY):
-        delivery = await door.accept("alertmanager", body(*alerts[start : start + PER_DELIVERY]))
-        await door.run(delivery, AtOnce())
+        await door.accept("alertmanager", body(*alerts[start : start + PER_DELIVERY]))
+        await door.drain()
 
 
 def boards(running: House) -> list[Message]:

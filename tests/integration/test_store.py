@@ -340,3 +340,19 @@ async def test_what_is_there_is_counted(store: SqlStore) -> None:
     assert tally.proposals == {("pending", "destructive"): 1}
     assert tally.incidents == {("open", "unknown"): 1}
     assert (tally.deliveries.count, tally.threads.count, tally.audit_rows) == (1, 1, 1)
+
+
+async def test_writers_take_turns_in_order_and_one_goes_ahead_of_all_that_wait(store: SqlStore) -> None:
+    order: list[str] = []
+
+    async def write(name: str, *, ahead: bool = False) -> None:
+        async with store.begin(ahead=ahead):
+            order.append(name)
+
+    async with asyncio.TaskGroup() as writing, store.begin():
+        for name in ("first", "second"):
+            writing.create_task(write(name))
+        await asyncio.sleep(0)
+        writing.create_task(write("ahead", ahead=True))
+        await asyncio.sleep(0)
+    assert order == ["ahead", "first", "second"]

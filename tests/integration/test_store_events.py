@@ -37,6 +37,9 @@ async def test_a_database_of_schema_1_gains_the_new_table_and_keeps_its_records(
         await tx.put(delivery("1"))
     with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("DROP TABLE delivered_events")
+        raw.execute("DROP INDEX deliveries_queue")
+        raw.execute("ALTER TABLE deliveries DROP COLUMN urgent")
+        raw.execute("ALTER TABLE deliveries DROP COLUMN progress")
         raw.execute("UPDATE schema_version SET version = 1")
     with pytest.raises(StoreError, match=r"schema version 1 .* start `natsmedic serve` once"):
         async with SqlStore.open(f"sqlite:///{path}", FixedClock(), read_only=True):

@@ -225,7 +225,9 @@ async def test_anybody_opens_an_incident_of_a_storm_as_a_thread_and_it_is_diagno
         await w.rain(*range(6))
         storm = await w.storm()
         assert storm is not None
-        cases = CaseDesk(store=h.store, directory=Everyone(h), rules=RULES, engine=h.quiet, clock=h.clock, chat=h.quiet)
+        cases = CaseDesk(
+            store=h.store, directory=Everyone(h.clock), rules=RULES, engine=h.quiet, clock=h.clock, chat=h.quiet
+        )
         diagnosed = {key.partition("/")[0] for key in h.diagnoses()}
         wanted = next(one.id for one in await h.store.rolled_up(storm.id, 9) if one.id not in diagnosed)
         before = w.diagnosed()

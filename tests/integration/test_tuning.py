@@ -24,47 +24,22 @@ from bot.model import (
     ApprovalId,
     Choice,
     IncidentId,
-    Person,
     Proposal,
     ProposalState,
-    RiskClass,
-    SlackUser,
 )
 from bot.model.limits import Setting, Value
 from bot.policy import decide, standing
-from bot.settings import GroupSettings, LimitSettings, PolicySettings
+from bot.settings import LimitSettings
 from tests.integration.knob import KNOB, knob_proposal, stages
 from tests.integration.slack_adapter_support import incident
 from tests.integration.store_records import FixedClock
+from tests.integration.test_cases import RULES, Everyone, who
 
-RULES = PolicySettings(
-    groups={"operators": GroupSettings(users=("U1", "U2"))}, approvers={RiskClass.LOW: ("operators",)}
-)
 BUTTON = "btn_opaque"
 SETTABLE: dict[Setting, Value] = {
     Setting.DEFAULT_MAX_CONSUMERS: 1_000,
     Setting.MQTT_CONSUMER_INACTIVE_THRESHOLD: "24h",
 }
-
-
-class Everyone:
-    """U1 and U2 are operators, U3 is a member, U9 a guest."""
-
-    def __init__(self, clock: FixedClock) -> None:
-        self._clock = clock
-
-    async def look_up(self, user: SlackUser, *, fresh: bool = False) -> Person:
-        del fresh
-        return Person(
-            user=user,
-            key=f"person-{user.user_id}",
-            human=True,
-            active=True,
-            guest=user.user_id == "U9",
-            home_workspace=True,
-            groups=frozenset({"operators"} if user.user_id in {"U1", "U2"} else ()),
-            looked_up_at=self._clock.now(),
-        )
 
 
 class Nudged:
@@ -96,10 +71,6 @@ class Desk:
     async def edited(self) -> Proposal:
         (found,) = [one for one in await self.store.proposals() if one.id != "prop_1"]
         return found
-
-
-def who(user: str) -> SlackUser:
-    return SlackUser(team_id="T1", user_id=user)
 
 
 @asynccontextmanager

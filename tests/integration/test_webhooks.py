@@ -6,7 +6,8 @@ import asyncio
 import base64
 import gzip
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from bot.adapters.webhooks import serving, webhook_app
+from bot.adapters.webhooks.server import HEAD_BYTES
 from bot.errors import SettingsError, StoreBusy
 from bot.model import DeliveryId, JsonObject
 from bot.settings import WebhookSettings
@@ -64,7 +66,6 @@ async def test_a_real_alertmanager_payload_is_a_durable_row_before_202(door: Doo
     (delivery,) = await door.store.unprocessed_deliveries()
     assert answer.json() == {"delivery": delivery.id}
     assert (delivery.source, delivery.body) == ("alertmanager", FIRING)
-    assert door.engine.started == [delivery.id]
 
 
 async def test_basic_authentication_opens_a_source_that_has_a_password(door: Door) -> None:
@@ -97,7 +98,6 @@ async def test_without_the_sources_own_secret_nothing_is_stored(door: Door, sour
     assert answer.status_code == 401
     assert "realm" in answer.headers["WWW-Authenticate"]
     assert await door.bodies() == []
-    assert door.engine.started == []
 
 
 async def test_two_authorization_headers_are_refused(door: Door) -> None:
@@ -223,6 +223,70 @@ async def test_a_sender_that_hangs_up_in_the_middle_leaves_nothing(door: Door) -
     await writer.wait_closed()
     assert (await post(door, RESOLVED)).status_code == 202
     assert await door.bodies() == [RESOLVED]
+
+
+async def test_a_request_head_over_its_limit_is_refused_and_hung_up_on(door: Door) -> None:
+    reader, writer = await asyncio.open_connection(*door.address)
+    writer.write(b"POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nX-Big: " + b"x" * (HEAD_BYTES + 1))
+    await writer.drain()
+    async with asyncio.timeout(5):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")
+        await reader.read()
+    writer.close()
+    assert (await post(door, FIRING)).status_code == 202
+
+
+async def test_a_connection_too_many_is_hung_up_on_and_the_others_are_served(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.adapters.webhooks.server._ImpatientProtocol.most", 2)
+    held = [await asyncio.open_connection(*door.address) for _ in range(2)]
+    reader, writer = await asyncio.open_connection(*door.address)
+    try:
+        async with asyncio.timeout(5):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+    finally:
+        for one in (writer, *(writer for _, writer in held)):
+            one.close()
+            with suppress(ConnectionError):
+                await one.wait_closed()
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(httpx.TransportError):
+                assert (await post(door, FIRING)).status_code == 202
+                break
+
+
+async def test_bodies_that_do_not_fit_into_memory_together_are_503_and_fit_later(tmp_path: Path) -> None:
+    roomy = SETTINGS.model_copy(update={"max_queue": 1_000})
+    async with support.open_door(tmp_path, roomy, held_bytes=LIMIT) as door:
+        _, writer = await asyncio.open_connection(*door.address)
+        head = b"POST /webhooks/alertmanager HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer tok-alertmanager\r\n"
+        writer.write(head + f"Content-Length: {LIMIT}\r\n\r\n".encode() + b"x" * (LIMIT - 1))
+        await writer.drain()
+        async with asyncio.timeout(5):
+            while (answer := await post(door, FIRING)).status_code == 202:
+                await asyncio.sleep(0)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "15")
+            writer.close()
+            await writer.wait_closed()
+            while (answer := await post(door, FIRING)).status_code != 202:
+                assert answer.status_code == 503
+
+
+async def test_a_source_over_its_quota_is_503_with_its_time_and_no_other_source_is(tmp_path: Path) -> None:
+    named = {"alerts_per_second": 0.5, "alerts_burst": 2}
+    sources = {name: source.model_copy(update=named) for name, source in SETTINGS.sources.items()}
+    settings = SETTINGS.model_copy(update={"sources": sources})
+    async with support.open_door(tmp_path, settings) as door:
+        assert [(await post(door, FIRING)).status_code for _ in range(2)] == [202, 202]
+        refused = await post(door, RESOLVED)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert (await door.client.post("/webhooks/second", content=FIRING, headers=BASIC)).status_code == 202
+        door.clock.time += timedelta(seconds=2)
+        assert (await post(door, RESOLVED)).status_code == 202
+        assert len(await door.bodies()) == 4
 
 
 async def test_load_is_shed_with_503_when_the_queue_is_full(door: Door) -> None:

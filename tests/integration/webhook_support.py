@@ -13,8 +13,9 @@ import httpx
 
 from bot.adapters.database import SqlStore
 from bot.adapters.webhooks import parser_of, serving, webhook_app
-from bot.adapters.webhooks.app import Accepts, Handler, Health
+from bot.adapters.webhooks.app import HELD_BYTES, Accepts, Handler, Health
 from bot.flow.intake import Intake
+from bot.flow.quota import Quota
 from bot.model import IncidentId
 from bot.ports import Phase
 from bot.settings import ClusterSettings, ThreadSettings, WebhookSettings
@@ -29,11 +30,11 @@ class Engine:
     """Remembers what was started; the work itself is not what these tests are about."""
 
     def __init__(self) -> None:
-        self.started: list[str] = []
         self.diagnoses: list[str] = []
 
     async def start(self, phase: Phase, key: str) -> None:
-        (self.started if phase is Phase.INTAKE else self.diagnoses).append(key)
+        assert phase is Phase.DIAGNOSIS
+        self.diagnoses.append(key)
 
 
 class Chat:
@@ -69,6 +70,7 @@ async def open_door(
     slack_handler: Handler | None = None,
     head_timeout: float = 5.0,
     read_timeout: float = 10.0,
+    held_bytes: int = HELD_BYTES,
 ) -> AsyncGenerator[Door]:
     clock, engine = FixedClock(), Engine()
     async with SqlStore.open(f"sqlite:///{folder}/door.db", clock) as store:
@@ -81,8 +83,17 @@ async def open_door(
             parsers={name: parser_of(source) for name, source in settings.sources.items()},
             max_queue=settings.max_queue,
             threads=ThreadSettings(),
+            quotas={name: Quota(one.alerts_per_second, one.alerts_burst) for name, one in settings.sources.items()},
         )
-        app = webhook_app(settings, accepts or intake, health, slack_handler, read_timeout=read_timeout, clock=clock)
+        app = webhook_app(
+            settings,
+            accepts or intake,
+            health,
+            slack_handler,
+            read_timeout=read_timeout,
+            clock=clock,
+            held_bytes=held_bytes,
+        )
         async with (
             serving(app, settings.listen, head_timeout=head_timeout) as address,
             httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client,

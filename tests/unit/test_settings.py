@@ -235,6 +235,15 @@ def test_the_inbox_prefix_is_private_to_the_user_unless_given(tmp_path: Path) ->
         (lambda t: t["policy"]["approvers"].update(low=[]), "policy.approvers.low names nobody"),
         (lambda t: t["policy"]["groups"].update(owners={}), "group 'owners' of policy.approvers.destructive is empty"),
         (lambda t: t["policy"].update(persons={"a": ["U1"], "b": ["U1"]}), "the user U1 below two persons"),
+        (lambda t: t["policy"].update(terminal={"adal": "ada"}), "has terminal with the unknown person 'ada'"),
+        (lambda t: t["policy"].update(terminal={"a b": "ada"}), "a user of the operating system"),
+        (lambda t: t["policy"].update(break_glass=["nobody"]), "has break_glass with the unknown group 'nobody'"),
+        (
+            lambda t: t["policy"].update(
+                groups=t["policy"]["groups"] | {"g": {"usergroups": ["S1"]}}, break_glass=["g"]
+            ),
+            "whose people only Slack knows",
+        ),
         (lambda t: t["policy"].update(expiry_seconds={"low": 0}), "policy.expiry_seconds.low: is the number 0"),
         (lambda t: t["webhooks"]["sources"].update(other={}), "webhooks.sources.other: has no secret"),
         (lambda t: t["webhooks"]["sources"].update(other={"bearer": "w-canary"}), "has the same secret"),

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from bot.errors import StoreBusy, StoreError
+from bot.flow.turns import Turns
 
 BUSY_SECONDS = 2.0
 """How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
@@ -33,17 +34,17 @@ class Database(ABC):
         """For people; holds no password."""
         self._writer = writer
         self._reader = reader
-        self._turn = asyncio.Lock()
+        self._turns = Turns(1)
 
     @asynccontextmanager
-    async def write(self) -> AsyncGenerator[AsyncSession]:
-        """Open a write transaction; commit at the end of the block, roll back on any exception.
+    async def write(self, *, ahead: bool = False) -> AsyncGenerator[AsyncSession]:
+        """Open a write transaction, `ahead` of others that wait; commit at the end of the block, roll back on any exception.
 
         Raises `StoreBusy` after `BUSY_SECONDS` of waiting for another process, or `QUEUE_SECONDS` for this one's other writers.
         """
         if self._writer is None:
             raise StoreError(f"The database {self.name} is open for reading only.")
-        await self._take_turn()
+        await self._take_turn(0 if ahead else 1)
         try:
             with self.typed_errors():
                 async with AsyncSession(self._writer, expire_on_commit=False) as session:
@@ -51,7 +52,7 @@ class Database(ABC):
                     yield session
                     await session.commit()
         finally:
-            self._turn.release()
+            self._turns.give_back()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncSession]:
@@ -90,10 +91,10 @@ class Database(ABC):
     def _typed(self, error: DBAPIError) -> StoreError:
         """Return our error for the database's own."""
 
-    async def _take_turn(self) -> None:
+    async def _take_turn(self, rank: int) -> None:
         try:
             async with asyncio.timeout(QUEUE_SECONDS):
-                await self._turn.acquire()
+                await self._turns.take(rank)
         except TimeoutError as error:
             raise StoreBusy(
                 f"The database {self.name} did not get to this write within {QUEUE_SECONDS:g} s: nothing was written."

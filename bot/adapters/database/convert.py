@@ -32,6 +32,7 @@ from bot.model import (
     Freeze,
     Incident,
     JsonObject,
+    Progress,
     Proposal,
     Record,
     StormMember,
@@ -50,6 +51,8 @@ RecordRow = (
     | FreezeRow
     | StormMemberRow
 )
+
+_CHANGING = set(Progress.model_fields)
 
 TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Delivery: DeliveryRow,
@@ -73,7 +76,9 @@ def row_of(record: Stored) -> RecordRow:
                 id=record.id,
                 received_at=moment_text(record.received_at),
                 processed=record.processed_at is not None,
-                body=body,
+                urgent=record.urgent,
+                progress=progress_text(record),
+                body=record.model_dump_json(exclude=_CHANGING),
             )
         case Alert():
             row = AlertRow(
@@ -137,6 +142,28 @@ def row_of(record: Stored) -> RecordRow:
                 body=body,
             )
     return row
+
+
+def progress_text(progress: Progress) -> str:
+    """Return the changing part of a delivery as it is stored."""
+    return progress.model_dump_json(include=_CHANGING)
+
+
+def delivery_of(body: str, progress: str) -> Delivery:
+    """Return a delivery of the two texts it is stored as; raise `StoreError` where they do not read as one."""
+    delivery = record_of(Delivery, body)
+    try:
+        changed = Progress.model_validate_json(progress)
+    except ValidationError as error:
+        raise StoreError(f"How far delivery {delivery.id} is does not read back: was it edited by hand?") from error
+    return delivery.model_copy(update={name: getattr(changed, name) for name in changed.model_fields_set})
+
+
+def record_in(kind: type[R], row: RecordRow) -> R:
+    """Return the record that a whole row holds."""
+    if isinstance(row, DeliveryRow):
+        return cast("R", delivery_of(row.body, row.progress))
+    return record_of(kind, row.body)
 
 
 def record_of(kind: type[R], body: str) -> R:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -23,6 +25,12 @@ async def open_database(url: str, *, read_only: bool = False) -> Database:
     if parsed.get_backend_name() == "postgresql":
         return await open_postgresql(parsed, read_only=read_only)
     return await open_sqlite(sqlite_file(parsed), read_only=read_only)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the file of a SQLite database, None for PostgreSQL."""
+    parsed = parsed_url(url)
+    return None if parsed.get_backend_name() == "postgresql" else sqlite_file(parsed)
 
 
 def parsed_url(url: str) -> URL:

@@ -23,7 +23,7 @@ from sqlmodel import col
 
 from bot.adapters.database.connection import BUSY_SECONDS, READERS, Database
 from bot.adapters.database.rows import SCHEMA_VERSION, Row, SchemaVersionRow
-from bot.errors import StoreBusy, StoreConflict, StoreError, StoreLost
+from bot.errors import StoreBusy, StoreConflict, StoreDown, StoreError, StoreLost
 
 OLDEST_SERVER = 150_000
 """PostgreSQL 15.0 as `server_version_num` says it."""
@@ -50,6 +50,9 @@ BUSY_STATES = {
     "53300": "it has no connection left",
 }
 """SQLSTATEs after which the same transaction may succeed, https://www.postgresql.org/docs/15/errcodes-appendix.html."""
+
+DOWN_STATES = {"25006", "53100", "58030"}
+"""Read-only (a standby), disk full, I/O error: what ails is the server, not what is written."""
 
 
 class PostgresqlDatabase(Database):
@@ -128,6 +131,8 @@ def typed(name: str, error: DBAPIError) -> StoreError:
     if isinstance(error, IntegrityError):
         said = None if cause is None else cause.diag.message_primary
         return StoreConflict(f"The database refused a row that contradicts another: {said}.")
+    if state in DOWN_STATES:
+        return StoreDown(f"The database {name} can't be written: {str(cause).strip()}")
     if state in BUSY_STATES:
         return StoreBusy(f"The database {name} did not take the write, {BUSY_STATES[state]}: nothing was written.")
     if error.connection_invalidated or isinstance(cause, psycopg.OperationalError):

@@ -91,11 +91,15 @@ def _reference(name: str, target: str, *, nullable: bool = False) -> str | None:
 
 
 class DeliveryRow(Row, table=True):
+    """`progress` is the part of the record that changes, as JSON: a body may be large, and is written once."""
+
     __tablename__ = "deliveries"  # pyright: ignore[reportAssignmentType] - SQLModel declares it as a directive
 
     id: str = _id()
     received_at: str = _text("received_at", index=True)
     processed: bool = Field(default=False, index=True)
+    urgent: bool = Field(default=False, sa_column=Column("urgent", Boolean, nullable=False))
+    progress: str = Field(default="{}", sa_column=Column("progress", Text, nullable=False))
     body: str = _body()
 
 
@@ -293,6 +297,16 @@ class SchemaVersionRow(Row, table=True):
     version: int = Field(sa_column=Column("version", Integer, primary_key=True, autoincrement=False))
 
 
+WAITING = text("NOT processed")
+QUEUE = Index(
+    "deliveries_queue",
+    Row.metadata.tables["deliveries"].c.urgent.desc(),
+    Row.metadata.tables["deliveries"].c.received_at,
+    Row.metadata.tables["deliveries"].c.id,
+    sqlite_where=WAITING,
+    postgresql_where=WAITING,
+)
+"""The deliveries that wait, of all that there ever were: what the next ones are must not cost more as they become more."""
 RARE = "kind IN ('audit.gap', 'audit.acknowledged')"
 """Rows that every change asks for; written out alike in index and query, or SQLite would not use the one for the other."""
 AUDIT_GAPS = Index(

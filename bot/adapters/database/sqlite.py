@@ -20,15 +20,19 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 from sqlmodel import col
 
 from bot.adapters.database.connection import BUSY_SECONDS, READERS, Database
-from bot.adapters.database.rows import AUDIT_GAPS, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
-from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreError
+from bot.adapters.database.rows import AUDIT_GAPS, QUEUE, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
+from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreDown, StoreError
 
 SQLITE_BUSY = 5
 SQLITE_LOCKED = 6
 """Primary result codes, https://sqlite.org/rescode.html."""
+SQLITE_DOWN = {8, 10, 13, 14}
+"""READONLY, IOERR, FULL and CANTOPEN: what ails is the disk, not what is written."""
 _PRIMARY_CODE = 0xFF
 _GROWN_BY_TABLES = {1, 2, 3}
-"""Schema versions that lack only whole tables, which are created beside the others when the database is opened for writing."""
+"""Schema versions that lack only whole tables, and columns with a default; they are added when the database is opened for writing."""
+_GROWN_BY_COLUMNS = ("urgent BOOLEAN NOT NULL DEFAULT 0", "progress TEXT NOT NULL DEFAULT '{}'")
+"""What `deliveries` lacks in those versions."""
 
 
 class SqliteDatabase(Database):
@@ -77,6 +81,8 @@ class SqliteDatabase(Database):
     def _typed(self, error: DBAPIError) -> StoreError:
         if isinstance(error, IntegrityError):
             return StoreConflict(f"The database refused a row that contradicts another: {error.orig}.")
+        if result_code(error.orig) in SQLITE_DOWN:
+            return StoreDown(f"The database {self.path} can't be written: {error.orig}.")
         if result_code(error.orig) in {SQLITE_BUSY, SQLITE_LOCKED}:
             return StoreBusy(
                 f"The database {self.path} was locked for more than {BUSY_SECONDS:g} s: nothing was written."
@@ -166,9 +172,11 @@ def _prepare(connection: Connection, path: Path) -> None:
         connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
     elif connection.execute(select(col(SchemaVersionRow.version))).scalar() in _GROWN_BY_TABLES:
         Row.metadata.create_all(connection)
+        for column in _GROWN_BY_COLUMNS:
+            connection.execute(text(f"ALTER TABLE deliveries ADD COLUMN {column}"))
         connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
-    for index in (AUDIT_GAPS, SILENCES):  # an index changes no answer, so it needs no version
+    for index in (AUDIT_GAPS, SILENCES, QUEUE):  # an index changes no answer, so it needs no version
         index.create(connection, checkfirst=True)
 
 

@@ -14,12 +14,13 @@ from sqlmodel import col
 
 from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
 from bot.adapters.database.connection import Database
-from bot.adapters.database.convert import TABLE_OF, audit_entry, record_of
+from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.opening import open_database
 from bot.adapters.database.rows import (
     RARE,
     SILENCED,
+    WAITING,
     AlertRow,
     ApprovalRow,
     AuditRow,
@@ -44,6 +45,7 @@ from bot.model import (
     AuditFilter,
     AuditLine,
     Delivery,
+    DeliveryId,
     Diagnosis,
     Execution,
     ExecutionState,
@@ -87,10 +89,10 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
         await self._database.acquire_process_lock()
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[Transaction]:
-        """Open a write transaction. It holds the database's only write lock: nothing slow belongs inside, no network at all."""
+    async def begin(self, *, ahead: bool = False) -> AsyncGenerator[Transaction]:
+        """Open a write transaction, `ahead` of others that wait. It holds the database's only write lock: nothing slow belongs inside, no network at all."""
         with timing(self._meter, System.DATABASE, "write"):
-            async with self._database.write() as session:
+            async with self._database.write(ahead=ahead) as session:
                 transaction = SqlTransaction(session, self._clock)
                 yield transaction
         self._tell(transaction)
@@ -111,23 +113,34 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
         table = TABLE_OF[kind]
         async with self._database.read() as session:
             row = await session.get(table, id)
-        return None if row is None else record_of(kind, row.body)
+        return None if row is None else record_in(kind, row)
 
     async def unprocessed_deliveries(self) -> Sequence[Delivery]:
         """Return the deliveries whose alerts are not in incidents yet, oldest first."""
         query = (
-            select(col(DeliveryRow.body))
-            .where(col(DeliveryRow.processed).is_(False))
-            .order_by(col(DeliveryRow.received_at))
+            select(col(DeliveryRow.body), col(DeliveryRow.progress))
+            .where(WAITING)
+            .order_by(col(DeliveryRow.received_at), col(DeliveryRow.id))
         )
         async with self._database.read() as session:
-            return [record_of(Delivery, body) for body in await session.scalars(query)]
+            return [delivery_of(body, progress) for body, progress in await session.execute(query)]
 
     async def count_unprocessed(self) -> int:
         """Return how many deliveries wait."""
-        query = select(func.count()).select_from(DeliveryRow).where(col(DeliveryRow.processed).is_(False))
+        query = select(func.count()).select_from(DeliveryRow).where(WAITING)
         async with self._database.read() as session:
             return await session.scalar(query) or 0
+
+    async def waiting(self, limit: int) -> Sequence[DeliveryId]:
+        """Return the deliveries whose turn it is: urgent ones first, then in the order in which they came in."""
+        query = (
+            select(col(DeliveryRow.id))
+            .where(WAITING)
+            .order_by(col(DeliveryRow.urgent).desc(), col(DeliveryRow.received_at), col(DeliveryRow.id))
+            .limit(limit)
+        )
+        async with self._database.read() as session:
+            return [DeliveryId(one) for one in await session.scalars(query)]
 
     async def incidents(
         self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False

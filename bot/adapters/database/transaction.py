@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import Executable, bindparam, case, exists, func, inspect, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from bot.adapters.database.audit import gap_of
-from bot.adapters.database.convert import TABLE_OF, audit_row, plain_data, record_of, row_of
+from bot.adapters.database.convert import (
+    TABLE_OF,
+    audit_row,
+    plain_data,
+    progress_text,
+    record_in,
+    record_of,
+    row_of,
+)
 from bot.adapters.database.rows import (
+    WAITING,
     AlertRow,
     ApprovalRow,
     AuditRow,
     DeliveredEventRow,
+    DeliveryRow,
     ExecutionRow,
     FreezeRow,
     IncidentRow,
     ProposalRow,
+    Row,
     StormMemberRow,
     TargetLockRow,
     moment_text,
@@ -31,19 +46,33 @@ from bot.model import (
     Approval,
     AuditDraft,
     AuditEntry,
+    Delivery,
     DeliveryId,
     Execution,
     Freeze,
     Incident,
     IncidentId,
     IncidentState,
+    Progress,
     Proposal,
+    ProposalState,
 )
 from bot.ports import Change, Clock, Commit, R, Stored
 
 UNLIFTED = select(col(FreezeRow.body)).where(~col(FreezeRow.lifted)).order_by(col(FreezeRow.at), col(FreezeRow.id))
+_UNDECIDED = [ProposalState.PROPOSED.value, ProposalState.PENDING.value]
 HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_thread)
 """Of incidents outer-joined with storm members: those that are not only a part of a storm's message."""
+
+
+@cache
+def _upsert(name: str, dialect: str) -> Executable:
+    """Return the statement that inserts or replaces rows of a table by their key; the two dialects write it alike, but not SQLAlchemy."""
+    table = Row.metadata.tables[name]
+    keys = [column.name for column in table.primary_key]
+    insert = postgresql_insert(table) if dialect == "postgresql" else sqlite_insert(table)
+    changed = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
+    return insert.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 class SqlTransaction:
@@ -68,7 +97,7 @@ class SqlTransaction:
     async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002 - the port's word
         """Return the record as this transaction sees it, locked until it ends."""
         row = await self._session.get(TABLE_OF[kind], id, with_for_update=True)
-        return None if row is None else record_of(kind, row.body)
+        return None if row is None else record_in(kind, row)
 
     async def put(self, record: Stored) -> None:
         """Insert or replace by id; raises `StoreConflict` at once where another record has its unique key."""
@@ -81,6 +110,59 @@ class SqlTransaction:
             await self._session.merge(row_of(record))
         await self._session.flush()
         self._after[key] = record
+
+    async def put_all(self, records: Sequence[Stored]) -> None:
+        """Insert or replace by id, a statement for each kind; raises `StoreConflict` at once where another record has the unique key of one."""
+        rows: dict[str, list[dict[str, Any]]] = {}
+        await self._remember(records)
+        for record in records:
+            self._after[(type(record), record.id)] = record
+            row = row_of(record)
+            rows.setdefault(str(inspect(type(row)).local_table), []).append(row.model_dump())
+        for table, values in rows.items():
+            await self._session.execute(_upsert(table, self._session.get_bind().dialect.name), values)
+        self._session.expire_all()  # what it has read before may be what was just written
+
+    async def _remember(self, records: Sequence[Stored]) -> None:
+        """Keep the bodies of these records as they were before this transaction wrote them."""
+        ids: dict[type[Stored], list[str]] = {}
+        for record in records:
+            ids.setdefault(type(record), []).append(record.id)
+        for kind, wanted in ids.items():
+            table = TABLE_OF[kind]
+            known = {
+                one.id: one.body for one in await self._session.scalars(select(table).where(col(table.id).in_(wanted)))
+            }
+            for id_ in wanted:
+                self._before.setdefault((kind, id_), known.get(id_))
+
+    async def count_unprocessed(self) -> int:
+        """Return how many deliveries wait."""
+        return await self._session.scalar(select(func.count()).select_from(DeliveryRow).where(WAITING)) or 0
+
+    async def deliveries(self, ids: Sequence[DeliveryId]) -> Sequence[Delivery]:
+        """Return the deliveries that are there, in the order of `ids`, locked until this transaction ends."""
+        query = select(DeliveryRow).where(col(DeliveryRow.id).in_(ids)).order_by(col(DeliveryRow.id)).with_for_update()
+        rows = {row.id: row for row in await self._session.scalars(query)}
+        return [record_in(Delivery, rows[one]) for one in ids if one in rows]
+
+    async def progress(self, made: Mapping[DeliveryId, Progress]) -> None:
+        """Record how far deliveries are; their bodies are not written again."""
+        if not made:
+            return
+        table = Row.metadata.tables["deliveries"]
+        changed: dict[str, Any] = {name: bindparam(f"new_{name}") for name in ("processed", "urgent", "progress")}
+        values = [
+            {
+                "of": delivery,
+                "new_processed": progress.processed_at is not None,
+                "new_urgent": progress.urgent,
+                "new_progress": progress_text(progress),
+            }
+            for delivery, progress in made.items()
+        ]
+        await self._session.execute(update(table).where(table.c.id == bindparam("of")).values(changed), values)
+        self._session.expire_all()
 
     async def first_delivery(self, source: str, event: str, delivery: DeliveryId) -> DeliveryId:
         """Return the first delivery of this event; it is remembered as long as its delivery is kept. The key makes two at once impossible."""
@@ -123,16 +205,32 @@ class SqlTransaction:
         row = await self._session.scalar(query)
         return None if row is None else record_of(Incident, row.body)
 
-    async def last_incident(self, source: str, fingerprint: str) -> Incident | None:
-        """Return the newest incident of this alert, whatever its state."""
-        query = (
-            select(col(IncidentRow.body))
-            .where(col(IncidentRow.source) == source, col(IncidentRow.fingerprint) == fingerprint)
-            .order_by(col(IncidentRow.opened_at).desc(), col(IncidentRow.id))
-            .limit(1)
+    async def incidents_of(self, source: str, fingerprints: Collection[str]) -> Sequence[Incident]:
+        """Return of each of these alerts the one incident that is not closed, or the newest one where all are."""
+        closed = case((col(IncidentRow.state) == IncidentState.CLOSED.value, 1), else_=0)
+        place = func.row_number().over(
+            partition_by=col(IncidentRow.fingerprint),
+            order_by=(closed, col(IncidentRow.opened_at).desc(), col(IncidentRow.id)),
         )
-        body = await self._session.scalar(query)
-        return None if body is None else record_of(Incident, body)
+        ranked = (
+            select(col(IncidentRow.id), place.label("place"))
+            .where(col(IncidentRow.source) == source, col(IncidentRow.fingerprint).in_(fingerprints))
+            .subquery()
+        )
+        chosen = select(ranked.c.id).where(ranked.c.place == 1)
+        query = (
+            select(IncidentRow).where(col(IncidentRow.id).in_(chosen)).order_by(col(IncidentRow.id)).with_for_update()
+        )
+        return [record_of(Incident, row.body) for row in await self._session.scalars(query)]
+
+    async def awaiting(self, incidents: Collection[IncidentId]) -> frozenset[IncidentId]:
+        """Return those of the incidents that have a proposal which people can still decide about."""
+        query = (
+            select(col(ProposalRow.incident_id))
+            .where(col(ProposalRow.incident_id).in_(incidents), col(ProposalRow.state).in_(_UNDECIDED))
+            .distinct()
+        )
+        return frozenset(IncidentId(str(one)) for one in await self._session.scalars(query))
 
     async def threads_since(self, since: datetime) -> Sequence[Incident]:
         """Return the incidents with a thread of their own that were opened since then, oldest first."""
@@ -230,19 +328,26 @@ class SqlTransaction:
 
     async def audit(self, draft: AuditDraft) -> AuditEntry:
         """Append to the chain, at the store's own time. The unique seq and previous keep two writers from forking it."""
-        last = await self._session.scalar(select(AuditRow).order_by(col(AuditRow.seq).desc()).limit(1))
-        fields = plain_data(draft.model_dump(mode="json"))
-        unsealed = AuditEntry.model_validate(
-            {
-                **{name: without_null(v) if isinstance(v, str) else v for name, v in fields.items()},
-                "seq": 1 if last is None else last.seq + 1,
-                "at": self._clock.now().astimezone(UTC),
-                "previous": GENESIS if last is None else last.hash,
-                "hash": "",
-            }
-        )
-        entry = unsealed.model_copy(update={"hash": unsealed.computed_hash()})
-        self._session.add(audit_row(entry))
+        return (await self.audit_all((draft,)))[0]
+
+    async def audit_all(self, drafts: Sequence[AuditDraft]) -> Sequence[AuditEntry]:
+        """Append many to the chain, in their order, with one look at its end and one statement."""
+        if not drafts:
+            return []
+        newest = select(col(AuditRow.seq), col(AuditRow.hash)).order_by(col(AuditRow.seq).desc()).limit(1)
+        last = (await self._session.execute(newest)).first()
+        seq, previous = (0, GENESIS) if last is None else (last[0], last[1])
+        entries: list[AuditEntry] = []
+        for draft in drafts:
+            seq += 1
+            said = plain_data(draft.model_dump(mode="json"))
+            fields = {name: without_null(one) if isinstance(one, str) else one for name, one in said.items()}
+            at = self._clock.now().astimezone(UTC)
+            unsealed = AuditEntry.model_validate({**fields, "seq": seq, "at": at, "previous": previous, "hash": ""})
+            entry = unsealed.model_copy(update={"hash": unsealed.computed_hash()})
+            entries.append(entry)
+            previous = entry.hash
+        self._session.add_all([audit_row(entry) for entry in entries])
         await self._session.flush()
-        self._audited.append(entry)
-        return entry
+        self._audited += entries
+        return entries

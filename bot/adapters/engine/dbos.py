@@ -14,6 +14,7 @@ Rules, and why:
 - Values are JSON, never pickle. The application version is pinned: a new natsmedic finishes what an older one began (reference/dependencies.md 1.3 f). A
   phase whose steps change incompatibly gets a new workflow name beside the old one.
 - DBOS is told to cancel nothing (1.3 d). `shutdown` leaves running phases pending, as a crash does; the next `launch` of the same executor resumes them.
+  `park` before it lets running steps end and begins no further one, so that as little as possible is found half done.
 
 DBOS keeps one instance per process, so a process has at most one launched engine.
 """
@@ -27,6 +28,7 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -59,10 +61,28 @@ _SETTLE_SECONDS = 0.05
 _Workflow = Callable[[str], Coroutine[Any, Any, None]]
 
 
+class _Gate:
+    """Whether steps may begin."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.inside = 0
+        """Steps that run."""
+        self.changed = asyncio.Event()
+
+    def enter(self) -> None:
+        self.inside += 1
+
+    def leave(self) -> None:
+        self.inside -= 1
+        self.changed.set()
+
+
 class _Steps:
     """The steps of one run of a phase (port `Steps`)."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate: _Gate) -> None:
+        self._gate = gate
         self._failure: BaseException | None = None
 
     async def run(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
@@ -73,11 +93,16 @@ class _Steps:
         async def step() -> str:
             return await work()
 
+        if self._gate.closed:
+            await asyncio.Event().wait()  # until `shutdown` cancels the phase, which stays pending
+        self._gate.enter()
         try:
             return await DBOS.run_step_async({"name": name}, step)
         except BaseException as error:
             self._failure = error
             raise
+        finally:
+            self._gate.leave()
 
 
 class DbosEngine:
@@ -101,6 +126,7 @@ class DbosEngine:
         self._not_before: dict[str, float] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self._one_start = asyncio.Lock()
+        self._gate = _Gate()
 
     async def launch(self) -> None:
         """Start DBOS inside the running loop and resume this executor's pending phases. The database's folder must exist."""
@@ -109,6 +135,15 @@ class DbosEngine:
         DBOS(config=self._config())
         self._workflows = {phase: self._register(phase, handler) for phase, handler in self._handlers.items()}
         DBOS.launch()
+
+    async def park(self, patience: float) -> None:
+        """Begin no further step, and wait until none runs, or so many seconds."""
+        self._gate.closed = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._gate.inside:
+                    self._gate.changed.clear()
+                    await self._gate.changed.wait()
 
     async def shutdown(self) -> None:
         """Stop; phases that are running stay pending in the database."""
@@ -170,7 +205,7 @@ class DbosEngine:
             raise RuntimeError(f"Phase {workflow_id} would run twice at once.")
         self._running[workflow_id] = task
         try:
-            await handler(key, _Steps())
+            await handler(key, _Steps(self._gate))
         except Exception as error:
             self._failed(phase, key, error)
             raise

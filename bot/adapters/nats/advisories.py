@@ -20,7 +20,7 @@ from bot.adapters.nats.advisory import ACCOUNT_KINDS, PREFIX, SYSTEM_KINDS, Kind
 from bot.adapters.nats.connection import ALIVE_TIMEOUT, Connection, RequestFailed, Why
 from bot.adapters.nats.login import Login, login_of
 from bot.errors import BadInput
-from bot.flow.intake import IncomingAlert
+from bot.flow.incoming import IncomingAlert
 from bot.model import JsonObject
 from bot.ports import Clock
 from bot.settings import ClusterSettings

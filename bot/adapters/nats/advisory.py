@@ -15,7 +15,7 @@ from typing import Final
 
 from bot.adapters.nats.api import MAX_NAME, parsed
 from bot.errors import BadInput
-from bot.flow.intake import IncomingAlert
+from bot.flow.incoming import IncomingAlert
 from bot.flow.notices import AdvisoryAlert, fingerprint_of
 from bot.model import AlertState, JsonObject
 

@@ -149,6 +149,17 @@ class Connection:
             with suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
 
+    async def settled(self) -> bool:
+        """True where the open connection answers a PING now: what the server had to say against earlier requests has arrived."""
+        client = self._client
+        if client is None or not client.is_connected:
+            return False
+        try:
+            await client.flush(timeout=ALIVE_TIMEOUT)  # pyright: ignore[reportArgumentType] - any number works
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
+        return True
+
     async def aclose(self) -> None:
         """Close the connection; a later question opens a new one."""
         async with self._opening:
@@ -171,12 +182,7 @@ class Connection:
     async def _ready(self) -> Client:
         """Return a client whose server has just answered a PING."""
         async with self._opening:
-            if self._client is not None and self._client.is_connected:
-                try:
-                    await self._client.flush(timeout=ALIVE_TIMEOUT)  # pyright: ignore[reportArgumentType] - any number works
-                except (nats.errors.Error, OSError, TimeoutError):
-                    await self._drop()
-            if self._client is None or not self._client.is_connected:
+            if self._client is None or not await self.settled():
                 await self._drop()
                 self._client = await self._open()
             return self._client

@@ -2,5 +2,6 @@
 
 from bot.adapters.slack.adapter import Office, SlackAdapter
 from bot.adapters.slack.chat import ChatHealth
+from bot.adapters.slack.directory import directory_of
 
-__all__ = ["ChatHealth", "Office", "SlackAdapter"]
+__all__ = ["ChatHealth", "Office", "SlackAdapter", "directory_of"]

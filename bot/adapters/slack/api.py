@@ -7,7 +7,6 @@ are emptied and every failure is one of four: `Limited` and `RefusedBySlack` and
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,10 +17,13 @@ import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from bot.adapters.slack.blocks import Block
+from bot.adapters.slack.pacer import Pacer
+from bot.adapters.slack.waits import Wait
 from bot.adapters.slack.web import Answer, Hook, Hooks, Web
+from bot.adapters.timed import timing
 from bot.errors import NatsmedicError
 from bot.model import Json, JsonObject, part
-from bot.ports import UNMETERED, Call, Clock, End, Meter, System, end_of
+from bot.ports import UNMETERED, Clock, End, Meter, System, end_of
 
 POSTS_PER_SECOND: Final = 1.0
 """Messages per second and channel (docs.slack.dev/apis/web-api/rate-limits)."""
@@ -30,10 +32,11 @@ POST_BURST: Final = 3.0
 EDITS_PER_SECOND: Final = 50 / 60
 """chat.update and the conversations.* reads are Tier 3, about 50 a minute (reference/chatops.md 5)."""
 EDIT_BURST: Final = 20.0
+POSTS_SPARED: Final = 1.0
+EDITS_SPARED: Final = 5.0
+"""Calls that whoever is patient leaves at hand for what people wait for; they cost it one wait, and no calls in the long run."""
 DEFAULT_RETRY_AFTER: Final = 30.0
 """Seconds to wait where a 429 has no Retry-After; the slack_sdk default for Socket Mode."""
-ROUNDING: Final = 1e-6
-"""Datetimes have microseconds: a bucket that is full but for rounding is full."""
 PAGE: Final = 200
 """Messages per page when looking for our own."""
 RESPONSE: Final = "response_url"
@@ -124,12 +127,6 @@ def no_hooks(address: str) -> Hook | None:
     del address
 
 
-@dataclass(slots=True)
-class _Bucket:
-    level: float
-    at: datetime
-
-
 class SlackApi:
     """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
 
@@ -138,8 +135,8 @@ class SlackApi:
         self._meter = meter
         self._clock = clock
         self._hooks = hooks
-        self._blocked: dict[str, datetime] = {}
-        self._buckets: dict[str, _Bucket] = {}
+        self._blocked: dict[str, Wait] = {}
+        self._pacer = Pacer(clock)
         self._identity: Identity | None = None
 
     @property
@@ -156,7 +153,7 @@ class SlackApi:
 
     async def post(self, channel: str, text: str, blocks: Sequence[Block], key: str, thread: str | None) -> str:
         """Post a message with its key as metadata and return its ts."""
-        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "chat.postMessage")
+        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "chat.postMessage", POSTS_SPARED)
         answer = await self._call(
             "chat.postMessage",
             lambda: self._client.chat_postMessage(
@@ -175,7 +172,7 @@ class SlackApi:
 
     async def edit(self, channel: str, ts: str, text: str, blocks: Sequence[Block]) -> None:
         """Replace text and blocks of one of our messages; its metadata stays."""
-        await self._pace("edit", EDITS_PER_SECOND, EDIT_BURST, "chat.update")
+        await self._pace("edit", EDITS_PER_SECOND, EDIT_BURST, "chat.update", EDITS_SPARED)
         await self._call(
             "chat.update",
             lambda: self._client.chat_update(channel=channel, ts=ts, text=text, blocks=list(blocks), link_names=False),
@@ -187,7 +184,7 @@ class SlackApi:
 
     async def attach(self, channel: str, thread: str | None, uploads: Sequence[Upload], comment: str) -> str:
         """Upload files into a thread as one message, and return the id of the first. `comment` is fallback text: escaped."""
-        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files")
+        await self._pace(f"post {channel}", POSTS_PER_SECOND, POST_BURST, "files", POSTS_SPARED)
         answer = await self._call(
             "files",
             lambda: self._client.files_upload_v2(
@@ -219,6 +216,10 @@ class SlackApi:
         hook = self._hooks(address)
         if hook is None:
             raise RefusedBySlack(RESPONSE, "no_address_of_slack")
+        with timing(self._meter, System.SLACK, RESPONSE, ends=_end):
+            await self._respond(hook, body)
+
+    async def _respond(self, hook: Hook, body: JsonObject) -> None:
         try:
             answer = await hook.send_dict(body)
         except aiohttp.ClientConnectorError as error:
@@ -313,18 +314,8 @@ class SlackApi:
 
     async def _call(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         self._refuse_while_limited(method)
-        started = time.perf_counter()
-        end = End.OK
-        try:
+        with timing(self._meter, System.SLACK, method, ends=_end):
             return await self._answer(method, request)
-        except SlackCallFailed as error:
-            end = error.end
-            raise
-        except BaseException as error:
-            end = end_of(error)
-            raise
-        finally:
-            self._meter.called(Call(System.SLACK, method, end, time.perf_counter() - started))
 
     async def _answer(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         try:
@@ -355,27 +346,26 @@ class SlackApi:
 
     def _limit(self, method: str, retry_after: str) -> Limited:
         seconds = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else DEFAULT_RETRY_AFTER
-        until = self._clock.now() + timedelta(seconds=seconds)
-        self._blocked[method] = max(until, self._blocked.get(method, until))
+        now = self._clock.now()
+        until = now + timedelta(seconds=seconds)
+        known = self._blocked.get(method)
+        if known is None or not known.lasts(now) or known.until < until:
+            self._blocked[method] = Wait(now, until)
         return Limited(method, until)
 
     def _refuse_while_limited(self, method: str) -> None:
-        until = self._blocked.get(method)
-        if until is not None and self._clock.now() < until:
-            raise Limited(method, until)
+        wait = self._blocked.get(method)
+        if wait is not None and wait.lasts(self._clock.now()):
+            raise Limited(method, wait.until)
 
-    async def _pace(self, name: str, rate: float, burst: float, method: str) -> None:
-        """Wait for a token of the bucket; raises `Limited` at once where Slack has limited the method."""
+    async def _pace(self, name: str, rate: float, burst: float, method: str, spared: float = 0.0) -> None:
+        """Wait for a token of the bucket, `patiently` for one beyond those that are spared; raises `Limited` at once where Slack has limited the method."""
         self._refuse_while_limited(method)
-        while True:
-            now = self._clock.now()
-            bucket = self._buckets.setdefault(name, _Bucket(burst, now))
-            bucket.level = min(burst, bucket.level + max(0.0, (now - bucket.at).total_seconds()) * rate)
-            bucket.at = now
-            if bucket.level >= 1.0 - ROUNDING:
-                bucket.level -= 1.0
-                return
-            await self._clock.sleep((1.0 - bucket.level) / rate)
+        await self._pacer.take(name, rate, burst, spared)
+
+
+def _end(error: BaseException | None) -> End:
+    return error.end if isinstance(error, SlackCallFailed) else end_of(error)
 
 
 def _error_of(body: str) -> str:

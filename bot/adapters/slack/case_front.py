@@ -9,11 +9,11 @@ import structlog
 
 from bot.adapters.slack import modals
 from bot.adapters.slack.api import SlackApi
-from bot.adapters.slack.desk import FrontDesk
+from bot.adapters.slack.desk import FrontDesk, heard
 from bot.adapters.slack.gestures import Hush, Press
 from bot.errors import NatsmedicError
 from bot.flow.approval import Answer
-from bot.model import IncidentId, JsonObject, SlackUser, new_id
+from bot.model import IncidentId, JsonObject, SlackUser
 from bot.ports import Messages
 
 WRONG_MESSAGE: Final = "This button does not belong to this message, so nothing was changed."
@@ -84,22 +84,10 @@ class CaseFront:
 
     async def hushed(self, form: Hush) -> JsonObject:
         """Record a silence and return the arguments of Bolt's `ack`."""
+        work = heard(self._cases.silence(form.user, form.incident, form.lasts, form.reason), "Nothing was silenced:")
         return await self._front.answer(
-            self._hush(form), form.view_id, lambda answer: self._front.tell(form.incident, form.user, answer)
+            work, form.view_id, lambda answer: self._front.tell(form.incident, form.user, answer)
         )
-
-    async def _hush(self, form: Hush) -> Answer:
-        try:
-            return await self._cases.silence(form.user, form.incident, form.lasts, form.reason)
-        except NatsmedicError as error:
-            log.warning("a silence could not be recorded", reason=str(error))
-            return Answer(accepted=False, sentence=f"Nothing was silenced: {error}")
-        except Exception:  # the person must hear that it is uncertain; the id leads to the log
-            error_id = new_id("err")
-            log.exception("a silence failed", error_id=error_id)
-            return Answer(
-                accepted=False, sentence=f"Something went wrong; the board shows what is recorded. Error id: {error_id}"
-            )
 
     async def _do(
         self, press: Press, gesture: str, change: Callable[[SlackUser, IncidentId], Awaitable[Answer]]

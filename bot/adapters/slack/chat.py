@@ -1,13 +1,19 @@
 """The `Chat` port: a loop that draws every incident that is behind, one worker per channel, for as long as the process lives.
 
-Slack may be down for an hour: nothing is lost, because what to draw is read from the database. Of the incidents that wait in a channel, those with
-an active proposal or a person's action are drawn before all others.
+Slack may be down for an hour: nothing is lost, because what to draw is read from the database. Slack takes one message a second and channel, so the order
+matters, and whatever is drawn lets what is more important pass after each message:
+
+1. what a person has done, and waits to see;
+2. proposals to decide about, and repairs that run;
+3. the first message of an incident that has none yet: of a storm, then of page-worthy ones, then of all others;
+4. everything else of a thread, in the same order.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -17,13 +23,17 @@ from structlog.contextvars import bind_contextvars
 
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed
 from bot.adapters.slack.pace import RUNNING, STEP
+from bot.adapters.slack.pacer import patiently
 from bot.adapters.slack.projector import SlackDrawer
+from bot.adapters.slack.waits import Wait
 from bot.errors import StoreError
-from bot.model import Incident, IncidentId
+from bot.model import STORM, Incident, IncidentId
 from bot.ports import Clock, Messages, Store
 
 POLL_SECONDS: Final = 1.0
 """How long a change that nobody nudged about (another replica's) may wait before it is looked for."""
+FLUSH_SECONDS: Final = 0.1
+"""Between looks at whether everything is drawn, while the process is about to end."""
 FIRST_REST: Final = 1.0
 LONGEST_REST: Final = 15.0
 """Seconds between attempts while Slack is down; a thread must be right 60 s after it is back (design/safety.md, I4)."""
@@ -70,6 +80,18 @@ class _Trouble:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an incident is drawn, and before which others: the lowest rank first."""
+
+    channel: str
+    rank: int
+
+
+def _place(incident: Incident) -> _Place:
+    return _Place(incident.channel, 0 if incident.source == STORM else 1 if incident.page_worthy else 2)
+
+
 class SlackProjector:
     """`Chat`, and the loop behind it. `run` ends only by being cancelled."""
 
@@ -80,16 +102,17 @@ class SlackProjector:
         self._clock = clock
         self._wake = asyncio.Event()
         self._hurried: set[IncidentId] = set()
-        self._channels: dict[IncidentId, tuple[str, bool]] = {}
-        """Where an incident is drawn, and whether it is page-worthy."""
+        self._places: dict[IncidentId, _Place] = {}
+        self._begun: set[IncidentId] = set()
+        """Incidents that are behind, and have a first message for certain."""
         self._workers: dict[str, asyncio.Task[None]] = {}
-        self._not_before: dict[str, datetime] = {}
+        self._rests: dict[str, Wait] = {}
         """Per channel, per incident and for all of Slack (key ``)."""
-        self._limited: dict[str, datetime] = {}
+        self._limited: dict[str, Wait] = {}
         """Channels in which Slack limits new posts; edits of what people wait for go on."""
-        self._held: dict[IncidentId, datetime] = {}
+        self._held: dict[IncidentId, Wait] = {}
         """Boards that were edited a moment ago, until when they wait; a person's action does not."""
-        self._ticks: dict[IncidentId, datetime] = {}
+        self._ticks: dict[IncidentId, Wait] = {}
         """Threads with a running repair, and when its board shows the time again."""
         self._failures = 0
         self._troubles: dict[str, _Trouble] = {}
@@ -112,6 +135,14 @@ class SlackProjector:
         troubles = sorted(self._troubles.values(), key=lambda trouble: trouble.since)
         since = troubles[0].since if troubles else None
         return ChatHealth(ok=not troubles, problems=tuple(trouble.sentence for trouble in troubles), since=since)
+
+    async def caught_up(self, patience: float) -> None:
+        """Wait until everything is drawn, or so many seconds; `run` draws meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while await self._messages.behind():
+                    self._wake.set()
+                    await self._clock.sleep(FLUSH_SECONDS)
 
     async def run(self) -> None:
         """Draw until cancelled."""
@@ -145,8 +176,9 @@ class SlackProjector:
         behind = [incident for incident, _ in await self._messages.behind()]
         behind += [incident for incident in await self._running() if incident not in behind]
         self._hurried &= set(behind)
+        self._begun &= set(behind)
         if not behind:
-            self._channels.clear()
+            self._places.clear()
             self._held.clear()
             return
         hot = {p.incident_id for p in await self._store.proposals(active_only=True)} | self._hurried
@@ -154,47 +186,50 @@ class SlackProjector:
             worker = self._workers.get(channel)
             if (worker is not None and not worker.done()) or self._resting(channel):
                 continue
-            first = [one for one in incidents if one in hot]
+            first = sorted((one for one in incidents if one in hot), key=lambda one: one not in self._hurried)
             rest = [] if self._posts_limited(channel) else [one for one in incidents if one not in hot]
-            rest.sort(key=lambda one: not self._channels[one][1])  # page-worthy ones first, in their order
-            chosen = [*first, *rest[:1]]
-            if chosen:
-                self._workers[channel] = asyncio.create_task(self._work(channel, chosen), name=f"slack-{channel}")
+            rest.sort(key=lambda one: (one in self._begun, self._places[one].rank))
+            if first or rest:
+                work = self._work(channel, first, rest[:1])
+                self._workers[channel] = asyncio.create_task(work, name=f"slack-{channel}")
 
     async def _running(self) -> list[IncidentId]:
         """Threads with a running repair whose time is due to be shown."""
         now = self._clock.now()
         running = [one.incident_id for one in await self._store.unfinished_executions() if one.state in RUNNING]
-        due = [incident for incident in running if self._ticks.get(incident, now) <= now]
-        later = dict.fromkeys(due, now + timedelta(seconds=STEP))
+        due = [one for one in running if one not in self._ticks or not self._ticks[one].lasts(now)]
+        later = dict.fromkeys(due, Wait(now, now + timedelta(seconds=STEP)))
         self._ticks = {incident: (self._ticks | later)[incident] for incident in running}
         return due
 
     def _waits(self, incident: IncidentId) -> bool:
-        until = self._held.get(incident)
-        return until is not None and self._clock.now() < until and incident not in self._hurried
+        wait = self._held.get(incident)
+        return wait is not None and wait.lasts(self._clock.now()) and incident not in self._hurried
 
     async def _by_channel(self, behind: Sequence[IncidentId]) -> dict[str, list[IncidentId]]:
         found: dict[str, list[IncidentId]] = {}
         for incident in behind:
             if self._resting(incident) or self._waits(incident):
                 continue
-            if incident not in self._channels:
+            if incident not in self._places:
                 record = await self._store.get(Incident, incident)
                 if record is None:
                     continue
-                self._channels[incident] = (record.channel, record.page_worthy)
-            found.setdefault(self._channels[incident][0], []).append(incident)
+                self._places[incident] = _place(record)
+            found.setdefault(self._places[incident].channel, []).append(incident)
         return found
 
-    async def _work(self, channel: str, incidents: Sequence[IncidentId]) -> None:
+    async def _work(self, channel: str, first: Sequence[IncidentId], rest: Sequence[IncidentId]) -> None:
         drawn = False
-        for incident in incidents:
+        known = frozenset(self._hurried)
+        for incident in (*first, *rest):
+            if drawn and not self._hurried <= known:
+                break  # a person has acted meanwhile
             bind_contextvars(incident=incident)  # for the rest of this worker's task, or until the next one
             try:
-                until = await self._drawer.draw(incident, at_once=incident in self._hurried)
+                until = await self._once(incident, patient=incident in rest)
             except Limited as error:
-                self._limited[channel] = error.until
+                self._limited[channel] = Wait(self._clock.now(), error.until)
                 continue
             except (SlackCallFailed, StoreError) as error:
                 self._failed(channel, incident, error)
@@ -205,14 +240,24 @@ class SlackProjector:
                 self._rest(incident, FATAL_REST)
                 continue
             drawn = True
+            self._begun.add(incident)
             if until is not None:
-                self._held[incident] = until
+                self._held[incident] = Wait(self._clock.now(), until)
             self._hurried.discard(incident)
             self._failures = 0
             for scope in ("slack", channel, incident):
                 self._recovered(scope)
         if drawn:
             self._wake.set()
+
+    async def _once(self, incident: IncidentId, *, patient: bool) -> datetime | None:
+        """Draw an incident, one message of it where nobody has just acted on it."""
+        if incident in self._hurried:
+            return await self._drawer.draw(incident, at_once=True)
+        if not patient:
+            return await self._drawer.draw(incident, posts=1)
+        with patiently():
+            return await self._drawer.draw(incident, posts=1)
 
     def _failed(
         self, channel: str, incident: IncidentId, error: NotSent | Doubtful | RefusedBySlack | Exception
@@ -235,19 +280,18 @@ class SlackProjector:
         self._failures = min(self._failures + 1, 10)
 
     def _rest(self, scope: str, seconds: float) -> None:
-        self._not_before[scope] = self._clock.now() + timedelta(seconds=seconds)
+        now = self._clock.now()
+        self._rests[scope] = Wait(now, now + timedelta(seconds=seconds))
 
     def _posts_limited(self, channel: str) -> bool:
-        until = self._limited.get(channel)
-        return until is not None and self._clock.now() < until
+        wait = self._limited.get(channel)
+        return wait is not None and wait.lasts(self._clock.now())
 
     def _resting(self, scope: str) -> bool:
-        until = self._not_before.get(scope)
-        if until is None:
-            return False
-        if self._clock.now() < until:
-            return True
-        del self._not_before[scope]
+        wait = self._rests.get(scope)
+        if wait is None or wait.lasts(self._clock.now()):
+            return wait is not None
+        del self._rests[scope]
         return False
 
     def _trouble(self, scope: str, sentence: str) -> None:

@@ -45,6 +45,20 @@ class Desk(Protocol):
     async def refuse(self, click: Click, sentence: str, code: str) -> None: ...
 
 
+async def heard(work: Awaitable[Answer], nothing: str) -> Answer:
+    """Return the answer to a form. Whatever fails becomes one that begins with `nothing`, e.g. `Nothing was silenced:`, or says that it is uncertain."""
+    try:
+        return await work
+    except NatsmedicError as error:
+        log.warning("a form could not be served", answer=nothing, reason=str(error))
+        return Answer(accepted=False, sentence=f"{nothing} {error}")
+    except Exception:  # the person must hear that it is uncertain; the id leads to the log
+        error_id = new_id("err")
+        log.exception("a form failed", error_id=error_id)
+        said = f"Something went wrong; the thread shows what is recorded. Error id: {error_id}"
+        return Answer(accepted=False, sentence=said)
+
+
 class FrontDesk:
     """Serves gestures. Nothing here raises into Bolt; work runs in tasks that `close` waits for."""
 
@@ -154,7 +168,7 @@ class FrontDesk:
 
     async def _decide(self, form: Submission) -> Answer:
         """Ask the desk. Whatever fails becomes an answer that claims no more than is known."""
-        click = Click(user=form.user, button=form.button, choice=form.choice)
+        click = Click(user=form.user, button=form.button, choice=form.choice, break_glass=form.break_glass)
         try:
             return await self._desk.decide(click, form.reason, form.typed_name)
         except NatsmedicError as error:

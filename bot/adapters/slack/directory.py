@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Final, Generic, TypeVar
 
 from bot.adapters.slack.api import Limited, SlackApi, SlackCallFailed
+from bot.adapters.slack.client import make_client, make_hooks
 from bot.model import JsonObject, Person, SlackUser
 from bot.policy import explicit_groups
 from bot.ports import Clock
-from bot.settings import PolicySettings
+from bot.settings import PolicySettings, SlackSettings
 
 CACHE_SECONDS: Final = 30
 """How old a look-up at a click may be; half of the 60 s that design/safety.md allows. At apply nothing is cached."""
@@ -35,6 +36,13 @@ class _Cached(Generic[T]):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     answer: T | None = None
     at: datetime | None = None
+
+
+def directory_of(settings: SlackSettings, rules: PolicySettings, clock: Clock) -> SlackDirectory:
+    """Return the directory alone, for a command that draws and hears nothing."""
+    client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
+    api = SlackApi(client, clock, make_hooks(settings.api_url))
+    return SlackDirectory(api, settings.workspaces, rules, clock)
 
 
 class SlackDirectory:
@@ -120,17 +128,7 @@ class SlackDirectory:
         return self._persons.get(user.user_id) or f"{user.team_id}/{user.user_id}"
 
     def _unknown(self, user: SlackUser, problem: str) -> Person:
-        return Person(
-            user=user,
-            key=self._key(user),
-            human=False,
-            active=False,
-            guest=False,
-            home_workspace=False,
-            groups=frozenset(),
-            looked_up_at=self._clock.now(),
-            problem=problem,
-        )
+        return Person.unknown(user, self._key(user), self._clock.now(), problem)
 
 
 def _flag(raw: JsonObject, name: str) -> bool:

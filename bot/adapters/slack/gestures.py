@@ -11,7 +11,17 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from bot.adapters.slack.modals import CLUSTER, LASTS, REASON, TYPED_NAME, read_choice, read_field, read_metadata
+from bot.adapters.slack.modals import (
+    BREAK_GLASS,
+    CLUSTER,
+    LASTS,
+    REASON,
+    TYPED_NAME,
+    read_choice,
+    read_field,
+    read_metadata,
+    read_tick,
+)
 from bot.model import Choice, IncidentId, Json, JsonObject, SlackUser
 
 VALUE_LIMIT: Final = 200
@@ -51,6 +61,7 @@ class Submission:
     reason: str
     typed_name: str
     view_id: str
+    break_glass: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +101,9 @@ class Question:
     cluster: str
     view_id: str
     answer_to: str = ""
-    """The `response_url` of the shortcut: a form has none of its own."""
+    """The `response_url` of the shortcut, for a form has none of its own; empty where somebody else has sent the form: what stands there only who used the
+    shortcut sees.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +207,7 @@ def submission(body: Json) -> Submission | None:
         return None
     button, choice = found
     reason, typed = read_field(values, REASON), read_field(values, TYPED_NAME)
-    return Submission(user=user, button=button, choice=choice, reason=reason, typed_name=typed, view_id=view_id)
+    return Submission(user, button, choice, reason, typed, view_id, break_glass=read_tick(values, BREAK_GLASS))
 
 
 def command(body: Json) -> Command | None:
@@ -266,7 +279,7 @@ def question(body: Json) -> Question | None:
         return None
     channel, ts, title, cluster, view_id = parts
     place = thread if isinstance(thread, str) else None
-    answer_to: Json = found.get("answer_to")
+    answer_to: Json = found.get("answer_to") if found.get("asker") == user.user_id else None
     return Question(
         user=user,
         channel=channel,

@@ -38,6 +38,7 @@ CLUSTER: Final = "cluster"
 REASON: Final = "reason"
 TYPED_NAME: Final = "typed_name"
 LASTS: Final = "lasts"
+BREAK_GLASS: Final = "break_glass"
 """block_id and action_id of the fields, and the keys of an answer's errors."""
 SELECT_OPTIONS: Final = 100
 """Slack's limit of a select (reference/chatops.md 5)."""
@@ -64,6 +65,8 @@ def decision_form(form: Form, choice: Choice) -> JsonObject:
     if form.typed_name is not None:
         label = "Type the name of the object this changes"
         shown.append(_field(TYPED_NAME, label, NAME_LIMIT, hint=f"Exactly: {form.typed_name}"))
+    if form.may_break:
+        shown.append(_glass())
     if form.ask_reason:
         shown.append(_field(REASON, "Reason, kept in the audit log", REASON_LIMIT, multiline=True))
     return {
@@ -183,6 +186,30 @@ def read_choice(values: Json, name: str) -> str:
     except (KeyError, TypeError):
         return ""
     return found if isinstance(found, str) else ""
+
+
+def read_tick(values: Json, name: str) -> bool:
+    """Return whether the one box of a field is ticked; anything of another shape is no tick."""
+    try:
+        found: Json = values[name][name]["selected_options"]
+        return [one["value"] for one in found] == [name]
+    except (KeyError, TypeError):
+        return False
+
+
+def _glass() -> Block:
+    """The box of whoever may approve alone."""
+    words = plain("Break the glass: I approve alone, because nobody else can be reached")
+    option: JsonObject = {"text": words, "value": BREAK_GLASS}
+    element: JsonObject = {"type": "checkboxes", "action_id": BREAK_GLASS, "options": [option]}
+    return {
+        "type": "input",
+        "block_id": BREAK_GLASS,
+        "label": plain("Without a second person"),
+        "element": element,
+        "optional": True,
+        "hint": plain("It is announced to those who are passed over, and a row of its own in the audit log."),
+    }
 
 
 def _field(

@@ -19,6 +19,7 @@ from bot.adapters.slack.blocks import Block, plain
 from bot.adapters.slack.pace import STEP
 from bot.adapters.slack.render import render
 from bot.adapters.slack.render_verdict import unattached
+from bot.adapters.slack.waits import Wait
 from bot.adapters.slack.wanted import File, WantedMessage, load
 from bot.crashpoints import Point, reached
 from bot.errors import NatsmedicError
@@ -71,10 +72,13 @@ class SlackDrawer:
         self._boards: dict[str, tuple[datetime, str]] = {}
         """When a board was edited last, and its headline; only what still holds an edit back."""
 
-    async def draw(self, incident_id: IncidentId, *, at_once: bool = False) -> datetime | None:
+    async def draw(
+        self, incident_id: IncidentId, *, at_once: bool = False, posts: int | None = None
+    ) -> datetime | None:
         """Make the thread equal to the store and record the revision as drawn.
 
         A board whose headline stays is edited once in `STEP` seconds, unless `at_once`: until when it waits is returned, and nothing is recorded then.
+        After so many new messages as `posts` the rest is left to the next call, and nothing is recorded either: Slack takes one a second.
 
         Raises `Limited`, or what a file failed with, after everything that may be sent was sent; other `SlackCallFailed` at once, and StoreError.
         """
@@ -85,12 +89,18 @@ class SlackDrawer:
         rows = {row.key: row for row in await self._messages.of(incident_id)}
         failed: SlackCallFailed | None = None
         waits: datetime | None = None
+        posted, more = 0, False
         for message in _in_order(wanted, rows):
+            new = not _stands(message, rows)
+            if new and posted == posts:
+                more = True
+                break
             if not at_once and (until := self._held(message, rows)) is not None:
                 waits = until
                 continue
             try:
                 await self._make(message, incident, rows)
+                posted += new
             except Limited as error:
                 failed = error
                 if not message.thread and rows[message.key].ts is None:
@@ -101,7 +111,7 @@ class SlackDrawer:
                 failed = error
         if failed is not None:
             raise failed
-        if waits is None:
+        if waits is None and not more:
             await self._messages.caught_up(incident_id, incident.revision)
         return waits
 
@@ -111,13 +121,13 @@ class SlackDrawer:
         edited, headline = self._boards.get(wanted.key, (None, ""))
         if row is None or row.ts is None or row.digest == wanted.digest or edited is None or headline != wanted.text:
             return None
-        until = edited + timedelta(seconds=STEP)
-        return until if self._clock.now() < until else None
+        wait = Wait(edited, edited + timedelta(seconds=STEP))
+        return wait.until if wait.lasts(self._clock.now()) else None
 
     def _edited(self, wanted: WantedMessage) -> None:
         now = self._clock.now()
         held = now - timedelta(seconds=STEP)
-        self._boards = {key: seen for key, seen in self._boards.items() if seen[0] > held}
+        self._boards = {key: seen for key, seen in self._boards.items() if held < seen[0] <= now}
         if not wanted.thread:
             self._boards[wanted.key] = (now, wanted.text)
 
@@ -283,8 +293,7 @@ def _in_order(wanted: tuple[WantedMessage, ...], rows: dict[str, Message]) -> li
     """The parent first where it is missing; then edits, what people wait for first; then new messages in thread order."""
 
     def rank(message: WantedMessage) -> int:
-        row = rows.get(message.key)
-        exists = row is not None and row.ts is not None
+        exists = _stands(message, rows)
         if not message.thread and not exists:
             return 0
         if not exists:
@@ -292,6 +301,11 @@ def _in_order(wanted: tuple[WantedMessage, ...], rows: dict[str, Message]) -> li
         return 1 if message.urgent else 2
 
     return sorted(wanted, key=rank)
+
+
+def _stands(message: WantedMessage, rows: dict[str, Message]) -> bool:
+    row = rows.get(message.key)
+    return row is not None and row.ts is not None
 
 
 def _is(seen: Seen, wanted: WantedMessage) -> bool:

@@ -9,12 +9,13 @@ from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_closing import closing
 from bot.adapters.slack.render_execution import execution
 from bot.adapters.slack.render_proposal import patch_files, plan_file, proposal
-from bot.adapters.slack.render_reminder import reminder
+from bot.adapters.slack.render_reminder import broken_glass, reminder
 from bot.adapters.slack.render_storm import storm_board
 from bot.adapters.slack.render_turns import turns
 from bot.adapters.slack.render_verdict import ChartId, chart_id, evidence, pictures, verdict
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
 from bot.model import Diagnosis, Incident
+from bot.policy import standing
 from bot.settings import PolicySettings
 
 ON_DEMAND = ("asked ", "after ")
@@ -70,6 +71,9 @@ def _proposal(incident: Incident, entry: ProposalCase, rules: PolicySettings) ->
     reminded = entry.proposal.reminded_at
     if reminded is not None and incident.hush(reminded) is None:
         messages.append(reminder(entry, reminded, rules))
+    alone = standing(entry.proposal, entry.approvals, rules).broken_by
+    if alone is not None:
+        messages.append(broken_glass(entry, alone, rules))
     if entry.execution is not None:
         messages.append(execution(entry.execution, entry.proposal))
     return messages

@@ -136,7 +136,8 @@ def progress(entry: ProposalCase, rules: PolicySettings) -> str:
     if proposal.state is ProposalState.PENDING:
         given = standing(proposal, entry.approvals, rules)
         return f"{given.given} of {given.needed} approvals" if given.needed else "nobody may approve it"
-    return STATE_WORDS[proposal.state]
+    alone = standing(proposal, entry.approvals, rules).broken_by
+    return STATE_WORDS[proposal.state] + (f"; {alone} broke the glass and approved alone" if alone else "")
 
 
 STATE_WORDS: Final = {

@@ -215,12 +215,16 @@ def _decision(entry: ProposalCase) -> list[Block]:
 
 def _approval(approval: Approval, offered: Proposal) -> list[Block]:
     sign, word = ("✅", "approved") if approval.choice is Choice.APPROVE else ("🚫", "denied")
+    if approval.break_glass:
+        sign, word = "🔨", "approved alone (broke the glass)"
     void = "" if approval.proposal_digest == offered.digest else " (void: given for another version)"
     groups = f" for {', '.join(approval.groups)}" if approval.groups else ""
+    by_hand = approval.user.in_terminal
+    who = text(f"{approval.person} (terminal)") if by_hand else user(approval.user.user_id)
     said = [text(f": {approval.reason}", 500)] if approval.reason else []
     return [
         text(f"{sign} "),
-        user(approval.user.user_id),
+        who,
         text(f" {word}{groups}{void}, ", 300),
         moment(approval.at),
         *said,

@@ -1,4 +1,4 @@
-"""The one reminder of a proposal that still waits at half of its time: the only message that mentions people."""
+"""What mentions people: the one reminder of a proposal that still waits at half of its time, and that somebody has approved one alone."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ def reminder(entry: ProposalCase, at: datetime, rules: PolicySettings) -> Wanted
         text("."),
     ]
     return WantedMessage(key=f"reminder:{offered.id}", blocks=(rich(paragraph(*leaves)),), text=fallback(words))
+
+
+def broken_glass(entry: ProposalCase, person: str, rules: PolicySettings) -> WantedMessage:
+    """Announce to those who were passed over, once, that `person` has approved alone."""
+    offered = entry.proposal
+    missing = standing(offered, entry.approvals, rules).missing
+    given = next(a for a in entry.approvals if a.break_glass and a.person == person)
+    words = f"{person} broke the glass and approved alone: {offered.title}. Reason: {given.reason}"
+    leaves: list[Leaf] = [text("🔨 "), *_people(missing, rules, given.at), text(words, 1_000)]
+    return WantedMessage(key=f"glass:{offered.id}", blocks=(rich(paragraph(*leaves)),), text=fallback(words))
 
 
 def _people(groups: Sequence[str], rules: PolicySettings, at: datetime) -> list[Leaf]:

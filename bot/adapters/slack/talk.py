@@ -144,7 +144,8 @@ class Talk:
         except NatsmedicError as error:
             return modals.sentence_view(SHORTCUT[:24], str(error))
         title = (used.text.strip().splitlines() or [SHORTCUT])[0][:TITLE_LIMIT]
-        where = {"channel": used.channel, "ts": used.ts, "thread": used.thread, "answer_to": used.answer_to}
+        where = {"channel": used.channel, "ts": used.ts, "thread": used.thread}
+        where |= {"asker": used.user.user_id, "answer_to": used.answer_to}
         return modals.question_form(where, title, self._served.clusters)
 
     async def _answer(self, ask: Ask) -> Reply:

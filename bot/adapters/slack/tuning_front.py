@@ -9,12 +9,12 @@ import structlog
 
 from bot.adapters.slack import modals
 from bot.adapters.slack.api import SlackApi
-from bot.adapters.slack.desk import WRONG_MESSAGE, FrontDesk
+from bot.adapters.slack.desk import WRONG_MESSAGE, FrontDesk, heard
 from bot.adapters.slack.gestures import Press, Tuned
 from bot.errors import NatsmedicError
 from bot.flow.approval import Answer
 from bot.flow.tuning import TuningForm
-from bot.model import JsonObject, SlackUser, new_id
+from bot.model import JsonObject, SlackUser
 
 TITLE: Final = "Other values?"
 
@@ -62,20 +62,7 @@ class TuningFront:
 
     async def tuned(self, form: Tuned) -> JsonObject:
         """Propose and return the arguments of Bolt's `ack`."""
+        work = heard(self._tuning.propose(form.user, form.button, form.values), "Nothing was proposed:")
         return await self._front.answer(
-            self._propose(form), form.view_id, lambda answer: self._front.tell_of(form.button, form.user, answer)
+            work, form.view_id, lambda answer: self._front.tell_of(form.button, form.user, answer)
         )
-
-    async def _propose(self, form: Tuned) -> Answer:
-        try:
-            return await self._tuning.propose(form.user, form.button, form.values)
-        except NatsmedicError as error:
-            log.warning("other values could not be proposed", reason=str(error))
-            return Answer(accepted=False, sentence=f"Nothing was proposed: {error}")
-        except Exception:  # the person must hear that it is uncertain; the id leads to the log
-            error_id = new_id("err")
-            log.exception("proposing other values failed", error_id=error_id)
-            return Answer(
-                accepted=False,
-                sentence=f"Something went wrong; the thread shows what is recorded. Error id: {error_id}",
-            )

@@ -68,9 +68,11 @@ def provider_for(version: str) -> TracerProvider:
 
 
 class SpanMeter:
-    """Makes spans. `provider` is one of `provider_for`."""
+    """Makes spans. `provider` is one of `provider_for`; another one would give them other ids."""
 
     def __init__(self, provider: TracerProvider) -> None:
+        if not isinstance(provider.id_generator, _DerivedIds):
+            raise TypeError("A provider of provider_for is needed: its ids are derived from the records.")
         self._ids = provider.id_generator
         self._tracer = provider.get_tracer("natsmedic")
         self._looks: OrderedDict[str, list[tuple[int, int]]] = OrderedDict()
@@ -202,8 +204,7 @@ class SpanMeter:
         """Make one span, below that of the record `parent`, or below the incident's first; without a key it is that first one."""
         trace, first = _derived(incident, TRACE_BYTES), _derived(incident, SPAN_BYTES)
         above = first if parent is None else _derived(parent, SPAN_BYTES)
-        if isinstance(self._ids, _DerivedIds):
-            self._ids.trace, self._ids.span = trace, first if key is None else _derived(key, SPAN_BYTES)
+        self._ids.trace, self._ids.span = trace, first if key is None else _derived(key, SPAN_BYTES)
         span = self._tracer.start_span(
             name,
             context=Context() if key is None else _below(trace, above),

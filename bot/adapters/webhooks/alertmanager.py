@@ -6,15 +6,15 @@ values, valueString, imageURL, ...). Unknown fields are accepted, URLs (`generat
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from bot.adapters.webhooks.payload import Part, Text, Texts, not_a_payload, utc
 from bot.adapters.webhooks.strict_json import parse_object
 from bot.errors import BadInput
-from bot.flow.intake import IncomingAlert, ParsedDelivery
-from bot.model import AlertState, digest
+from bot.flow.incoming import IncomingAlert, ParsedDelivery
+from bot.model import AlertState, Json, JsonObject, digest
 
 ALERTMANAGER_VERSION: Final = "4"
 """The only payload version Alertmanager has sent since 0.4 (2016)."""
@@ -23,6 +23,9 @@ GRAFANA_VERSION: Final = "1"
 FINGERPRINT_DIGITS: Final = 16
 """The fingerprint of both is 64 bits in hex."""
 UNNAMED: Final = "(no alertname)"
+MOST_ALERTS: Final = 10_000
+"""Alerts of one body that are taken, as many as a whole storm has (reference/safety.md B4); the rest is counted as left out, as Alertmanager's own
+`max_alerts` does it, because a body that is refused is never sent again."""
 _ZERO_YEAR: Final = 1
 """Go's zero time is 0001-01-01T00:00:00Z and means *not set*."""
 _MOST_TRUNCATED: Final = 10**9
@@ -57,11 +60,22 @@ def _parse(body: str, product: str, version: str) -> ParsedDelivery:
     raw = parse_object(body)
     if raw.get("version") != version:
         raise BadInput(f"The body is not {wanted}: its `version` is missing or another.")
+    raw, left_out = _cut(raw)
     try:
         payload = _Payload.model_validate(raw)
     except ValidationError as error:
         raise not_a_payload(wanted, error) from None
-    return ParsedDelivery(alerts=tuple(_incoming(alert) for alert in payload.alerts), truncated=payload.truncatedAlerts)
+    alerts = tuple(_incoming(alert) for alert in payload.alerts)
+    return ParsedDelivery(alerts=alerts, truncated=payload.truncatedAlerts + left_out, named_by_labels=True)
+
+
+def _cut(raw: JsonObject) -> tuple[JsonObject, int]:
+    """Return the payload with `MOST_ALERTS` alerts at most, and how many are left out."""
+    alerts: Json = raw.get("alerts")
+    if not isinstance(alerts, list):
+        return raw, 0
+    found = cast("list[Json]", alerts)
+    return {**raw, "alerts": found[:MOST_ALERTS]}, max(0, len(found) - MOST_ALERTS)
 
 
 def _incoming(alert: _Alert) -> IncomingAlert:

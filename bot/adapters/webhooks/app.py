@@ -1,7 +1,7 @@
-"""`POST /webhooks/<source>`, `GET /healthz`, `GET /readyz`, and Slack's `POST /slack/events` where HTTP mode is used.
+"""`POST /webhooks/<source>`, `GET /livez`, `GET /readyz`, and Slack's `POST /slack/events` where HTTP mode is used.
 
-The order of the checks is the order of trust: method and route, secret (401), encoding (415), size (413), time (408), signature (401), then the
-words (400). A signature is over the body, so its sender gets the same size and time as everybody before it can be checked; its form and its
+The order of the checks is the order of trust: method and route, secret (401), encoding (415), size (413), time (408), signature (401), quota
+(503), then the words (400). A signature is over the body, so its sender gets the same size and time as everybody before it can be checked; its form and its
 signed time are looked at first.
 2xx is answered only after the delivery is a durable row. Load is shed with 503, because Alertmanager never retries a 4xx
 (reference/safety.md: its webhook notifier retries only 5xx).
@@ -23,8 +23,10 @@ from starlette.routing import Route
 from bot.adapters.clock import SystemClock
 from bot.adapters.webhooks import cloudevents
 from bot.adapters.webhooks.authorization import authorized, signed
+from bot.adapters.webhooks.room import Held, NoRoom, Room
 from bot.crashpoints import Point, reached
 from bot.errors import BadInput, StoreError
+from bot.flow.quota import OverQuota
 from bot.model import DeliveryId, Json
 from bot.ports import Clock
 from bot.settings import SourceKind, SourceSettings, WebhookSettings
@@ -35,10 +37,15 @@ READ_TIMEOUT: Final = 10.0
 """Seconds in which a body must have arrived; Alertmanager's own time-out per notification."""
 RETRY_AFTER: Final = 15
 """Seconds a sender is asked to wait; Alertmanager's own backoff reaches this within its first retries."""
+HELD_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of bodies that are read or stored at once, all requests together; an eighth of the memory of reference/safety.md B4, since a body is three times as
+large while it is parsed. One body of the largest size always has room."""
 SLACK_PATH: Final = "/slack/events"
 
 Health = Callable[[], Awaitable[Sequence[str]]]
 """Returns one sentence per part that is not ready, none where all is well. It is shown without authentication: no secrets, no names."""
+Alive = Callable[[], str | None]
+"""Returns why the process should be started anew. It asks nothing outside: a database or a Slack that is away is no reason."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -67,19 +74,24 @@ def webhook_app(
     read_timeout: float = READ_TIMEOUT,
     clock: Clock | None = None,
     checkpoints: Callable[[], Sequence[Json]] = tuple,
+    alive: Alive = lambda: None,
+    held_bytes: int = HELD_BYTES,
 ) -> Starlette:
     """Return the app; without `health` it is ready as soon as it answers. `slack_handler` verifies Slack's signature itself (Bolt's Starlette adapter does).
 
     `clock` is what signed times are compared with; the machine's own unless given. `checkpoints` says where the head of the audit log is kept; a place that
     is away makes nothing unready, since alerts must still be stored.
     """
+    reading = _Reading(settings.max_body_bytes, read_timeout, Room(max(held_bytes, settings.max_body_bytes)))
 
     def webhook(name: str, source: SourceSettings) -> Route:
-        door = _Door(name, source, intake, clock or SystemClock(), settings.max_body_bytes, read_timeout)
+        door = _Door(name, source, intake, clock or SystemClock(), reading)
         return Route(f"/webhooks/{name}", door.receive, methods=["POST"])
 
-    async def healthz(_request: Request) -> Response:
-        return JSONResponse({"alive": True})
+    async def livez(_request: Request) -> Response:
+        problem = alive()
+        told = {"alive": True} if problem is None else {"alive": False, "problem": problem}
+        return JSONResponse(told, status_code=200 if problem is None else 503)
 
     async def readyz(_request: Request) -> Response:
         problems = list(await health()) if health else []
@@ -88,12 +100,22 @@ def webhook_app(
 
     routes = [
         *(webhook(name, source) for name, source in settings.sources.items()),
-        Route("/healthz", healthz, methods=["GET"]),
+        Route("/livez", livez, methods=["GET"]),
+        Route("/healthz", livez, methods=["GET"]),
         Route("/readyz", readyz, methods=["GET"]),
     ]
     if slack_handler is not None:
-        routes.append(_slack_route(slack_handler, settings.max_body_bytes, read_timeout))
+        routes.append(_slack_route(slack_handler, reading))
     return Starlette(routes=routes)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """The bounds of every body."""
+
+    limit: int
+    timeout: float
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -104,13 +126,12 @@ class _Door:
     source: SourceSettings
     intake: Accepts
     clock: Clock
-    limit: int
-    read_timeout: float
+    reading: _Reading
 
     async def receive(self, request: Request) -> Response:
         try:
-            body = await self._trusted(request)
-            delivery = await self._accepted(body)
+            with self.reading.room.hold() as held:
+                delivery = await self._accepted(await self._trusted(request, held))
         except _Rejected as rejected:
             log.warning("webhook refused", source=self.name, status=rejected.status, reason=rejected.sentence)
             return JSONResponse({"error": rejected.sentence}, status_code=rejected.status, headers=rejected.headers)
@@ -119,7 +140,7 @@ class _Door:
             return Response(status_code=400)
         return JSONResponse({"delivery": delivery}, status_code=202)
 
-    async def _trusted(self, request: Request) -> str:
+    async def _trusted(self, request: Request, held: Held) -> str:
         """Return the body of a request that is proven to come from this source; of a CloudEvent, the event with its attributes."""
         headers = request.headers.raw
         if not authorized(self.source, headers, self.clock.now()):
@@ -127,7 +148,7 @@ class _Door:
         binary = self.source.kind is SourceKind.GENERIC and cloudevents.is_binary(headers)
         if self.source.kind is SourceKind.GENERIC:
             self._check_mode(request, binary=binary)
-        raw = await _read(request, self.limit, self.read_timeout)
+        raw = await _read(request, self.reading, held)
         reached(Point.P00)
         if self.source.signature_name is not None and not signed(self.source, headers, raw, self.clock.now()):
             raise self._stranger()
@@ -144,10 +165,11 @@ class _Door:
             return await self.intake.accept(self.name, body)
         except BadInput as error:
             raise _Rejected(400, str(error)) from None
+        except OverQuota as error:
+            raise _later(error.seconds) from None
         except StoreError as error:
             log.warning("delivery not stored", source=self.name, reason=str(error))
-            sentence = "The delivery was not stored. Send it again."
-            raise _Rejected(503, sentence, {"Retry-After": str(RETRY_AFTER)}) from None
+            raise _later() from None
 
     def _check_mode(self, request: Request, *, binary: bool) -> None:
         if request.headers.get("content-type", "").lower().startswith(cloudevents.BATCH):
@@ -164,7 +186,12 @@ class _Door:
         return _Rejected(401, sentence, {"WWW-Authenticate": scheme})
 
 
-async def _read(request: Request, limit: int, read_timeout: float) -> bytes:
+def _later(seconds: int = RETRY_AFTER) -> _Rejected:
+    return _Rejected(503, "The delivery was not stored. Send it again.", {"Retry-After": str(seconds)})
+
+
+async def _read(request: Request, reading: _Reading, held: Held) -> bytes:
+    limit = reading.limit
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         raise _Rejected(415, "The body is compressed; send it as it is, without Content-Encoding.")
@@ -174,13 +201,16 @@ async def _read(request: Request, limit: int, read_timeout: float) -> bytes:
         raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(read_timeout):
+        async with asyncio.timeout(reading.timeout):
             async for chunk in request.stream():
+                held.add(len(chunk))
                 body += chunk
                 if len(body) > limit:
                     raise too_large
     except TimeoutError:
-        raise _Rejected(408, f"The body did not arrive within {read_timeout:g} seconds.") from None
+        raise _Rejected(408, f"The body did not arrive within {reading.timeout:g} seconds.") from None
+    except NoRoom:
+        raise _later() from None
     return bytes(body)
 
 
@@ -190,12 +220,13 @@ def _scheme(source: SourceSettings) -> str:
     return 'Bearer realm="natsmedic"' if source.bearer is not None else 'Basic realm="natsmedic", charset="UTF-8"'
 
 
-def _slack_route(handler: Handler, limit: int, read_timeout: float) -> Route:
+def _slack_route(handler: Handler, reading: _Reading) -> Route:
     """Slack signs the body, so it is read before it can be trusted: with the same limits as a webhook's."""
 
     async def receive(request: Request) -> Response:
         try:
-            body = await _read(request, limit, read_timeout)
+            with reading.room.hold() as held:
+                body = await _read(request, reading, held)
         except _Rejected as rejected:
             log.warning("Slack request refused", status=rejected.status, reason=rejected.sentence)
             return JSONResponse({"error": rejected.sentence}, status_code=rejected.status)

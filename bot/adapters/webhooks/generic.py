@@ -13,7 +13,7 @@ from bot.adapters.webhooks.cloudevents import event_key
 from bot.adapters.webhooks.payload import storable, utc
 from bot.adapters.webhooks.strict_json import parse_object
 from bot.errors import BadInput
-from bot.flow.intake import IncomingAlert, ParsedDelivery, Parser
+from bot.flow.incoming import IncomingAlert, ParsedDelivery, Parser
 from bot.model import AlertState, Json, JsonObject
 from bot.settings import MappingSettings
 

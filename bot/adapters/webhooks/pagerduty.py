@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from bot.adapters.webhooks.payload import Part, Text, not_a_payload, storable, utc
 from bot.adapters.webhooks.strict_json import parse_object
-from bot.flow.intake import IncomingAlert, ParsedDelivery
+from bot.flow.incoming import IncomingAlert, ParsedDelivery
 from bot.model import AlertState, Json, JsonObject
 
 PRODUCT: Final = "a PagerDuty v3 webhook"

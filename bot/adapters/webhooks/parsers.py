@@ -8,7 +8,7 @@ from typing import Final
 from bot.adapters.webhooks.alertmanager import parse_alertmanager, parse_grafana
 from bot.adapters.webhooks.generic import generic_parser
 from bot.adapters.webhooks.pagerduty import parse_pagerduty
-from bot.flow.intake import Parser
+from bot.flow.incoming import Parser
 from bot.settings import SourceKind, SourceSettings
 
 _FIXED: Final[Mapping[SourceKind, Parser]] = {

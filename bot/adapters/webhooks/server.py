@@ -21,6 +21,11 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds in which a request's head must be complete; the same patience as for its body."""
 GRACE: Final = 5
 """Seconds that requests in flight get at the end."""
+HEAD_BYTES: Final = 16 * 1024
+"""A request's line and headers together, h11's own default; more is 400 and the connection is closed."""
+CONNECTIONS: Final = 512
+"""Connections held at once, half of the 1,024 files that a process may have open by default; one more is hung up on, so that the database, Slack and the
+clusters are never the ones that find no file left."""
 BACKLOG: Final = 1024
 """Connections the kernel keeps waiting: a storm's burst of senders."""
 
@@ -29,11 +34,15 @@ class _ImpatientProtocol(H11Protocol):
     """uvicorn waits for ever for a request's head (slow loris) and for the rest of a refused body; this hangs up."""
 
     head_timeout = HEAD_TIMEOUT
+    most = CONNECTIONS
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         self._watch()
+        if len(self.connections) > self.most:
+            log.warning("one connection too many is hung up on", most=self.most)
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -117,4 +126,5 @@ def _config(app: Starlette, head_timeout: float) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=HEAD_BYTES,
     )

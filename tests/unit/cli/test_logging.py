@@ -55,7 +55,6 @@ def test_a_line_is_one_object_with_a_sentence_and_fields(written: Written) -> No
 @pytest.mark.parametrize(
     ("phase", "key", "field"),
     [
-        (Phase.INTAKE, "dlv_1", ("delivery", "dlv_1")),
         (Phase.DIAGNOSIS, "inc_1/after exec_1", ("incident", "inc_1")),
         (Phase.EXECUTION, "exec_1", ("execution", "exec_1")),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from bot.flow.debounce import MOST_GROUPS, Debouncer
-from bot.flow.intake import IncomingAlert
+from bot.flow.incoming import IncomingAlert
 from bot.flow.notices import AdvisoryAlert, Notice
 from bot.model import AlertState
 from bot.settings import AdvisorySettings

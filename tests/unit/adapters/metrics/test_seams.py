@@ -40,6 +40,7 @@ class Heard:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.commits = 0
+        self.threads: list[tuple[Incident, datetime]] = []
 
     def committed(self, commit: Commit) -> None:
         self.commits += 1
@@ -47,7 +48,8 @@ class Heard:
     def called(self, call: Call) -> None:
         self.calls.append(call)
 
-    def shown(self, incident: Incident, at: datetime) -> None: ...
+    def shown(self, incident: Incident, at: datetime) -> None:
+        self.threads.append((incident, at))
 
 
 class Broken(Heard):

@@ -23,7 +23,7 @@ from bot.adapters.nats.advisory import (
 )
 from bot.errors import BadInput
 from bot.flow.diagnosis import focus_of
-from bot.flow.intake import IncomingAlert
+from bot.flow.incoming import IncomingAlert
 from bot.lab.config import READER_SUBSCRIBE, SYSREADER_SUBSCRIBE
 from bot.model import AlertState, Focus
 

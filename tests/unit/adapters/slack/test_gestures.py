@@ -67,6 +67,23 @@ def test_the_person_is_the_payloads_user_not_its_team() -> None:
     assert (form.button, form.choice, form.reason, form.typed_name) == ("btn_1", Choice.APPROVE, "because", "worker")
 
 
+@pytest.mark.parametrize(
+    ("held", "ticked"),
+    [
+        ({"selected_options": [{"value": "break_glass"}]}, True),
+        ({"selected_options": []}, False),
+        ({"selected_options": [{"value": "yes"}]}, False),
+        ({"selected_options": [{"value": "break_glass"}, {"value": "break_glass"}]}, False),
+        ({"value": "break_glass"}, False),
+        ({"selected_options": None}, False),
+    ],
+)
+def test_only_the_one_box_breaks_the_glass(held: JsonObject, *, ticked: bool) -> None:
+    form = gestures.submission(replaced(FORM, ("view", "state", "values", "break_glass"), {"break_glass": held}))
+    assert form is not None
+    assert form.break_glass is ticked
+
+
 @given(st.sampled_from(paths(CLICK)), JSON)
 def test_a_changed_click_never_raises(path: tuple[str | int, ...], new: Json) -> None:
     press = gestures.press(replaced(CLICK, path, new))

@@ -22,6 +22,7 @@ from bot.flow.approval import Form
 from bot.lab.slack.limits import BLOCKS_TEXT_SUM_MAX, block_text_length, check_message, check_view
 from bot.lab.slack.methods_views import FILE_ALT_TEXT_MAX
 from bot.model import (
+    TERMINAL,
     Choice,
     ExecutionState,
     IncidentState,
@@ -30,6 +31,7 @@ from bot.model import (
     Patch,
     ProposalState,
     RiskClass,
+    SlackUser,
     Subject,
 )
 from bot.settings import PolicySettings
@@ -134,7 +136,7 @@ def test_every_message_is_inert_and_within_slacks_limits(
 @given(words=WORDS, stages=st.integers(1, 80))
 def test_every_dialog_is_inert_and_within_slacks_limits(words: str, stages: int) -> None:
     offered = proposal(words, stages=stages)
-    form = Form(proposal=offered, typed_name=words or None)
+    form = Form(proposal=offered, typed_name=words or None, may_break=True)
     entry = ProposalCase(offered, (approval(offered, words),))
     for view in (
         decision_form(form, Choice.APPROVE),
@@ -181,6 +183,16 @@ def test_the_board_counts_approvals_and_names_the_expiry() -> None:
     shown = board(case("words"), RULES)
     assert "1 of 2 approvals" in flat(shown)
     assert "<!date^" in flat(shown)
+
+
+def test_who_decided_in_the_terminal_is_named_without_a_mention() -> None:
+    offered = proposal()
+    by_hand = approval(offered).model_copy(
+        update={"user": SlackUser(team_id=TERMINAL, user_id="adal"), "person": "ada"}
+    )
+    shown = message(render(Case(incident(), (diagnosis(),), (ProposalCase(offered, (by_hand,)),)), RULES), "proposal")
+    assert "ada (terminal)" in flat(shown)
+    assert not [one for one in objects(list(shown.blocks)) if one.get("type") == "user"]
 
 
 def test_an_approval_of_another_version_counts_nothing_and_says_so() -> None:

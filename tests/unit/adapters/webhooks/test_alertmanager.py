@@ -57,6 +57,17 @@ def test_text_no_database_takes_is_replaced_not_lost() -> None:
     assert found.alerts[0].labels["bad"] == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c😀"
 
 
+@pytest.mark.parametrize(("count", "taken", "left_out"), [(2, 2, 7), (3, 3, 7), (4, 3, 8)])
+def test_alerts_beyond_what_one_body_may_hold_are_counted_as_left_out(
+    monkeypatch: pytest.MonkeyPatch, count: int, taken: int, left_out: int
+) -> None:
+    monkeypatch.setattr("bot.adapters.webhooks.alertmanager.MOST_ALERTS", 3)
+    payload = json.loads(FIRING)
+    payload |= {"alerts": payload["alerts"][:1] * count, "truncatedAlerts": 7}
+    parsed = parse_alertmanager(json.dumps(payload))
+    assert (len(parsed.alerts), parsed.truncated) == (taken, left_out)
+
+
 def test_a_missing_fingerprint_is_derived_from_the_labels() -> None:
     one = parse_alertmanager(changed(lambda raw: raw["alerts"][0].pop("fingerprint"))).alerts[0].fingerprint
     other = (

@@ -1,0 +1,76 @@
+"""What `natsmedic doctor` was answered and what it says about it: raw facts from the adapters, and one line per thing looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from bot.model.base import JsonObject, Record
+
+
+class Health(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+    """It could not be looked at, which is never taken for healthy."""
+
+
+class CheckupLine(Record):
+    """One thing that was looked at. No field ever holds a secret."""
+
+    subject: str
+    """What was looked at, e.g. `Slack channel C0123456789`."""
+    health: Health
+    observed: str
+    expected: str
+    way_out: str = ""
+    """A command or setting that mends it; empty where nothing is to be mended."""
+
+
+class Reply(Record):
+    """What a service said to one question. Exactly one of `body` and `silence` says something where `error` is empty."""
+
+    body: JsonObject = {}
+    error: str = ""
+    """The service's own code for *no*, e.g. `not_in_channel`."""
+    silence: str = ""
+    """Why there was no answer at all, one sentence; empty where there was one."""
+    scopes: tuple[str, ...] | None = None
+    """What the token may do; None where the answer does not say."""
+    date: datetime | None = None
+    """The service's clock, from its Date header (whole seconds)."""
+
+
+class Right(StrEnum):
+    """Whether somebody may ask for something."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    UNKNOWN = "unknown"
+
+
+class Permission(Record):
+    """One right of one user, as the server enforces it."""
+
+    who: str
+    what: str
+    """The subject, or verb and resource."""
+    needed: bool
+    """False: it must be denied."""
+    exact: bool = True
+    """False where a narrower permission than the one that was tried would do as well."""
+    seen: Right
+    detail: str = ""
+    """Why it is unknown, one sentence."""
+
+
+EXIT_CODES = {Health.OK: 0, Health.WARN: 1, Health.FAIL: 2, Health.UNKNOWN: 3}
+"""As `natsmedic diagnose`."""
+
+
+def worst(lines: Iterable[CheckupLine]) -> Health:
+    """Return what the whole comes to: a failure says more than what could not be looked at, and that more than a warning. Nothing looked at is unknown."""
+    seen = {line.health for line in lines}
+    return next((one for one in (Health.FAIL, Health.UNKNOWN, Health.WARN, Health.OK) if one in seen), Health.UNKNOWN)
