@@ -5,11 +5,13 @@ PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+HELM ?= helm
+RENDER = $(HELM) template natsmedic deploy/helm/natsmedic --namespace natsmedic --kube-version 1.30.0
 # Tests at once. They start real servers and mostly wait for them, so three fit on two cores.
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint mutate bench
+.PHONY: help install demo test test-crash test-kubernetes lint mutate hashes manifests bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -56,6 +58,18 @@ mutate: $(VENV)/.all
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutation]'
 	$(BIN)/mutmut run --max-children $(JOBS) $(ARGS)
 	$(BIN)/mutmut results
+
+# What deploy/ holds of other files. `manifests` needs helm.
+hashes: $(VENV)/.all
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	{ echo "# Every file that an image of natsmedic may be made of, by its hash. Made from constraints.txt by \`make hashes\`."; \
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	--extra postgres --extra otel --constraints constraints.txt pyproject.toml; } >deploy/constraints.hashed.txt.new
+	mv deploy/constraints.hashed.txt.new deploy/constraints.hashed.txt
+
+manifests:
+	$(RENDER) >deploy/manifests/natsmedic.yaml
+	$(RENDER) --values deploy/helm/natsmedic/ci/approve-values.yaml >deploy/manifests/natsmedic-approve.yaml
 
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)
