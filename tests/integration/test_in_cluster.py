@@ -44,6 +44,7 @@ pytestmark = [
 SECRET = "in-cluster-alertmanager-secret"
 SKIPPED = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 """Which Kubernetes has from 1.30 on."""
+OFFER, ENDED = "Name every pod in cluster.routes and reload", "Done and verified: "
 CONTAINERS = 2
 """The bot, and its way to Slack."""
 CONF = """
@@ -174,6 +175,7 @@ def settings(slack: StandInSlack, nats: str, directory: Path) -> Raw:
     told["clusters"][0]["nats"] = {
         "servers": list(Servers.urls),
         "system": sys,
+        "system_writer": sys,
         "accounts": {"APP": {"reader": app, "writer": app}},
     }
     token = "/var/run/natsmedic/applier/token"
@@ -248,28 +250,20 @@ async def installed(tmp_path: Path) -> AsyncGenerator[Installed]:
             await give_volumes_back(cluster, nats)
 
 
-async def test_a_bot_in_the_cluster_repairs_the_probe_of_the_nats_beside_it_once_a_person_approved(
+async def test_a_bot_in_the_cluster_repairs_the_routes_of_the_nats_beside_it_once_a_person_approved(
     tmp_path: Path,
 ) -> None:
     async with installed(tmp_path) as there:
-        before = await there.cluster.get("StatefulSet", "nats", there.nats)
         assert (await there.alert("KubeStatefulSetReplicasMismatch")).status_code == 202
-
-        await there.wait("the offer to change the probe", lambda: there.offer("readiness") is not None, 90)
-        offer = there.offer("readiness")
+        await there.wait("the offer of explicit routes", lambda: there.offer(OFFER) is not None, 90)
+        offer = there.offer(OFFER)
         assert offer is not None
         assert (await there.slack.person.click(ADA, CHANNEL, offer.ts, "approve")).ok
         await there.wait("the form", lambda: there.slack.open_view(ADA) is not None, 15)
-        assert (await there.slack.person.submit(ADA, {"reason": "the probe is too strict"})).ok
-        await there.wait("the repair's end", lambda: "Done" in there.slack.render_text(CHANNEL), 300)
-        await rolled_out(there.cluster, there.nats)
-        after = await there.cluster.get("StatefulSet", "nats", there.nats)
-        (container,) = after["spec"]["template"]["spec"]["containers"]
-        assert (
-            container["readinessProbe"]["httpGet"]["path"]
-            != before["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]["path"]
-        )
-        managers = {entry["manager"] for entry in after["metadata"]["managedFields"]}
-        assert "natsmedic" in managers
+        assert (await there.slack.person.submit(ADA, {"reason": "one name for all is a lottery"})).ok
+        await there.wait("the repair's end", lambda: ENDED in there.slack.render_text(CHANNEL), 300)
+        changed = await there.cluster.get("ConfigMap", "nats-config", there.nats)
+        assert [f"nats-{n}.nats-headless:6222" in changed["data"]["nats.conf"] for n in range(3)] == [True] * 3
+        assert {entry["manager"] for entry in changed["metadata"]["managedFields"]} >= {"natsmedic"}
         statuses = (await there.pod())["status"]["containerStatuses"]
         assert [status["restartCount"] for status in statuses] == [0, 0]
