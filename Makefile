@@ -1,4 +1,4 @@
-# Verbs: install demo test test-crash test-kubernetes lint mutate bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-crash test-kubernetes lint mutate bench hashes sbom. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -9,7 +9,7 @@ ARGS ?=
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint mutate bench
+.PHONY: help install demo test test-crash test-kubernetes lint mutate bench hashes sbom
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -61,3 +61,20 @@ bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)
 	$(BIN)/python -m tests.bench.bench_nats_gather
 	$(BIN)/python -m tests.bench.bench_audit
+
+# After a change of constraints.txt: the same versions, with the hashes of all their files, for pip install --require-hashes.
+# No address of a registry lands in the file, whichever one the machine uses.
+hashes: $(VENV)/.supply
+	$(BIN)/uv pip compile pyproject.toml --extra otel --extra postgres --constraint constraints.txt --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make hashes" --output-file deploy/constraints.hashed.txt $(ARGS)
+
+# What a release is made of: natsmedic's run-time dependencies alone, installed by their hashes into an environment of their own.
+SBOM ?= natsmedic.cdx.json
+sbom: $(VENV)/.supply
+	$(PYTHON) -m venv --clear $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement deploy/constraints.hashed.txt
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $(SBOM) $(VENV)/sbom/bin/python
+
+$(VENV)/.supply: $(VENV)/.all
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[supply]'
+	@touch $@
