@@ -5,11 +5,13 @@ PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.1
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+HELM ?= helm
+RENDER = $(HELM) template natsmedic deploy/helm/natsmedic --namespace natsmedic --kube-version 1.30.0
 # Tests at once. They start real servers and mostly wait for them, so three fit on two cores.
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint mutate bench hashes sbom
+.PHONY: help install demo test test-crash test-kubernetes lint mutate bench manifests hashes sbom
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -56,6 +58,11 @@ mutate: $(VENV)/.all
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutation]'
 	$(BIN)/mutmut run --max-children $(JOBS) $(ARGS)
 	$(BIN)/mutmut results
+
+# The plain manifests that deploy/ holds of the chart; needs helm.
+manifests:
+	$(RENDER) >deploy/manifests/natsmedic.yaml
+	$(RENDER) --values deploy/helm/natsmedic/ci/approve-values.yaml >deploy/manifests/natsmedic-approve.yaml
 
 bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)

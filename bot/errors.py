@@ -25,6 +25,7 @@ NatsmedicError
 └── StoreError               the database could not do it
     ├── StoreBusy            locked or overloaded: a retry helps
     │   └── StoreDown        the disk is full, read-only or failing: a retry helps once somebody has seen to it
+    ├── StoreLost            the connection broke, perhaps in a COMMIT: a retry that reads first helps
     ├── StoreConflict        a row that must be unique is there already, or one it refers to is not
     └── AuditBroken          the audit chain does not verify: nothing may be applied
 """
@@ -180,6 +181,12 @@ class StoreBusy(StoreError):
 
 class StoreDown(StoreBusy):
     """The disk under the database is full, read-only or failing. Unless it failed at the very end of a transaction, nothing was written."""
+
+
+class StoreLost(StoreError):
+    """The connection to the database broke. Where that was in a COMMIT, the transaction may or may not stand: whoever goes on reads first, as all phases do."""
+
+    retry_helps = True
 
 
 class StoreConflict(StoreError):

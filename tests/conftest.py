@@ -1,6 +1,7 @@
 """Fixtures that more than one test tier needs."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from bot.lab.servers import LabCluster
+from tests.integration.postgres_server import PostgresServer, running_postgres
 
 FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes")
 """Modules whose tests take a minute or more, the longest first."""
@@ -41,3 +43,20 @@ async def lab_cluster(tmp_path: Path) -> AsyncGenerator[LabFactory]:
             return await running.enter_async_context(LabCluster(tmp_path / f"lab{started}", versions, **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    """A server for this worker's tests, started by the first that needs it."""
+    with running_postgres() as server:
+        yield server
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> Generator[str]:
+    """The URL of an empty database."""
+    with postgres.database(f"test_{next(_numbers)}") as url:
+        yield url

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from bot.adapters.checkpoints import FileSink
@@ -160,15 +161,9 @@ def _kubernetes(cluster: ClusterSettings) -> dict[str, Check]:
 
 async def _database(settings: Settings, clock: Clock) -> Sequence[CheckupLine]:
     path = sqlite_path(settings.database.url)
-    found = await asyncio.to_thread(try_to_write, path)
-    if found.problem:
-        way_out = "free the disk, or give natsmedic's user the right to write it and its folder"
-        return [_line("Database", Health.FAIL, f"{path}: {found.problem}", "can be written", way_out)]
-    if not found.exists:
-        said = f"there is none at {path} yet"
-        return [_line("Database", Health.WARN, said, "a database", "start `natsmedic serve`, which makes it")]
-    held = f"; process {found.holder} serves with it" if found.holder is not None else ""
-    lines = [_line("Database", Health.OK, f"{path} can be written{held}", "can be written")]
+    lines = [] if path is None else await _database_file(path)
+    if any(line.health is not Health.OK for line in lines):
+        return lines
     expected = "the schema of this version and an intact head of the audit chain"
     try:
         async with SqlStore.open(settings.database.url, clock, read_only=True) as store:
@@ -187,6 +182,18 @@ async def _database(settings: Settings, clock: Clock) -> Sequence[CheckupLine]:
         said = f"row {newest[0].seq} is intact" if newest else "it has no rows yet"
         lines.append(_line("Audit log", Health.OK, said, expected))
     return lines
+
+
+async def _database_file(path: Path) -> list[CheckupLine]:
+    found = await asyncio.to_thread(try_to_write, path)
+    if found.problem:
+        way_out = "free the disk, or give natsmedic's user the right to write it and its folder"
+        return [_line("Database", Health.FAIL, f"{path}: {found.problem}", "can be written", way_out)]
+    if not found.exists:
+        said = f"there is none at {path} yet"
+        return [_line("Database", Health.WARN, said, "a database", "start `natsmedic serve`, which makes it")]
+    held = f"; process {found.holder} serves with it" if found.holder is not None else ""
+    return [_line("Database", Health.OK, f"{path} can be written{held}", "can be written")]
 
 
 async def _listening(listen: str) -> Sequence[CheckupLine]:

@@ -64,7 +64,7 @@ from bot.settings import ClusterSettings, Mode, Settings
 log = structlog.get_logger(__name__)
 
 EXECUTOR_ID = "natsmedic"
-"""One process per SQLite database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
+"""One process per database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
 
 RESTART_SECONDS = 5.0
 """Until a part that failed by a defect starts again."""
@@ -294,7 +294,7 @@ async def serve(settings: Settings) -> None:
         stack.enter_context(leaving.on_signals())
         measuring = await stack.enter_async_context(measured(settings, found))
         store = await stack.enter_async_context(open_store(settings, meter=measuring.meter))
-        store.acquire_process_lock()
+        await store.acquire_process_lock()
         readers, writers = await _connect(settings, clock, stack, measuring.meter)
         engine = DbosEngine(settings.database.url, EXECUTOR_ID, handlers)
         directory: Directory = NoDirectory()

@@ -70,6 +70,7 @@ _ALL: Final = (
     _freeze("lift", "The first of two people lifts a freeze; it stands."),
     _freeze("lifted", "The second person lifts a freeze; it is over."),
     _freeze("set", "A person stops changes: everywhere, of a cluster or of an action."),
+    _kind("glass.broken", "A person approves alone, in place of the groups named.", "missing", "digest"),
     _kind("incident.reopened", "An alert fires again after its incident was over."),
     _kind("incident.taken", "A person takes an incident."),
     _kind("lock.released", "A person gave a cluster's lock back.", "cluster", "fence"),

@@ -48,6 +48,7 @@ class DatabaseSettings(Section):
         if not re.match(r"(sqlite:///.+|postgres(ql)?://.+)", value):
             expected = "sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
             raise problem("starts with no known scheme", expected, "write one of the two")
+        value = re.sub("^postgres://", "postgresql://", value)  # libpq knows both, SQLAlchemy and DBOS only one
         file = value.removeprefix("sqlite:///")
         if file in {value, ":memory:"} or not isinstance(info.context, Situation):
             return value

@@ -1,4 +1,4 @@
-"""`python -m tests.crash [--runs 500] [--seed 1] [--only NUMBER ...] [--scene WORD]`: the kill matrix. It ends with 1 where an invariant was violated, or a run could not be begun."""
+"""`python -m tests.crash [--runs 500] [--seed 1] [--only NUMBER ...] [--scene WORD] [--database postgresql]`: the kill matrix. It ends with 1 where an invariant was violated, or a run could not be begun."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bot.model import ExecutionState
+from tests.crash.databases import Databases, PostgresDatabases
 from tests.crash.lanes import Lane, carried_out
 from tests.crash.matrix import Report, planned
 from tests.crash.scenes import LANES, SCENES
 from tests.crash.trial import Run, Told
+from tests.integration.postgres_server import running_postgres
 
 RUNS = 500
 """As many as the proof asks for (issue 5)."""
@@ -36,12 +38,19 @@ def main() -> int:
     report = Report(arguments.seed)
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="natsmedic-crash-"))
-    _carry_out(runs, [lane for lane in LANES if lane.where in needed], folder, report)
+    lanes = [lane for lane in LANES if lane.where in needed]
+    if arguments.database == "postgresql":
+        with running_postgres(fsync=True) as server:
+            _carry_out(runs, lanes, folder, report, PostgresDatabases(server))
+    else:
+        _carry_out(runs, lanes, folder, report)
     print(f"\n{report}\n{time.monotonic() - began:.0f} s; databases of runs with a violation stay in {folder}")
     return 1 if report.violated or report.unplayed else 0
 
 
-def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report: Report) -> None:
+def _carry_out(
+    runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report: Report, databases: Databases | None = None
+) -> None:
     def heard(told: Told) -> None:
         report.told.append(told)
         mark = "VIOLATION" if told.judged.violations else "not played" if told.unplayed else told.judged.end
@@ -54,7 +63,7 @@ def _carry_out(runs: Sequence[Run], lanes: Sequence[Lane], folder: Path, report:
             print(f"       {violation}")
         sys.stdout.flush()
 
-    asyncio.run(carried_out(runs, lanes, folder, heard))
+    asyncio.run(carried_out(runs, lanes, folder, heard, databases))
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,6 +74,9 @@ def _arguments() -> argparse.Namespace:
         "--only", type=int, nargs="+", default=[], metavar="NUMBER", help="these runs of the seed again"
     )
     parser.add_argument("--scene", default="", metavar="WORD", help="only scenes with this word in their name")
+    parser.add_argument(
+        "--database", choices=["sqlite", "postgresql"], default="sqlite", help="what the bot keeps its records in"
+    )
     return parser.parse_args()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from bot.errors import NatsmedicError
 from bot.lab.process import LabError
 from bot.model import ExecutionState
+from tests.crash.databases import Databases, SqliteFiles
 from tests.crash.oracle import Judged
 from tests.crash.scene import Lab, Where
 from tests.crash.trial import Host, NotBegunError, Run, Told
@@ -31,15 +32,19 @@ class Lane:
 
 
 async def carried_out(
-    runs: Iterable[Run], lanes: Sequence[Lane], folder: Path, heard: Callable[[Told], None]
+    runs: Iterable[Run],
+    lanes: Sequence[Lane],
+    folder: Path,
+    heard: Callable[[Told], None],
+    databases: Databases | None = None,
 ) -> list[Told]:
     """Carry all runs out and tell each as it ends.
 
     A run that the harness itself fails in counts as one with a violation. One that its lab can't begin is begun once more, in a new lab, and is told
-    as not played where that fails, too.
+    as not played where that fails, too. Without `databases` they are SQLite files in `folder`.
     """
     waiting = {where: deque(run for run in runs if run.scene.where is where) for where in Where}
-    host = Host(folder / "databases")
+    host = Host(databases or SqliteFiles(folder / "databases"))
     told: list[Told] = []
     begun_again: set[int] = set()
 

@@ -11,6 +11,7 @@ import pytest
 
 from bot.model import ExecutionState, StageState
 from bot.registry import load
+from tests.crash.databases import SqliteFiles
 from tests.crash.scene import Lab, Scene, Where
 from tests.crash.scenes import LANES, SCENES
 from tests.crash.trial import Host
@@ -47,7 +48,7 @@ async def lab_of(where: Where, folder: Path) -> AsyncGenerator[Lab]:
 async def test_a_call_that_succeeds_and_changes_nothing_is_reported_as_failed_with_numbers(
     tmp_path: Path, where: Where
 ):
-    host = Host(tmp_path / "databases")
+    host = Host(SqliteFiles(tmp_path / "databases"))
     wrong: list[str] = []
     async with lab_of(where, tmp_path / "lab") as lab:
         for number, (scene, kind) in enumerate(cases(where), start=1):

@@ -10,6 +10,7 @@ import pytest
 
 from bot.lab.jetstream import request, section
 from bot.model import ExecutionState
+from tests.crash.databases import SqliteFiles
 from tests.crash.scene import Lab, Scene, Situation, Where
 from tests.crash.scenes_nats import API_TIMEOUT, WORKER, NatsLab, Recreate, StepDown
 from tests.crash.trial import Host, Run, Told
@@ -59,7 +60,7 @@ async def lab(tmp_path: Path) -> AsyncGenerator[NatsLab]:
 
 
 async def carried_out(folder: Path, lab: NatsLab, scene: Scene, number: int) -> Told:
-    told = await Host(folder / f"host{number}").carry_out(Run(number, scene, ()), lab)
+    told = await Host(SqliteFiles(folder / f"host{number}")).carry_out(Run(number, scene, ()), lab)
     assert not told.judged.violations, f"{told.run.told}: {told.judged}"
     return told
 

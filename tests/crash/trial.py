@@ -6,7 +6,6 @@ import asyncio
 import multiprocessing
 import multiprocessing.process
 import pkgutil
-import shutil
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -14,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cache
 from multiprocessing.context import ForkServerContext
-from pathlib import Path
 from threading import Lock
 from typing import Final
 
@@ -48,6 +46,7 @@ from bot.ports import Phase, Readers
 from bot.settings import LimitSettings
 from tests.crash import child
 from tests.crash.child import Assignment, Death, quick_stages
+from tests.crash.databases import Databases
 from tests.crash.oracle import Evidence, Judged, judge
 from tests.crash.people import ADA, BO, RULES, TwoPeople
 from tests.crash.scene import Lab, Scene, Situation
@@ -106,22 +105,18 @@ class Told:
 class Host:
     """Starts children and keeps the databases. One for all runs."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._template = folder / "template.db"
+    def __init__(self, databases: Databases) -> None:
+        self._databases = databases
+        self._prepared = False
         self._gate = asyncio.Lock()
 
-    async def database(self, name: str) -> Path:
-        """A database with its tables made, in a folder of its own."""
+    async def database(self, name: str) -> str:
+        """A database of this name with its tables made, as its URL."""
         async with self._gate:
-            if not self._template.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
-                await _in_child(child.prepare, (_url(self._template),), END_PATIENCE)
-        folder = self.folder / name
-        folder.mkdir()
-        for file in self.folder.glob("template.db*"):
-            shutil.copy(file, folder / file.name.replace("template", "natsmedic"))
-        return folder / "natsmedic.db"
+            if not self._prepared:
+                await _in_child(child.prepare, (await asyncio.to_thread(self._databases.empty),), END_PATIENCE)
+                self._prepared = True
+            return await asyncio.to_thread(self._databases.copy, name)
 
     async def carry_out(self, run: Run, lab: Lab) -> Told:
         """Carry one run out, from the proposal to the verdict of the oracle. Raises `NotBegunError`."""
@@ -144,7 +139,7 @@ class Host:
 
     async def in_vain(self, situation: Situation, kind: str) -> Execution:
         """Carry a change out whose stages of this kind say that they are done, and change nothing; return how it ended."""
-        database = _url(await self.database(new_id("vain")))
+        database = await self.database(new_id("vain"))
         execution, _ = await _approved(database, situation)
         await _life(Assignment(database, execution, situation.cluster, idle=kind), None, END_PATIENCE)
         async with SqlStore.open(database, SystemClock()) as store:
@@ -153,12 +148,13 @@ class Host:
         return found
 
     async def _played(self, run: Run, situation: Situation) -> Told:
-        database = await self.database(f"run{run.number}")
+        name = f"run{run.number}"
+        database = await self.database(name)
         try:
-            execution, proposal = await _approved(_url(database), situation)
+            execution, proposal = await _approved(database, situation)
         except ChildFailedError as error:
             raise NotBegunError(str(error)) from error
-        assignment = Assignment(_url(database), execution, situation.cluster, doubted=_doubted(run, situation))
+        assignment = Assignment(database, execution, situation.cluster, doubted=_doubted(run, situation))
         if run.lost is not None:
             changes = situation.expected[_stage(run.lost, situation)]
             situation.lose(next(iter(changes), ""))
@@ -168,7 +164,7 @@ class Host:
             code = await _life(assignment, death, END_PATIENCE)
             if code == 0:
                 break
-            died.append((death.point, await _stage_that_was_on(_url(database), execution, proposal)))
+            died.append((death.point, await _stage_that_was_on(database, execution, proposal)))
             await asyncio.sleep(run.pause)
             restarted = child.now()
         else:
@@ -177,10 +173,10 @@ class Host:
             await situation.calm()
         await asyncio.sleep(LATE_ANSWERS)
         evidence = Evidence(situation, execution, restarted)
-        async with SqlStore.open(_url(database), SystemClock()) as store:
+        async with SqlStore.open(database, SystemClock()) as store:
             judged = await judge(store, evidence)
         if not judged.violations:
-            await asyncio.to_thread(shutil.rmtree, database.parent)
+            await asyncio.to_thread(self._databases.drop, name)
         return Told(run, judged, died)
 
 
@@ -267,10 +263,6 @@ def _doubted(run: Run, situation: Situation) -> tuple[str, JsonObject] | None:
 def _stage(wanted: int, situation: Situation) -> int:
     """Return the stage that is there for the one that is wanted: newer servers need fewer of some."""
     return min(wanted, len(situation.stages) - 1)
-
-
-def _url(database: Path) -> str:
-    return f"sqlite:///{database}"
 
 
 class _Nobody:

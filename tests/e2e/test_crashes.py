@@ -53,33 +53,46 @@ UNANSWERED = ("P00", "P01")
 @pytest.mark.parametrize(("point", "early"), chosen(POINTS, OFTEN))
 async def test_the_invariants_hold_after_a_kill_at(whole: Whole, point: str, early: bool) -> None:
     async with whole() as bot:
-        drill = await break_consumer(bot.cluster)
-        log = bot.directory / "points.log"
-        await bot.start(point, "--log", str(log))
-        async with counting(bot.cluster) as target:
-            if early:
-                await _alert_until_dead(bot)
-            else:
-                await bot.alert(labels=LABELS)
-                await _approve_until_dead(bot)
-            if point == "P16:1":
-                assert set(log.read_text().split()) == {each.value for each in Point}, "one repair passes every point"
-            await bot.start()
-            if point in UNANSWERED:
-                assert (await bot.alert(labels=LABELS)).is_success
-            if early:
-                await bot.see_button("approve", 60)
-            await _approve_what_is_missing(bot)
-            await bot.see(VERIFIED_BOARD, 150)
-            await asyncio.sleep(2)
-        await _applied_once(bot, target)
-        drained = await drain(bot.cluster, drill, drill.published)
-        _, predicted = await bot.predicted()
-        assert drained.lost == []
-        assert len(drained.repeated) <= predicted
-        _each_message_once(bot)
-        code, output = await bot.command("audit", "verify")
-        assert code == 0, output
+        await _killed_at(bot, point, early=early)
+
+
+@pytest.mark.parametrize("point", chosen(["P02", "P12:1", "P14:1", "P16:1"], ["P14:1"]))
+async def test_the_invariants_hold_on_postgresql_after_a_kill_at(whole: Whole, postgres_url: str, point: str) -> None:
+    async with whole(overrides={"database": {"url": postgres_url}}) as bot:
+        await _killed_at(bot, point, early=point == "P02")
+        code, output = await bot.command("serve")
+        assert code != 0
+        assert "Another natsmedic already serves" in output
+
+
+async def _killed_at(bot: WholeBot, point: str, *, early: bool) -> None:
+    drill = await break_consumer(bot.cluster)
+    log = bot.directory / "points.log"
+    await bot.start(point, "--log", str(log))
+    async with counting(bot.cluster) as target:
+        if early:
+            await _alert_until_dead(bot)
+        else:
+            await bot.alert(labels=LABELS)
+            await _approve_until_dead(bot)
+        if point == "P16:1":
+            assert set(log.read_text().split()) == {each.value for each in Point}, "one repair passes every point"
+        await bot.start()
+        if point in UNANSWERED:
+            assert (await bot.alert(labels=LABELS)).is_success
+        if early:
+            await bot.see_button("approve", 60)
+        await _approve_what_is_missing(bot)
+        await bot.see(VERIFIED_BOARD, 150)
+        await asyncio.sleep(2)
+    await _applied_once(bot, target)
+    drained = await drain(bot.cluster, drill, drill.published)
+    _, predicted = await bot.predicted()
+    assert drained.lost == []
+    assert len(drained.repeated) <= predicted
+    _each_message_once(bot)
+    code, output = await bot.command("audit", "verify")
+    assert code == 0, output
 
 
 async def _alert_until_dead(bot: WholeBot) -> None:

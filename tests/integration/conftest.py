@@ -8,11 +8,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from bot.adapters.database import SqlStore
 from bot.adapters.database.transaction import SqlTransaction
 from bot.lab.kubernetes import StandInKubernetes
 from bot.model import AuditDraft, AuditEntry
 from bot.model.audit_kinds import flaw_of
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
+from tests.integration.store_records import FixedClock
 
 APPEND = SqlTransaction.audit
 
@@ -59,3 +61,17 @@ async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {kube.token}"}
     async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
         yield client
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind that the store can live in."""
+    return (
+        f"sqlite:///{tmp_path}/natsmedic.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    )
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncGenerator[SqlStore]:
+    async with SqlStore.open(url, FixedClock()) as opened:
+        yield opened

@@ -1,4 +1,4 @@
-"""A phase of three steps in a process of its own, for the kill tests. Arguments: database file, log file, `hang` or `go`.
+"""A phase of three steps in a process of its own, for the kill tests. Arguments: URL of the database, log file, `hang` or `go`.
 
 Every step that begins and ends is a line in the log. With `hang`, the second step never ends.
 """
@@ -32,7 +32,7 @@ async def main(database: str, log: Path, mode: str) -> None:
         write(f"results {' '.join([await steps.run(name, partial(step, name)) for name in ('one', 'two', 'three')])}")
         ended.set()
 
-    engine = DbosEngine(f"sqlite:///{database}", "replica-a", {Phase.EXECUTION: phase})
+    engine = DbosEngine(database, "replica-a", {Phase.EXECUTION: phase})
     await engine.launch()
     if mode == "hang":
         await engine.start(Phase.EXECUTION, "exec_1")

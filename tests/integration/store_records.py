@@ -31,6 +31,7 @@ from bot.model import (
     Subject,
     Verdict,
 )
+from bot.ports import Store
 from tests.unit.charts import bars, lines, matrix
 
 NOW = datetime(2026, 11, 21, 8, 0, 0, 123456, tzinfo=UTC)
@@ -155,3 +156,10 @@ def draft(sentence: str = "Something happened.", **data: object) -> AuditDraft:
     return AuditDraft(
         kind="test.noted", actor="bot", incident_id="inc_1", subject="prop_1", sentence=sentence, data=data
     )
+
+
+async def filled(store: Store) -> None:
+    """Store one open incident with its delivery, alert, diagnosis and proposal."""
+    async with store.begin() as tx:
+        for record in (delivery(), incident(), alert(incident_id="inc_1"), diagnosis(), proposal()):
+            await tx.put(record)

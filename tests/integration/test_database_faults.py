@@ -70,7 +70,7 @@ async def post(door: Door, words: str = "") -> int:
 async def test_a_database_that_another_process_locks_is_503_in_time_and_takes_the_alert_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot.adapters.database.connection.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("bot.adapters.database.sqlite.BUSY_SECONDS", 0.1)
     async with open_door(tmp_path, SETTINGS) as door:
         with closing(sqlite3.connect(tmp_path / "door.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")

@@ -23,6 +23,7 @@ from bot.lab.whole import ADA, BO, CHANNEL, GUS, OPS, free_port, lab_slack
 from bot.model import AuditDraft, Checkpoint, JsonObject
 from bot.model.checkup import CheckupLine, Health
 from bot.settings import ClusterSettings, Settings
+from bot.settings.root import DatabaseSettings
 from tests.integration.nats_support import reading
 from tests.integration.test_entry_points import Nobody
 from tests.integration.test_nats_permissions import PASSWORDS, PERMISSIONS, logins, servers, until_both_answer
@@ -138,13 +139,21 @@ async def test_a_database_is_written_to_by_nobody_and_its_head_is_checked(tmp_pa
     async with SqlStore.open(settings.database.url, SystemClock()) as store:
         async with store.begin() as tx:
             await tx.audit(AuditDraft(kind="bot.started", actor="bot", sentence="It starts."))
-        store.acquire_process_lock()
+        await store.acquire_process_lock()
         lines = await examined(settings)
         assert of(lines, "Audit log").health is Health.OK
         assert "serves with it" in of(lines, "Database").observed
         assert len(await store.newest_audit_lines(limit=9)) == 1
     (tmp_path / "natsmedic.db").write_bytes(b"no database at all" * 100)
     assert of(await examined(settings), "Database").health is Health.FAIL
+
+
+async def test_the_head_of_a_chain_on_postgresql_is_checked(tmp_path: Path, postgres_url: str) -> None:
+    settings = settings_of(tmp_path).model_copy(update={"database": DatabaseSettings(url=postgres_url)})
+    assert of(await examined(settings), "Audit log").health is Health.FAIL, "there are no tables yet"
+    async with SqlStore.open(postgres_url, SystemClock()) as store, store.begin() as tx:
+        await tx.audit(AuditDraft(kind="bot.started", actor="bot", sentence="It starts."))
+    assert of(await examined(settings), "Audit log").observed == "row 1 is intact"
 
 
 async def test_an_address_that_somebody_else_holds_fails_and_a_free_one_is_well(tmp_path: Path) -> None:

@@ -307,20 +307,18 @@ async def test_nothing_is_pickled_and_nothing_is_printed(tmp_path: Path, capfd: 
     assert logging.getLogger("dbos").level == logging.ERROR
 
 
-def test_a_phase_killed_in_its_second_step_goes_on_there(tmp_path: Path) -> None:
-    database, log = tmp_path / "db", tmp_path / "log"
+def test_a_phase_killed_in_its_second_step_goes_on_there(url: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
     script = Path(__file__).with_name("engine_process.py")
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    with subprocess.Popen([sys.executable, str(script), str(database), str(log), "hang"], env=environment) as process:
+    with subprocess.Popen([sys.executable, str(script), url, str(log), "hang"], env=environment) as process:
         deadline = time.monotonic() + 30
         while "begin two" not in (log.read_text() if log.exists() else ""):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
-    subprocess.run(
-        [sys.executable, str(script), str(database), str(log), "go"], env=environment, check=True, timeout=40
-    )
+    subprocess.run([sys.executable, str(script), url, str(log), "go"], env=environment, check=True, timeout=40)
     assert log.read_text().splitlines() == [
         "begin one",
         "end one",

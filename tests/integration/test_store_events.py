@@ -1,4 +1,4 @@
-"""Events that their sender numbers, on a real SQLite file, and the upgrade of a database that does not know them yet."""
+"""Events that their sender numbers, and the upgrade of a SQLite file that does not know them yet."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ async def first(store: SqlStore, source: str, name: str) -> str:
         return await tx.first_delivery(source, "e1", DeliveryId(name))
 
 
-async def test_the_first_delivery_of_an_event_is_remembered_per_source_and_only_if_committed(tmp_path: Path) -> None:
-    async with SqlStore.open(f"sqlite:///{tmp_path}/n.db", FixedClock()) as store:
+async def test_the_first_delivery_of_an_event_is_remembered_per_source_and_only_if_committed(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
         async with store.begin() as tx:
             await tx.put(delivery("1"))
             await tx.put(delivery("2"))

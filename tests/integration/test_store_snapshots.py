@@ -6,10 +6,9 @@ import io
 import json
 import random
 import zipfile
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -30,7 +29,7 @@ from bot.model import (
     UnknownReason,
     digest,
 )
-from tests.integration.store_records import NOW, FixedClock
+from tests.integration.store_records import NOW
 
 SEED = "SUACSSL3UAHUDXKFSNVUZRF5UHPMWZ6BFDTJ7M6USDXIEDNPPQYYYCU3VY"
 """The example seed of the nkeys documentation."""
@@ -92,12 +91,6 @@ def probed() -> Snapshot:
             PairDelivery(account="APP", sender="solo", receiver="n1", unknown=why),
         ),
     )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[SqlStore]:
-    async with SqlStore.open(f"sqlite:///{tmp_path / 'db'}", FixedClock()) as opened:
-        yield opened
 
 
 async def test_a_snapshot_comes_back_equal(store: SqlStore) -> None:

@@ -98,6 +98,8 @@ def test_no_secret_shows_when_settings_are_printed(tmp_path: Path) -> None:
     assert "canary" not in repr(found) + str(found)
     assert found.database.shown == "postgresql://db/natsmedic"
     assert found.database.url == "postgresql://bot:d-canary@db/natsmedic"
+    tree["database"] = {"url": "postgres://bot:d-canary@db/natsmedic"}
+    assert read(tmp_path, tree).database.url == found.database.url, "libpq's other word for the same"
 
 
 def test_a_secret_comes_from_a_file_beside_the_config_file(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def _conditions(wanted: AuditFilter) -> list[ColumnElement[bool]]:
     if wanted.subject is not None:
         found.append(col(AuditRow.subject) == wanted.subject)
     searched = (col(AuditRow.actor), col(AuditRow.subject), col(AuditRow.sentence), col(AuditRow.data))
-    found += [or_(*(column.contains(word, autoescape=True) for column in searched)) for word in wanted.words]
+    found += [or_(*(column.icontains(word, autoescape=True) for column in searched)) for word in wanted.words]
     if wanted.incident is not None:
         found.append(col(AuditRow.incident_id) == wanted.incident)
     # Without its `Z` the time sorts as text: a whole second has no fraction, and stands before its fractions then.

@@ -8,12 +8,13 @@ outside its hash.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     DDL,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -22,11 +23,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     event,
     text,
 )
 from sqlalchemy.orm import registry
+from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
 
 SCHEMA_VERSION = 4
@@ -38,6 +41,31 @@ def moment_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+class PlainText(TypeDecorator[str]):
+    """A text that sorts by its bytes on every database, and that every database takes.
+
+    PostgreSQL would sort by the language it was set up with, which looks past punctuation, and refuses U+0000, which SQLite stores: a replacement character
+    stands for it, in what is written and in what is asked for.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the database's own type."""
+        return dialect.type_descriptor(String(collation="C") if dialect.name == "postgresql" else String())
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what is written or asked for."""
+        del dialect
+        return None if value is None else without_null(value)
+
+
+def without_null(words: str) -> str:
+    """Return the text with U+FFFD for each U+0000."""
+    return words.replace("\0", "\ufffd")
+
+
 class Row(SQLModel, registry=registry()):
     """Base of our tables; its metadata holds ours alone, so DBOS's tables in the same file are never touched."""
 
@@ -45,7 +73,7 @@ class Row(SQLModel, registry=registry()):
 
 
 def _id() -> str:
-    return Field(sa_column=Column("id", String, primary_key=True))
+    return Field(sa_column=Column("id", PlainText, primary_key=True))
 
 
 def _body() -> str:
@@ -53,13 +81,13 @@ def _body() -> str:
 
 
 def _text(name: str, *, index: bool = False, unique: bool = False) -> str:
-    return Field(sa_column=Column(name, String, nullable=False, index=index, unique=unique))
+    return Field(sa_column=Column(name, PlainText, nullable=False, index=index, unique=unique))
 
 
 def _reference(name: str, target: str, *, nullable: bool = False) -> str | None:
     """A foreign key that is checked at commit, so that a transaction may write its records in any order."""
     key = ForeignKey(target, deferrable=True, initially="DEFERRED")
-    return Field(default=None, sa_column=Column(name, String, key, nullable=nullable, index=True))
+    return Field(default=None, sa_column=Column(name, PlainText, key, nullable=nullable, index=True))
 
 
 class DeliveryRow(Row, table=True):
@@ -80,8 +108,8 @@ class DeliveredEventRow(Row, table=True):
 
     __tablename__ = "delivered_events"  # pyright: ignore[reportAssignmentType]
 
-    source: str = Field(sa_column=Column("source", String, primary_key=True))
-    event: str = Field(sa_column=Column("event", String, primary_key=True))
+    source: str = Field(sa_column=Column("source", PlainText, primary_key=True))
+    event: str = Field(sa_column=Column("event", PlainText, primary_key=True))
     delivery_id: str | None = _reference("delivery_id", "deliveries.id")
 
 
@@ -102,7 +130,14 @@ class AlertRow(Row, table=True):
 class IncidentRow(Row, table=True):
     __tablename__ = "incidents"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (
-        Index("incidents_one_open", "source", "fingerprint", unique=True, sqlite_where=text("state <> 'closed'")),
+        Index(
+            "incidents_one_open",
+            "source",
+            "fingerprint",
+            unique=True,
+            sqlite_where=text("state <> 'closed'"),
+            postgresql_where=text("state <> 'closed'"),
+        ),
         Index("incidents_episode", "source", "fingerprint", "starts_at"),
     )
 
@@ -126,7 +161,7 @@ class StormMemberRow(Row, table=True):
 
     id: str = Field(
         sa_column=Column(
-            "id", String, ForeignKey("incidents.id", deferrable=True, initially="DEFERRED"), primary_key=True
+            "id", PlainText, ForeignKey("incidents.id", deferrable=True, initially="DEFERRED"), primary_key=True
         )
     )
     storm: str | None = _reference("storm", "incidents.id")
@@ -210,7 +245,7 @@ class AuditRow(Row, table=True):
     at: str = _text("at")
     kind: str = _text("kind")
     actor: str = _text("actor")
-    incident_id: str | None = Field(default=None, sa_column=Column("incident_id", String, nullable=True, index=True))
+    incident_id: str | None = Field(default=None, sa_column=Column("incident_id", PlainText, nullable=True, index=True))
     subject: str = _text("subject")
     sentence: str = _text("sentence")
     data: str = Field(sa_column=Column("data", Text, nullable=False))
@@ -223,8 +258,8 @@ class TargetLockRow(Row, table=True):
 
     __tablename__ = "target_locks"  # pyright: ignore[reportAssignmentType]
 
-    cluster: str = Field(sa_column=Column("cluster", String, primary_key=True))
-    execution_id: str | None = Field(default=None, sa_column=Column("execution_id", String, nullable=True))
+    cluster: str = Field(sa_column=Column("cluster", PlainText, primary_key=True))
+    execution_id: str | None = Field(default=None, sa_column=Column("execution_id", PlainText, nullable=True))
     fence: int = Field(sa_column=Column("fence", Integer, nullable=False))
 
 
@@ -232,10 +267,10 @@ class MessageRow(Row, table=True):
     __tablename__ = "messages"  # pyright: ignore[reportAssignmentType]
     __table_args__ = (Index("messages_place", "channel", "ts"),)
 
-    key: str = Field(sa_column=Column("key", String, primary_key=True))
+    key: str = Field(sa_column=Column("key", PlainText, primary_key=True))
     incident_id: str | None = _reference("incident_id", "incidents.id")
     channel: str = _text("channel")
-    ts: str | None = Field(default=None, sa_column=Column("ts", String, nullable=True))
+    ts: str | None = Field(default=None, sa_column=Column("ts", PlainText, nullable=True))
     body: str = _body()
 
 
@@ -247,7 +282,10 @@ class DrawnRow(Row, table=True):
     incident_id: str | None = Field(
         default=None,
         sa_column=Column(
-            "incident_id", String, ForeignKey("incidents.id", deferrable=True, initially="DEFERRED"), primary_key=True
+            "incident_id",
+            PlainText,
+            ForeignKey("incidents.id", deferrable=True, initially="DEFERRED"),
+            primary_key=True,
         ),
     )
     revision: int = Field(sa_column=Column("revision", Integer, nullable=False))
@@ -271,10 +309,22 @@ QUEUE = Index(
 """The deliveries that wait, of all that there ever were: what the next ones are must not cost more as they become more."""
 RARE = "kind IN ('audit.gap', 'audit.acknowledged')"
 """Rows that every change asks for; written out alike in index and query, or SQLite would not use the one for the other."""
-AUDIT_GAPS = Index("audit_gaps", Row.metadata.tables["audit"].c.seq, sqlite_where=text(RARE))
-SILENCED = "json_extract(body, '$.silence') IS NOT NULL"
-"""Incidents in which a silence holds, of all that there ever were; written out alike in index and query, as above."""
-SILENCES = Index("incidents_silenced", Row.metadata.tables["incidents"].c.id, sqlite_where=text(SILENCED))
+AUDIT_GAPS = Index(
+    "audit_gaps", Row.metadata.tables["audit"].c.seq, sqlite_where=text(RARE), postgresql_where=text(RARE)
+)
+POSTGRESQL_JSON = r"CAST(replace({body}, '\u0000', '\ufffd') AS JSON)"
+"""A record's JSON, to look into: PostgreSQL gives out no text of a JSON in which U+0000 stands anywhere."""
+SILENCED = {
+    "sqlite": "json_extract(body, '$.silence') IS NOT NULL",
+    "postgresql": f"({POSTGRESQL_JSON.format(body='body')} ->> 'silence') IS NOT NULL",
+}
+"""Incidents in which a silence holds, of all that there ever were; written out alike in index and query, as above. By dialect."""
+SILENCES = Index(
+    "incidents_silenced",
+    Row.metadata.tables["incidents"].c.id,
+    sqlite_where=text(SILENCED["sqlite"]),
+    postgresql_where=text(SILENCED["postgresql"]),
+)
 
 AUDIT_TRIGGERS = {
     "audit_no_update": "BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
@@ -287,9 +337,31 @@ AUDIT_TRIGGERS = {
 """The last one also stops INSERT OR REPLACE, which removes a row without firing a delete trigger."""
 
 
+POSTGRESQL_TRIGGERS = (
+    """CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'audit entries are append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$""",
+    """CREATE FUNCTION audit_in_order() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit) THEN
+            RAISE EXCEPTION 'audit entries are appended without a gap' USING ERRCODE = 'integrity_constraint_violation';
+        END IF;
+        RETURN NEW;
+    END $$""",
+    "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_refuse()",
+    "CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()",
+    "CREATE TRIGGER audit_in_order BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION audit_in_order()",
+    "ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_no_change",
+    "ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_no_truncate",
+    "ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_in_order",
+)
+"""ALWAYS: `session_replication_role = replica` switches off plain triggers."""
+
+
 def _refuse_tampering(table: Table) -> None:
     for name, body in AUDIT_TRIGGERS.items():
-        event.listen(table, "after_create", DDL(f"CREATE TRIGGER {name} {body}"))
+        event.listen(table, "after_create", DDL(f"CREATE TRIGGER {name} {body}").execute_if(dialect="sqlite"))
+    for statement in POSTGRESQL_TRIGGERS:
+        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))
 
 
 _refuse_tampering(Row.metadata.tables["audit"])

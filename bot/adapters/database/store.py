@@ -13,9 +13,10 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
 from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
-from bot.adapters.database.connection import Database, open_database, result_code
+from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
 from bot.adapters.database.messages import SqlMessages
+from bot.adapters.database.opening import open_database
 from bot.adapters.database.rows import (
     RARE,
     SILENCED,
@@ -76,16 +77,16 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
     async def open(
         cls, url: str, clock: Clock, *, read_only: bool = False, meter: Meter = UNMETERED
     ) -> AsyncGenerator[Self]:
-        """Open the database of `sqlite:///PATH` for the length of the block (see `open_database` for what it raises)."""
+        """Open the database at this URL for the length of the block (see `open_database` for what it raises)."""
         database = await open_database(url, read_only=read_only)
         try:
             yield cls(database, clock, meter)
         finally:
             await database.close()
 
-    def acquire_process_lock(self) -> None:
+    async def acquire_process_lock(self) -> None:
         """Become the one serving process of this database; raises `StoreError` where there is one already."""
-        self._database.acquire_process_lock()
+        await self._database.acquire_process_lock()
 
     @asynccontextmanager
     async def begin(self, *, ahead: bool = False) -> AsyncGenerator[Transaction]:
@@ -158,7 +159,9 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
     async def silenced(self) -> Sequence[Incident]:
         """Return the incidents, closed ones too, in which a silence holds."""
         async with self._database.read() as session:
-            bodies = await session.scalars(select(col(IncidentRow.body)).where(text(SILENCED)))
+            bodies = await session.scalars(
+                select(col(IncidentRow.body)).where(text(SILENCED[session.get_bind().dialect.name]))
+            )
             return [record_of(Incident, body) for body in bodies]
 
     async def alerts(self, incident: IncidentId) -> Sequence[Alert]:
@@ -291,7 +294,6 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
                 found = await (await session.connection()).execute(query)
                 return [AuditLine._make(row) for row in found]
             except OperationalError as error:
-                if result_code(error.orig) is not None:
+                if not self._database.is_undecodable(error):
                     raise
-                # SQLite has no objection: Python could not decode what stands there, and natsmedic wrote UTF-8.
                 raise AuditBroken("An audit row was altered: it holds bytes that are no text.") from error

@@ -24,7 +24,7 @@ class SqlStorms:
         """Return the lines of a storm's table: page-worthy ones first, then those with the most incidents."""
         member = StormMemberRow
         firing = func.sum(case((col(IncidentRow.state) == IncidentState.OPEN.value, 1), else_=0))
-        count, page = func.count(), func.max(col(member.page))
+        count, page = func.count(), func.max(case((col(member.page), 1), else_=0))
         query = (
             select(
                 col(member.cluster),

@@ -14,6 +14,7 @@ from sqlmodel import col
 
 from bot.adapters.database.connection import Database
 from bot.adapters.database.rows import (
+    POSTGRESQL_JSON,
     AuditRow,
     DeliveryRow,
     DiagnosisRow,
@@ -51,7 +52,8 @@ def _in_sqlite(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
 @compiles(_InBody, "postgresql")
 def _in_postgresql(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
     path = ",".join(element.path)
-    return f"coalesce(CAST({compiler.process(element.body, **named)} AS JSON) #>> '{{{path}}}', '')"
+    body = POSTGRESQL_JSON.format(body=compiler.process(element.body, **named))
+    return f"coalesce({body} #>> '{{{path}}}', '')"
 
 
 _SEVERITY = _InBody(col(DiagnosisRow.body), "verdict", "severity")

@@ -38,6 +38,7 @@ from bot.adapters.database.rows import (
     StormMemberRow,
     TargetLockRow,
     moment_text,
+    without_null,
 )
 from bot.errors import StoreError
 from bot.model import (
@@ -339,7 +340,8 @@ class SqlTransaction:
         entries: list[AuditEntry] = []
         for draft in drafts:
             seq += 1
-            fields = plain_data(draft.model_dump(mode="json"))
+            said = plain_data(draft.model_dump(mode="json"))
+            fields = {name: without_null(one) if isinstance(one, str) else one for name, one in said.items()}
             at = self._clock.now().astimezone(UTC)
             unsealed = AuditEntry.model_validate({**fields, "seq": seq, "at": at, "previous": previous, "hash": ""})
             entry = unsealed.model_copy(update={"hash": unsealed.computed_hash()})

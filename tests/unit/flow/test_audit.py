@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bot.errors import BadInput
 from bot.flow.audit import ChainVerifier, Checkpoint, export_lines, read_lines, verify
-from bot.model import GENESIS, AuditEntry, canonical_json
+from bot.model import GENESIS, AuditEntry, AuditLine, canonical_json
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -172,11 +172,26 @@ def test_a_value_of_another_type_is_an_altered_row(field: str, value: object) ->
     assert verifier.report().first_bad_seq == 1
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"seq": 1}', "null", "[" * 100_000])
-def test_a_line_that_is_no_entry_is_named_by_its_number(line: str) -> None:
+NO_JSON = "it is not JSON"
+NO_ENTRY = f"it has not the fields {', '.join(AuditLine._fields)}"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("{", NO_JSON),
+        ("[" * 100_000, NO_JSON),
+        ("[]", NO_ENTRY),
+        ('{"seq": 1}', NO_ENTRY),
+        ("null", NO_ENTRY),
+        ('{"seq": 1, "seq": 1}', "a key stands twice in it"),
+    ],
+)
+def test_a_line_that_is_no_entry_is_named_by_its_number_and_says_why(line: str, why: str) -> None:
     good = next(export_lines(chain(1)))
-    with pytest.raises(BadInput, match="Line 3 of the export is not an audit entry"):
+    with pytest.raises(BadInput) as refused:
         list(read_lines([good, "", line]))
+    assert str(refused.value) == f"Line 3 of the export is not an audit entry: {why}."
 
 
 def behind(entries: list[AuditEntry], seq: int) -> Checkpoint:
