@@ -1,4 +1,4 @@
-# Verbs: install demo test test-crash test-kubernetes lint mutate bench. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-crash test-kubernetes lint mutate bench hashes sbom. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -11,7 +11,7 @@ RENDER = $(HELM) template natsmedic deploy/helm/natsmedic --namespace natsmedic 
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint mutate hashes manifests bench
+.PHONY: help install demo test test-crash test-kubernetes lint mutate bench manifests hashes sbom
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -59,14 +59,7 @@ mutate: $(VENV)/.all
 	$(BIN)/mutmut run --max-children $(JOBS) $(ARGS)
 	$(BIN)/mutmut results
 
-# What deploy/ holds of other files. `manifests` needs helm.
-hashes: $(VENV)/.all
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	{ echo "# Every file that an image of natsmedic may be made of, by its hash. Made from constraints.txt by \`make hashes\`."; \
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	--extra postgres --extra otel --constraints constraints.txt pyproject.toml; } >deploy/constraints.hashed.txt.new
-	mv deploy/constraints.hashed.txt.new deploy/constraints.hashed.txt
-
+# The plain manifests that deploy/ holds of the chart; needs helm.
 manifests:
 	$(RENDER) >deploy/manifests/natsmedic.yaml
 	$(RENDER) --values deploy/helm/natsmedic/ci/approve-values.yaml >deploy/manifests/natsmedic-approve.yaml
@@ -75,3 +68,20 @@ bench: $(VENV)/.all
 	$(BIN)/python -m tests.bench.bench_diagnose $(ARGS)
 	$(BIN)/python -m tests.bench.bench_nats_gather
 	$(BIN)/python -m tests.bench.bench_audit
+
+# After a change of constraints.txt: the same versions, with the hashes of all their files, for pip install --require-hashes.
+# No address of a registry lands in the file, whichever one the machine uses.
+hashes: $(VENV)/.supply
+	$(BIN)/uv pip compile pyproject.toml --extra otel --extra postgres --constraint constraints.txt --quiet --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make hashes" --output-file deploy/constraints.hashed.txt $(ARGS)
+
+# What a release is made of: natsmedic's run-time dependencies alone, installed by their hashes into an environment of their own.
+SBOM ?= natsmedic.cdx.json
+sbom: $(VENV)/.supply
+	$(PYTHON) -m venv --clear $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement deploy/constraints.hashed.txt
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file $(SBOM) $(VENV)/sbom/bin/python
+
+$(VENV)/.supply: $(VENV)/.all
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[supply]'
+	@touch $@
