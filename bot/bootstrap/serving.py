@@ -333,7 +333,8 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
             names = tuple(c.name for c in settings.clusters)
-            await slack.start(bot.desk, Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning))
+            office = Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning, kept.standings)
+            await slack.start(bot.desk, office)
             stack.push_async_callback(slack.stop)
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         watchdog = Watchdog()

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from bot.errors import BadInput, NatsmedicError
-from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject
+from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject, Record
 from bot.ports import CheckpointSink, Clock, Store
 
 POLL_SECONDS: Final = 1.0
@@ -41,6 +41,18 @@ class _Place:
     problem: str = ""
 
 
+class Kept(Record):
+    """What a place outside of the database has."""
+
+    place: str
+    row: int | None
+    """None where nothing was kept there yet."""
+    age_seconds: int | None
+    """Since the row was kept there; None where it was not."""
+    problem: str | None
+    """What is wrong with the place."""
+
+
 class Checkpointer:
     """The one writer of checkpoints of its database: it runs in the process that holds the database's lock."""
 
@@ -63,18 +75,22 @@ class Checkpointer:
         """The newest checkpoint that is kept anywhere outside; None where none is known."""
         return max((place.kept for place in self._places if place.kept is not None), key=_seq, default=None)
 
-    def standing(self) -> list[Json]:
-        """Return per place its name, the row it has and how many seconds ago that was kept (null where nothing was), and what is wrong (null where nothing is)."""
+    def standings(self) -> list[Kept]:
+        """Return what each place has."""
         now = self._clock.now()
         return [
-            {
-                "place": place.sink.name,
-                "row": place.kept.seq if place.kept is not None else None,
-                "age_seconds": int((now - place.kept_at).total_seconds()) if place.kept_at is not None else None,
-                "problem": place.problem or None,
-            }
+            Kept(
+                place=place.sink.name,
+                row=place.kept.seq if place.kept is not None else None,
+                age_seconds=int((now - place.kept_at).total_seconds()) if place.kept_at is not None else None,
+                problem=place.problem or None,
+            )
             for place in self._places
         ]
+
+    def standing(self) -> list[Json]:
+        """Return the same as JSON."""
+        return [kept.model_dump(mode="json") for kept in self.standings()]
 
     async def begin(self) -> None:
         """Compare the database with the newest checkpoint of every place that answers. Call it before anything may change. Raises `StoreError`."""

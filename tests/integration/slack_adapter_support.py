@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from bot.bootstrap.reporting import reporter
 from bot.flow.approval import ApprovalDesk
 from bot.flow.asking import COMMAND, Asking, parse_asked
 from bot.flow.cases import CaseDesk
+from bot.flow.checkpoints import Kept
 from bot.flow.intake import Intake
 from bot.flow.stages import Stages
 from bot.flow.tuning import Tuning
@@ -116,6 +117,7 @@ class House:
     clusters: tuple[str, ...] = ("prod",)
     stages: Stages = field(default_factory=lambda: Stages({}))
     """With the actions whose values may be set."""
+    checkpoints: Sequence[Kept] = ()
 
     def desk(self) -> ApprovalDesk:
         return ApprovalDesk(
@@ -168,7 +170,7 @@ class House:
             clock=SystemClock(),
             chat=self.adapter.chat,
         )
-        return Office(asking, self.clusters, load().runbooks, cases, tuning)
+        return Office(asking, self.clusters, load().runbooks, cases, tuning, lambda: self.checkpoints)
 
     async def fold(self) -> None:
         """Take the stored deliveries in."""

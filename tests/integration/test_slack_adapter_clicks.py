@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from bot.adapters.slack import desk
 from bot.flow.approval import Answer, Click, Form
+from bot.flow.checkpoints import Kept
 from bot.lab.slack import FaultKind
 from bot.model import JsonObject, Proposal, ProposalState, SlackUser
 from bot.ports import Phase
@@ -268,6 +269,19 @@ async def test_slash_commands_read_the_store(at_work: House, line: str, expected
     outcome = await at_work.slack.person.slash(ADA, OPS, f"/nats {line}")
     assert outcome.failure is None
     assert expected in str(at_work.slack.ephemerals(ADA)[-1].blocks)
+
+
+async def test_status_says_what_is_kept_of_the_audit_log_outside_and_what_is_not(at_work: House) -> None:
+    await offer(at_work)
+    at_work.checkpoints = (
+        Kept(place="file heads.jsonl", row=7, age_seconds=12, problem=None),
+        Kept(place="channel <!here>", row=None, age_seconds=None, problem="It does not answer."),
+    )
+    await at_work.slack.person.slash(ADA, OPS, "/nats status")
+    told = str(at_work.slack.ephemerals(ADA)[-1].blocks)
+    assert "file heads.jsonl has row 7 of the audit log, kept 12 s ago" in told
+    assert "has nothing of the audit log; It does not answer." in told
+    assert "<!here>" not in at_work.slack.ephemerals(ADA)[-1].text
 
 
 async def test_slash_commands_of_strangers_are_refused(at_work: House) -> None:

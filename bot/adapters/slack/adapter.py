@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +39,7 @@ from bot.adapters.slack.talk import Talk
 from bot.adapters.slack.tuning_front import TuningFront, Tunings
 from bot.flow.admission import Admission
 from bot.flow.asking import Asking
+from bot.flow.checkpoints import Kept
 from bot.ports import UNMETERED, Clock, Draw, Messages, Meter, Store, WriteReport
 from bot.runbook import Runbook
 from bot.settings import PolicySettings, SlackSettings, Transport
@@ -59,6 +61,8 @@ class Office:
     runbooks: tuple[Runbook, ...]
     cases: Cases
     tuning: Tunings
+    checkpoints: Callable[[], Sequence[Kept]]
+    """What the places outside of the database have of the audit log."""
 
 
 class SlackAdapter:
@@ -118,7 +122,14 @@ class SlackAdapter:
         admission = Admission(self._store, self.directory, self._rules)
         front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules, admission)
         looking = Looking(
-            self._store, self._clock, self.directory, self.chat, self._rules, office.runbooks, office.clusters
+            self._store,
+            self._clock,
+            self.directory,
+            self.chat,
+            self._rules,
+            office.runbooks,
+            office.clusters,
+            office.checkpoints,
         )
         acting = Acting(
             self._store, self._clock, self._messages, self._api, office.asking, office.clusters, office.runbooks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from bot.adapters.slack.blocks import Block, bold, bullets, moment, ours, paragraph, rich, text
@@ -13,6 +14,7 @@ from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.render_board import headline, progress
 from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase, load
+from bot.flow.checkpoints import Kept
 from bot.flow.rights import rights, standing_of
 from bot.model import AuditFilter, AuditLine, Choice, Incident, Person, Proposal, ProposalState, SlackUser
 from bot.model.span import span
@@ -40,6 +42,7 @@ class Looking:
         rules: PolicySettings,
         runbooks: tuple[Runbook, ...],
         clusters: tuple[str, ...],
+        checkpoints: Callable[[], Sequence[Kept]],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -48,6 +51,7 @@ class Looking:
         self._rules = rules
         self._runbooks = runbooks
         self._clusters = clusters
+        self._checkpoints = checkpoints
 
     async def help(self, ask: Ask) -> Reply:
         """List the words."""
@@ -72,7 +76,8 @@ class Looking:
         threads = "Threads are drawn." if health.ok else f"Threads cannot be drawn: {' '.join(health.problems)}"
         head = paragraph(text(f"{len(incidents)} open incidents, {len(active)} active proposals. {threads}"))
         held = [bullets([text(f"{one.id}: {one}", 500)] for one in frozen)] if frozen else []
-        return show("Status", rich(head, *held))
+        places = [bullets([text(_kept(one), 500)] for one in found)] if (found := self._checkpoints()) else []
+        return show("Status", rich(head, *held, *places))
 
     async def incidents(self, ask: Ask) -> Reply:
         """List what is open."""
@@ -177,6 +182,13 @@ def _row_line(row: AuditLine) -> str:
     return (
         f"{row.seq}  {row.at}  {row.kind}  {row.actor}  {row.incident_id or '-'}  {row.subject or '-'}  {row.sentence}"
     )
+
+
+def _kept(place: Kept) -> str:
+    what = "has nothing of the audit log" if place.row is None else f"has row {place.row} of the audit log"
+    since = "" if place.age_seconds is None else f", kept {place.age_seconds} s ago"
+    wrong = f"; {place.problem}" if place.problem else ""
+    return f"{place.place} {what}{since}{wrong}"
 
 
 def _incident_line(one: Incident) -> str:
