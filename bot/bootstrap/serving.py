@@ -238,7 +238,9 @@ def wire(
         },
     )
     asking = Asking(store=store, engine=engine, clock=clock, intake=intake)
-    sweeper = Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads)
+    sweeper = Sweeper(
+        store=store, engine=engine, clock=clock, chat=chat, threads=settings.threads, rules=settings.policy
+    )
     return Bot(intake, asking, diagnoser, desk, cases, tuning, executor, sweeper)
 
 

@@ -13,8 +13,10 @@ from bot.errors import StoreError
 from bot.flow.endings import end_proposal
 from bot.flow.storm import Storms
 from bot.model import STORM, AuditDraft, Incident, IncidentId, IncidentState, Proposal, ProposalState
+from bot.policy import escalates_at, groups_for, next_call, standing
 from bot.ports import Chat, Clock, Engine, Phase, Store
-from bot.settings import ThreadSettings
+from bot.settings import PolicySettings, ThreadSettings
+from bot.settings.policy import REMINDER_SHARE
 
 log = structlog.get_logger(__name__)
 
@@ -25,8 +27,18 @@ SWEEP_SECONDS = 5.0
 class Sweeper:
     """Runs beside the phases."""
 
-    def __init__(self, *, store: Store, engine: Engine, clock: Clock, chat: Chat, threads: ThreadSettings) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        engine: Engine,
+        clock: Clock,
+        chat: Chat,
+        threads: ThreadSettings,
+        rules: PolicySettings,
+    ) -> None:
         self._storms = Storms(threads, clock)
+        self._rules = rules
         self._store = store
         self._engine = engine
         self._clock = clock
@@ -73,9 +85,13 @@ class Sweeper:
                 await self._expire(proposal)
             elif (
                 proposal.reminded_at is None
-                and now >= proposal.created_at + (proposal.expires_at - proposal.created_at) / 2
+                and now >= proposal.created_at + (proposal.expires_at - proposal.created_at) * REMINDER_SHARE
             ):
                 await self._remind(proposal)
+            elif (
+                due := escalates_at(proposal, groups_for(proposal, self._rules), self._rules)
+            ) is not None and now >= due:
+                await self._escalate(proposal)
 
     async def _expire(self, proposal: Proposal) -> None:
         reason = "Nobody with the authority approved it in time."
@@ -94,6 +110,31 @@ class Sweeper:
             await tx.put(current.model_copy(update={"reminded_at": self._clock.now()}))
             await tx.touch(current.incident_id)
         self._chat.nudge(proposal.incident_id)
+
+    async def _escalate(self, proposal: Proposal) -> None:
+        """Call the next group, on record in the same transaction; one at a time, however late the sweep is."""
+        async with self._store.begin() as tx:
+            current = await tx.get(Proposal, proposal.id)
+            if current is None or current.state is not ProposalState.PENDING:
+                return
+            missing = standing(current, await tx.approvals(current.id), self._rules).missing
+            needed = groups_for(current, self._rules)
+            call = next_call(current, needed, missing, self._rules, self._clock.now())
+            if call is None:
+                return
+            await tx.put(current.model_copy(update={"escalations": (*current.escalations, call)}))
+            await tx.touch(current.incident_id)
+            await tx.audit(
+                AuditDraft(
+                    kind="proposal.escalated",
+                    actor="bot",
+                    incident_id=current.incident_id,
+                    subject=current.id,
+                    sentence=f"Nobody of {call.stands_for} decided in time; {call.group} is called and may approve in its place.",
+                    data={"group": call.group, "stands_for": call.stands_for},
+                )
+            )
+        self._chat.nudge(current.incident_id)
 
     async def _let_speak(self, incident_id: IncidentId) -> None:
         """End a silence whose time is over; the thread says so once."""

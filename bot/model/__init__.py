@@ -55,7 +55,7 @@ from bot.model.incident import (
 )
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import TERMINAL, Person, SlackUser
-from bot.model.proposal import Patch, Preview, Proposal, ProposalState, Rung, Stage, World
+from bot.model.proposal import Escalation, Patch, Preview, Proposal, ProposalState, Rung, Stage, World
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
@@ -95,6 +95,7 @@ __all__ = [
     "Diagnosis",
     "DiagnosisId",
     "Endpoint",
+    "Escalation",
     "Execution",
     "ExecutionId",
     "ExecutionState",

@@ -81,6 +81,7 @@ _ALL: Final = (
         "proposal",
         optional=("instead_of",),
     ),
+    _kind("proposal.escalated", "A further group is called and may approve in place of one.", "group", "stands_for"),
     _kind("proposal.expired", "Nobody decided in time."),
     _kind("proposal.superseded", "Another one took its place, or the world moved.", optional=("drift",)),
     _kind("proposal.withdrawn", "Its reason is gone, or a person takes it back.", optional=("team", "user")),

@@ -99,6 +99,14 @@ class Stage(Record):
     preview: Preview
 
 
+class Escalation(Record):
+    """One more group that was called because nobody had decided; from then on its people may approve in place of `stands_for`."""
+
+    group: str
+    stands_for: str
+    at: Moment
+
+
 class Proposal(Record):
     """Offered to people; `digest` covers everything that would run and the world it was made for."""
 
@@ -135,6 +143,8 @@ class Proposal(Record):
     superseded_by: ProposalId | None = None
     reminded_at: Moment | None = None
     """When the thread was reminded, at half of the time, that this still waits."""
+    escalations: tuple[Escalation, ...] = ()
+    """Who was called after that, in order."""
 
     @property
     def approvable(self) -> bool:

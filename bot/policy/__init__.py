@@ -2,6 +2,7 @@
 
 from bot.policy.applying import still_valid
 from bot.policy.decision import Decision, Reason
+from bot.policy.escalation import escalates_at, next_call
 from bot.policy.explaining import Answered, Explanation, explain
 from bot.policy.form import SAY_WHY, check_form, typed_name
 from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing
@@ -20,6 +21,7 @@ __all__ = [
     "approver_groups",
     "check_form",
     "decide",
+    "escalates_at",
     "explain",
     "explicit_groups",
     "groups_for",
@@ -28,6 +30,7 @@ __all__ = [
     "may_lift",
     "may_run",
     "may_withdraw",
+    "next_call",
     "opens_at",
     "required_groups",
     "standing",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from bot.model import Approval, Choice, Proposal, Record, RiskClass, Subject
+from bot.policy.escalation import stood_for
 from bot.settings import OwnerSettings, PolicySettings
 
 DESTRUCTIVE_GROUPS = 2
@@ -65,7 +66,7 @@ def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySet
     """Return how far the approvals of exactly this proposal digest satisfy the policy. Groups are those recorded in the approvals."""
     needed = groups_for(proposal, rules)
     yes = counted(proposal, approvals)
-    best, missing = cover(groups_of(yes), needed)
+    best, missing = cover(groups_of(proposal, yes, rules), needed)
     whole = best == len(needed)
     denied = any(a.choice is Choice.DENY for a in approvals)
     breakers = [a.person for a in yes if a.break_glass and set(a.groups) & set(rules.break_glass)]
@@ -86,11 +87,12 @@ def counted(proposal: Proposal, approvals: Sequence[Approval]) -> list[Approval]
     return [a for a in yes if a.proposal_digest == digest]
 
 
-def groups_of(approvals: Sequence[Approval]) -> list[frozenset[str]]:
-    """Return one set of groups per distinct person, so that a person with two accounts counts once."""
+def groups_of(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySettings) -> list[frozenset[str]]:
+    """Return one set of groups per distinct person, so that a person with two accounts counts once; groups they stood in for included."""
     people: dict[str, frozenset[str]] = {}
     for approval in approvals:
-        people.setdefault(approval.person, frozenset(approval.groups))
+        acting = stood_for(proposal, approval.groups, approval.at, rules)
+        people.setdefault(approval.person, frozenset(approval.groups) | acting)
     return list(people.values())
 
 

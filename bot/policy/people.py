@@ -6,6 +6,7 @@ from datetime import datetime
 
 from bot.model import Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no
+from bot.policy.escalation import stood_for
 from bot.policy.groups import approver_groups, groups_for
 from bot.settings import PolicySettings
 
@@ -50,7 +51,8 @@ def may_withdraw(proposal: Proposal, person: Person, rules: PolicySettings, now:
         return stranger
     needed = groups_for(proposal, rules)
     deciding = {*needed, *(rules.break_glass if needed else ())}
-    if proposal.requested_by != person.key and not person.groups & deciding:
+    acting = stood_for(proposal, person.groups, now, rules) & {*needed}
+    if proposal.requested_by != person.key and not person.groups & deciding and not acting:
         groups = ", ".join(sorted(deciding)) or "no group"
         return no(
             Reason.NOT_AN_APPROVER, with_note(f"Only who asked for it or one of {groups} may withdraw this.", person)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
+from bot.policy.escalation import stood_for
 from bot.policy.groups import counted, cover, groups_for, groups_of, standing
 from bot.policy.people import identity, with_note
 from bot.policy.windows import opens_at
@@ -33,6 +34,11 @@ class Matter:
     @cached_property
     def needed(self) -> tuple[str, ...]:
         return groups_for(self.proposal, self.rules)
+
+    @cached_property
+    def acting(self) -> frozenset[str]:
+        """The required groups that the person stands in for."""
+        return stood_for(self.proposal, self.person.groups, self.now, self.rules) & {*self.needed}
 
     @property
     def approving(self) -> bool:
@@ -69,6 +75,8 @@ def _authority(m: Matter) -> Decision:
     found = sorted(m.person.groups & set(wanted))
     if found:
         return yes(f"In {', '.join(found)}.")
+    if not m.breaking and m.acting:
+        return yes(f"Called because nobody had decided, and stands in for {', '.join(sorted(m.acting))}.")
     if m.breaking:
         groups = f"only people of {', '.join(wanted)} may" if wanted else "`policy.break_glass` names no groups"
         return no(Reason.NO_BREAK_GLASS, with_note(f"You may not break the glass: {groups}.", m.person))
@@ -118,8 +126,8 @@ def _useful(m: Matter) -> Decision:
         return yes("A denial needs no group that is missing.")
     if m.breaking:
         return _alone(m)
-    people = groups_of(counted(m.proposal, m.approvals))
-    if cover([*people, m.person.groups], m.needed)[0] == cover(people, m.needed)[0]:
+    people = groups_of(m.proposal, counted(m.proposal, m.approvals), m.rules)
+    if cover([*people, m.person.groups | m.acting], m.needed)[0] == cover(people, m.needed)[0]:
         missing = ", ".join(standing(m.proposal, m.approvals, m.rules).missing)
         return no(Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {missing}.")
     return yes("A group is still missing that this person is in.")
@@ -128,7 +136,7 @@ def _useful(m: Matter) -> Decision:
 def _alone(m: Matter) -> Decision:
     """Breaking the glass waives the second person: where the rest is there already, there is nothing to waive."""
     others = [a for a in counted(m.proposal, m.approvals) if a.person != m.person.key]
-    if cover([*groups_of(others), m.person.groups], m.needed)[0] == len(m.needed):
+    if cover([*groups_of(m.proposal, others, m.rules), m.person.groups | m.acting], m.needed)[0] == len(m.needed):
         return no(Reason.NOT_NEEDED, "Your approval is the last that is needed, so there is no glass to break.")
     return yes("Breaking the glass stands for the approvals that are missing.")
 

@@ -23,6 +23,8 @@ DECIDED_RISKS: Final = (RiskClass.LOW, RiskClass.MEDIUM, RiskClass.DESTRUCTIVE)
 """Reading needs no approval."""
 DESTRUCTIVE_GROUPS: Final = 2
 """design/safety.md, Approving 2: two different people from two groups."""
+REMINDER_SHARE: Final = 0.5
+"""Share of a proposal's time after which its thread is reminded of it once."""
 RESERVED_PERSON: Final = "bot"
 """Who the audit log names where natsmedic itself acts."""
 
@@ -73,6 +75,7 @@ class ClusterPolicy(Section):
     expiry_seconds: dict[RiskClass, Expiry] = {}
     change_windows: tuple[WindowSettings, ...] | None = None
     data_owners: tuple[OwnerSettings, ...] | None = None
+    escalation: Approvers = {}
 
 
 class PolicySettings(Section):
@@ -88,6 +91,10 @@ class PolicySettings(Section):
     expiry_seconds: dict[RiskClass, Expiry] = dict(EXPIRY_SECONDS)
     change_windows: tuple[WindowSettings, ...] = ()
     """Nothing can be approved or started outside of all of them; none means always."""
+    escalation: Approvers = {}
+    """Groups that are called one after the other when nobody has decided, and may then approve in place of one required group each."""
+    escalation_share: Annotated[float, Field(gt=REMINDER_SHARE, lt=1)] = 0.75
+    """Share of a proposal's time after which the first of them is called; before it comes the reminder."""
     break_glass: tuple[str, ...] = ()
     """Groups whose people may approve alone, with a reason, announced: for when nobody else, or no Slack, answers. It waives nothing else."""
     clusters: dict[Name, ClusterPolicy] = {}
@@ -101,11 +108,13 @@ class PolicySettings(Section):
     def _consistent(self) -> Self:
         found = [
             *self._approver_mistakes("", self.approvers),
+            *self._escalation_mistakes("", self),
             *self._group_mistakes(),
             *self._person_mistakes(),
         ]
         for name, cluster in self.clusters.items():
             found += self._approver_mistakes(f"clusters.{name}.", cluster.approvers)
+            found += self._escalation_mistakes(f"clusters.{name}.", self.for_cluster(name))
         if found:
             raise problems(found)
         return self
@@ -118,6 +127,7 @@ class PolicySettings(Section):
         update: dict[str, object] = {
             "approvers": {**self.approvers, **override.approvers},
             "expiry_seconds": {**self.expiry_seconds, **override.expiry_seconds},
+            "escalation": {**self.escalation, **override.escalation},
         }
         for name in ("change_windows", "data_owners"):
             if (given := getattr(override, name)) is not None:
@@ -142,6 +152,21 @@ class PolicySettings(Section):
                     f"{DESTRUCTIVE_GROUPS} groups, or none at all",
                     "add a second group of other people",
                 )
+
+    def _escalation_mistakes(self, path: str, here: PolicySettings) -> Iterable[Problem]:
+        for risk, names in here.escalation.items():
+            where = f"has {path}escalation.{risk}"
+            if risk not in DECIDED_RISKS:
+                yield Problem(where, f"only {', '.join(DECIDED_RISKS)}", "remove it: reading needs no approval")
+            yield from self._unknown(where, names)
+            approving = here.approvers.get(risk, ())
+            for name, count in sorted(Counter(names).items()):
+                if count > 1 or name in approving:
+                    yield Problem(
+                        f"{where} with the group {name!r}, which {'approves already' if name in approving else 'is in it twice'}",
+                        "other groups than the approvers, each once",
+                        "remove it: one group can't stand for two",
+                    )
 
     def _group_mistakes(self) -> Iterable[Problem]:
         overrides = self.clusters.values()

@@ -30,7 +30,7 @@ from bot.limits import Limits
 from bot.model import Execution, JsonObject, OperationId, Outcome, Record, Verification
 from bot.ports import Phase, PhaseHandler, Readers, Steps, Writers
 from bot.registry import load
-from bot.settings import ClusterSettings, LimitSettings, ThreadSettings
+from bot.settings import ClusterSettings, LimitSettings, PolicySettings, ThreadSettings
 from tests.crash.people import RULES, TwoPeople
 
 SETTLE = 0.3
@@ -190,7 +190,9 @@ async def _serve(assignment: Assignment) -> None:
         handlers[Phase.EXECUTION] = executor.run
         await engine.launch()
         sweeping = asyncio.create_task(
-            Sweeper(store=store, engine=engine, clock=clock, chat=chat, threads=ThreadSettings()).run()
+            Sweeper(
+                store=store, engine=engine, clock=clock, chat=chat, threads=ThreadSettings(), rules=PolicySettings()
+            ).run()
         )
         await _ended(store, assignment.execution, sweeping)
         os._exit(0)

@@ -62,7 +62,12 @@ class Desk:
     async def sweep(self) -> None:
         house = self.house
         await Sweeper(
-            store=house.store, engine=house.quiet, clock=house.clock, chat=house.quiet, threads=ThreadSettings()
+            store=house.store,
+            engine=house.quiet,
+            clock=house.clock,
+            chat=house.quiet,
+            threads=ThreadSettings(),
+            rules=PolicySettings(),
         ).sweep()
 
     async def audited(self, kind: str) -> list[str]:

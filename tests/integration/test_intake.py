@@ -20,9 +20,10 @@ from bot.flow.intake import Intake
 from bot.flow.sweep import Sweeper
 from bot.model import Incident, IncidentState, JsonObject, Proposal, ProposalState
 from bot.ports import Phase
-from bot.settings import ClusterSettings, Credentials, NatsSettings, ThreadSettings
+from bot.settings import ClusterSettings, Credentials, NatsSettings, PolicySettings, ThreadSettings
 from tests.integration import store_records as records
 from tests.integration.execution_house import Quiet
+from tests.unit.policy import matters
 
 
 def cluster(name: str, **match: str) -> ClusterSettings:
@@ -213,7 +214,9 @@ async def test_the_sweeper_starts_what_a_crash_left_behind(tmp_path: Path) -> No
     async with house(tmp_path) as h:
         async with h.store.begin() as tx:
             await tx.put(records.incident())
-        sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings())
+        sweeper = Sweeper(
+            store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings(), rules=PolicySettings()
+        )
         await sweeper.sweep()
         assert (Phase.DIAGNOSIS, "inc_1/alert") in h.quiet.started
 
@@ -223,7 +226,9 @@ async def test_a_waiting_proposal_is_reminded_of_once_at_half_time_and_then_expi
         await h.deliver(alert())
         (incident,) = await h.incidents()
         await waiting(h, incident)
-        sweeper = Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings())
+        sweeper = Sweeper(
+            store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings(), rules=PolicySettings()
+        )
         seen: list[tuple[ProposalState, bool]] = []
         for _ in range(11):
             await sweeper.sweep()
@@ -234,6 +239,39 @@ async def test_a_waiting_proposal_is_reminded_of_once_at_half_time_and_then_expi
         assert seen[:5] == [(ProposalState.PENDING, False)] * 5
         assert seen[5:10] == [(ProposalState.PENDING, True)] * 5
         assert seen[10] == (ProposalState.EXPIRED, True)
+
+
+async def test_every_further_group_is_called_once_in_its_turn_however_often_sweepers_start(tmp_path: Path) -> None:
+    calls = PolicySettings.model_validate(
+        {
+            "groups": {name: {"users": ["U1"]} for name in ("operators", "owners", "leads", "heads")},
+            "approvers": {risk: ["operators", "owners"] for risk in ("low", "medium", "destructive")},
+            "escalation": {risk: ["leads", "heads"] for risk in ("low", "medium", "destructive")},
+        }
+    )
+    async with house(tmp_path) as h:
+        await h.deliver(alert())
+        (incident,) = await h.incidents()
+        await waiting(h, incident)
+        async with h.store.begin() as tx:
+            waits = await tx.get(Proposal, "prop_9")
+            assert waits is not None
+            await tx.put(waits.model_copy(update={"stages": matters.proposal().stages}))
+        seen: list[int] = []
+        for minutes in (5.0, 0.0, 2.4, 0.1, 0.0, 1.2, 0.1, 0.0, 0.5):
+            h.clock.time += timedelta(minutes=minutes)
+            # A sweeper of its own each time, as after a restart.
+            sweeper = Sweeper(
+                store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=ThreadSettings(), rules=calls
+            )
+            await sweeper.sweep()
+            found = await h.store.get(Proposal, "prop_9")
+            assert found is not None
+            seen.append(len(found.escalations))
+        assert seen == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+        rows = [line.entry() for line in await h.store.newest_audit_lines(limit=50)]
+        told = sorted(str(row.data["group"]) for row in rows if row.kind == "proposal.escalated")
+        assert told == ["heads", "leads"]
 
 
 async def test_an_alert_that_fires_again_soon_after_it_was_over_goes_on_in_its_incident(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from bot.model import (
     Subject,
 )
 from bot.ports import Stored
-from bot.settings import MetricsSettings, ThreadSettings
+from bot.settings import MetricsSettings, PolicySettings, ThreadSettings
 from tests.integration import store_records as records
 from tests.integration.execution_house import Quiet
 from tests.integration.test_intake import alert, body, cluster
@@ -437,7 +437,14 @@ def test_what_is_grouped_by_has_no_parameters_which_postgresql_takes_for_differe
 async def test_only_a_sweep_that_came_to_its_end_is_one(tmp_path: Path) -> None:
     async with house(tmp_path) as running:
         quiet = Quiet()
-        sweeper = Sweeper(store=running.store, engine=quiet, clock=running.clock, chat=quiet, threads=ThreadSettings())
+        sweeper = Sweeper(
+            store=running.store,
+            engine=quiet,
+            clock=running.clock,
+            chat=quiet,
+            threads=ThreadSettings(),
+            rules=PolicySettings(),
+        )
         ended: list[datetime | None] = []
 
         async def sleep(seconds: float) -> None:

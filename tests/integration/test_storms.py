@@ -16,7 +16,7 @@ from bot.flow.intake import Intake
 from bot.flow.storm import LINES_DIAGNOSED, Storms
 from bot.flow.sweep import Sweeper
 from bot.model import STORM, Incident, IncidentId, IncidentState, JsonObject
-from bot.settings import ThreadSettings
+from bot.settings import PolicySettings, ThreadSettings
 from tests.integration.test_cases import RULES, Everyone, who
 from tests.integration.test_intake import House, alert, cluster, house
 
@@ -53,7 +53,9 @@ class Weather:
 
     async def sweep(self) -> None:
         h = self.house
-        await Sweeper(store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=THREADS).sweep()
+        await Sweeper(
+            store=h.store, engine=h.quiet, clock=h.clock, chat=h.quiet, threads=THREADS, rules=PolicySettings()
+        ).sweep()
 
     def diagnosed(self) -> int:
         return len(set(self.house.diagnoses()))

@@ -33,7 +33,7 @@ from bot.model import (
 )
 from bot.policy import Reason
 from bot.ports import Phase
-from bot.settings import ThreadSettings
+from bot.settings import PolicySettings, ThreadSettings
 from tests.integration import store_records as records
 from tests.integration.execution_house import NoReaders, Quiet, SetValue, Target
 
@@ -138,7 +138,14 @@ def test_what_the_terminal_queued_is_started_by_the_sweep_of_the_bot_that_serves
     async def sweep() -> list[tuple[Phase, str]]:
         quiet = Quiet()
         async with stored(config) as store:
-            sweeper = Sweeper(store=store, engine=quiet, clock=SystemClock(), chat=quiet, threads=ThreadSettings())
+            sweeper = Sweeper(
+                store=store,
+                engine=quiet,
+                clock=SystemClock(),
+                chat=quiet,
+                threads=ThreadSettings(),
+                rules=PolicySettings(),
+            )
             await sweeper.sweep()
         return quiet.started
 

@@ -237,6 +237,17 @@ def test_the_inbox_prefix_is_private_to_the_user_unless_given(tmp_path: Path) ->
         (lambda t: t["policy"].update(persons={"a": ["U1"], "b": ["U1"]}), "the user U1 below two persons"),
         (lambda t: t["policy"].update(terminal={"adal": "ada"}), "has terminal with the unknown person 'ada'"),
         (lambda t: t["policy"].update(terminal={"a b": "ada"}), "a user of the operating system"),
+        (lambda t: t["policy"].update(escalation={"low": ["nobody"]}), "has escalation.low with the unknown group"),
+        (lambda t: t["policy"].update(escalation={"read": []}), "has escalation.read"),
+        (lambda t: t["policy"].update(escalation={"low": ["oncall"]}), "'oncall', which approves already"),
+        (
+            lambda t: t["policy"].update(groups=t["policy"]["groups"] | {"g": {}}, escalation={"low": ["g", "g"]}),
+            "'g', which is in it twice",
+        ),
+        (
+            lambda t: t["policy"].update(clusters={"prod": {"escalation": {"low": ["oncall"]}}}),
+            "has clusters.prod.escalation.low with the group 'oncall', which approves already",
+        ),
         (lambda t: t["policy"].update(break_glass=["nobody"]), "has break_glass with the unknown group 'nobody'"),
         (
             lambda t: t["policy"].update(

@@ -9,7 +9,7 @@ from bot.adapters.slack.render_board import board
 from bot.adapters.slack.render_closing import closing
 from bot.adapters.slack.render_execution import execution
 from bot.adapters.slack.render_proposal import patch_files, plan_file, proposal
-from bot.adapters.slack.render_reminder import broken_glass, reminder
+from bot.adapters.slack.render_reminder import broken_glass, escalation, reminder
 from bot.adapters.slack.render_storm import storm_board
 from bot.adapters.slack.render_turns import turns
 from bot.adapters.slack.render_verdict import ChartId, chart_id, evidence, pictures, verdict
@@ -71,6 +71,9 @@ def _proposal(incident: Incident, entry: ProposalCase, rules: PolicySettings) ->
     reminded = entry.proposal.reminded_at
     if reminded is not None and incident.hush(reminded) is None:
         messages.append(reminder(entry, reminded, rules))
+    for call in entry.proposal.escalations:
+        if incident.hush(call.at) is None:
+            messages.append(escalation(entry.proposal, call, rules))
     alone = standing(entry.proposal, entry.approvals, rules).broken_by
     if alone is not None:
         messages.append(broken_glass(entry, alone, rules))

@@ -197,8 +197,14 @@ def _who(entry: ProposalCase, rules: PolicySettings) -> list[Block]:
         # A phone shows the end of a long message first: what it is and how dangerous stands beside the buttons once more.
         rich(paragraph(bold(f"{_RISK[offered.risk]}: {offered.title}", 300))),
         small(f"Needs {people} of {', '.join(groups)}: {given.given} of {given.needed} approvals{missing}.", 600),
+        *_called(offered),
         ours(f"Expires {date(offered.expires_at, '{time}')}. One deny ends it."),
     ]
+
+
+def _called(offered: Proposal) -> list[Block]:
+    told = [f"{one.group} in place of {one.stands_for}" for one in offered.escalations]
+    return [small(f"Called because nobody had decided: {', '.join(told)}.", 600)] if told else []
 
 
 def _decision(entry: ProposalCase) -> list[Block]:

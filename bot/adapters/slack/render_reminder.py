@@ -1,4 +1,4 @@
-"""What mentions people: the one reminder of a proposal that still waits at half of its time, and that somebody has approved one alone."""
+"""What mentions people: the one reminder of a proposal that still waits at half of its time, the call of a further group, an approval given alone."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from bot.adapters.slack.blocks import Leaf, moment, paragraph, rich, text, user, usergroup
 from bot.adapters.slack.text import fallback
 from bot.adapters.slack.wanted import ProposalCase, WantedMessage
+from bot.model import Escalation, Proposal
 from bot.policy import standing
 from bot.settings import PolicySettings
 
@@ -26,6 +27,20 @@ def reminder(entry: ProposalCase, at: datetime, rules: PolicySettings) -> Wanted
         text("."),
     ]
     return WantedMessage(key=f"reminder:{offered.id}", blocks=(rich(paragraph(*leaves)),), text=fallback(words))
+
+
+def escalation(offered: Proposal, call: Escalation, rules: PolicySettings) -> WantedMessage:
+    """Mention the group that is called, once."""
+    words = f"Nobody of {call.stands_for} has decided; {call.group} may now approve in its place: {offered.title}"
+    leaves: list[Leaf] = [
+        text("📣 "),
+        *_people((call.group,), rules, call.at),
+        text(f"{words}. Expires "),
+        moment(offered.expires_at),
+        text("."),
+    ]
+    key = f"escalation:{offered.id}:{call.group}"
+    return WantedMessage(key=key, blocks=(rich(paragraph(*leaves)),), text=fallback(words))
 
 
 def broken_glass(entry: ProposalCase, person: str, rules: PolicySettings) -> WantedMessage:

@@ -14,11 +14,11 @@ from datetime import timedelta
 from functools import cache
 from typing import Final
 
-from bot.model import Approval, Choice, Person, Proposal, ProposalState, RiskClass
+from bot.model import Approval, Choice, Escalation, Person, Proposal, ProposalState, RiskClass
 from bot.settings import PolicySettings
 from tests.unit.policy.matters import NOW, approval, person, proposal
 
-GROUPS: Final = ("a", "b", "c", "own", "glass")
+GROUPS: Final = ("a", "b", "c", "own", "glass", "up")
 
 TRAITS: Final[Mapping[str, tuple[dict[str, object], str | None]]] = {
     "member": ({}, None),
@@ -73,6 +73,8 @@ class Given:
     for_this: bool = True
     alone: bool = False
     """Given by breaking the glass."""
+    early: bool = False
+    """Given before anybody was called."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,10 @@ class Case:
     """The settings have a group that may break the glass."""
     alone: bool
     """The person wants to break it."""
+    called: str
+    """The group in whose place `up` was called; empty where it was not."""
+    calling: bool
+    """The settings still call it."""
 
 
 def required(case: Case) -> tuple[str, ...]:
@@ -118,9 +124,15 @@ def most(people: Sequence[Iterable[str]], groups: Sequence[str]) -> int:
     return max((sum(group in seat for group, seat in zip(groups, order, strict=True)) for order in orders), default=0)
 
 
+def seats(case: Case, groups: tuple[str, ...], early: bool = False) -> tuple[str, ...]:
+    """The groups somebody can stand for, the one in whose place they were called included."""
+    acts = case.called and case.calling and "up" in groups and not early
+    return (*groups, case.called) if acts else groups
+
+
 def counting(case: Case) -> list[tuple[str, ...]]:
     """The groups of everybody who has approved exactly this."""
-    return [one.groups for one in case.given if one.choice == "approve" and one.for_this]
+    return [seats(case, one.groups, one.early) for one in case.given if one.choice == "approve" and one.for_this]
 
 
 def satisfied(case: Case) -> bool:
@@ -140,16 +152,17 @@ def objections(case: Case) -> list[str]:
     needed, approves = required(case), case.choice == "approve"
     here = case.window if case.elsewhere or case.window_here == "absent" else case.window_here
     alone = approves and case.alone
+    my = seats(case, case.groups)
     mine = [one for one in case.given if one.who == "me"]
     others = counting(replace(case, given=tuple(one for one in case.given if one.who != "me")))
     if alone:
-        useful = most([*others, case.groups], needed) < len(needed)
+        useful = most([*others, my], needed) < len(needed)
         decided = any(one.choice == "deny" or one.alone for one in mine)
         authority = case.breakers and "glass" in case.groups
     else:
-        useful = most([*counting(case), case.groups], needed) > most(counting(case), needed)
+        useful = most([*counting(case), my], needed) > most(counting(case), needed)
         decided = bool(mine)
-        authority = bool(set(needed) & set(case.groups))
+        authority = bool(set(needed) & set(my))
     said: list[tuple[str | None, bool]] = [
         (TRAITS[case.trait][1], TRAITS[case.trait][1] is not None),
         ("nobody_may_approve", not needed),
@@ -181,6 +194,7 @@ def rules(case: Case) -> PolicySettings:
     return PolicySettings.model_validate(
         {
             "groups": {name: {"users": ["U1"]} for name in GROUPS},
+            "escalation": {case.risk: ["up"]} if case.calling else {},
             "break_glass": ["glass"] if case.breakers else [],
             "approvers": {case.risk: APPROVERS[case.approvers]},
             "change_windows": hours(case.window) or [],
@@ -205,10 +219,13 @@ class Built:
 def build(case: Case) -> Built:
     asked = proposal(RiskClass(case.risk), ProposalState(case.state), case.requester, case.guidance)
     offered = asked.model_copy(update={"expires_at": NOW + EXPIRIES[case.expiry]})
+    if case.called:
+        call = Escalation(group="up", stands_for=case.called, at=NOW)
+        offered = offered.model_copy(update={"escalations": (call,)})
     given: list[Approval] = []
     for one in case.given:
         made = approval(offered, person(one.who, *one.groups), Choice(one.choice))
-        made = made.model_copy(update={"break_glass": one.alone})
+        made = made.model_copy(update={"break_glass": one.alone, "at": NOW - timedelta(seconds=one.early)})
         given.append(made if one.for_this else made.model_copy(update={"proposal_digest": "0" * 64}))
     bare = replace(
         case, trait="", groups=(), choice="", state="", expiry="", guidance=False, requester=None, given=(), alone=False
@@ -253,9 +270,18 @@ def _draw(dice: random.Random) -> Case:
         guidance=dice.random() < 0.05,
         requester=dice.choice((None, None, "me", "bo")),
         given=tuple(
-            Given(who, some(2), mostly("approve", ("deny",), 0.1), dice.random() > 0.1, dice.random() < 0.2)
+            Given(
+                who,
+                some(),
+                mostly("approve", ("deny",), 0.1),
+                dice.random() > 0.1,
+                dice.random() < 0.2,
+                dice.random() < 0.2,
+            )
             for who in whos
         ),
         breakers=dice.random() < 0.7,
         alone=dice.random() < 0.25,
+        called=dice.choice(("", "a", "b", "own")),
+        calling=dice.random() < 0.8,
     )

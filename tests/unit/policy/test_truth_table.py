@@ -102,7 +102,7 @@ def test_whoever_asked_or_may_decide_may_withdraw_what_waits(table: list[oracle.
         trait = oracle.TRAITS[case.trait][1]
         needed = oracle.required(case)
         deciding = {*needed, "glass"} if needed and case.breakers else set(needed)
-        theirs = case.requester == "me" or bool(deciding & set(case.groups))
+        theirs = case.requester == "me" or bool(deciding & set(oracle.seats(case, case.groups)))
         late = case.expiry in {"now", "over"}
         expected = trait or (
             "not_an_approver"

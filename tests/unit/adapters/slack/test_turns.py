@@ -14,6 +14,7 @@ from bot.model import (
     Choice,
     Diagnosis,
     DiagnosisId,
+    Escalation,
     Holder,
     Incident,
     IncidentId,
@@ -129,6 +130,14 @@ def test_a_reminder_that_falls_into_a_silence_mentions_nobody() -> None:
         offered = proposal().model_copy(update={"reminded_at": NOW + timedelta(minutes=minutes)})
         messages = render(Case(silenced(), (at(0),), (ProposalCase(offered),)), RULES)
         assert any(one.key.startswith("reminder:") for one in messages) is expected
+
+
+def test_a_group_that_is_called_is_mentioned_in_one_message_of_its_own() -> None:
+    call = Escalation(group="owners", stands_for="operators", at=NOW + timedelta(minutes=9))
+    offered = proposal().model_copy(update={"escalations": (call,)})
+    said = message(render(Case(silenced(), (at(0),), (ProposalCase(offered),)), RULES), "escalation")
+    assert "Nobody of operators has decided; owners may now approve in its place" in said.text
+    assert flat(said).count("'user_id'") == len(RULES.groups["owners"].users)
 
 
 @pytest.mark.parametrize("decided", [False, True])
