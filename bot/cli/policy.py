@@ -11,7 +11,7 @@ from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
 from bot.model import Approval, Choice, Person, Proposal, Record
-from bot.policy import Explanation, explain, required_groups
+from bot.policy import Explanation, enrolment, explain, new_secret, required_groups
 from bot.settings import GroupSettings, PolicySettings, Settings
 from bot.settings.policy import DECIDED_RISKS
 
@@ -53,6 +53,19 @@ def explain_(
         for one in told.explanation.reasons
     )
     draw.table("Questions, in the order asked", ("question", "answer", "why", "code"), rows)
+
+
+@app.command()
+def enrol(
+    person: Annotated[str, typer.Option("--person", metavar="KEY", help="Key of policy.persons.")],
+) -> None:
+    """Make a second factor's secret, shown this once: as a QR code for the person's authenticator, and for the settings. Nothing is stored."""
+    import segno
+
+    secret = new_secret()
+    typer.echo("For the authenticator:")
+    segno.make(enrolment(person, secret), micro=False).terminal(compact=True)
+    typer.echo(f"For the settings, as a secret of their own: policy.second_factor.secrets.{person}\n{secret}")
 
 
 @app.command()

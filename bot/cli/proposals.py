@@ -74,6 +74,12 @@ def approve(
     typed: Annotated[
         str, typer.Option("--typed-name", help="Name of the object, which a destructive change asks for.")
     ] = "",
+    code: Annotated[
+        str,
+        typer.Option(
+            "--code", envvar="NATSMEDIC_CODE", help="Of your authenticator, where policy.second_factor asks for one."
+        ),
+    ] = "",
     break_glass: Annotated[
         bool, typer.Option("--break-glass", help="Approve alone, announced; only people of policy.break_glass may.")
     ] = False,
@@ -81,13 +87,13 @@ def approve(
 ) -> None:
     """Approve a proposal as the person that `policy.terminal` names for your OS user."""
     settings = settings_of(context, config)
-    _say(run(_decide(settings, proposal, Choice.APPROVE, reason, typed, break_glass=break_glass)))
+    _say(run(_decide(settings, proposal, Choice.APPROVE, reason, typed, code, break_glass=break_glass)))
 
 
 @app.command()
 def deny(context: typer.Context, proposal: Id, reason: Why, config: ConfigFile = None) -> None:
     """Deny a proposal: it ends, whoever approved it."""
-    _say(run(_decide(settings_of(context, config), proposal, Choice.DENY, reason, "")))
+    _say(run(_decide(settings_of(context, config), proposal, Choice.DENY, reason, "", "")))
 
 
 @app.command()
@@ -169,7 +175,14 @@ async def _offer(settings: Settings, proposal: str) -> Offer:
 
 
 async def _decide(
-    settings: Settings, proposal: str, choice: Choice, reason: str, typed: str, *, break_glass: bool = False
+    settings: Settings,
+    proposal: str,
+    choice: Choice,
+    reason: str,
+    typed: str,
+    code: str,
+    *,
+    break_glass: bool = False,
 ) -> Sequence[str]:
     from bot.bootstrap.terminal import open_matter
     from bot.flow.approval import Click
@@ -177,7 +190,7 @@ async def _decide(
 
     async with open_matter(settings, proposal) as matter:
         click = Click(user=matter.counter.user, button=matter.proposal.button, choice=choice, break_glass=break_glass)
-        answer = await matter.desk.decide(click, reason, typed)
+        answer = await matter.desk.decide(click, reason, typed, code)
         left = set(matter.left.phases)
     if not answer.accepted:
         wrong = [f"--{field.replace('_', '-')}: {sentence}" for field, sentence in answer.errors.items()]

@@ -26,6 +26,7 @@ from bot.model import (
     Execution,
     ExecutionId,
     ExecutionState,
+    Factor,
     JsonObject,
     OperationId,
     Person,
@@ -38,7 +39,19 @@ from bot.model import (
     StageState,
     digest,
 )
-from bot.policy import SAY_WHY, Decision, Reason, check_form, decide, may_withdraw, standing, typed_name
+from bot.policy import (
+    CODE_FAULTS,
+    SAY_WHY,
+    Decision,
+    Reason,
+    asks_code,
+    check_code,
+    check_form,
+    decide,
+    may_withdraw,
+    standing,
+    typed_name,
+)
 from bot.ports import Chat, Clock, Directory, Engine, Phase, Readers, Store, Transaction
 from bot.settings import PolicySettings
 
@@ -72,6 +85,8 @@ class Form(Record):
     proposal: Proposal
     ask_reason: bool = True
     typed_name: str | None = None
+    ask_code: bool = False
+    """A code of the person's second factor is asked for."""
     may_break: bool = False
     """The person may approve alone, for want of a second one."""
 
@@ -120,9 +135,10 @@ class ApprovalDesk:
         if click.choice is Choice.APPROVE and not (ruling := await self._may_start(proposal)).allowed:
             return await self._refused(click, proposal, ruling.sentence, ruling.stop, person)
         name = typed_name(proposal) if click.choice is Choice.APPROVE else None
-        return Form(proposal=proposal, typed_name=name, may_break=may_break)
+        code = asks_code(proposal, click.choice, self._rules)
+        return Form(proposal=proposal, typed_name=name, ask_code=code, may_break=may_break)
 
-    async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
+    async def decide(self, click: Click, reason: str, typed_name: str, code: str = "") -> Answer:
         """Record the decision of a submitted form. However often it is delivered, one person decides once."""
         proposal = await self._store.proposal_by_button(click.button)
         if proposal is None:
@@ -137,12 +153,12 @@ class ApprovalDesk:
                 accepted=False, sentence="", errors={field: sentence for field, (_, sentence) in wrong.items()}
             )
         with narration.of_proposal(proposal):
-            return await self._in_turn(click, proposal, reason, typed_name)
+            return await self._in_turn(click, proposal, reason, typed_name, code)
 
-    async def _in_turn(self, click: Click, proposal: Proposal, reason: str, typed_name: str) -> Answer:
+    async def _in_turn(self, click: Click, proposal: Proposal, reason: str, typed_name: str, code: str) -> Answer:
         # One turn at a time per proposal: of 100 clicks the second sees what the first decided, and the cluster is read once.
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
-            return await self._decide(click, proposal, reason.strip(), typed_name.strip())
+            return await self._decide(click, proposal, reason.strip(), typed_name.strip(), code)
 
     async def withdraw(self, user: SlackUser, proposal_id: ProposalId, reason: str) -> Answer:
         """Take a proposal back that still waits: who asked for it may, and anyone who may decide on it."""
@@ -169,7 +185,7 @@ class ApprovalDesk:
         """Audit a click that leads nowhere, e.g. on a message that does not belong to the button."""
         await self._refused(click, await self._store.proposal_by_button(click.button), sentence, code)
 
-    async def _decide(self, click: Click, proposal: Proposal, reason: str, typed: str) -> Answer:
+    async def _decide(self, click: Click, proposal: Proposal, reason: str, typed: str, code: str) -> Answer:
         person = await self._directory.look_up(click.user)
         current = await self._store.get(Proposal, proposal.id) or proposal
         decision = self._judge(current, await self._store.approvals(proposal.id), person, click)
@@ -186,7 +202,12 @@ class ApprovalDesk:
         async with self._store.begin() as tx:
             current = await tx.get(Proposal, proposal.id) or proposal
             decision = self._judge(current, await tx.approvals(proposal.id), person, click)
+            if decision.allowed and asks_code(current, click.choice, self._rules):
+                decision = await self._second_factor(tx, person, code)
             recorded = await self._record(tx, click, current, person, reason, typed) if decision.allowed else None
+        if recorded is None and decision.reason in CODE_FAULTS:
+            await self._refused(click, current, decision.sentence, decision.reason, person)
+            return Answer(accepted=False, sentence="", errors={"code": decision.sentence})
         if recorded is None:
             return await self._refused(click, current, decision.sentence, decision.reason, person)
         answer, execution = recorded
@@ -199,6 +220,14 @@ class ApprovalDesk:
     def _judge(self, proposal: Proposal, approvals: Sequence[Approval], person: Person, click: Click) -> Decision:
         now = self._clock.now()
         return decide(proposal, approvals, person, click.choice, self._rules, now, break_glass=click.break_glass)
+
+    async def _second_factor(self, tx: Transaction, person: Person, code: str) -> Decision:
+        """Judge a person's code. What it leaves to be remembered is stored whatever the outcome, so that neither a code nor a guess counts twice."""
+        known = await tx.get(Factor, person.key) or Factor(id=person.key)
+        left, decision = check_code(known, code, self._rules, self._clock.now())
+        if left != known:
+            await tx.put(left)
+        return decision
 
     async def _may_start(self, proposal: Proposal) -> Ruling:
         """What the limits say now; they are asked again in the transaction that commits the first intent."""

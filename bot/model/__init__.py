@@ -39,6 +39,7 @@ from bot.model.chart import Bar, Bars, Cell, Chart, Limit, Lines, Matrix, Panel,
 from bot.model.delivery import PairDelivery
 from bot.model.diagnosis import Diagnosis
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
+from bot.model.factor import Factor
 from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
 from bot.model.freeze import LIFTERS, Freeze, Lift
 from bot.model.incident import (
@@ -99,6 +100,7 @@ __all__ = [
     "Execution",
     "ExecutionId",
     "ExecutionState",
+    "Factor",
     "Finding",
     "Focus",
     "Freeze",

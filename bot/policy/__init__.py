@@ -4,6 +4,7 @@ from bot.policy.applying import still_valid
 from bot.policy.decision import Decision, Reason
 from bot.policy.escalation import escalates_at, next_call
 from bot.policy.explaining import Answered, Explanation, explain
+from bot.policy.factor import CODE_FAULTS, asks_code, check_code, enrolment, new_secret
 from bot.policy.form import SAY_WHY, check_form, typed_name
 from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing
 from bot.policy.membership import explicit_groups
@@ -12,6 +13,7 @@ from bot.policy.rules import decide
 from bot.policy.windows import opens_at
 
 __all__ = [
+    "CODE_FAULTS",
     "SAY_WHY",
     "Answered",
     "Decision",
@@ -19,8 +21,11 @@ __all__ = [
     "Reason",
     "Standing",
     "approver_groups",
+    "asks_code",
+    "check_code",
     "check_form",
     "decide",
+    "enrolment",
     "escalates_at",
     "explain",
     "explicit_groups",
@@ -30,6 +35,7 @@ __all__ = [
     "may_lift",
     "may_run",
     "may_withdraw",
+    "new_secret",
     "next_call",
     "opens_at",
     "required_groups",

@@ -28,6 +28,10 @@ class Reason(StrEnum):
     OUTSIDE_WINDOW = "outside_change_window"
     WRONG_NAME = "wrong_typed_name"
     NO_REASON = "no_reason"
+    NO_FACTOR = "no_second_factor"
+    WRONG_CODE = "wrong_code"
+    USED_CODE = "used_code"
+    LOCKED = "locked_out"
 
 
 class Decision(Record):

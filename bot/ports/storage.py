@@ -19,6 +19,7 @@ from bot.model import (
     DeliveryId,
     Diagnosis,
     Execution,
+    Factor,
     Freeze,
     Incident,
     IncidentId,
@@ -30,9 +31,9 @@ from bot.model import (
     StormMember,
 )
 
-R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze, StormMember)
+R = TypeVar("R", Delivery, Alert, Incident, Diagnosis, Proposal, Approval, Execution, Freeze, StormMember, Factor)
 
-Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze | StormMember
+Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Execution | Freeze | StormMember | Factor
 """The records a transaction writes."""
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from bot.model import RiskClass
 from bot.settings.clusters import Name
 from bot.settings.people import SlackGroupId, SlackUserId
-from bot.settings.section import Problem, Section, Shape, problems
+from bot.settings.section import Problem, Secret, Section, Shape, problem, problems
 from bot.settings.windows import RotaSettings, WindowSettings
 
 EXPIRY_SECONDS: Final[Mapping[RiskClass, int]] = {RiskClass.LOW: 900, RiskClass.MEDIUM: 900, RiskClass.DESTRUCTIVE: 600}
@@ -25,8 +26,25 @@ DESTRUCTIVE_GROUPS: Final = 2
 """design/safety.md, Approving 2: two different people from two groups."""
 REMINDER_SHARE: Final = 0.5
 """Share of a proposal's time after which its thread is reminded of it once."""
+FEWEST_BYTES: Final = 16
+"""Of a second factor's secret (RFC 4226, 4 R6)."""
 RESERVED_PERSON: Final = "bot"
 """Who the audit log names where natsmedic itself acts."""
+
+
+def _base32(value: SecretStr) -> SecretStr:
+    try:
+        secret = base64.b32decode(value.get_secret_value(), casefold=True)
+    except ValueError:
+        secret = b""
+    if len(secret) < FEWEST_BYTES:
+        raise problem(
+            "is no secret of an authenticator",
+            f"at least {FEWEST_BYTES} bytes in base32",
+            "make one with `natsmedic policy enrol --person KEY`",
+        )
+    return value
+
 
 OsUser = Annotated[str, Shape(r"[^\s:/]{1,64}", "a user of the operating system")]
 Expiry = Annotated[int, Field(ge=1, le=LONGEST_EXPIRY)]
@@ -78,6 +96,18 @@ class ClusterPolicy(Section):
     escalation: Approvers = {}
 
 
+Base32 = Annotated[Secret, AfterValidator(_base32)]
+
+
+class FactorSettings(Section):
+    """A code from an authenticator (TOTP), asked for beside the reason."""
+
+    risks: tuple[RiskClass, ...] = (RiskClass.DESTRUCTIVE,)
+    """Risk classes whose approval asks for it."""
+    secrets: dict[Name, Base32]
+    """Person key to secret, in base32; `natsmedic policy enrol` makes one. Whoever has none approves nothing that asks for a code."""
+
+
 class PolicySettings(Section):
     groups: dict[Name, GroupSettings] = {}
     persons: dict[Name, tuple[SlackUserId, ...]] = {}
@@ -97,6 +127,7 @@ class PolicySettings(Section):
     """Share of a proposal's time after which the first of them is called; before it comes the reminder."""
     break_glass: tuple[str, ...] = ()
     """Groups whose people may approve alone, with a reason, announced: for when nobody else, or no Slack, answers. It waives nothing else."""
+    second_factor: FactorSettings | None = None
     clusters: dict[Name, ClusterPolicy] = {}
 
     @field_validator("expiry_seconds", mode="after")
@@ -199,6 +230,8 @@ class PolicySettings(Section):
                 f"has a person {RESERVED_PERSON!r}", "another name", "natsmedic itself is called so in the audit log"
             )
         named = {"terminal": set(self.terminal.values())}
+        if self.second_factor is not None:
+            named["second_factor.secrets"] = set(self.second_factor.secrets)
         for name, group in self.groups.items():
             named[f"groups.{name}"] = {*group.persons, *(group.on_call.persons if group.on_call else ())}
         for where, keys in named.items():

@@ -101,6 +101,7 @@ VERBS: Final = {
     *(
         "proposals list",
         "proposals show",
+        "policy enrol",
         "policy explain",
         "policy show",
         "lab drill",

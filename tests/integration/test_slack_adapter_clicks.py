@@ -187,7 +187,7 @@ class SlowDesk:
         await asyncio.sleep(self.seconds)
         return Form(proposal=proposal(), typed_name=None)
 
-    async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
+    async def decide(self, click: Click, reason: str, typed_name: str, code: str = "") -> Answer:
         await asyncio.sleep(self.seconds)
         self.decided += 1
         return self.answer
@@ -218,7 +218,7 @@ async def test_a_slow_desk_neither_loses_the_form_nor_the_decision(
 
 async def test_a_desk_that_breaks_claims_nothing(tmp_path: Path) -> None:
     class BrokenDesk(SlowDesk):
-        async def decide(self, click: Click, reason: str, typed_name: str) -> Answer:
+        async def decide(self, click: Click, reason: str, typed_name: str, code: str = "") -> Answer:
             raise RuntimeError("secret detail")
 
     async with house(tmp_path, start=False) as running:

@@ -14,6 +14,7 @@ from bot.adapters.database.rows import (
     DeliveryRow,
     DiagnosisRow,
     ExecutionRow,
+    FactorRow,
     FreezeRow,
     IncidentRow,
     MessageRow,
@@ -29,6 +30,7 @@ from bot.model import (
     Delivery,
     Diagnosis,
     Execution,
+    Factor,
     Freeze,
     Incident,
     JsonObject,
@@ -49,6 +51,7 @@ RecordRow = (
     | ApprovalRow
     | ExecutionRow
     | FreezeRow
+    | FactorRow
     | StormMemberRow
 )
 
@@ -63,6 +66,7 @@ TABLE_OF: dict[type[Record], type[RecordRow]] = {
     Approval: ApprovalRow,
     Execution: ExecutionRow,
     Freeze: FreezeRow,
+    Factor: FactorRow,
     StormMember: StormMemberRow,
 }
 
@@ -130,6 +134,8 @@ def row_of(record: Stored) -> RecordRow:
             )
         case Freeze():
             row = FreezeRow(id=record.id, lifted=record.lifted, at=moment_text(record.at), body=body)
+        case Factor():
+            row = FactorRow(id=record.id, body=body)
         case StormMember():
             row = StormMemberRow(
                 id=record.id,

@@ -224,6 +224,13 @@ class FreezeRow(Row, table=True):
     body: str = _body()
 
 
+class FactorRow(Row, table=True):
+    __tablename__ = "factors"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    body: str = _body()
+
+
 class SnapshotRow(Row, table=True):
     """A snapshot as its archive; `digest` is over its content, not over the ZIP's bytes."""
 

@@ -40,7 +40,7 @@ class Desk(Protocol):
 
     async def open(self, click: Click) -> Form | Answer: ...
 
-    async def decide(self, click: Click, reason: str, typed_name: str) -> Answer: ...
+    async def decide(self, click: Click, reason: str, typed_name: str, code: str = "") -> Answer: ...
 
     async def refuse(self, click: Click, sentence: str, code: str) -> None: ...
 
@@ -170,7 +170,7 @@ class FrontDesk:
         """Ask the desk. Whatever fails becomes an answer that claims no more than is known."""
         click = Click(user=form.user, button=form.button, choice=form.choice, break_glass=form.break_glass)
         try:
-            return await self._desk.decide(click, form.reason, form.typed_name)
+            return await self._desk.decide(click, form.reason, form.typed_name, form.code)
         except NatsmedicError as error:
             log.warning("a decision could not be handled", reason=str(error))
             return Answer(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from bot.adapters.slack.modals import (
     BREAK_GLASS,
     CLUSTER,
+    CODE,
     LASTS,
     REASON,
     TYPED_NAME,
@@ -62,6 +63,7 @@ class Submission:
     typed_name: str
     view_id: str
     break_glass: bool = False
+    code: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +209,8 @@ def submission(body: Json) -> Submission | None:
         return None
     button, choice = found
     reason, typed = read_field(values, REASON), read_field(values, TYPED_NAME)
-    return Submission(user, button, choice, reason, typed, view_id, break_glass=read_tick(values, BREAK_GLASS))
+    glass, code = read_tick(values, BREAK_GLASS), read_field(values, CODE)
+    return Submission(user, button, choice, reason, typed, view_id, break_glass=glass, code=code)
 
 
 def command(body: Json) -> Command | None:

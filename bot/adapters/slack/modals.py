@@ -37,6 +37,7 @@ TUNED: Final = "tuned"
 CLUSTER: Final = "cluster"
 REASON: Final = "reason"
 TYPED_NAME: Final = "typed_name"
+CODE: Final = "code"
 LASTS: Final = "lasts"
 BREAK_GLASS: Final = "break_glass"
 """block_id and action_id of the fields, and the keys of an answer's errors."""
@@ -44,6 +45,7 @@ SELECT_OPTIONS: Final = 100
 """Slack's limit of a select (reference/chatops.md 5)."""
 REASON_LIMIT: Final = 1_000
 NAME_LIMIT: Final = 500
+CODE_LIMIT: Final = 10
 VALUE_LIMIT: Final = 40
 """Characters of a value that is set; longer ones are none (bot/model/tunable.py)."""
 ERROR_LIMIT: Final = 300
@@ -65,6 +67,9 @@ def decision_form(form: Form, choice: Choice) -> JsonObject:
     if form.typed_name is not None:
         label = "Type the name of the object this changes"
         shown.append(_field(TYPED_NAME, label, NAME_LIMIT, hint=f"Exactly: {form.typed_name}"))
+    if form.ask_code:
+        label = "Code of your authenticator"
+        shown.append(_field(CODE, label, CODE_LIMIT, hint="Six digits. It is looked at once and kept nowhere."))
     if form.may_break:
         shown.append(_glass())
     if form.ask_reason:

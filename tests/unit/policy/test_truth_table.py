@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from bot.model import Person, ProposalState
-from bot.policy import Reason, decide, explain, may_withdraw, standing, still_valid
+from bot.policy import CODE_FAULTS, Reason, decide, explain, may_withdraw, standing, still_valid
 from tests.exhaustive import EXHAUSTIVE
 from tests.unit.policy import oracle
 from tests.unit.policy.matters import NOW, person
@@ -19,7 +19,7 @@ SEED: Final = 20261127
 TRAITS: Final = list(oracle.TRAITS.values())
 LEAST: Final = 10
 """So many cases at least must end with each reason, or the table does not show it."""
-OUTSIDE: Final = {Reason.WRONG_NAME, Reason.NO_REASON}
+OUTSIDE: Final = {Reason.WRONG_NAME, Reason.NO_REASON, *CODE_FAULTS}
 """Reasons of the form, which is no part of the decision."""
 
 
