@@ -108,6 +108,7 @@ async def test_a_scheduled_diagnosis_opens_a_thread_that_is_repaired_verified_an
         assert (await bot.command("audit", "verify"))[0] == 0
 
 
+@on_demand
 async def test_a_scheduled_diagnosis_clears_its_thread_by_itself_once_the_cluster_is_well(whole: Whole) -> None:
     async with whole(room={}) as bot:
         without_webhooks(bot, advisories={"enabled": False}, schedule={"every": "10s", "runbooks": ["ROUTE_MESH"]})

@@ -55,7 +55,7 @@ CORPUS = [
     "",
 ]
 WORDS = st.one_of(st.sampled_from(CORPUS), st.text(max_size=200), st.text(alphabet="<>&!@^#|{}\u202e\n", max_size=80))
-EXAMPLES = 400 if EXHAUSTIVE else 30
+EXAMPLES = 400 if EXHAUSTIVE else 8
 """Each draws a whole thread, some of megabytes."""
 OUR_DATE = re.compile(r"<!date\^\d+\^(\{date_short_pretty\} )?\{time\}\|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC>")
 
