@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 import pyotp
+from pydantic import SecretStr
 from pyotp.totp import TOTP
 
 from bot.model import Choice, Factor, Proposal
-from bot.policy.decision import ALLOWED, Decision, Reason, no
+from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
 from bot.settings import PolicySettings
 
 STEP: Final = 30
@@ -35,11 +36,9 @@ def asks_code(proposal: Proposal, choice: Choice, rules: PolicySettings) -> bool
 
 def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -> tuple[Factor, Decision]:
     """Judge a person's code; return what is to be remembered from then on, whatever the outcome, and the outcome."""
-    secrets = rules.second_factor.secrets if rules.second_factor is not None else {}
-    secret = secrets.get(known.id)
+    secret = _secrets(rules).get(known.id)
     if secret is None:
-        sentence = f"`policy.second_factor.secrets` has none for {known.id}, so nothing that asks for a code can be approved. `natsmedic policy enrol` makes one."
-        return known, no(Reason.NO_FACTOR, sentence)
+        return known, has_factor(known.id, rules)
     lately = tuple(at for at in known.wrong if at <= now < at + LOCKED)
     known = known.model_copy(update={"wrong": lately})
     if len(lately) >= MOST_WRONG:
@@ -57,6 +56,14 @@ def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -
     return Factor(id=known.id, step=step), ALLOWED
 
 
+def has_factor(person: str, rules: PolicySettings) -> Decision:
+    """Decide whether a person could send a code at all."""
+    if person in _secrets(rules):
+        return yes("The settings have a secret for the person's authenticator.")
+    sentence = f"`policy.second_factor.secrets` has none for {person}, so nothing that asks for a code can be approved. `natsmedic policy enrol` makes one."
+    return no(Reason.NO_FACTOR, sentence)
+
+
 def new_secret() -> str:
     """Return a secret of 160 bits in base32 (RFC 4226, 4 R6)."""
     return pyotp.random_base32(32)
@@ -65,6 +72,10 @@ def new_secret() -> str:
 def enrolment(person: str, secret: str) -> str:
     """Return what an authenticator reads from a QR code."""
     return TOTP(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+
+
+def _secrets(rules: PolicySettings) -> Mapping[str, SecretStr]:
+    return rules.second_factor.secrets if rules.second_factor is not None else {}
 
 
 def _step_of(secret: str, code: str, now: datetime) -> int | None:

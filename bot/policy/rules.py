@@ -11,6 +11,7 @@ from typing import NamedTuple
 from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
 from bot.policy.escalation import stood_for
+from bot.policy.factor import asks_code, has_factor
 from bot.policy.groups import counted, cover, groups_for, groups_of, standing
 from bot.policy.people import identity, with_note
 from bot.policy.windows import opens_at
@@ -141,6 +142,12 @@ def _alone(m: Matter) -> Decision:
     return yes("Breaking the glass stands for the approvals that are missing.")
 
 
+def _factor(m: Matter) -> Decision:
+    if not asks_code(m.proposal, m.choice, m.rules):
+        return yes("No code is asked for.")
+    return has_factor(m.person.key, m.rules)
+
+
 def _window(m: Matter) -> Decision:
     return window(m.rules, m.now, waived=not m.approving)
 
@@ -155,6 +162,7 @@ RULES = (
     Rule("The person has not decided yet", _first),
     Rule("Nobody approves their own request", _another),
     Rule("The approval covers a group that is missing", _useful),
+    Rule("The person has a second factor where one is asked for", _factor),
     Rule("A change window is open", _window),
 )
 

@@ -9,7 +9,7 @@ from pyotp.totp import TOTP
 from typer.testing import CliRunner
 
 from bot.cli.root import app
-from bot.flow.approval import Form
+from bot.flow.approval import Answer, Form
 from bot.model import Factor, ProposalState
 from bot.settings.policy import FactorSettings
 from tests.integration import slack_adapter_support as support
@@ -57,6 +57,31 @@ async def test_a_guesser_is_locked_out_and_the_lock_outlasts_a_restart(tmp_path:
         assert kept is not None
         assert len(kept.wrong) == 5
         assert await h.refusals() == [*["wrong_code"] * 5, "locked_out"]
+
+
+async def test_who_has_no_secret_is_refused_before_any_form_and_it_is_audited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factor = FactorSettings.model_validate({"secrets": {"U1": SECRETS["U1"]}})
+    monkeypatch.setattr(desk_support, "RULES", desk_support.RULES.model_copy(update={"second_factor": factor}))
+    async with desk_support.house(tmp_path) as h:
+        answer = await h.desk.open(h.click("U2"))
+        assert isinstance(answer, Answer)
+        assert "`policy.second_factor.secrets` has none for U2" in answer.sentence
+        code = TOTP(SECRETS["U1"]).at(h.clock.now())
+        assert not (await h.desk.decide(h.click("U2"), "checked", "ORDERS", code)).accepted
+        assert await h.refusals() == ["no_second_factor"] * 2
+        assert await h.store.get(Factor, "U2") is None
+
+
+@pytest.mark.usefixtures("asked")
+async def test_another_persons_code_is_a_wrong_one_and_is_not_used_up_by_it(tmp_path: Path) -> None:
+    async with desk_support.house(tmp_path) as h:
+        theirs = TOTP(SECRETS["U1"]).at(h.clock.now())
+        answer = await h.desk.decide(h.click("U2"), "checked", "ORDERS", theirs)
+        assert set(answer.errors) == {"code"}
+        assert await h.refusals() == ["wrong_code"]
+        assert (await h.desk.decide(h.click("U1"), "checked", "ORDERS", theirs)).accepted
 
 
 @pytest.mark.usefixtures("asked")

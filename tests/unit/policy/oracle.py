@@ -20,6 +20,8 @@ from tests.unit.policy.matters import NOW, approval, person, proposal
 
 GROUPS: Final = ("a", "b", "c", "own", "glass", "up")
 
+SECRET: Final = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+
 TRAITS: Final[Mapping[str, tuple[dict[str, object], str | None]]] = {
     "member": ({}, None),
     "unread": ({"problem": "Slack is down"}, "lookup_failed"),
@@ -55,6 +57,13 @@ OWNERS: Final[Mapping[str, tuple[list[dict[str, object]] | None, bool]]] = {
     "of something else first": ([{"group": "c", "streams": ["PAY"]}, {"group": "own"}], True),
 }
 """Owners of data, and whether `own` owns APP/ORDERS."""
+FACTORS: Final[Mapping[str, tuple[dict[str, object] | None, bool]]] = {
+    "absent": (None, True),
+    "mine": ({"secrets": {"me": SECRET}, "risks": ["low", "medium", "destructive"]}, True),
+    "another's": ({"secrets": {"cy": SECRET}, "risks": ["low", "medium", "destructive"]}, False),
+    "of no risk": ({"secrets": {}, "risks": []}, True),
+}
+"""What the settings know of second factors, and whether somebody called `me` may approve with that."""
 EXPIRIES: Final = {
     "long": timedelta(minutes=5),
     "a moment": timedelta(microseconds=1),
@@ -101,6 +110,7 @@ class Case:
     """The settings have a group that may break the glass."""
     alone: bool
     """The person wants to break it."""
+    factor: str
     called: str
     """The group in whose place `up` was called; empty where it was not."""
     calling: bool
@@ -173,6 +183,7 @@ def objections(case: Case) -> list[str]:
         ("already_decided", decided),
         ("own_request", approves and case.requester == "me"),
         ("groups_already_covered", approves and not useful),
+        ("no_second_factor", approves and not FACTORS[case.factor][1]),
         ("outside_change_window", approves and not WINDOWS[here][1]),
     ]
     return [str(name) for name, holds in said if holds]
@@ -195,6 +206,8 @@ def rules(case: Case) -> PolicySettings:
         {
             "groups": {name: {"users": ["U1"]} for name in GROUPS},
             "escalation": {case.risk: ["up"]} if case.calling else {},
+            "persons": {"me": [], "cy": []},
+            "second_factor": FACTORS[case.factor][0],
             "break_glass": ["glass"] if case.breakers else [],
             "approvers": {case.risk: APPROVERS[case.approvers]},
             "change_windows": hours(case.window) or [],
@@ -284,4 +297,5 @@ def _draw(dice: random.Random) -> Case:
         alone=dice.random() < 0.25,
         called=dice.choice(("", "a", "b", "own")),
         calling=dice.random() < 0.8,
+        factor=mostly("absent", FACTORS, 0.6),
     )

@@ -11,7 +11,7 @@ def test_an_explanation_of_a_yes_has_a_sentence_for_every_question() -> None:
     p = proposal()
     found = explain(p, [], person("ada", "operators"), RULES, NOW)
     assert found.decision.allowed
-    assert len(found.reasons) == 10
+    assert len(found.reasons) == 11
     assert all(one.decision.allowed and one.decision.sentence for one in found.reasons)
     assert (found.standing.given, found.standing.needed) == (0, 2)
 

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 
 from bot.model import Choice, Person, Proposal, ProposalState, RiskClass, Subject
-from bot.policy import Decision, explain, may_freeze, may_lift, may_withdraw, still_valid
+from bot.policy import Decision, Reason, explain, may_freeze, may_lift, may_withdraw, still_valid
 from bot.settings import PolicySettings, WindowSettings
+from bot.settings.policy import FactorSettings
 from tests.unit.policy.matters import NOW, RULES, approval, person, proposal
 
 SHUT = RULES.model_copy(update={"change_windows": (WindowSettings(hours="09:00-17:00", zone="UTC"),)})
@@ -32,6 +33,7 @@ def test_a_yes_says_why_to_every_question() -> None:
         "Not decided yet by this person.",
         "Asked for by cy.",
         "A group is still missing that this person is in.",
+        "No code is asked for.",
         "Changes are allowed at any time.",
     ]
 
@@ -51,6 +53,7 @@ def test_a_no_says_what_is_wrong_and_whom_to_ask() -> None:
         "You have already decided on this proposal; one person, one decision.",
         "You asked for this change, so someone else must approve it.",
         "Your groups are covered already; still missing: operators, owners.",
+        "No code is asked for.",
         "Changes are allowed only every day 09:00-17:00 UTC: the next window opens Sat 2026-11-21 09:00 UTC.",
     ]
 
@@ -62,11 +65,30 @@ def test_where_nobody_may_approve_the_setting_is_named() -> None:
     assert told[4] == "This proposal is expired: nothing can be decided any more"
 
 
+def test_who_has_no_second_factor_hears_how_to_get_one_and_may_still_deny() -> None:
+    secrets = {"ada": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"}
+    asking = RULES.model_copy(update={"second_factor": FactorSettings.model_validate({"secrets": secrets})})
+    assert (
+        said(proposal(), person("ada", "operators"), asking)[9]
+        == "The settings have a secret for the person's authenticator."
+    )
+    cy = person("cy", "operators")
+    refused = explain(proposal(), [], cy, asking, NOW).decision
+    assert refused.reason is Reason.NO_FACTOR
+    assert refused.sentence == (
+        "`policy.second_factor.secrets` has none for cy, so nothing that asks for a code can be approved. "
+        "`natsmedic policy enrol` makes one."
+    )
+    assert explain(proposal(), [], cy, asking, NOW, choice=Choice.DENY).decision.allowed
+    assert explain(proposal(RiskClass.LOW), [], cy, asking, NOW).decision.allowed
+
+
 def test_a_denial_needs_no_window_and_no_group_that_is_missing() -> None:
     told = said(proposal(), person("ada", "operators"), SHUT, choice=Choice.DENY)
     assert told[7:] == [
         "Asked for by natsmedic.",
         "A denial needs no group that is missing.",
+        "No code is asked for.",
         "None is open before Sat 2026-11-21 09:00 UTC, and none is needed for this.",
     ]
     always = RULES.model_copy(update={"change_windows": (WindowSettings(zone="UTC"),)})

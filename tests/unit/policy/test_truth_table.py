@@ -19,7 +19,7 @@ SEED: Final = 20261127
 TRAITS: Final = list(oracle.TRAITS.values())
 LEAST: Final = 10
 """So many cases at least must end with each reason, or the table does not show it."""
-OUTSIDE: Final = {Reason.WRONG_NAME, Reason.NO_REASON, *CODE_FAULTS}
+OUTSIDE: Final = {Reason.WRONG_NAME, Reason.NO_REASON, *CODE_FAULTS} - {Reason.NO_FACTOR}
 """Reasons of the form, which is no part of the decision."""
 
 
