@@ -105,6 +105,12 @@ def _people(group: GroupSettings) -> str:
 def _places_and_times(rules: PolicySettings, *, one_cluster: bool) -> Iterator[tuple[str, str]]:
     yield "change windows", "; ".join(map(str, rules.change_windows)) or "always"
     yield "may break the glass", ", ".join(rules.break_glass) or "nobody"
+    for risk, groups in rules.escalation.items():
+        first = f"{rules.escalation_share:.0%} of the time"
+        yield f"called for {risk}", f"{', then '.join(groups)}; the first after {first}" if groups else "nobody"
+    if (factor := rules.second_factor) is not None:
+        yield "a code is asked for", ", ".join(factor.risks) or "nothing"
+        yield "have a second factor", ", ".join(sorted(factor.secrets)) or "nobody"
     for owner in rules.data_owners:
         where = [f"account {owner.account}"] if owner.account else []
         where += [f"streams {', '.join(owner.streams)}"] if owner.streams else []

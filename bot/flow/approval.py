@@ -50,6 +50,7 @@ from bot.policy import (
     decide,
     may_withdraw,
     standing,
+    stands_in,
     typed_name,
 )
 from bot.ports import Chat, Clock, Directory, Engine, Phase, Readers, Store, Transaction
@@ -266,13 +267,15 @@ class ApprovalDesk:
             at=self._clock.now(),
         )
         await tx.put(approval)
+        places = stands_in(approval, proposal, self._rules) if click.choice is Choice.APPROVE else ()
+        in_place = f" in place of {', '.join(places)}" if places else ""
         await tx.audit(
             AuditDraft(
                 kind="approval.recorded",
                 actor=person.key,
                 incident_id=proposal.incident_id,
                 subject=proposal.id,
-                sentence=f"{person.key} chose {click.choice}: {reason}",
+                sentence=f"{person.key} chose {click.choice}{in_place}: {reason}",
                 data=approval.model_dump(mode="json"),
             )
         )
@@ -288,7 +291,8 @@ class ApprovalDesk:
         if not now.satisfied:
             missing = ", ".join(now.missing)
             return Answer(
-                accepted=True, sentence=f"Recorded: {now.given} of {now.needed}. Still missing: {missing}."
+                accepted=True,
+                sentence=f"Recorded{in_place}: {now.given} of {now.needed}. Still missing: {missing}.",
             ), None
         if now.broken_by is not None:
             await tx.audit(_broken(proposal, now.broken_by, reason, now.missing))
@@ -297,7 +301,7 @@ class ApprovalDesk:
         await tx.put(execution)
         glass = f" You broke the glass in place of {', '.join(now.missing)}; it is announced." if now.broken_by else ""
         return Answer(
-            accepted=True, sentence=f"Recorded: {now.given} of {now.needed}.{glass} It starts now."
+            accepted=True, sentence=f"Recorded{in_place}: {now.given} of {now.needed}.{glass} It starts now."
         ), execution
 
     async def _refused(

@@ -62,7 +62,8 @@ def rights(
     alike: dict[tuple[tuple[Right, ...], tuple[str, ...]], list[str]] = {}
     for cluster in clusters:
         found = tuple(_right(person, rules, cluster, risk, now) for risk in DECIDED_RISKS)
-        notes = (*_owners(person, rules.for_cluster(cluster)), *_frozen(cluster, freezes, now))
+        here = rules.for_cluster(cluster)
+        notes = (*_owners(person, here), *_called(person, here), *_frozen(cluster, freezes, now))
         alike.setdefault((found, notes), []).append(cluster)
     return tuple(Rights(clusters=tuple(names), rights=key[0], notes=key[1]) for key, names in alike.items())
 
@@ -118,6 +119,14 @@ def _owners(person: Person, here: PolicySettings) -> Iterator[str]:
     for owner in here.data_owners:
         mine = " You are one of them." if owner.group in person.groups else ""
         yield f"A medium change of {_data(owner)} takes an approval of {owner.group} as well.{mine}"
+
+
+def _called(person: Person, here: PolicySettings) -> Iterator[str]:
+    """The groups that the person is in and that may be called when nobody decides."""
+    for risk in DECIDED_RISKS:
+        for group in here.escalation.get(risk, ()):
+            if group in person.groups:
+                yield f"When nobody decides on a {risk} change in time, {group} is called and may approve in place of one group."
 
 
 def _data(owner: OwnerSettings) -> str:

@@ -6,7 +6,7 @@ from bot.policy.escalation import escalates_at, next_call
 from bot.policy.explaining import Answered, Explanation, explain
 from bot.policy.factor import CODE_FAULTS, asks_code, check_code, enrolment, new_secret
 from bot.policy.form import SAY_WHY, check_form, typed_name
-from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing
+from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing, stands_in
 from bot.policy.membership import explicit_groups
 from bot.policy.people import identity, may_freeze, may_lift, may_run, may_withdraw
 from bot.policy.rules import decide
@@ -40,6 +40,7 @@ __all__ = [
     "opens_at",
     "required_groups",
     "standing",
+    "stands_in",
     "still_valid",
     "typed_name",
 ]

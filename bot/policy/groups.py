@@ -54,6 +54,14 @@ def _owns(owner: OwnerSettings, subject: Subject) -> bool:
     return not owner.streams or any(fnmatchcase(subject.stream or "", pattern) for pattern in owner.streams)
 
 
+def stands_in(approval: Approval, proposal: Proposal, rules: PolicySettings) -> tuple[str, ...]:
+    """Return the needed groups in whose place this approval was given; none where the person is in one of the needed groups."""
+    needed = frozenset(groups_for(proposal, rules))
+    if needed & set(approval.groups):
+        return ()
+    return tuple(sorted(needed & stood_for(proposal, approval.groups, approval.at, rules)))
+
+
 def approver_groups(rules: PolicySettings) -> frozenset[str]:
     """Return every group that approves something somewhere, by breaking the glass too."""
     lists = [*rules.approvers.values(), rules.break_glass, tuple(owner.group for owner in rules.data_owners)]

@@ -296,6 +296,20 @@ def test_the_policy_is_shown_as_it_holds_on_a_cluster(config: Path, told: Told) 
     assert "No cluster is called 'nowhere'" in told("adal", "policy", "show", "--cluster", "nowhere").stderr
 
 
+def test_the_policy_says_who_is_called_and_who_has_a_second_factor_but_no_secret(config: Path, told: Told) -> None:
+    tree = yaml.safe_load(config.read_text(encoding="utf-8"))
+    secret = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+    tree["policy"] |= {"escalation": {"low": ["owners", "keepers"]}, "second_factor": {"secrets": {"bo": secret}}}
+    config.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    shown = told("adal", "policy", "show").stdout
+    assert "called for low: owners, then keepers; the first after 75% of the time" in shown
+    assert "a code is asked for: destructive" in shown
+    assert "have a second factor: bo" in shown
+    whole = told("adal", "policy", "show", "--format", "json").stdout
+    assert json.loads(whole)["escalation"] == {"low": ["owners", "keepers"]}
+    assert secret not in shown + whole
+
+
 ALONE = ("proposals", "approve", "prop_1", "--reason", "nobody answers", "--typed-name", "ORDERS", "--break-glass")
 
 

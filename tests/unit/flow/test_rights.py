@@ -105,6 +105,22 @@ def test_an_owner_of_all_data_is_needed_for_every_medium_change() -> None:
     assert "one approval each of operators, billing" in said(held, MEDIUM)
 
 
+def test_who_may_be_called_when_nobody_decides_is_told_so_and_nobody_else() -> None:
+    rules = policy(escalation={"medium": ["billing"]})
+    note = "When nobody decides on a medium change in time, billing is called and may approve in place of one group."
+    assert on_prod(person("billing"), rules).notes == (note,)
+    assert on_prod(person("operators"), rules).notes == ()
+
+
+def test_who_lacks_the_second_factor_is_told_that_it_takes_one() -> None:
+    secrets = {"grace": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"}
+    rules = policy(persons={"grace": list[str]()}, second_factor={"secrets": secrets})
+    held = on_prod(person("operators"), rules)
+    assert held.allowed == (LOW, MEDIUM)
+    assert "`policy.second_factor.secrets` has none for ada" in said(held, DESTRUCTIVE)
+    assert on_prod(person("operators", key="grace"), rules).allowed == (LOW, MEDIUM, DESTRUCTIVE)
+
+
 @pytest.mark.parametrize(("where", "told"), [(None, True), ("prod", True), ("test", False)])
 def test_a_freeze_is_told_where_it_holds(where: str | None, told: bool) -> None:
     freeze = Freeze(id=FreezeId("frz_1"), cluster=where, reason="release", person="grace", at=NOW)
