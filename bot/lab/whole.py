@@ -310,6 +310,7 @@ class BotProcess:
         *,
         reason: str = "checked the numbers",
         typed_name: str | None = "worker",
+        code: str = "",
     ) -> Outcome:
         """Press Approve or Deny as this person and fill the form in; returns Slack's answer to the form.
 
@@ -322,7 +323,7 @@ class BotProcess:
         await self.wait(
             lambda: self.form(user), 15, f"no form opened for {user}: {[m.text for m in self.slack.ephemerals(user)]}"
         )
-        values: JsonObject = {"reason": reason}
+        values: JsonObject = {"reason": reason} | ({"code": code} if code else {})
         if typed_name is not None and action == "approve":
             values["typed_name"] = typed_name
         return await self.slack.person.submit(user, values)

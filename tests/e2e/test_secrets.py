@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from typing import Final
 
 import httpx
+import pyotp
 import pytest
+from pyotp.totp import TOTP
 
 from bot.lab.jetstream import section
 from bot.lab.slack import StandInSlack
@@ -21,7 +23,7 @@ from tests.e2e.conftest import Whole
 LABELS: Final = {"account": "APP", "stream": "ORDERS", "consumer": "worker"}
 PLACES: Final = (
     *("bot_token", "app_token", "signing_secret", "bearer", "former_bearer", "basic", "grafana", "pagerduty"),
-    *("former_pagerduty", "system", "reader", "writer", "stranger", "metrics"),
+    *("former_pagerduty", "system", "reader", "writer", "stranger", "metrics", "factor_ada", "factor_bo"),
 )
 COMMANDS: Final = (
     ("config", "check"),
@@ -30,6 +32,7 @@ COMMANDS: Final = (
     ("audit", "list"),
     ("incidents", "list", "--format", "json"),
     ("proposals", "list", "--format", "json"),
+    ("policy", "show", "--format", "json"),
     ("diagnose", "away"),
 )
 
@@ -40,6 +43,9 @@ class Planted(dict[str, str]):
     def __init__(self) -> None:
         super().__init__((place, f"canary{secrets.token_hex(16)}") for place in PLACES)
         self |= {"bot_token": f"xoxb-{self['bot_token']}", "app_token": f"xapp-{self['app_token']}"}
+        self |= {
+            place: pyotp.random_base32() for place in ("factor_ada", "factor_bo")
+        }  # authenticators know base32 only
 
     def found_in(self, *shown: str | bytes) -> set[str]:
         """The places whose secret stands in any of these, in the clear."""
@@ -78,7 +84,9 @@ class Planted(dict[str, str]):
                 "previous": self["former_pagerduty"],
             },
         }
+        factors = {"ada": self["factor_ada"], "bo": self["factor_bo"]}
         return {
+            "policy": whole["policy"] | {"second_factor": {"secrets": factors}},
             "clusters": [*whole["clusters"], away],
             "slack": {**whole["slack"], "signing_secret": self["signing_secret"], "transport": "socket"},
             "webhooks": {**whole["webhooks"], "sources": sources},
@@ -144,9 +152,10 @@ async def test_no_planted_secret_is_seen_in_logs_messages_files_exports_readines
         assert (await bot.alert(labels=LABELS)).status_code == 202
         await bot.see_button("approve")
         await bot.alert(labels={"cluster": "away"}, fingerprint="a" * 16)
-        assert (await bot.decide(ADA)).ok
+        assert set((await bot.decide(ADA, code="000000")).errors) == {"code"}
+        assert (await bot.decide(ADA, code=TOTP(planted["factor_ada"]).now())).ok
         await bot.see("1 of 2")
-        assert (await bot.decide(BO)).ok
+        assert (await bot.decide(BO, code=TOTP(planted["factor_bo"]).now())).ok
         await bot.see(VERIFIED_BOARD, 120)
         async with httpx.AsyncClient() as client:
             ready = await client.get(f"{bot.url}/readyz")
