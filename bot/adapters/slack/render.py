@@ -14,7 +14,7 @@ from bot.adapters.slack.render_storm import storm_board
 from bot.adapters.slack.render_turns import turns
 from bot.adapters.slack.render_verdict import ChartId, chart_id, evidence, pictures, verdict
 from bot.adapters.slack.wanted import Case, ProposalCase, WantedMessage
-from bot.model import Diagnosis, Incident
+from bot.model import Diagnosis, Incident, ProposalState
 from bot.policy import standing
 from bot.settings import PolicySettings
 
@@ -68,15 +68,26 @@ def _proposal(incident: Incident, entry: ProposalCase, rules: PolicySettings) ->
     if cut:
         messages.append(plan_file(entry.proposal))
     messages += patch_files(entry.proposal)
-    reminded = entry.proposal.reminded_at
-    if reminded is not None and incident.hush(reminded) is None:
-        messages.append(reminder(entry, reminded, rules))
-    for call in entry.proposal.escalations:
-        if incident.hush(call.at) is None:
-            messages.append(escalation(entry.proposal, call, rules))
+    messages += _mention(incident, entry, rules)
     alone = standing(entry.proposal, entry.approvals, rules).broken_by
     if alone is not None:
         messages.append(broken_glass(entry, alone, rules))
     if entry.execution is not None:
         messages.append(execution(entry.execution, entry.proposal))
     return messages
+
+
+def _mention(incident: Incident, entry: ProposalCase, rules: PolicySettings) -> list[WantedMessage]:
+    """Who is called now: of a reminder and the calls after it the newest, while there is something to decide.
+
+    Those before it stand in the thread and stay as they are. What Slack could not take in its time is not made up for: it would call people for nothing, or
+    two groups at once.
+    """
+    offered = entry.proposal
+    if offered.state is not ProposalState.PENDING:
+        return []
+    call = offered.escalations[-1] if offered.escalations else None
+    at = call.at if call is not None else offered.reminded_at
+    if at is None or incident.hush(at) is not None:
+        return []
+    return [escalation(offered, call, rules) if call is not None else reminder(entry, at, rules)]

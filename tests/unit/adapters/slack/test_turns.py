@@ -19,7 +19,9 @@ from bot.model import (
     Incident,
     IncidentId,
     IncidentState,
+    Proposal,
     ProposalId,
+    ProposalState,
     Relapse,
     Silence,
     SlackUser,
@@ -138,6 +140,25 @@ def test_a_group_that_is_called_is_mentioned_in_one_message_of_its_own() -> None
     said = message(render(Case(silenced(), (at(0),), (ProposalCase(offered),)), RULES), "escalation")
     assert "Nobody of operators has decided; owners may now approve in its place" in said.text
     assert flat(said).count("'user_id'") == len(RULES.groups["owners"].users)
+
+
+def mentions(offered: Proposal) -> list[str]:
+    shown = render(Case(incident(), (at(0),), (ProposalCase(offered),)), RULES)
+    return [one.key for one in shown if one.key.startswith(("reminder:", "escalation:"))]
+
+
+def test_after_an_outage_of_slack_only_the_group_called_last_is_mentioned() -> None:
+    calls = [Escalation(group=name, stands_for="operators", at=NOW + timedelta(minutes=9)) for name in ("lea", "heads")]
+    offered = proposal().model_copy(update={"reminded_at": NOW})
+    assert mentions(offered) == ["reminder:prop_1"]
+    assert mentions(offered.model_copy(update={"escalations": tuple(calls)})) == ["escalation:prop_1:heads"]
+
+
+@pytest.mark.parametrize("state", [state for state in ProposalState if state is not ProposalState.PENDING])
+def test_nobody_is_called_for_what_is_decided_or_over(state: ProposalState) -> None:
+    call = Escalation(group="owners", stands_for="operators", at=NOW)
+    assert mentions(proposal().model_copy(update={"reminded_at": NOW, "state": state})) == []
+    assert mentions(proposal().model_copy(update={"escalations": (call,), "state": state})) == []
 
 
 @pytest.mark.parametrize("decided", [False, True])
