@@ -20,7 +20,7 @@ from bot.adapters.slack.blocks import (
     text,
 )
 from bot.adapters.slack.render_proposal import DIGEST_SHOWN, details_blocks, plan_blocks
-from bot.adapters.slack.text import countdown
+from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase
 from bot.flow.approval import Form
 from bot.flow.cases import SILENCES
@@ -61,7 +61,7 @@ def decision_form(form: Form, choice: Choice) -> JsonObject:
         rich(paragraph({**text(proposal.title, 300), "style": {"bold": True}})),
         *(plan_blocks(proposal, stages=5, diff_limit=1_500) if choice is Choice.APPROVE else []),
         small(f"digest {proposal.digest[:DIGEST_SHOWN]}"),
-        ours(f"Expires {countdown(proposal.expires_at)}."),
+        ours(f"Expires {date(proposal.expires_at, '{time}')}."),
     ]
     shown = list(fit(blocks, VIEW_TEXT_BUDGET, VIEW_BLOCKS - 10)[0])
     if form.typed_name is not None:

@@ -20,7 +20,7 @@ from bot.adapters.slack.blocks import (
     user,
 )
 from bot.adapters.slack.pace import RUNNING, progress_bar
-from bot.adapters.slack.text import countdown, date, fallback
+from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import END_SILENCE, SILENCE, TAKE, Case, ProposalCase, WantedMessage
 from bot.model import STORM, ExecutionState, Incident, IncidentState, ProposalState, Severity
 from bot.policy import standing
@@ -124,7 +124,7 @@ def _proposals(case: Case, rules: PolicySettings) -> list[Block]:
             rich(paragraph(bold("Proposal: "), text(proposal.title, 200), text(f", {progress(entry, rules)}", 200)))
         )
         if proposal.state is ProposalState.PENDING and proposal.approvable:
-            blocks.append(ours(f"Expires {countdown(proposal.expires_at)}"))
+            blocks.append(ours(f"Expires {date(proposal.expires_at, '{time}')}"))
     return blocks
 
 

@@ -25,7 +25,7 @@ from bot.adapters.slack.blocks import (
     user,
 )
 from bot.adapters.slack.render_board import STATE_WORDS, progress
-from bot.adapters.slack.text import countdown, fallback
+from bot.adapters.slack.text import date, fallback
 from bot.adapters.slack.wanted import APPROVE, DENY, DETAILS, TUNE, File, ProposalCase, WantedMessage
 from bot.adapters.visible import visible
 from bot.model import Approval, Choice, JsonObject, Proposal, ProposalState, RiskClass, Rung, Stage, canonical_json
@@ -198,7 +198,7 @@ def _who(entry: ProposalCase, rules: PolicySettings) -> list[Block]:
         rich(paragraph(bold(f"{_RISK[offered.risk]}: {offered.title}", 300))),
         small(f"Needs {people} of {', '.join(groups)}: {given.given} of {given.needed} approvals{missing}.", 600),
         *_called(offered),
-        ours(f"Expires {countdown(offered.expires_at)}. One deny ends it."),
+        ours(f"Expires {date(offered.expires_at, '{time}')}. One deny ends it."),
     ]
 
 

@@ -59,11 +59,6 @@ def date(moment: datetime, form: str = "{date_short_pretty} {time}") -> str:
     return f"<!date^{int(moment.timestamp())}^{form}|{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC>"
 
 
-def countdown(moment: datetime) -> str:
-    """Return when something ends and how long that still is; the reader's own Slack counts, so that no message is edited for it."""
-    return date(moment, "{time} ({ago})")
-
-
 def _cut(shown: str, limit: int, mark: str) -> str:
     ending = mark if weight(mark) < limit else "…"
     return _head(shown, limit - weight(ending)) + ending
