@@ -171,16 +171,16 @@ async def _database(settings: Settings, clock: Clock) -> Sequence[CheckupLine]:
             gap = await store.audit_gap()
     except StoreError as error:
         way_out = "see `natsmedic audit verify`, and which version of natsmedic wrote this database"
-        return [*lines, _line("Audit log", Health.FAIL, str(error), expected, way_out)]
+        return [*lines, doctor.line("Audit log", Health.FAIL, str(error), expected, way_out)]
     if gap is not None:
         way_out = "look at what is missing, then `natsmedic audit acknowledge --reason TEXT`"
-        lines.append(_line("Audit log", Health.FAIL, gap.sentence, expected, way_out))
+        lines.append(doctor.line("Audit log", Health.FAIL, gap.sentence, expected, way_out))
     elif newest and newest[0].computed_hash() != newest[0].hash:
         said = f"row {newest[0].seq} does not have the hash it must have"
-        lines.append(_line("Audit log", Health.FAIL, said, expected, "natsmedic audit verify"))
+        lines.append(doctor.line("Audit log", Health.FAIL, said, expected, "natsmedic audit verify"))
     else:
         said = f"row {newest[0].seq} is intact" if newest else "it has no rows yet"
-        lines.append(_line("Audit log", Health.OK, said, expected))
+        lines.append(doctor.line("Audit log", Health.OK, said, expected))
     return lines
 
 
@@ -188,12 +188,12 @@ async def _database_file(path: Path) -> list[CheckupLine]:
     found = await asyncio.to_thread(try_to_write, path)
     if found.problem:
         way_out = "free the disk, or give natsmedic's user the right to write it and its folder"
-        return [_line("Database", Health.FAIL, f"{path}: {found.problem}", "can be written", way_out)]
+        return [doctor.line("Database", Health.FAIL, f"{path}: {found.problem}", "can be written", way_out)]
     if not found.exists:
         said = f"there is none at {path} yet"
-        return [_line("Database", Health.WARN, said, "a database", "start `natsmedic serve`, which makes it")]
+        return [doctor.line("Database", Health.WARN, said, "a database", "start `natsmedic serve`, which makes it")]
     held = f"; process {found.holder} serves with it" if found.holder is not None else ""
-    return [_line("Database", Health.OK, f"{path} can be written{held}", "can be written")]
+    return [doctor.line("Database", Health.OK, f"{path} can be written{held}", "can be written")]
 
 
 async def _listening(listen: str) -> Sequence[CheckupLine]:
@@ -201,23 +201,25 @@ async def _listening(listen: str) -> Sequence[CheckupLine]:
     expected = f"{listen} is free, or natsmedic's"
     if found.problem:
         way_out = "stop what holds it, or name another address in webhooks.listen"
-        return [_line("Listening address", Health.FAIL, found.problem, expected, way_out)]
+        return [doctor.line("Listening address", Health.FAIL, found.problem, expected, way_out)]
     if found.ready is None:
-        return [_line("Listening address", Health.OK, "free: no natsmedic serves", expected)]
+        return [doctor.line("Listening address", Health.OK, "free: no natsmedic serves", expected)]
     problems = [str(one) for one in found.ready.get("problems") or ()]
     if problems:
         way_out = "mend what it says"
         return [
-            _line("Listening address", Health.FAIL, f"natsmedic is not ready: {'; '.join(problems)}", expected, way_out)
+            doctor.line(
+                "Listening address", Health.FAIL, f"natsmedic is not ready: {'; '.join(problems)}", expected, way_out
+            )
         ]
-    return [_line("Listening address", Health.OK, "natsmedic serves and is ready", expected)]
+    return [doctor.line("Listening address", Health.OK, "natsmedic serves and is ready", expected)]
 
 
 async def _checkpoints(settings: Settings, clock: Clock) -> Sequence[CheckupLine]:
     """A serving bot says how old its checkpoints are; without one, those in files are read."""
     if not settings.audit.checkpoints:
         way_out = "name a place below audit.checkpoints: without one nobody notices a rewritten audit log"
-        return [_line("Checkpoints", Health.WARN, "kept nowhere", "at least one place outside", way_out)]
+        return [doctor.line("Checkpoints", Health.WARN, "kept nowhere", "at least one place outside", way_out)]
     ready = (await look_at(settings.webhooks.listen)).ready
     if ready is not None:
         return [
@@ -231,7 +233,7 @@ async def _checkpoints(settings: Settings, clock: Clock) -> Sequence[CheckupLine
             age = (clock.now() - newest.at).total_seconds() if newest is not None and newest.at is not None else None
             lines.append(doctor.judge_checkpoint(str(place.file), age, None))
     return lines or [
-        _line(
+        doctor.line(
             "Checkpoints",
             Health.UNKNOWN,
             "no natsmedic serves, and the places are no files",
@@ -246,17 +248,13 @@ async def _sources(settings: Settings) -> Sequence[CheckupLine]:
     sources = settings.webhooks.sources
     expected = "a way in for alerts, each with its own secret"
     if sources:
-        return [_line("Alert sources", Health.OK, f"{', '.join(sources)}, each with a secret", expected)]
+        return [doctor.line("Alert sources", Health.OK, f"{', '.join(sources)}, each with a secret", expected)]
     if any(c.hears_advisories or c.schedule for c in settings.clusters):
-        return [_line("Alert sources", Health.OK, "no webhooks; advisories or a schedule notice", expected)]
+        return [doctor.line("Alert sources", Health.OK, "no webhooks; advisories or a schedule notice", expected)]
     way_out = "add webhooks.sources.alertmanager with a bearer, or a schedule"
-    return [_line("Alert sources", Health.FAIL, "none", expected, way_out)]
+    return [doctor.line("Alert sources", Health.FAIL, "none", expected, way_out)]
 
 
 def _needless(who: str) -> CheckupLine:
     expected = "no credentials that can change anything in mode observe"
-    return _line(who, Health.WARN, "configured", expected, "remove it, or set mode: approve")
-
-
-def _line(subject: str, health: Health, observed: str, expected: str, way_out: str = "") -> CheckupLine:
-    return CheckupLine(subject=subject, health=health, observed=observed, expected=expected, way_out=way_out)
+    return doctor.line(who, Health.WARN, "configured", expected, "remove it, or set mode: approve")

@@ -16,6 +16,7 @@ from bot.crashpoints import Point
 from bot.errors import Unreadable
 from bot.flow import narration
 from bot.flow.endings import end_proposal
+from bot.flow.refusals import nobody_known, refusal
 from bot.flow.stages import Stages
 from bot.limits import Limits, Ruling
 from bot.model import (
@@ -308,7 +309,7 @@ class ApprovalDesk:
         self, click: Click, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None
     ) -> Answer:
         log.info("click refused", code=code, proposal=proposal.id if proposal else None, user=click.user.user_id)
-        actor = person.key if person else f"{click.user.team_id}/{click.user.user_id}"
+        actor = person.key if person else nobody_known(click.user)
         async with self._store.begin() as tx:
             await tx.audit(_refusal(click.user, click.choice, proposal, actor, code, sentence))
         return Answer(accepted=False, sentence=sentence)
@@ -317,14 +318,8 @@ class ApprovalDesk:
 def _refusal(
     user: SlackUser, choice: str, proposal: Proposal | None, actor: str, code: str, sentence: str
 ) -> AuditDraft:
-    return AuditDraft(
-        kind="click.refused",
-        actor=actor,
-        incident_id=proposal.incident_id if proposal else None,
-        subject=proposal.id if proposal else "",
-        sentence=sentence,
-        data={"code": code, "choice": choice, "team": user.team_id, "user": user.user_id},
-    )
+    incident, subject = (proposal.incident_id, proposal.id) if proposal else (None, "")
+    return refusal(user, actor, sentence, incident=incident, subject=subject, code=code, choice=choice)
 
 
 def _broken(proposal: Proposal, person: str, reason: str, missing: Sequence[str]) -> AuditDraft:

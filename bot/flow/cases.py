@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from bot.flow.approval import Answer
+from bot.flow.refusals import refusal
 from bot.flow.storm import opened
 from bot.model import AuditDraft, Holder, Incident, IncidentId, IncidentState, Person, Silence, SlackUser
 from bot.policy import Decision, may_freeze, may_run
@@ -172,8 +173,4 @@ async def _refused(
     tx: Transaction, user: SlackUser, actor: str, incident: Incident | None, gesture: str, code: str, sentence: str
 ) -> None:
     known = incident.id if incident is not None else None
-    data = {"code": code, "gesture": gesture, "team": user.team_id, "user": user.user_id}
-    draft = AuditDraft(
-        kind="click.refused", actor=actor, incident_id=known, subject=known or "", sentence=sentence, data=data
-    )
-    await tx.audit(draft)
+    await tx.audit(refusal(user, actor, sentence, incident=known, subject=known or "", code=code, gesture=gesture))

@@ -40,7 +40,7 @@ Check = Callable[[], Awaitable[Sequence[CheckupLine]]]
 async def examine(checks: Mapping[str, Check], patience: float = PATIENCE) -> list[CheckupLine]:
     """Run all checks at once and return their lines in the order of the checks. What fails or takes too long is a line of its own, and hides no other."""
     found = await asyncio.gather(*(_one(name, check, patience) for name, check in checks.items()))
-    return [line for lines in found for line in lines]
+    return [one for lines in found for one in lines]
 
 
 async def _one(name: str, check: Check, patience: float) -> Sequence[CheckupLine]:
@@ -54,7 +54,7 @@ async def _one(name: str, check: Check, patience: float) -> Sequence[CheckupLine
     except Exception as error:  # a defect of one check must not hide what the others found
         log.exception("a check of the doctor failed", check=name)
         said, way_out = f"the check itself failed ({type(error).__name__})", "report it as a defect of natsmedic"
-    return [_line(name, Health.UNKNOWN, said, "an answer", way_out)]
+    return [line(name, Health.UNKNOWN, said, "an answer", way_out)]
 
 
 def judge_token(reply: Reply, workspaces: Sequence[str]) -> list[CheckupLine]:
@@ -66,13 +66,11 @@ def judge_token(reply: Reply, workspaces: Sequence[str]) -> list[CheckupLine]:
     seen = f"user {reply.body.get('user_id')} in workspace {team}"
     if not workspaces:
         way_out = f"add slack.workspaces: [{team}]"
-        return [
-            _line("Slack bot token", Health.WARN, f"{seen}; slack.workspaces is empty", "a home workspace", way_out)
-        ]
+        return [line("Slack bot token", Health.WARN, f"{seen}; slack.workspaces is empty", "a home workspace", way_out)]
     if team not in workspaces:
         way_out = f"set slack.bot_token to one of that workspace, or slack.workspaces to [{team}]"
-        return [_line("Slack bot token", Health.FAIL, seen, expected, way_out)]
-    return [_line("Slack bot token", Health.OK, seen, expected)]
+        return [line("Slack bot token", Health.FAIL, seen, expected, way_out)]
+    return [line("Slack bot token", Health.OK, seen, expected)]
 
 
 def judge_scopes(reply: Reply) -> list[CheckupLine]:
@@ -80,18 +78,18 @@ def judge_scopes(reply: Reply) -> list[CheckupLine]:
     expected = " ".join(sorted(SCOPES))
     if reply.scopes is None:
         said = reply.silence or "Slack does not say which scopes the token has"
-        return [_line("Slack scopes", Health.UNKNOWN, said, expected, "mend the bot token first")]
+        return [line("Slack scopes", Health.UNKNOWN, said, expected, "mend the bot token first")]
     missing = sorted(SCOPES.keys() - set(reply.scopes))
     more = sorted(set(reply.scopes) - SCOPES.keys())
     lines: list[CheckupLine] = []
     if missing:
         said = "missing: " + ", ".join(f"{one} ({SCOPES[one]})" for one in missing)
         way_out = "update the app from deploy/slack-manifest.yaml and reinstall it"
-        lines.append(_line("Slack scopes", Health.FAIL, said, expected, way_out))
+        lines.append(line("Slack scopes", Health.FAIL, said, expected, way_out))
     if more:
         way_out = "remove them below OAuth & Permissions and reinstall the app: a lost token can do what its scopes say"
-        lines.append(_line("Slack scopes", Health.WARN, f"more than needed: {', '.join(more)}", expected, way_out))
-    return lines or [_line("Slack scopes", Health.OK, " ".join(sorted(reply.scopes)), expected)]
+        lines.append(line("Slack scopes", Health.WARN, f"more than needed: {', '.join(more)}", expected, way_out))
+    return lines or [line("Slack scopes", Health.OK, " ".join(sorted(reply.scopes)), expected)]
 
 
 def judge_app_token(reply: Reply) -> list[CheckupLine]:
@@ -99,7 +97,7 @@ def judge_app_token(reply: Reply) -> list[CheckupLine]:
     expected = "a token with connections:write"
     way_out = "make an app-level token with connections:write below Basic Information and set slack.app_token"
     problem = _unanswered("Slack app token", reply, expected, way_out)
-    return [problem or _line("Slack app token", Health.OK, "Slack would open a socket", expected)]
+    return [problem or line("Slack app token", Health.OK, "Slack would open a socket", expected)]
 
 
 def judge_channel(channel: str, users: str, reply: Reply) -> list[CheckupLine]:
@@ -108,7 +106,7 @@ def judge_channel(channel: str, users: str, reply: Reply) -> list[CheckupLine]:
     expected = f"natsmedic is a member ({users})"
     way_out = f"write `/invite @natsmedic` in the channel, or correct the id {channel} in the settings"
     problem = _unanswered(subject, reply, expected, way_out)
-    return [problem or _line(subject, Health.OK, "a member", expected)]
+    return [problem or line(subject, Health.OK, "a member", expected)]
 
 
 def judge_group(usergroup: str, group: str, reply: Reply) -> list[CheckupLine]:
@@ -121,8 +119,8 @@ def judge_group(usergroup: str, group: str, reply: Reply) -> list[CheckupLine]:
     users: Json = reply.body.get("users")
     count = len(cast("list[Json]", users)) if isinstance(users, list) else 0
     if count == 0:
-        return [_line(subject, Health.FAIL, "nobody is in it", expected, way_out)]
-    return [_line(subject, Health.OK, f"{count} in it", expected)]
+        return [line(subject, Health.FAIL, "nobody is in it", expected, way_out)]
+    return [line(subject, Health.OK, f"{count} in it", expected)]
 
 
 def judge_person(user: str, where: str, reply: Reply) -> list[CheckupLine]:
@@ -144,10 +142,8 @@ def judge_person(user: str, where: str, reply: Reply) -> list[CheckupLine]:
     if raw.get("id") != user:
         seen.append("somebody else, as Slack answered")
     if seen:
-        return [
-            _line(subject, Health.FAIL, f"is {' and '.join(seen)}, so nothing they press counts", expected, way_out)
-        ]
-    return [_line(subject, Health.OK, "an active member", expected)]
+        return [line(subject, Health.FAIL, f"is {' and '.join(seen)}, so nothing they press counts", expected, way_out)]
+    return [line(subject, Health.OK, "an active member", expected)]
 
 
 def judge_clock(other: str, theirs: datetime | None, ours: datetime) -> list[CheckupLine]:
@@ -155,15 +151,13 @@ def judge_clock(other: str, theirs: datetime | None, ours: datetime) -> list[Che
     subject = f"Clock against {other}"
     expected = f"less than {SKEW_WARN:g} s apart"
     if theirs is None:
-        return [_line(subject, Health.UNKNOWN, "it named no time", expected, f"see why {other} does not answer")]
+        return [line(subject, Health.UNKNOWN, "it named no time", expected, f"see why {other} does not answer")]
     skew = (ours - theirs).total_seconds()
     seen = f"this machine is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     if abs(skew) < SKEW_WARN:
-        return [_line(subject, Health.OK, seen, expected)]
+        return [line(subject, Health.OK, seen, expected)]
     health = Health.FAIL if abs(skew) >= SKEW_FAIL else Health.WARN
-    return [
-        _line(subject, health, seen, expected, "synchronise the clocks: `timedatectl set-ntp true` on this machine")
-    ]
+    return [line(subject, health, seen, expected, "synchronise the clocks: `timedatectl set-ntp true` on this machine")]
 
 
 def judge_permission(one: Permission, way_out: str) -> CheckupLine:
@@ -171,13 +165,13 @@ def judge_permission(one: Permission, way_out: str) -> CheckupLine:
     subject = f"{one.who}: {one.what}"
     expected = "allowed" if one.needed else "denied"
     if one.seen is Right.UNKNOWN:
-        return _line(subject, Health.UNKNOWN, one.detail, expected, "let this user log in first")
+        return line(subject, Health.UNKNOWN, one.detail, expected, "let this user log in first")
     if (one.seen is Right.ALLOWED) is one.needed:
-        return _line(subject, Health.OK, one.seen, expected)
+        return line(subject, Health.OK, one.seen, expected)
     if one.needed and not one.exact:
         said = "denied for a name that does not exist; right where the permissions name what may be changed"
-        return _line(subject, Health.WARN, said, expected, way_out)
-    return _line(subject, Health.FAIL, one.seen, expected, way_out)
+        return line(subject, Health.WARN, said, expected, way_out)
+    return line(subject, Health.FAIL, one.seen, expected, way_out)
 
 
 def judge_checkpoint(place: str, age: float | None, problem: str | None) -> CheckupLine:
@@ -185,19 +179,19 @@ def judge_checkpoint(place: str, age: float | None, problem: str | None) -> Chec
     subject = f"Checkpoint in {place}"
     expected = "the newest head of the audit chain"
     if problem:
-        return _line(subject, Health.FAIL, problem, expected, "mend the place: natsmedic tries again by itself")
+        return line(subject, Health.FAIL, problem, expected, "mend the place: natsmedic tries again by itself")
     if age is None:
-        return _line(subject, Health.WARN, "nothing was kept yet", expected, "start `natsmedic serve`, which keeps one")
-    return _line(subject, Health.OK, f"the newest is {age:.0f} s old", expected)
+        return line(subject, Health.WARN, "nothing was kept yet", expected, "start `natsmedic serve`, which keeps one")
+    return line(subject, Health.OK, f"the newest is {age:.0f} s old", expected)
 
 
 def _unanswered(subject: str, reply: Reply, expected: str, way_out: str) -> CheckupLine | None:
     if reply.silence:
-        return _line(subject, Health.UNKNOWN, reply.silence, expected, "see whether Slack can be reached from here")
+        return line(subject, Health.UNKNOWN, reply.silence, expected, "see whether Slack can be reached from here")
     if reply.error in _BUSY:
-        return _line(subject, Health.UNKNOWN, f"Slack says {reply.error}", expected, "run natsmedic doctor again")
+        return line(subject, Health.UNKNOWN, f"Slack says {reply.error}", expected, "run natsmedic doctor again")
     if reply.error:
-        return _line(subject, Health.FAIL, f"Slack says {reply.error}", expected, way_out)
+        return line(subject, Health.FAIL, f"Slack says {reply.error}", expected, way_out)
     return None
 
 
@@ -205,5 +199,6 @@ _BUSY: Final = frozenset({"ratelimited", "internal_error", "fatal_error", "reque
 """Answers of Slack that say nothing about what was asked (docs.slack.dev, errors of each method)."""
 
 
-def _line(subject: str, health: Health, observed: str, expected: str, way_out: str = "") -> CheckupLine:
+def line(subject: str, health: Health, observed: str, expected: str, way_out: str = "") -> CheckupLine:
+    """Return one line of the answer."""
     return CheckupLine(subject=subject, health=health, observed=observed, expected=expected, way_out=way_out)

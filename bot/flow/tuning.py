@@ -15,6 +15,7 @@ from bot.action import Draft
 from bot.errors import BadInput
 from bot.flow.approval import Answer
 from bot.flow.endings import end_proposal
+from bot.flow.refusals import nobody_known, refusal
 from bot.flow.stages import Plan, Stages
 from bot.limits import Limits
 from bot.model import (
@@ -189,15 +190,9 @@ class Tuning:
         self, user: SlackUser, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None
     ) -> Answer:
         log.info("another value refused", code=code, user=user.user_id)
+        actor = person.key if person else nobody_known(user)
+        incident, subject = (proposal.incident_id, proposal.id) if proposal else (None, "")
+        draft = refusal(user, actor, sentence, incident=incident, subject=subject, code=code, gesture="tune")
         async with self._store.begin() as tx:
-            await tx.audit(
-                AuditDraft(
-                    kind="click.refused",
-                    actor=person.key if person else f"{user.team_id}/{user.user_id}",
-                    incident_id=proposal.incident_id if proposal else None,
-                    subject=proposal.id if proposal else "",
-                    sentence=sentence,
-                    data={"code": code, "gesture": "tune", "team": user.team_id, "user": user.user_id},
-                )
-            )
+            await tx.audit(draft)
         return Answer(accepted=False, sentence=sentence)

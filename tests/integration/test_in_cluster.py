@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from bot.lab.mesh_drills import pump
 from bot.lab.process import LabError
 from bot.lab.slack import Message, StandInSlack
 from bot.lab.whole import ADA, CHANNEL, BotProcess, lab_slack
@@ -83,13 +84,6 @@ asyncio.run(main())
 @asynccontextmanager
 async def led_to_loopback(address: str, port: int) -> AsyncGenerator[None]:
     """Lead what pods send to this port of the node's address to the host's loopback address, where nobody listens there already."""
-
-    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await source.read(65536):
-                sink.write(data)
-                await sink.drain()
-        sink.close()
 
     async def took(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         other = await asyncio.open_connection("127.0.0.1", port)

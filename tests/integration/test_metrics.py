@@ -144,6 +144,16 @@ async def test_alerts_are_counted_by_what_became_of_them(tmp_path: Path) -> None
         assert running.value("alerts_total", source="am", outcome="reopened") == 1
 
 
+async def test_of_two_alerts_of_one_incident_that_share_a_transaction_one_has_opened_it(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        door = intake(running)
+        for _ in range(2):
+            await door.accept("am", body(alert()))
+        await door.fold()
+        counted = [running.value("alerts_total", source="am", outcome=what) for what in ("opened", "folded")]
+        assert counted == [1, 1]
+
+
 async def test_what_was_rolled_back_is_not_counted(tmp_path: Path) -> None:
     async with house(tmp_path) as running:
 

@@ -10,7 +10,7 @@ import pytest
 
 from bot.adapters.database import SqlStore
 from bot.errors import StoreConflict, StoreError
-from bot.model import Delivery, DeliveryId
+from bot.model import Delivery, DeliveryId, Factor
 from tests.integration.store_records import FixedClock, delivery
 
 
@@ -48,3 +48,25 @@ async def test_a_database_of_schema_1_gains_the_new_table_and_keeps_its_records(
         async with SqlStore.open(f"sqlite:///{path}", FixedClock()) as store:
             assert await store.get(Delivery, "dlv_1") == delivery("1")
             assert await first(store, "am", "dlv_1") == "dlv_1"
+
+
+@pytest.mark.parametrize("made_late", [False, True], ids=["before its columns", "with its columns"])
+async def test_a_database_of_schema_4_gains_what_it_lacks_whichever_day_it_was_made_on(
+    tmp_path: Path, made_late: bool
+) -> None:
+    path = tmp_path / "n.db"
+    async with SqlStore.open(f"sqlite:///{path}", FixedClock()) as store, store.begin() as tx:
+        await tx.put(delivery("1"))
+    with closing(sqlite3.connect(path)) as raw, raw:
+        raw.execute("DROP TABLE factors")
+        if not made_late:
+            raw.execute("DROP INDEX deliveries_queue")
+            raw.execute("ALTER TABLE deliveries DROP COLUMN urgent")
+            raw.execute("ALTER TABLE deliveries DROP COLUMN progress")
+        raw.execute("UPDATE schema_version SET version = 4")
+    for _ in range(2):
+        async with SqlStore.open(f"sqlite:///{path}", FixedClock()) as store:
+            assert await store.get(Delivery, "dlv_1") == delivery("1")
+            async with store.begin() as tx:
+                await tx.put(Factor(id="ada", step=7))
+            assert await store.get(Factor, "ada") == Factor(id="ada", step=7)

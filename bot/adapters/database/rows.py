@@ -32,7 +32,7 @@ from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events, 3 freezes, 4 storm_members."""
 
 

@@ -29,10 +29,10 @@ SQLITE_LOCKED = 6
 SQLITE_DOWN = {8, 10, 13, 14}
 """READONLY, IOERR, FULL and CANTOPEN: what ails is the disk, not what is written."""
 _PRIMARY_CODE = 0xFF
-_GROWN_BY_TABLES = {1, 2, 3}
+_GROWN_BY_TABLES = {1, 2, 3, 4}
 """Schema versions that lack only whole tables, and columns with a default; they are added when the database is opened for writing."""
-_GROWN_BY_COLUMNS = ("urgent BOOLEAN NOT NULL DEFAULT 0", "progress TEXT NOT NULL DEFAULT '{}'")
-"""What `deliveries` lacks in those versions."""
+_GROWN_BY_COLUMNS = {"urgent": "BOOLEAN NOT NULL DEFAULT 0", "progress": "TEXT NOT NULL DEFAULT '{}'"}
+"""What `deliveries` lacks in those versions; some files of version 4 have it, which was written while that version was made."""
 
 
 class SqliteDatabase(Database):
@@ -172,8 +172,10 @@ def _prepare(connection: Connection, path: Path) -> None:
         connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
     elif connection.execute(select(col(SchemaVersionRow.version))).scalar() in _GROWN_BY_TABLES:
         Row.metadata.create_all(connection)
-        for column in _GROWN_BY_COLUMNS:
-            connection.execute(text(f"ALTER TABLE deliveries ADD COLUMN {column}"))
+        there = {column["name"] for column in inspect(connection).get_columns("deliveries")}
+        for name, kind in _GROWN_BY_COLUMNS.items():
+            if name not in there:
+                connection.execute(text(f"ALTER TABLE deliveries ADD COLUMN {name} {kind}"))
         connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
     _check_version(connection, path)
     for index in (AUDIT_GAPS, SILENCES, QUEUE):  # an index changes no answer, so it needs no version

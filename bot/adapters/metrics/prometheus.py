@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -19,6 +19,7 @@ from bot.model import (
     Diagnosis,
     Execution,
     Incident,
+    IncidentId,
     IncidentState,
     Proposal,
     StageState,
@@ -67,8 +68,13 @@ class PrometheusMeter:
         for before, delivery in commit.of(Delivery):
             if before is None:
                 self.families.deliveries.labels(self._words.source(delivery.source)).inc()
+        before_of = {incident.id: was for was, incident in commit.of(Incident)}
+        seen: set[IncidentId] = set()
         for _, alert in commit.of(Alert):
-            self.families.alerts.labels(self._words.source(alert.source), _outcome(alert, commit)).inc()
+            outcome = _outcome(alert, before_of, first=alert.incident_id not in seen)
+            if alert.incident_id is not None:
+                seen.add(alert.incident_id)
+            self.families.alerts.labels(self._words.source(alert.source), outcome).inc()
         for before, incident in commit.of(Incident):
             if before is None or before.state is not incident.state:
                 self.families.incidents.labels(incident.state).inc()
@@ -116,14 +122,16 @@ class PrometheusMeter:
                     self.families.actions.labels(kind, run.state).inc()
 
 
-def _outcome(alert: Alert, commit: Commit) -> str:
-    """Return what became of an alert: `opened` or `reopened` an incident, `folded` into an open one, `resolved` it, or was `unmatched` by any."""
+def _outcome(alert: Alert, before: Mapping[IncidentId, Incident | None], *, first: bool) -> str:
+    """Return what became of an alert: `opened` or `reopened` an incident, `folded` into an open one, `resolved` it, or was `unmatched` by any.
+
+    `before` has what a commit changed, as it was; of several alerts of one incident in it the `first` one did that.
+    """
     if alert.incident_id is None:
         return "unmatched"
     if alert.state is AlertState.RESOLVED:
         return "resolved"
-    before = {incident.id: was for was, incident in commit.of(Incident)}
-    if alert.incident_id not in before:
+    if not first or alert.incident_id not in before:
         return "folded"
     was = before[alert.incident_id]
     if was is None:
