@@ -37,6 +37,7 @@ from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.quota import Quota
+from bot.flow.retention import Retention
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
@@ -341,7 +342,14 @@ async def serve(settings: Settings) -> None:
         parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         watchdog = Watchdog()
         stack.enter_context(watchdog.watching())
-        own = {"intake": bot.intake.run, "sweeper": bot.sweeper.run, "checkpoints": kept.run, "watchdog": watchdog.beat}
+        retention = Retention(store=store, clock=clock, rules=settings.retention)
+        own = {
+            "intake": bot.intake.run,
+            "sweeper": bot.sweeper.run,
+            "checkpoints": kept.run,
+            "watchdog": watchdog.beat,
+            "retention": retention.run,
+        }
         await stack.enter_async_context(_running({**own, **parts, **measuring.parts}, clock))
         standing = Standing(checkpoints=kept.standing, swept_at=lambda: bot.sweeper.swept_at)
         await stack.enter_async_context(measuring.exposed(store, clock, standing))

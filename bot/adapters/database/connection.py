@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -68,6 +68,15 @@ class Database(ABC):
             yield
         except DBAPIError as error:
             raise self._typed(error) from error
+
+    @abstractmethod
+    def rebuild(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `write`, for a change of the tables themselves, which may take a while and may move a table that others refer to."""
+
+    @property
+    @abstractmethod
+    def dialect(self) -> str:
+        """SQLAlchemy's name of it."""
 
     @abstractmethod
     async def acquire_process_lock(self) -> None:
