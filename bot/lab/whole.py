@@ -367,6 +367,19 @@ class BotProcess:
             return False
 
 
+class Twin(BotProcess):
+    """A further replica of a bot, with the same settings; `directory` is its own."""
+
+    def __init__(self, first: BotProcess, directory: Path) -> None:
+        super().__init__(directory, first.servers, first.slack)
+        self._first = first
+
+    def settings(self) -> JsonObject:
+        """Return the first one's config, with an address of its own."""
+        written = self._first.settings()
+        return written | {"webhooks": part(written, "webhooks") | {"listen": f"127.0.0.1:{self.port}"}}
+
+
 class WholeBot(BotProcess):
     """The bot beside a cluster of the lab."""
 

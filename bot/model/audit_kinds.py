@@ -45,9 +45,12 @@ _ALL: Final = (
     _kind("audit.acknowledged", "A person lets changes go on after a gap.", "checkpoints", "gaps", "reason"),
     _kind("audit.gap", "A checkpoint outside contradicts this log: nothing changes.", "sink", "checkpoint", "head"),
     _kind(
-        "bot.started", "The bot starts; digests of its settings by section.", "version", "mode", "sections", "crashed"
+        "bot.started",
+        "The bot starts; digests of its settings by section.",
+        *("version", "mode", "sections", "crashed"),
+        optional=("replica",),
     ),
-    _kind("bot.stopped", "The bot stops because it was asked to.", "version"),
+    _kind("bot.stopped", "The bot stops because it was asked to.", "version", optional=("replica",)),
     _kind("checkpoint.failed", "A place takes no checkpoints."),
     _kind("checkpoint.recovered", "A place takes checkpoints again."),
     _kind(
@@ -85,6 +88,7 @@ _ALL: Final = (
     _kind("proposal.expired", "Nobody decided in time."),
     _kind("proposal.superseded", "Another one took its place, or the world moved.", optional=("drift",)),
     _kind("proposal.withdrawn", "Its reason is gone, or a person takes it back.", optional=("team", "user")),
+    _kind("replica.lost", "A replica is taken for dead; the others go on with its work.", "replica", "by"),
     _kind("settings.changed", "Sections of the settings differ from those of the start before.", "sections"),
     _kind("silence.ended", "A person ends a silence."),
     _kind("silence.over", "A silence has run its time."),
