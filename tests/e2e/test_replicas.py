@@ -63,10 +63,10 @@ async def test_a_repair_goes_on_elsewhere_when_its_replica_dies_or_is_stopped(
         "database": {"url": postgres_url},
         "thresholds": {"STUCK_CONSUMER": {"settle": 6}, "READINESS": {"settle": 1}},
     }
-    async with whole(overrides=both) as bot, counting(bot.cluster) as target:
+    async with whole(overrides=both) as bot:
         drill = await break_consumer(bot.cluster)
         await bot.start()
-        async with second(bot, tmp_path) as other:
+        async with second(bot, tmp_path) as other, counting(bot.cluster) as target:
             await bot.alert(labels=LABELS)
             await bot.see_button("approve", 60)
             await bot.decide(ADA)
@@ -112,10 +112,10 @@ async def test_a_click_counts_whichever_replica_takes_it_and_an_end_passes_every
 ) -> None:
     """Clicks go to the replicas in turn; the one that leads is asked to end between two of them."""
     both: JsonObject = {"database": {"url": postgres_url}}
-    async with whole(overrides=both) as bot, counting(bot.cluster) as target:
+    async with whole(overrides=both) as bot:
         drill = await break_consumer(bot.cluster)
         await bot.start()
-        async with second(bot, tmp_path) as other:
+        async with second(bot, tmp_path) as other, counting(bot.cluster) as target:
             await other.alert(labels=LABELS)
             await bot.see_button("approve", 60)
             await bot.decide(ADA)
