@@ -12,7 +12,9 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,10 +22,15 @@ from typing import Protocol, Self
 import httpx
 import yaml
 
+from bot.adapters.clock import SystemClock
+from bot.adapters.database import SqlStore
+from bot.flow.audit import pages
 from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.http import http_client
 from bot.lab.servers import LabCluster, LabError
 from bot.lab.slack import TEAM_ID, Channel, Message, Outcome, StandInSlack, User, UserGroup
-from bot.model import Json, JsonObject, part, parts
+from bot.model import AuditFilter, Json, JsonObject, part, parts
+from bot.settings import load
 
 CHANNEL = "C0NATSONCALL"
 ADA, BO, CY, GUS = "U0ADA", "U0BO", "U0CY", "U0GUS"
@@ -154,7 +161,8 @@ class BotProcess:
                 stderr=log,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
-        await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
+        async with http_client(2.0) as http:
+            await self.wait(partial(self._ready, http), START_SECONDS, "the bot did not become ready")
 
     @property
     def pid(self) -> int:
@@ -220,11 +228,10 @@ class BotProcess:
         return process.returncode or 0, output.decode(errors="replace")
 
     async def audit(self, kind: str) -> list[JsonObject]:
-        """Return the audit entries of a kind, oldest first."""
-        code, output = await self.command("audit", "export")
-        if code != 0:
-            raise LabError(f"audit export ended with {code}: {output}")
-        return [row for row in map(json.loads, output.splitlines()) if row["kind"] == kind]
+        """Return the audit entries of a kind, oldest first, read beside the bot as `audit export` reads them."""
+        url, wanted = load(self.config, os.environ).database.url, AuditFilter(kind=kind)
+        async with SqlStore.open(url, SystemClock(), read_only=True) as store, aclosing(pages(store, wanted)) as read:
+            return [json.loads(line.text()) async for page in read for line in page]
 
     async def predicted(self) -> tuple[int, int]:
         """Return the newest recreation's start sequence and how many acknowledged messages it said are delivered again at most."""
@@ -272,7 +279,7 @@ class BotProcess:
             "notification_reason": "firing",
             "alerts": [alert],
         }
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             return await client.post(
                 f"{self.url}/webhooks/alertmanager",
                 json=body,
@@ -356,13 +363,12 @@ class BotProcess:
                 raise LabError(f"{failure} within {within:g} s\n--- channel\n{seen}\n--- log\n{self.log[-6000:]}")
             await asyncio.sleep(0.1)
 
-    async def _ready(self) -> bool:
+    async def _ready(self, http: httpx.AsyncClient) -> bool:
         process = self._process
         if process is not None and process.returncode is not None:
             raise LabError(f"the bot ended with code {process.returncode}\n{self.log[-6000:]}")
         try:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(f"{self.url}/readyz", timeout=2)).is_success
+            return (await http.get(f"{self.url}/readyz")).is_success
         except httpx.TransportError:
             return False
 

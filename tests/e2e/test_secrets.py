@@ -8,11 +8,11 @@ import zipfile
 from collections.abc import Iterator
 from typing import Final
 
-import httpx
 import pyotp
 import pytest
 from pyotp.totp import TOTP
 
+from bot.lab.http import http_client
 from bot.lab.jetstream import section
 from bot.lab.slack import StandInSlack
 from bot.lab.stuck_consumer import break_consumer
@@ -116,7 +116,7 @@ def unpacked(content: bytes) -> Iterator[bytes]:
 
 async def strangers(bot: WholeBot, planted: Planted) -> None:
     """Requests that carry a secret and are refused."""
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         for source in ("alertmanager", "second", "grafana", "pagerduty"):
             headers = {
                 "Authorization": f"Bearer {planted['stranger']}",
@@ -157,7 +157,7 @@ async def test_no_planted_secret_is_seen_in_logs_messages_files_exports_readines
         await bot.see("1 of 2")
         assert (await bot.decide(BO, code=TOTP(planted["factor_bo"]).now())).ok
         await bot.see(VERIFIED_BOARD, 120)
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             ready = await client.get(f"{bot.url}/readyz")
             address = f"http://{section(bot.settings(), 'metrics')['listen']}/metrics"
             turned_away = await client.get(address, headers={"Authorization": f"Bearer {planted['stranger']}"})
