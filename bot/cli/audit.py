@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import sys
@@ -182,9 +181,7 @@ def _show(report: ChainReport, checkpoint: Checkpoint | None, format_: Format) -
 def _verify_file(verifier: ChainVerifier, file: Path) -> None:
     try:
         with file.open(encoding="utf-8") as lines:
-            for line in read_lines(lines):
-                if not verifier.add(line):
-                    return
+            verifier.add_all(read_lines(lines))
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -201,11 +198,12 @@ async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
 
 
 async def _acknowledge(settings: Settings, reason: str) -> str:
+    from bot.adapters.terminal import operator_named
     from bot.bootstrap.serving import open_store
     from bot.flow.checkpoints import acknowledge
 
     async with open_store(settings) as store:
-        return await acknowledge(store, f"{getpass.getuser()} (terminal)", reason)
+        return await acknowledge(store, operator_named(), reason)
 
 
 async def _newest(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditLine]:

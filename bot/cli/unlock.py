@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -26,7 +25,8 @@ def unlock(
 
 
 async def _unlock(settings: Settings, cluster: str, reason: str) -> str:
+    from bot.adapters.terminal import operator_named
     from bot.bootstrap.serving import open_store
 
     async with open_store(settings) as store:
-        return await give_back(store, cluster, f"{getpass.getuser()} (terminal)", reason)
+        return await give_back(store, cluster, operator_named(), reason)

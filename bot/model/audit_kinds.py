@@ -70,6 +70,13 @@ _ALL: Final = (
     _execution("rolled_back", "What was changed was taken back."),
     _execution("started", "Approvals, expiry and world were checked again; the first write may come."),
     _execution("verifying", "The last stage is applied; reality is read."),
+    _kind(
+        "factor.locked",
+        "A person sent so many wrong codes that none is looked at until then.",
+        "person",
+        "until",
+        "wrong",
+    ),
     _freeze("lift", "The first of two people lifts a freeze; it stands."),
     _freeze("lifted", "The second person lifts a freeze; it is over."),
     _freeze("set", "A person stops changes: everywhere, of a cluster or of an action."),

@@ -39,10 +39,9 @@ def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -
     secret = _secrets(rules).get(known.id)
     if secret is None:
         return known, has_factor(known.id, rules)
-    lately = tuple(at for at in known.wrong if at <= now < at + LOCKED)
+    lately = _lately(known, now)
     known = known.model_copy(update={"wrong": lately})
-    if len(lately) >= MOST_WRONG:
-        until = max(lately) + LOCKED
+    if (until := locked_until(known, now)) is not None:
         return known, no(
             Reason.LOCKED, f"{len(lately)} codes were wrong; no further one is looked at until {until:%H:%M:%S} UTC."
         )
@@ -54,6 +53,12 @@ def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -
     if step <= known.step:
         return known, no(Reason.USED_CODE, "That code was used already. Wait for the next one.")
     return Factor(id=known.id, step=step), ALLOWED
+
+
+def locked_until(known: Factor, now: datetime) -> datetime | None:
+    """Return until when no code of this person is looked at; None where the next one is."""
+    lately = _lately(known, now)
+    return max(lately) + LOCKED if len(lately) >= MOST_WRONG else None
 
 
 def has_factor(person: str, rules: PolicySettings) -> Decision:
@@ -76,6 +81,10 @@ def enrolment(person: str, secret: str) -> str:
 
 def _secrets(rules: PolicySettings) -> Mapping[str, SecretStr]:
     return rules.second_factor.secrets if rules.second_factor is not None else {}
+
+
+def _lately(known: Factor, now: datetime) -> tuple[datetime, ...]:
+    return tuple(at for at in known.wrong if at <= now < at + LOCKED)
 
 
 def _step_of(secret: str, code: str, now: datetime) -> int | None:
