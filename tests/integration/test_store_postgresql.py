@@ -14,7 +14,7 @@ from bot.adapters.database import SqlStore, postgresql
 from bot.errors import StoreBusy, StoreError, StoreLost
 from bot.flow.audit import verify
 from bot.model import Incident
-from tests.integration.postgres_server import PostgresServer
+from bot.lab.postgres import PostgresServer
 from tests.integration.store_process import other_process
 from tests.integration.store_records import FixedClock, draft, filled, incident, proposal
 
