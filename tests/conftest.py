@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bot.lab.postgres import PostgresServer, running_postgres
 from bot.lab.servers import LabCluster
-from tests.integration.postgres_server import PostgresServer, running_postgres
 
 FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes")
 """Modules whose tests take a minute or more, the longest first."""

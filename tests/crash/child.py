@@ -93,7 +93,7 @@ class Assignment:
 
 def quick_stages(doubted: tuple[str, JsonObject] | None = None, idle: str = "") -> Stages:
     """All actions, each with a short settle time."""
-    actions = _quick(load().actions)
+    actions = quick(load().actions)
     if idle:
         actions[idle] = cast("AnyAction", Idle(actions[idle]))
     if doubted is not None:
@@ -151,7 +151,7 @@ def prepare(database: str) -> None:
     asyncio.run(_prepare(database))
 
 
-def _quick(actions: Mapping[str, AnyAction]) -> dict[str, AnyAction]:
+def quick(actions: Mapping[str, AnyAction]) -> dict[str, AnyAction]:
     made: dict[str, AnyAction] = {}
     for kind, action in actions.items():
         quick = copy.copy(action)

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from bot.adapters.database import SqlStore, postgresql
 from bot.errors import StoreBusy, StoreError, StoreLost
 from bot.flow.audit import verify
+from bot.lab.postgres import PostgresServer
 from bot.model import Incident
-from tests.integration.postgres_server import PostgresServer
 from tests.integration.store_records import FixedClock, draft, filled, incident, proposal
 
 pytestmark = pytest.mark.timeout(60)
