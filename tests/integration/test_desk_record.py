@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from pyotp.totp import TOTP
 
 from bot import crashpoints
 from bot.crashpoints import Point
@@ -18,6 +20,7 @@ from bot.model import (
     Choice,
     Execution,
     ExecutionState,
+    Factor,
     Incident,
     Proposal,
     ProposalState,
@@ -25,6 +28,7 @@ from bot.model import (
     StageState,
 )
 from bot.ports import Phase
+from bot.settings.policy import FactorSettings
 from tests.integration import test_approval_desk as desk_support
 from tests.integration.store_records import NOW
 from tests.integration.test_approval_desk import House, house
@@ -33,6 +37,7 @@ OPERATOR, OWNER = "U2", "U1"
 WHO = {"team": "T1", "user": OPERATOR}
 SAY_WHY = "Say why; the reason is kept in the audit log."
 FROZEN = Ruling(stop=Stop.FROZEN, sentence="Everything is frozen.")
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 MOVED = "leader was n0, now n2"
 
 
@@ -243,6 +248,33 @@ async def test_broken_glass_is_said_recorded_and_starts_it(tmp_path: Path, monke
         assert (kind, row) == ("glass.broken", [OPERATOR, "inc_1", "prop_1", sentence, data])
         assert [row[0] for row in await rows(h)] == ["approval.recorded", "glass.broken"]
         assert await h.state() is ProposalState.APPROVED
+
+
+async def test_a_code_is_asked_for_told_at_its_field_and_used_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factor = FactorSettings.model_validate({"secrets": {OPERATOR: SECRET}})
+    monkeypatch.setattr(desk_support, "RULES", desk_support.RULES.model_copy(update={"second_factor": factor}))
+    async with house(tmp_path) as h:
+        approve, deny = await h.desk.open(h.click(OPERATOR)), await h.desk.open(h.click(OPERATOR, Choice.DENY))
+        assert isinstance(approve, Form)
+        assert isinstance(deny, Form)
+        assert (approve.ask_code, deny.ask_code) == (True, False)
+        without = await decide(h)
+        said = "That is not the code of now. Type the six digits that your authenticator shows."
+        assert without == Answer(accepted=False, sentence="", errors={"code": said})
+        assert await rows(h) == [refused("wrong_code", said)]
+        assert await h.store.get(Factor, OPERATOR) == Factor(id=OPERATOR, wrong=(NOW,))
+        assert await h.store.approvals("prop_1") == []
+        h.clock.time += timedelta(seconds=1)
+        code = TOTP(SECRET).at(h.clock.now())
+        answer = await h.desk.decide(h.click(OPERATOR), "it is stuck", "ORDERS", code)
+        assert answer.accepted
+        assert await h.store.get(Factor, OPERATOR) == Factor(id=OPERATOR, step=int(NOW.timestamp()) // 30)
+        owner = await h.desk.decide(h.click(OWNER), "it is stuck", "ORDERS", code)
+        assert (owner.accepted, owner.errors) == (False, {})
+        assert (await rows(h))[-1][5]["code"] == "no_second_factor"
+        assert await h.store.get(Factor, OWNER) is None
 
 
 async def test_a_cluster_that_cannot_be_read_refuses_an_approval_and_no_denial(tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ def test_a_whole_chain_has_nothing_wrong_and_all_its_rows() -> None:
     assert SCRIPT.problem([], None) == (None, 0)
 
 
+def test_the_order_of_keys_in_an_export_means_nothing() -> None:
+    turned = [json.dumps(dict(reversed(json.loads(line).items()))) for line in LINES]
+    assert turned != LINES
+    assert SCRIPT.problem(turned, None) == (None, 6)
+
+
 def test_blank_lines_are_no_rows() -> None:
     assert SCRIPT.problem([LINES[0] + "\n", "\n", "  \n", *LINES[1:]], None) == (None, 6)
 
@@ -98,6 +104,12 @@ def test_a_row_that_does_not_continue_the_one_before_is_found() -> None:
 )
 def test_a_line_that_is_no_entry_is_told_with_how_many_rows_verify_before_it(line: str) -> None:
     assert SCRIPT.problem([LINES[0], line, *LINES[2:]], None) == (NO_ENTRY, 1)
+
+
+def test_an_object_whose_key_stands_twice_is_none() -> None:
+    assert SCRIPT.once([("a", 1), ("b", 1)]) == {"a": 1, "b": 1}
+    with pytest.raises(ValueError, match=r"^a key stands twice$"):
+        SCRIPT.once([("a", 1), ("a", 1)])
 
 
 def test_a_checkpoint_finds_a_cut_tail_and_a_rewritten_chain() -> None:

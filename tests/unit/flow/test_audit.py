@@ -143,6 +143,12 @@ def test_a_checkpoint_in_the_middle_matches_a_longer_chain() -> None:
     assert report.reason == "All 6 rows verify, and row 4 matches the checkpoint."
 
 
+def test_a_checkpoint_of_the_last_row_matches() -> None:
+    entries = chain(6)
+    report = verify(entries, checkpoint=verify(entries).head)
+    assert (report.intact, report.checkpoint_matched, report.first_bad_seq) == (True, True, None)
+
+
 def test_an_export_reads_back_equal_and_verifies_without_natsmedic() -> None:
     entries = chain(4)
     lines = list(export_lines(entries))
