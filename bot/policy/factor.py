@@ -76,7 +76,11 @@ def new_secret() -> str:
 
 def enrolment(person: str, secret: str) -> str:
     """Return what an authenticator reads from a QR code."""
-    return TOTP(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+    return _totp(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+
+
+def _totp(secret: str) -> TOTP:
+    return TOTP(secret, digits=DIGITS, interval=STEP)
 
 
 def _secrets(rules: PolicySettings) -> Mapping[str, SecretStr]:
@@ -89,7 +93,7 @@ def _lately(known: Factor, now: datetime) -> tuple[datetime, ...]:
 
 def _step_of(secret: str, code: str, now: datetime) -> int | None:
     """Return the step whose code this is; every one is compared, in constant time."""
-    present, otp = int(now.timestamp()) // STEP, TOTP(secret)
+    present, otp = int(now.timestamp()) // STEP, _totp(secret)
     steps: Sequence[int] = range(present - CLOCKS_APART, present + CLOCKS_APART + 1)
     found = [step for step in steps if hmac.compare_digest(otp.generate_otp(step).encode(), code.encode())]
     return found[-1] if found else None
