@@ -84,6 +84,8 @@ class Given:
     """Given by breaking the glass."""
     early: bool = False
     """Given before anybody was called."""
+    coded: bool = True
+    """Given with a code of a second factor."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,16 @@ def seats(case: Case, groups: tuple[str, ...], early: bool = False) -> tuple[str
     return (*groups, case.called) if acts else groups
 
 
+def stands(case: Case, one: Given) -> bool:
+    """Whether it is a decision still: policy asks for a code for every risk that a case has, or for none."""
+    asks = case.factor in {"mine", "another's"}
+    return one.coded or one.choice == "deny" or not asks
+
+
 def counting(case: Case) -> list[tuple[str, ...]]:
-    """The groups of everybody who has approved exactly this."""
-    return [seats(case, one.groups, one.early) for one in case.given if one.choice == "approve" and one.for_this]
+    """The groups of everybody who has approved exactly this, as is asked for now."""
+    yes = [one for one in case.given if one.choice == "approve" and one.for_this and stands(case, one)]
+    return [seats(case, one.groups, one.early) for one in yes]
 
 
 def satisfied(case: Case) -> bool:
@@ -153,7 +162,7 @@ def satisfied(case: Case) -> bool:
 
 def broken(case: Case) -> bool:
     """Whether somebody who may has approved exactly this alone."""
-    yes = [one for one in case.given if one.choice == "approve" and one.for_this]
+    yes = [one for one in case.given if one.choice == "approve" and one.for_this and stands(case, one)]
     return case.breakers and any(one.alone and "glass" in one.groups for one in yes)
 
 
@@ -163,7 +172,7 @@ def objections(case: Case) -> list[str]:
     here = case.window if case.elsewhere or case.window_here == "absent" else case.window_here
     alone = approves and case.alone
     my = seats(case, case.groups)
-    mine = [one for one in case.given if one.who == "me"]
+    mine = [one for one in case.given if one.who == "me" and stands(case, one)]
     others = counting(replace(case, given=tuple(one for one in case.given if one.who != "me")))
     if alone:
         useful = most([*others, my], needed) < len(needed)
@@ -238,7 +247,8 @@ def build(case: Case) -> Built:
     given: list[Approval] = []
     for one in case.given:
         made = approval(offered, person(one.who, *one.groups), Choice(one.choice))
-        made = made.model_copy(update={"break_glass": one.alone, "at": NOW - timedelta(seconds=one.early)})
+        at = NOW - timedelta(seconds=one.early)
+        made = made.model_copy(update={"break_glass": one.alone, "at": at, "factor": one.coded})
         given.append(made if one.for_this else made.model_copy(update={"proposal_digest": "0" * 64}))
     bare = replace(
         case, trait="", groups=(), choice="", state="", expiry="", guidance=False, requester=None, given=(), alone=False
@@ -290,6 +300,7 @@ def _draw(dice: random.Random) -> Case:
                 dice.random() > 0.1,
                 dice.random() < 0.2,
                 dice.random() < 0.2,
+                dice.random() > 0.2,
             )
             for who in whos
         ),
