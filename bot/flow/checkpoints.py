@@ -17,7 +17,8 @@ from typing import Final
 import structlog
 
 from bot.errors import BadInput, NatsmedicError
-from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject, Record
+from bot.flow.refusals import account
+from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject, Record, SlackUser
 from bot.ports import CheckpointSink, Clock, Store
 
 POLL_SECONDS: Final = 1.0
@@ -220,8 +221,9 @@ def _seq(checkpoint: Checkpoint) -> int:
     return checkpoint.seq
 
 
-async def acknowledge(store: Store, person: str, reason: str) -> str:
-    """Let changes go on after a gap, and return a sentence. The chain continues with a row that names every checkpoint that does not fit.
+async def acknowledge(store: Store, person: str, reason: str, *, by: SlackUser | None = None) -> str:
+    """Let changes go on after a gap, and return a sentence. The chain continues with a row that names every checkpoint that does not fit; `by` is the
+    account behind the person.
 
     Raises `BadInput` where there is no reason, or no gap.
     """
@@ -234,7 +236,11 @@ async def acknowledge(store: Store, person: str, reason: str) -> str:
     checkpoints = [row.data["checkpoint"] for row in open_]
     named = ", ".join(f"row {one['seq']}" for one in checkpoints)
     sentence = f"{person} acknowledges that the audit log does not reach its checkpoints ({named}): {reason.strip()}"
-    data: JsonObject = {"checkpoints": checkpoints, "gaps": [row.seq for row in open_], "reason": reason.strip()}
+    data: JsonObject = {
+        "checkpoints": checkpoints,
+        "gaps": [row.seq for row in open_],
+        "reason": reason.strip(),
+    } | account(by)
     async with store.begin() as tx:
         if await tx.audit_gap() is None:
             raise BadInput("Somebody else has acknowledged it just now.")

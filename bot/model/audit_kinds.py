@@ -42,7 +42,13 @@ _ALL: Final = (
     _kind("alert.firing", "An alert fires; the incident it belongs to is named.", "fingerprint", "delivery"),
     _kind("alert.resolved", "Its sender says that an alert is over.", "fingerprint", "delivery"),
     _kind("approval.recorded", "A person has approved or denied a proposal.", *Approval.model_fields),
-    _kind("audit.acknowledged", "A person lets changes go on after a gap.", "checkpoints", "gaps", "reason"),
+    _kind("approval.void", "An approval counts for nothing any more; policy asks for more now.", "approval", "person"),
+    _kind(
+        "audit.acknowledged",
+        "A person lets changes go on after a gap.",
+        *("checkpoints", "gaps", "reason"),
+        optional=("team", "user"),
+    ),
     _kind("audit.gap", "A checkpoint outside contradicts this log: nothing changes.", "sink", "checkpoint", "head"),
     _kind(
         "bot.started",
@@ -83,7 +89,7 @@ _ALL: Final = (
     _kind("glass.broken", "A person approves alone, in place of the groups named.", "missing", "digest"),
     _kind("incident.reopened", "An alert fires again after its incident was over."),
     _kind("incident.taken", "A person takes an incident."),
-    _kind("lock.released", "A person gave a cluster's lock back.", "cluster", "fence"),
+    _kind("lock.released", "A person gave a cluster's lock back.", "cluster", "fence", optional=("team", "user")),
     _kind(
         "proposal.created",
         "A proposal is stored, whole, with the preview people see.",

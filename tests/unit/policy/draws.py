@@ -70,6 +70,7 @@ def _draw(dice: random.Random) -> Case:
                 dice.random() > 0.1,
                 dice.random() < 0.2,
                 dice.choice((-1, 0)),
+                dice.random() > 0.2,
             )
             for who in whos
         ),

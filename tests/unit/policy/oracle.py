@@ -114,6 +114,8 @@ class Given:
     """Given by breaking the glass."""
     at: int = 0
     """Seconds after now."""
+    coded: bool = True
+    """Given with a code of a second factor."""
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,16 @@ def seats(case: Case, groups: tuple[str, ...], at: int = 0) -> tuple[str, ...]:
     return (*groups, *(one.place for one in heard))
 
 
+def stands(case: Case, one: Given) -> bool:
+    """Whether it is a decision still: an approval is none without a code where policy asks for one by now."""
+    factor = FACTORS[case.factor]
+    return one.coded or one.choice == "deny" or factor is None or case.risk not in factor[1]
+
+
 def counting(case: Case) -> list[tuple[str, ...]]:
-    """The groups of everybody who has approved exactly this."""
-    return [seats(case, one.groups, one.at) for one in case.given if one.choice == "approve" and one.for_this]
+    """The groups of everybody who has approved exactly this, as is asked for now."""
+    yes = [one for one in case.given if one.choice == "approve" and one.for_this and stands(case, one)]
+    return [seats(case, one.groups, one.at) for one in yes]
 
 
 def satisfied(case: Case) -> bool:
@@ -199,7 +208,7 @@ def satisfied(case: Case) -> bool:
 
 def broken(case: Case) -> bool:
     """Whether somebody who may has approved exactly this alone."""
-    yes = [one for one in case.given if one.choice == "approve" and one.for_this]
+    yes = [one for one in case.given if one.choice == "approve" and one.for_this and stands(case, one)]
     return any(one.alone and set(BREAKERS[case.breakers]) & set(one.groups) for one in yes)
 
 
@@ -246,7 +255,7 @@ def objections(case: Case) -> list[str]:
     here = case.window if case.elsewhere or case.window_here == "absent" else case.window_here
     alone = approves and case.alone
     my = seats(case, case.groups)
-    mine = [one for one in case.given if one.who == "me"]
+    mine = [one for one in case.given if one.who == "me" and stands(case, one)]
     others = counting(replace(case, given=tuple(one for one in case.given if one.who != "me")))
     if alone:
         useful = most([*others, my], needed) < len(needed)
@@ -325,7 +334,7 @@ def build(case: Case) -> Built:
     given: list[Approval] = []
     for one in case.given:
         made = approval(offered, person(one.who, *one.groups), Choice(one.choice))
-        made = made.model_copy(update={"break_glass": one.alone, "at": after(one.at)})
+        made = made.model_copy(update={"break_glass": one.alone, "at": after(one.at), "factor": one.coded})
         given.append(made if one.for_this else made.model_copy(update={"proposal_digest": "0" * 64}))
     who = person("me", *case.groups, **TRAITS[case.trait][0])
     step = int(NOW.timestamp()) // 30 + case.used
