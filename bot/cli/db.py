@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -10,6 +9,7 @@ import typer
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import Moved, Standing, back_up, open_tables, sqlite_path
+from bot.adapters.terminal import operator_named
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
@@ -135,12 +135,12 @@ async def _sql(settings: Settings, to: str | None) -> str:
 
 async def _upgrade(settings: Settings, to: str | None) -> Moved:
     async with open_tables(settings.database.url, SystemClock()) as tables:
-        return await tables.upgrade(to, _who())
+        return await tables.upgrade(to, operator_named())
 
 
 async def _downgrade(settings: Settings, revision: str) -> Moved:
     async with open_tables(settings.database.url, SystemClock()) as tables:
-        return await tables.downgrade(revision, _who())
+        return await tables.downgrade(revision, operator_named())
 
 
 async def _prune(settings: Settings, *, dry_run: bool) -> Overdue:
@@ -149,8 +149,4 @@ async def _prune(settings: Settings, *, dry_run: bool) -> Overdue:
 
     async with open_store(settings, read_only=dry_run) as store:
         retention = Retention(store=store, clock=SystemClock(), rules=settings.retention)
-        return await retention.overdue() if dry_run else await retention.prune(_who())
-
-
-def _who() -> str:
-    return f"{getpass.getuser()} (terminal)"
+        return await retention.overdue() if dry_run else await retention.prune(operator_named())

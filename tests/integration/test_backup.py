@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sqlite3
 import stat
+import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -18,13 +19,15 @@ from typer.testing import CliRunner, Result
 from bot.adapters.checkpoints import FileSink, newest_of
 from bot.adapters.database import SqlStore, back_up
 from bot.adapters.database.revisions import OURS
+from bot.adapters.terminal import operator
 from bot.cli import app
 from bot.errors import BadInput, StoreError
 from bot.flow.checkpoints import Checkpointer
+from bot.lab.postgres import PostgresServer
 from bot.limits import Limits, Stop
 from bot.model import Incident
+from bot.model.base import new_id
 from bot.settings import LimitSettings
-from tests.integration.postgres_server import PostgresServer, as_owner
 from tests.integration.store_records import FixedClock, draft, filled, incident, proposal
 
 pytestmark = pytest.mark.timeout(60)
@@ -34,7 +37,13 @@ def configured(folder: Path, url: str | None = None) -> Path:
     file = folder / "natsmedic.yaml"
     cluster = {"name": "prod", "channel": "C0PROD", "nats": {"servers": ["nats://127.0.0.1:4222"]}}
     database = {} if url is None else {"database": {"url": url}}
-    file.write_text(yaml.safe_dump({"clusters": [cluster], **database}), encoding="utf-8")
+    policy = {
+        "groups": {"sre": {"persons": ["ada"]}},
+        "persons": {"ada": []},
+        "terminal": {operator().user_id: "ada"},
+        "approvers": {"low": ["sre"]},
+    }
+    file.write_text(yaml.safe_dump({"clusters": [cluster], "policy": policy, **database}), encoding="utf-8")
     return file
 
 
@@ -49,9 +58,9 @@ async def beside(config: Path, *arguments: str | Path) -> Result:
 
 @asynccontextmanager
 async def bot(url: str, kept: Path) -> AsyncGenerator[SqlStore]:
-    """As far as a bot that serves: it has the process lock, and has compared its database with the checkpoints outside."""
+    """As far as a bot that serves: nobody else does, and it has compared its database with the checkpoints outside."""
     async with SqlStore.open(url, FixedClock()) as store:
-        await store.acquire_process_lock()
+        await (store.join(new_id("bot")) if store.takes_several else store.acquire_process_lock())
         places = [FileSink(kept)]
         checkpointer = Checkpointer(places, store=store, clock=FixedClock(), every_seconds=60, every_rows=1)
         await checkpointer.begin()
@@ -63,6 +72,12 @@ async def append(store: SqlStore, rows: int) -> None:
     async with store.begin() as tx:
         for _ in range(rows):
             await tx.audit(draft())
+
+
+def done(program: Path, *arguments: str) -> None:
+    """Run one of PostgreSQL's own programs."""
+    ran = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 async def made_of(path: Path, rows: int) -> None:
@@ -115,14 +130,14 @@ async def test_a_dump_of_postgresql_is_put_back_with_its_triggers_and_told_from_
     dump, restore = postgres.programs / "pg_dump", postgres.programs / "pg_restore"
     if not dump.exists():
         pytest.skip("this PostgreSQL has no pg_dump")
-    kept, file = tmp_path / "heads.jsonl", postgres.data.with_name("natsmedic.dump")
+    kept, file = tmp_path / "heads.jsonl", tmp_path / "natsmedic.dump"
     async with bot(postgres_url, kept) as store:
         await filled(store)
         await append(store, 4)
-        await asyncio.to_thread(as_owner, dump, "--format=custom", f"--file={file}", postgres_url)
+        await asyncio.to_thread(done, dump, "--format=custom", f"--file={file}", postgres_url)
         await append(store, 6)
     with postgres.database("put_back") as url:
-        as_owner(restore, "--exit-on-error", "--no-owner", f"--dbname={url}", str(file))
+        await asyncio.to_thread(done, restore, "--exit-on-error", "--no-owner", f"--dbname={url}", str(file))
         await assert_nothing_changes_until_acknowledged(configured(tmp_path, url), url, kept)
         with psycopg.connect(url) as raw:
             raw.execute("SET session_replication_role = replica")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import sqlite3
 from contextlib import closing
@@ -16,6 +15,7 @@ from typer.testing import CliRunner, Result
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.database.revisions import OURS
+from bot.adapters.terminal import operator_named
 from bot.cli import app
 
 
@@ -90,7 +90,7 @@ def test_looking_changes_nothing_and_upgrading_says_who_did_it(config: Path, pat
     done = natsmedic(config, "db", "upgrade")
     assert done.exit_code == 0
     assert f"are brought from schema 5 to {OURS.newest}" in done.stdout
-    assert sql(path, "SELECT kind, actor FROM audit") == [("database.upgraded", f"{getpass.getuser()} (terminal)")]
+    assert sql(path, "SELECT kind, actor FROM audit") == [("database.upgraded", operator_named())]
     assert "already" in natsmedic(config, "db", "upgrade").stdout
     assert natsmedic(config, "db", "status").exit_code == 0
 

@@ -9,6 +9,7 @@ import sqlite3
 import textwrap
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,15 @@ from bot.adapters.database import SqlStore, Tables, schema
 from bot.adapters.database.opening import connect
 from bot.adapters.database.revisions import FOLDER, OURS, Effect, Revisions, differences
 from bot.adapters.database.rows import Row
-from bot.errors import BadInput, StoreConflict, StoreError
+from bot.bootstrap.replicas import DEAD_SECONDS
+from bot.errors import BadInput, ReplicaExpelled, StoreConflict, StoreError
 from bot.flow.audit import verify
+from bot.lab.postgres import PostgresServer
 from bot.model import Alert, Delivery, Diagnosis, Execution, Factor, Incident, Proposal, Record
-from bot.ports import Store
+from bot.ports import Clock, Store
 from tests.integration.catalog import catalog
-from tests.integration.postgres_server import PostgresServer
 from tests.integration.store_records import (
+    NOW,
     FixedClock,
     alert,
     draft,
@@ -91,10 +94,10 @@ def grown(tmp_path: Path) -> Revisions:
 
 
 @asynccontextmanager
-async def opened(url: str, revisions: Revisions = OURS) -> AsyncGenerator[Tables]:
+async def opened(url: str, revisions: Revisions = OURS, clock: Clock | None = None) -> AsyncGenerator[Tables]:
     database = await connect(url)
     try:
-        yield Tables(database, FixedClock(), revisions)
+        yield Tables(database, clock or FixedClock(), revisions)
     finally:
         await database.close()
 
@@ -322,23 +325,76 @@ async def test_a_program_starts_on_its_own_revision_only(
                 pass
 
 
+class Beating(FixedClock):
+    """While somebody waits, a replica says that it lives."""
+
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__()
+        self.store = store
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        await self.store.beat("a", {})
+
+
+async def serve(store: SqlStore) -> None:
+    """Be a bot that serves."""
+    await (store.join("a") if store.takes_several else store.acquire_process_lock())
+
+
 async def test_a_bot_that_serves_goes_on_while_the_tables_grow_and_stops_a_contraction(
     url: str, grown: Revisions
 ) -> None:
     async with SqlStore.open(url, FixedClock()) as old:
-        await old.acquire_process_lock()
-        async with opened(url, grown) as tables:
+        await serve(old)
+        async with opened(url, grown, Beating(old)) as tables:
             await tables.upgrade("9001", "ada")
             await fill(old)
             assert (await everything(old))[0] == incident()
-            with pytest.raises(StoreError, match="already serves"):
+            with pytest.raises(StoreError, match="already serve"):
                 await tables.upgrade("9002", "ada")
-            with pytest.raises(StoreError, match="already serves"):
+            with pytest.raises(StoreError, match="already serve"):
                 await tables.downgrade(OURS.newest, "ada")
         assert await revision(url) == "9001"
+        if old.takes_several:
+            await old.leave("a")
     async with opened(url, grown) as tables:
         await tables.upgrade("9002", "ada")
         await tables.downgrade(OURS.newest, "ada")
+
+
+async def test_replicas_that_were_killed_stop_no_contraction_and_can_write_no_more_when_they_wake(
+    postgres_url: str, grown: Revisions
+) -> None:
+    async with SqlStore.open(postgres_url, FixedClock()) as killed:
+        await killed.join("a")
+        clock = FixedClock()
+        async with opened(postgres_url, grown, clock) as tables:
+            await tables.upgrade(None, "ada")
+        assert clock.now() - NOW == timedelta(seconds=schema.SILENT_SECONDS)
+        assert schema.SILENT_SECONDS > DEAD_SECONDS
+        with pytest.raises(ReplicaExpelled):
+            await fill(killed)
+        kinds = [row.kind for row in await killed.audit_entries()]
+        assert kinds == ["replica.lost", "database.upgraded"]
+
+
+async def test_a_replica_that_joins_while_the_others_are_waited_for_stops_a_contraction(
+    postgres_url: str, grown: Revisions
+) -> None:
+    class Joining(FixedClock):
+        async def sleep(self, seconds: float) -> None:
+            await super().sleep(seconds)
+            if self.now() - NOW == timedelta(seconds=schema.SILENT_SECONDS):
+                await other.join("b")
+
+    async with SqlStore.open(postgres_url, FixedClock()) as killed, SqlStore.open(postgres_url, FixedClock()) as other:
+        await killed.join("a")
+        async with opened(postgres_url, grown, Joining()) as tables:
+            with pytest.raises(StoreError, match=r"already serve .*\(b\): stop them first"):
+                await tables.upgrade(None, "ada")
+        await fill(killed)
+    assert await revision(postgres_url) == OURS.newest
 
 
 async def test_two_who_upgrade_at_once_do_it_once(url: str, grown: Revisions) -> None:

@@ -6,10 +6,14 @@ A database without tables is given them when it is opened for writing. One with 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
+from bot.adapters.database import replicas
 from bot.adapters.database.connection import Database
 from bot.adapters.database.revisions import OURS, Effect, Revision, Revisions, differences, revision_of
 from bot.adapters.database.transaction import SqlTransaction
@@ -21,6 +25,9 @@ _NUMBERED: Final = "schema_version"
 """The table of one number that natsmedic had before its first release, in place of revisions."""
 UNNAMED: Final = "schema 5"
 """The last of those numbers. Its tables are those of the first revision; a lower one that natsmedic brought to 5 when it opened a file."""
+
+SILENT_SECONDS: Final = 12
+"""For which the counts of all replicas stand still before they count as dead: more than they themselves wait (bot/bootstrap/replicas.py, `DEAD_SECONDS`)."""
 
 
 class Standing(Record):
@@ -111,9 +118,11 @@ class Tables:
         steps, _ = self._plan(moved.before, moved.after)
         if moved.before == moved.after:
             return moved
-        if any(one.effect is Effect.CONTRACT for one in steps):
-            await self._database.acquire_process_lock()
+        contracts = any(one.effect is Effect.CONTRACT for one in steps)
+        dead = await self._alone() if contracts else None
         async with self._database.rebuild() as session:
+            if dead is not None:
+                await self._strike_off(session, dead, who)
             await session.run_sync(lambda sync: self._up(sync.connection(), moved))
             await SqlTransaction(session, self._clock).audit(_draft("database.upgraded", who, moved))
         return moved
@@ -130,8 +139,9 @@ class Tables:
             raise BadInput(f"There is no way back from {found or 'no tables'} to {lower}.")
         steps = self._revisions.between(lower, found)[::-1]
         moved = Moved(before=found, after=lower, revisions=tuple(_named(one) for one in steps))
-        await self._database.acquire_process_lock()
+        dead = await self._alone()
         async with self._database.rebuild() as session:
+            await self._strike_off(session, dead, who)
             await session.run_sync(lambda sync: self._down(sync.connection(), moved))
             await SqlTransaction(session, self._clock).audit(_draft("database.downgraded", who, moved))
         return moved
@@ -157,6 +167,34 @@ class Tables:
         steps = self._revisions.between(self._revisions.ids[0] if found == UNNAMED else found, upper)
         return steps, Moved(before=found, after=upper, revisions=tuple(_named(one) for one in steps))
 
+    async def _alone(self) -> Mapping[str, int]:
+        """Return the counts of replicas that are silent. Raises `StoreError` where somebody serves: of several, whose count moves."""
+        if not self._database.takes_several:
+            await self._database.acquire_process_lock()
+            return {}
+        counts = await self._counts()
+        for _ in range(SILENT_SECONDS if counts else 0):
+            await self._clock.sleep(1.0)
+            self._insist_on_silence(counts, await self._counts())
+        return counts
+
+    async def _counts(self) -> Mapping[str, int]:
+        async with self._database.read() as session:
+            return await session.run_sync(_counts)
+
+    async def _strike_off(self, session: AsyncSession, dead: Mapping[str, int], who: str) -> None:
+        """Inside the write lock, look again and keep replicas that were silent from ever writing again: what they know of the tables is over."""
+        self._insist_on_silence(dead, await session.run_sync(_counts))
+        for name in sorted(dead):
+            await replicas.leave(session, name)
+        await SqlTransaction(session, self._clock).audit_all([replicas.struck_off(one, who) for one in sorted(dead)])
+
+    def _insist_on_silence(self, before: Mapping[str, int], now: Mapping[str, int]) -> None:
+        if awake := sorted(name for name in now if now[name] != before.get(name)):
+            raise StoreError(
+                f"Bots already serve with the database {self._database.name} ({', '.join(awake)}): stop them first."
+            )
+
     def _up(self, connection: Connection, moved: Moved) -> None:
         self._insist(connection, moved)
         if moved.before == UNNAMED:
@@ -174,6 +212,13 @@ class Tables:
             raise StoreError(
                 f"Somebody else has just changed the tables of {self._database.name}: see `natsmedic db status`."
             )
+
+
+def _counts(session: Session) -> dict[str, int]:
+    """Return the beats of all replicas on the list; older tables have none."""
+    if not inspect(session.connection()).has_table("replicas"):
+        return {}
+    return {row.id: row.beats for row in session.execute(text("SELECT id, beats FROM replicas"))}
 
 
 def _named(revision: Revision) -> str:
