@@ -57,7 +57,7 @@ def _carry_out(
         print(
             f"{len(report.told):>4}/{len(runs)} {told.seconds:5.1f} s  run {told.run.number:<4} {mark:<12} {told.run.told}"
         )
-        if told.judged.end is ExecutionState.NEEDS_HUMAN:
+        if told.judged.end is not ExecutionState.DONE:
             print(f"       {told.judged.sentence}")
         for violation in told.judged.violations:
             print(f"       {violation}")
