@@ -20,6 +20,8 @@ LONGEST_ABSENCE: Final = 5.0
 """Seconds that a killed replica stays away; a frozen one stays away for longer."""
 PAUSES: Final = (1.0, 6.0)
 """Seconds between the beginnings of two faults."""
+RESTS: Final = (2.0, 30.0)
+"""Seconds in which a replica that serves again suffers nothing: what never runs shows nothing."""
 
 
 class FaultKind(StrEnum):
@@ -45,6 +47,8 @@ class Fault:
     target: int
     seconds: float
     """How long it lasts; 0 for what lasts as long as it takes."""
+    rest: float = 0.0
+    """Seconds after it in which its replica is spared."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def drawn(seed: int, replicas: int, sites: int) -> Iterator[Fault]:
         pause, part = dice.uniform(*PAUSES), dice.random()
         target = dice.randrange(replicas if kind in OF_A_REPLICA else sites)
         lasts = {FaultKind.FREEZE: LONGEST_FREEZE * part**3, FaultKind.KILL: LONGEST_ABSENCE * part}
-        yield Fault(pause, kind, target, lasts.get(kind, 0.0))
+        yield Fault(pause, kind, target, lasts.get(kind, 0.0), dice.uniform(*RESTS))
 
 
 @dataclass
@@ -152,7 +156,8 @@ class Nemesis:
                 await victim.rise()
         finally:
             self.suffered.append(Suffered(fault.kind, fault.target, began, _now()))
-            self._busy.discard(fault.target)
+        await asyncio.sleep(fault.rest)
+        self._busy.discard(fault.target)
 
     async def _lasts(self, fault: Fault, victim: Victim) -> None:
         if fault.kind is FaultKind.KILL:
