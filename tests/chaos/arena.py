@@ -39,6 +39,8 @@ API_TIMEOUT: Final = 1.5
 """Seconds. A lost request is sent again after twice as long, so it says how long a repair takes."""
 PATIENCE: Final = 10.0
 """Seconds that Slack waits for an answer, and a click for its form: instead of three, which a machine that runs all this besides may take."""
+RISE_SECONDS: Final = 3 * START_SECONDS
+"""Others rise at the same time."""
 RESTART_SECONDS: Final = 1.0
 """Until a replica that ended by itself is started again, as Kubernetes does."""
 POST_SECONDS: Final = 5.0
@@ -117,9 +119,9 @@ class Replica(BotProcess):
         await super().kill()
 
     async def rise(self) -> None:
-        """Start again where it was killed, and wait until it serves."""
+        """Start again where it was killed, and wait until it serves. Raises TimeoutError."""
         self._down = False
-        async with asyncio.timeout(START_SECONDS):
+        async with asyncio.timeout(RISE_SECONDS):
             while not await self.serves():
                 await asyncio.sleep(RESTART_SECONDS / 4)
 

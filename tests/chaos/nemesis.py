@@ -53,7 +53,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Suffered:
-    """A fault as it was: of a replica, of the database (`target` None), or of an answer."""
+    """A fault as it was: of a replica until it served again, of the database (`target` None), or of an answer."""
 
     kind: FaultKind
     target: int | None
@@ -64,9 +64,6 @@ class Suffered:
 class Victim(Protocol):
     """A replica."""
 
-    @property
-    def alive(self) -> bool: ...
-
     def freeze(self) -> None: ...
 
     def thaw(self) -> None: ...
@@ -76,7 +73,7 @@ class Victim(Protocol):
         ...
 
     async def rise(self) -> None:
-        """Start again, and wait until it serves."""
+        """Wait until it serves; one that was killed is started again."""
         ...
 
 
@@ -152,8 +149,7 @@ class Nemesis:
         try:
             with suppress(asyncio.CancelledError):  # the end of all faults is the end of this one
                 await self._lasts(fault, victim)
-            if not victim.alive:
-                await victim.rise()
+            await victim.rise()  # one that was frozen for long may find that it was struck off, and ends
         finally:
             self.suffered.append(Suffered(fault.kind, fault.target, began, _now()))
         await asyncio.sleep(fault.rest)
