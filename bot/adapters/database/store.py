@@ -34,6 +34,7 @@ from bot.adapters.database.rows import (
     StormMemberRow,
     TargetLockRow,
 )
+from bot.adapters.database.schema import check
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
 from bot.adapters.database.tally import SqlTally
@@ -98,6 +99,7 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     async def join(self, replica: str) -> None:
         """Serve as one of several, under a name that no other process has or had."""
         async with self._database.write() as session:
+            await session.run_sync(lambda sync: check(sync.connection(), self._database.name))
             await replicas.join(session, replica)
         self._database.write_as(replica)
 
