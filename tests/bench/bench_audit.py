@@ -21,7 +21,9 @@ from typing import Final
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.flow.audit import ChainReport, ChainVerifier, verify_store
+from bot.adapters.database.slices import verify_database
+from bot.cli.session import spare_the_collector
+from bot.flow.audit import ChainReport, ChainVerifier
 from bot.model import GENESIS, AuditLine, canonical_json
 
 TARGET_SECONDS: Final = 10.0
@@ -74,7 +76,7 @@ async def verification(path: Path) -> tuple[float, ChainReport]:
     began = time.perf_counter()
     verifier = ChainVerifier()
     async with SqlStore.open(f"sqlite:///{path}", SystemClock(), read_only=True) as store:
-        await verify_store(store, verifier)
+        await verify_database(f"sqlite:///{path}", store, verifier, spare_the_collector)
     return time.perf_counter() - began, verifier.report()
 
 
@@ -83,6 +85,7 @@ async def main() -> int:
     parser.add_argument("--rows", type=int, default=MILLION)
     parser.add_argument("--turns", type=int, default=3)
     asked = parser.parse_args()
+    spare_the_collector()  # as every command does before its work begins
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "natsmedic.db"
         async with SqlStore.open(f"sqlite:///{path}", SystemClock()):
