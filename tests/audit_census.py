@@ -183,6 +183,10 @@ CENSUS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "integration/test_checkpoints.py",
             "test_starts_stops_crashes_and_changed_settings_are_on_record",
         ),
+        "replica.lost": (
+            "integration/test_replicas.py",
+            "test_who_is_struck_off_writes_nothing_any_more_and_it_is_on_record",
+        ),
         "bot.stopped": (
             "integration/test_checkpoints.py",
             "test_starts_stops_crashes_and_changed_settings_are_on_record",

@@ -1,6 +1,7 @@
 """Fixtures that more than one test tier needs."""
 
 import itertools
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from bot.lab.postgres import PostgresServer, running_postgres
 from bot.lab.servers import LabCluster
-from tests.integration.postgres_server import PostgresServer, running_postgres
 
-FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes")
-"""Modules whose tests take a minute or more, the longest first."""
+FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes", "test_truth_table")
+"""Modules whose tests take longest, the longest first."""
 
 TIERS = ("e2e", "integration", "unit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end."""
-    items.sort(key=_rank)
+    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end. A mutant is soonest killed the other way round."""
+    items.sort(key=_rank, reverse="MUTANT_UNDER_TEST" in os.environ)
 
 
 def _rank(item: pytest.Item) -> tuple[int, int]:

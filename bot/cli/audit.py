@@ -162,7 +162,7 @@ def acknowledge(
     ],
     config: ConfigFile = None,
 ) -> None:
-    """Let changes go on although a checkpoint says that the database was restored or rewritten. Look at what is missing first."""
+    """Let changes go on although a checkpoint says that the database was restored or rewritten. Look at what is missing first; any approver may."""
     draw.lines([("", run(_acknowledge(settings_of(context, config), reason)))])
 
 
@@ -199,12 +199,13 @@ async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
 
 
 async def _acknowledge(settings: Settings, reason: str) -> str:
-    from bot.adapters.terminal import operator_named
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.terminal import open_counter
     from bot.flow.checkpoints import acknowledge
+    from bot.policy import may_lift
 
-    async with open_store(settings) as store:
-        return await acknowledge(store, operator_named(), reason)
+    async with open_counter(settings) as counter:
+        person = await counter.admission.admit(counter.user, may_lift, "acknowledge")
+        return await acknowledge(counter.store, person.key, reason, by=counter.user)
 
 
 async def _newest(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditLine]:

@@ -19,6 +19,7 @@ from bot.flow import narration
 from bot.flow.endings import end_proposal
 from bot.flow.refusals import nobody_known, refusal
 from bot.flow.stages import Stages
+from bot.flow.voiding import void_without_code
 from bot.limits import Limits, Ruling
 from bot.model import (
     Approval,
@@ -270,6 +271,7 @@ class ApprovalDesk:
             reason=reason,
             typed_name=typed,
             break_glass=click.break_glass and click.choice is Choice.APPROVE,
+            factor=asks_code(proposal, click.choice, self._rules),
             at=self._clock.now(),
         )
         await tx.put(approval)
@@ -293,6 +295,7 @@ class ApprovalDesk:
                 )
             )
             return Answer(accepted=True, sentence="Denied. Nothing will be changed."), None
+        await void_without_code(tx, proposal, self._rules)
         now = standing(proposal, await tx.approvals(proposal.id), self._rules)
         if not now.satisfied:
             missing = ", ".join(now.missing)

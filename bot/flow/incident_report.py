@@ -252,7 +252,11 @@ def _decisions(decided: Decided) -> tuple[Block, ...]:
             given.choice.value,
             ", ".join(given.groups),
             given.reason,
-            "yes" if given.proposal_digest == decided.proposal.digest else "no",
+            f"void: {given.void}"
+            if given.void
+            else "yes"
+            if given.proposal_digest == decided.proposal.digest
+            else "no",
         )
         for given in decided.approvals
     ]

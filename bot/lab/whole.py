@@ -12,7 +12,9 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,10 +22,16 @@ from typing import Protocol, Self
 import httpx
 import yaml
 
+from bot.adapters.clock import SystemClock
+from bot.adapters.database import SqlStore
+from bot.flow.audit import pages
 from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.http import http_client
 from bot.lab.servers import LabCluster, LabError
 from bot.lab.slack import TEAM_ID, Channel, Message, Outcome, StandInSlack, User, UserGroup
-from bot.model import Json, JsonObject, part, parts
+from bot.model import AuditFilter, Json, JsonObject, part, parts
+from bot.ports import EVERY
+from bot.settings import load
 
 CHANNEL = "C0NATSONCALL"
 ADA, BO, CY, GUS = "U0ADA", "U0BO", "U0CY", "U0GUS"
@@ -156,7 +164,8 @@ class BotProcess:
                 stderr=log,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
-        await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
+        async with http_client(2.0) as http:
+            await self.wait(partial(self._ready, http), START_SECONDS, "the bot did not become ready")
 
     @property
     def pid(self) -> int:
@@ -221,16 +230,15 @@ class BotProcess:
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode(errors="replace")
 
-    async def rows(self) -> list[JsonObject]:
-        """Return the audit entries, oldest first."""
-        code, output = await self.command("audit", "export")
-        if code != 0:
-            raise LabError(f"audit export ended with {code}: {output}")
-        return [json.loads(line) for line in output.splitlines()]
+    async def rows(self, wanted: AuditFilter = EVERY) -> list[JsonObject]:
+        """Return audit entries, oldest first, read beside the bot as `audit export` reads them."""
+        url = load(self.config, os.environ).database.url
+        async with SqlStore.open(url, SystemClock(), read_only=True) as store, aclosing(pages(store, wanted)) as read:
+            return [json.loads(line.text()) async for page in read for line in page]
 
     async def audit(self, kind: str) -> list[JsonObject]:
         """Return the audit entries of a kind, oldest first."""
-        return [row for row in await self.rows() if row["kind"] == kind]
+        return await self.rows(AuditFilter(kind=kind))
 
     async def predicted(self) -> tuple[int, int]:
         """Return the newest recreation's start sequence and how many acknowledged messages it said are delivered again at most."""
@@ -278,7 +286,7 @@ class BotProcess:
             "notification_reason": "firing",
             "alerts": [alert],
         }
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             return await client.post(
                 f"{self.url}/webhooks/alertmanager",
                 json=body,
@@ -362,15 +370,27 @@ class BotProcess:
                 raise LabError(f"{failure} within {within:g} s\n--- channel\n{seen}\n--- log\n{self.log[-6000:]}")
             await asyncio.sleep(0.1)
 
-    async def _ready(self) -> bool:
+    async def _ready(self, http: httpx.AsyncClient) -> bool:
         process = self._process
         if process is not None and process.returncode is not None:
             raise LabError(f"the bot ended with code {process.returncode}\n{self.log[-6000:]}")
         try:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(f"{self.url}/readyz", timeout=2)).is_success
+            return (await http.get(f"{self.url}/readyz")).is_success
         except httpx.TransportError:
             return False
+
+
+class Twin(BotProcess):
+    """A further replica of a bot, with the same settings; `directory` is its own."""
+
+    def __init__(self, first: BotProcess, directory: Path) -> None:
+        super().__init__(directory, first.servers, first.slack)
+        self._first = first
+
+    def settings(self) -> JsonObject:
+        """Return the first one's config, with an address of its own."""
+        written = self._first.settings()
+        return written | {"webhooks": part(written, "webhooks") | {"listen": f"127.0.0.1:{self.port}"}}
 
 
 class WholeBot(BotProcess):

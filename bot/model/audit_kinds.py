@@ -42,12 +42,21 @@ _ALL: Final = (
     _kind("alert.firing", "An alert fires; the incident it belongs to is named.", "fingerprint", "delivery"),
     _kind("alert.resolved", "Its sender says that an alert is over.", "fingerprint", "delivery"),
     _kind("approval.recorded", "A person has approved or denied a proposal.", *Approval.model_fields),
-    _kind("audit.acknowledged", "A person lets changes go on after a gap.", "checkpoints", "gaps", "reason"),
+    _kind("approval.void", "An approval counts for nothing any more; policy asks for more now.", "approval", "person"),
+    _kind(
+        "audit.acknowledged",
+        "A person lets changes go on after a gap.",
+        *("checkpoints", "gaps", "reason"),
+        optional=("team", "user"),
+    ),
     _kind("audit.gap", "A checkpoint outside contradicts this log: nothing changes.", "sink", "checkpoint", "head"),
     _kind(
-        "bot.started", "The bot starts; digests of its settings by section.", "version", "mode", "sections", "crashed"
+        "bot.started",
+        "The bot starts; digests of its settings by section.",
+        *("version", "mode", "sections", "crashed"),
+        optional=("replica",),
     ),
-    _kind("bot.stopped", "The bot stops because it was asked to.", "version"),
+    _kind("bot.stopped", "The bot stops because it was asked to.", "version", optional=("replica",)),
     _kind("checkpoint.failed", "A place takes no checkpoints."),
     _kind("checkpoint.recovered", "A place takes checkpoints again."),
     _kind(
@@ -80,7 +89,7 @@ _ALL: Final = (
     _kind("glass.broken", "A person approves alone, in place of the groups named.", "missing", "digest"),
     _kind("incident.reopened", "An alert fires again after its incident was over."),
     _kind("incident.taken", "A person takes an incident."),
-    _kind("lock.released", "A person gave a cluster's lock back.", "cluster", "fence"),
+    _kind("lock.released", "A person gave a cluster's lock back.", "cluster", "fence", optional=("team", "user")),
     _kind(
         "proposal.created",
         "A proposal is stored, whole, with the preview people see.",
@@ -92,6 +101,7 @@ _ALL: Final = (
     _kind("proposal.expired", "Nobody decided in time."),
     _kind("proposal.superseded", "Another one took its place, or the world moved.", optional=("drift",)),
     _kind("proposal.withdrawn", "Its reason is gone, or a person takes it back.", optional=("team", "user")),
+    _kind("replica.lost", "A replica is taken for dead; the others go on with its work.", "replica", "by"),
     _kind("settings.changed", "Sections of the settings differ from those of the start before.", "sections"),
     _kind("silence.ended", "A person ends a silence."),
     _kind("silence.over", "A silence has run its time."),

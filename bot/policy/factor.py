@@ -11,7 +11,7 @@ import pyotp
 from pydantic import SecretStr
 from pyotp.totp import TOTP
 
-from bot.model import Choice, Factor, Proposal
+from bot.model import Approval, Choice, Factor, Proposal
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
 from bot.settings import PolicySettings
 
@@ -25,6 +25,8 @@ MOST_WRONG: Final = 5
 LOCKED: Final = timedelta(minutes=10)
 
 
+WITHOUT_CODE: Final = "given without a code of a second factor, which policy asks for now"
+"""Why such an approval is void."""
 CODE_FAULTS: Final = frozenset({Reason.NO_FACTOR, Reason.WRONG_CODE, Reason.USED_CODE, Reason.LOCKED})
 """What is said at the field of the code."""
 
@@ -32,6 +34,11 @@ CODE_FAULTS: Final = frozenset({Reason.NO_FACTOR, Reason.WRONG_CODE, Reason.USED
 def asks_code(proposal: Proposal, choice: Choice, rules: PolicySettings) -> bool:
     """Return whether whoever decides so must send a code."""
     return choice is Choice.APPROVE and rules.second_factor is not None and proposal.risk in rules.second_factor.risks
+
+
+def lacks_code(approval: Approval, proposal: Proposal, rules: PolicySettings) -> bool:
+    """Return whether it was given without the code that policy asks for now (design/safety.md, Approving 1: authority is that of the moment of use)."""
+    return asks_code(proposal, approval.choice, rules) and not approval.factor
 
 
 def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -> tuple[Factor, Decision]:
@@ -76,7 +83,11 @@ def new_secret() -> str:
 
 def enrolment(person: str, secret: str) -> str:
     """Return what an authenticator reads from a QR code."""
-    return TOTP(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+    return _totp(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+
+
+def _totp(secret: str) -> TOTP:
+    return TOTP(secret, digits=DIGITS, interval=STEP)
 
 
 def _secrets(rules: PolicySettings) -> Mapping[str, SecretStr]:
@@ -89,7 +100,7 @@ def _lately(known: Factor, now: datetime) -> tuple[datetime, ...]:
 
 def _step_of(secret: str, code: str, now: datetime) -> int | None:
     """Return the step whose code this is; every one is compared, in constant time."""
-    present, otp = int(now.timestamp()) // STEP, TOTP(secret)
+    present, otp = int(now.timestamp()) // STEP, _totp(secret)
     steps: Sequence[int] = range(present - CLOCKS_APART, present + CLOCKS_APART + 1)
     found = [step for step in steps if hmac.compare_digest(otp.generate_otp(step).encode(), code.encode())]
     return found[-1] if found else None

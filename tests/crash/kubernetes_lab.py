@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-import httpx
 import yaml
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
 from bot.errors import Unreadable
+from bot.lab.http import http_client
 from bot.lab.kubernetes import FaultKind, NatsManifest, StandInKubernetes
 from bot.lab.kubernetes_nats import start_nats
 from bot.lab.process import LabError
@@ -174,13 +174,13 @@ class KubernetesLab:
         present = self.object(kind, name)["metadata"]["resourceVersion"]
         body = raw | {"metadata": raw["metadata"] | {"resourceVersion": present}}
         path = PATHS[kind].format(self.kube.namespace, name)
-        async with httpx.AsyncClient(base_url=self.kube.url, timeout=10.0) as http:
+        async with http_client(10.0, base_url=self.kube.url) as http:
             answer = await http.put(path, json=body, headers={"Authorization": f"Bearer {self.kube.token}"})
             answer.raise_for_status()
 
     async def delete(self, path: str) -> None:
         """Delete what a run has made."""
-        async with httpx.AsyncClient(base_url=self.kube.url, timeout=10.0) as http:
+        async with http_client(10.0, base_url=self.kube.url) as http:
             answer = await http.delete(path, headers={"Authorization": f"Bearer {self.kube.token}"})
             answer.raise_for_status()
 

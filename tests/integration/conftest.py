@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from bot.adapters.database import SqlStore
 from bot.adapters.database.transaction import SqlTransaction
+from bot.lab.http import http_client
 from bot.lab.kubernetes import StandInKubernetes
 from bot.model import AuditDraft, AuditEntry
 from bot.model.audit_kinds import flaw_of
@@ -78,7 +79,7 @@ async def kube(tmp_path: Path) -> AsyncGenerator[StandInKubernetes]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def http(kube: StandInKubernetes) -> AsyncGenerator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {kube.token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as client:
+    async with http_client(10.0, base_url=kube.url, headers=headers) as client:
         yield client
 
 

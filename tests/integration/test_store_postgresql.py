@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 
 import psycopg
@@ -13,9 +12,8 @@ from sqlalchemy import text
 from bot.adapters.database import SqlStore, postgresql
 from bot.errors import StoreBusy, StoreError, StoreLost
 from bot.flow.audit import verify
+from bot.lab.postgres import PostgresServer
 from bot.model import Incident
-from tests.integration.postgres_server import PostgresServer
-from tests.integration.store_process import other_process
 from tests.integration.store_records import FixedClock, draft, filled, incident, proposal
 
 pytestmark = pytest.mark.timeout(60)
@@ -68,38 +66,18 @@ async def test_a_writer_gives_up_after_two_seconds_of_a_foreign_lock(store: SqlS
         await tx.put(proposal("2"))
 
 
-async def test_a_second_server_is_refused_until_the_first_is_dead(url: str) -> None:
-    async with SqlStore.open(url, FixedClock()) as second:
-        with other_process(url, "serve") as process:
-            assert process.stdout is not None
-            assert await asyncio.to_thread(process.stdout.readline) == "serving\n"
-            with pytest.raises(StoreError, match="Another natsmedic already serves"):
-                await second.acquire_process_lock()
-            await append(second)
-            process.send_signal(signal.SIGKILL)
-        await second.acquire_process_lock()
-        await append(second)
+async def test_no_process_serves_alone_with_postgresql(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        with pytest.raises(StoreError, match="join its replicas"):
+            await store.acquire_process_lock()
 
 
-async def test_a_server_that_lost_its_session_to_a_successor_can_write_no_more(url: str) -> None:
-    async with SqlStore.open(url, FixedClock()) as first, SqlStore.open(url, FixedClock()) as second:
-        await first.acquire_process_lock()
-        await append(first)
+async def test_a_replica_that_lost_its_session_goes_on(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        await store.join("a")
         end_sessions(url)
-        await second.acquire_process_lock()
-        with pytest.raises(StoreBusy, match="Another natsmedic already serves"):
-            await append(first)
-        await append(second)
-        assert len(await first.audit_entries()) == 2
-
-
-async def test_a_server_that_lost_its_session_and_has_no_successor_goes_on(url: str) -> None:
-    async with SqlStore.open(url, FixedClock()) as first, SqlStore.open(url, FixedClock()) as second:
-        await first.acquire_process_lock()
-        end_sessions(url)
-        await append(first)
-        with pytest.raises(StoreBusy, match="Another natsmedic already serves"):
-            await second.acquire_process_lock()
+        await append(store)
+        assert len(await store.audit_entries()) == 1
 
 
 async def test_a_process_that_stops_inside_a_transaction_does_not_keep_others_from_writing(

@@ -3,9 +3,8 @@
 The write lock is an advisory lock of the transaction, taken before its first question: under READ COMMITTED every question after that sees what the
 transaction before it committed. Readers stand on one snapshot each (REPEATABLE READ) and can't write.
 
-The lock of the serving process is an advisory lock of the session through which it writes. So whoever lost that session has to win the lock anew before it can
-write anything, and a stopped or cut-off process can never commit beside its successor. A pooler between the two that shares sessions (PgBouncer's
-`transaction` and `statement` modes) breaks this: connect directly, or in its `session` mode.
+Several processes may serve at once. Each is a row of `replicas`, and every transaction of its looks for that row once it holds the write lock. So whoever was
+struck off by the others, because it was silent for too long, can never commit beside its successor, even if it was only stopped and goes on later.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from bot.errors import StoreBusy, StoreConflict, StoreDown, StoreError, StoreLos
 OLDEST_SERVER = 150_000
 """PostgreSQL 15.0 as `server_version_num` says it."""
 WRITE_LOCK = 0x6E_61_74_73_6D_77
-SERVE_LOCK = 0x6E_61_74_73_6D_73
-"""Keys of advisory locks, which are one space per database: `natsmw` and `natsms` in ASCII, so that no other program has them by chance."""
+"""Key of an advisory lock, which are one space per database: `natsmw` in ASCII, so that no other program has it by chance."""
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 10
 """No question of ours takes longer than a second on 100,000 incidents; one that does hangs, and holds the write lock."""
@@ -58,47 +56,19 @@ DOWN_STATES = {"25006", "53100", "58030"}
 class PostgresqlDatabase(Database):
     """One open PostgreSQL database."""
 
-    def __init__(self, name: str, writer: AsyncEngine | None, reader: AsyncEngine) -> None:
-        super().__init__(name, writer, reader)
-        self._serves = False
-        if writer is not None:
-            event.listen(writer.sync_engine, "connect", self._connected)
+    @property
+    def takes_several(self) -> bool:
+        """Return True."""
+        return True
 
     async def acquire_process_lock(self) -> None:
-        """Become the one serving process of this database, until `close`, the end of the process, or the loss of the writing session.
-
-        Raises `StoreError` where another process serves already.
-        """
-        if self._writer is None:
-            raise StoreError(f"The database {self.name} is open for reading only.")
-        self._serves = True
-        try:
-            await self._writer.dispose()  # whatever session it has was opened without the lock
-            async with self.write():
-                pass
-        except BaseException:
-            self._serves = False
-            raise
+        """Raise: several may serve."""
+        raise StoreError(f"The database {self.name} has no one serving process: join its replicas.")
 
     def is_undecodable(self, error: DBAPIError) -> bool:
         """Return False: the server itself lets in nothing but valid UTF-8."""
         del error
         return False
-
-    def _connected(self, dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        if not self._serves:
-            return
-        cursor = dbapi.cursor()
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (SERVE_LOCK,))
-        won = cursor.fetchone() == (True,)
-        cursor.close()
-        dbapi.commit()  # the lock is the session's and stays
-        if not won:
-            dbapi.close()
-            raise StoreBusy(
-                f"Another natsmedic already serves with the database {self.name}: stop it, or give this one a database of its own. "
-                f"A session that broke off is free after {sum(_keepalive_seconds())} s at the latest."
-            )
 
     async def _lock_writing(self, session: AsyncSession) -> None:
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
@@ -138,10 +108,6 @@ def typed(name: str, error: DBAPIError) -> StoreError:
     if error.connection_invalidated or isinstance(cause, psycopg.OperationalError):
         return StoreLost(f"The connection to the database {name} failed: {str(cause).strip()}")
     return StoreError(f"The database {name} failed: {str(cause).strip()}")
-
-
-def _keepalive_seconds() -> tuple[int, int]:
-    return KEEPALIVES["tcp_keepalives_idle"], KEEPALIVES["tcp_keepalives_interval"] * KEEPALIVES["tcp_keepalives_count"]
 
 
 def _engine(url: URL, *, writing: bool) -> AsyncEngine:

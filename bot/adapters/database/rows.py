@@ -298,6 +298,16 @@ class DrawnRow(Row, table=True):
     revision: int = Field(sa_column=Column("revision", Integer, nullable=False))
 
 
+class ReplicaRow(Row, table=True):
+    """A process that serves with a PostgreSQL database. Who has no row may not write."""
+
+    __tablename__ = "replicas"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    beats: int = Field(sa_column=Column("beats", Integer, nullable=False))
+    leads: bool = Field(sa_column=Column("leads", Boolean, nullable=False))
+
+
 class SchemaVersionRow(Row, table=True):
     __tablename__ = "schema_version"  # pyright: ignore[reportAssignmentType]
 

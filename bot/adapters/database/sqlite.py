@@ -43,6 +43,11 @@ class SqliteDatabase(Database):
         self.path = path
         self._lock_file: IO[str] | None = None
 
+    @property
+    def takes_several(self) -> bool:
+        """Return False: a second process could not know whether the first, which it can't see on another machine, is dead."""
+        return False
+
     async def acquire_process_lock(self) -> None:
         """Become the one serving process of this database, until `close` or the end of the process.
 
