@@ -40,6 +40,7 @@ from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.quota import Quota
+from bot.flow.retention import Retention
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
@@ -351,6 +352,7 @@ async def serve(settings: Settings) -> None:
             "intake": bot.intake.run,
             "sweeper": bot.sweeper.run,
             "take-over": partial(take_over, store, engine, clock),
+            "retention": Retention(store=store, clock=clock, rules=settings.retention).run,
             **watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake),
         }
         own = {"watchdog": watchdog.beat, "checkpoints": partial(kept.follow, replica.leading), **measuring.parts}

@@ -38,6 +38,8 @@ def _freeze(event: str, meaning: str) -> AuditKind:
     return _kind(f"freeze.{event}", meaning, *Freeze.model_fields, optional=("team", "user"))
 
 
+_MOVED: Final = ("before", "after", "revisions")
+
 _ALL: Final = (
     _kind("alert.firing", "An alert fires; the incident it belongs to is named.", "fingerprint", "delivery"),
     _kind("alert.resolved", "Its sender says that an alert is over.", "fingerprint", "delivery"),
@@ -66,6 +68,13 @@ _ALL: Final = (
         optional=("choice", "gesture", "team", "user"),
     ),
     _kind("command.refused", "A person asked in words for what they may not.", "code", "team", "user"),
+    _kind("database.downgraded", "A person brings the tables back to an older revision.", *_MOVED),
+    _kind(
+        "database.pruned",
+        "What is too old to keep is about to be removed: how many of what, and from when on it would be kept.",
+        *("incidents", "snapshots", "deliveries", "before"),
+    ),
+    _kind("database.upgraded", "A person brings the tables to a newer revision.", *_MOVED),
     _kind("delivery.unreadable", "A stored webhook request is not readable."),
     _kind("diagnosis.asked", "A person asks for another look.", "event"),
     _kind("diagnosis.done", "A diagnosis has its verdict; digest of its snapshot.", "snapshot", "severity", "reason"),

@@ -17,11 +17,12 @@ from bot.ports.metering import (
     end_of,
 )
 from bot.ports.running import Beat, Clock, Engine, Phase, PhaseHandler, Roster, Steps
-from bot.ports.storage import EVERY, CheckpointSink, R, Store, Stored, Transaction
+from bot.ports.storage import EVERY, Ageing, CheckpointSink, R, Store, Stored, Transaction
 
 __all__ = [
     "EVERY",
     "UNMETERED",
+    "Ageing",
     "Beat",
     "Call",
     "Change",

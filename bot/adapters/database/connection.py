@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
@@ -80,6 +80,15 @@ class Database(ABC):
     @abstractmethod
     def takes_several(self) -> bool:
         """Whether several processes may serve with it at once."""
+
+    @abstractmethod
+    def rebuild(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `write`, for a change of the tables themselves, which may take a while and may move a table that others refer to."""
+
+    @property
+    @abstractmethod
+    def dialect(self) -> str:
+        """SQLAlchemy's name of it."""
 
     @abstractmethod
     async def acquire_process_lock(self) -> None:
