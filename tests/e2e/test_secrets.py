@@ -44,7 +44,7 @@ COMMANDS: Final = (
     ("incidents", "list", "--format", "json"),
     ("proposals", "list", "--format", "json"),
     ("policy", "show", "--format", "json"),
-    ("diagnose", "away"),
+    ("diagnose", "--cluster", "away"),
 )
 
 
