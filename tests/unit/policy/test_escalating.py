@@ -103,6 +103,13 @@ def test_whoever_is_called_counts_from_then_on_and_the_reasons_say_for_whom() ->
     assert still_valid(low, [given], [lea], rules, at).allowed
 
 
+def test_who_is_called_in_place_of_two_hears_of_both() -> None:
+    offered = called(reminded(), ("leads", "owners"), ("heads", "operators"))
+    told = explain(offered, (), person("lea", "leads", "heads"), calling("leads", "heads"), NOW + 8 * MINUTE)
+    said = "Called because nobody had decided, and stands in for operators, owners."
+    assert said in [one.decision.sentence for one in told.reasons]
+
+
 def test_whoever_has_left_the_group_or_is_called_no_more_by_the_settings_counts_no_more() -> None:
     low, lea = called(reminded(RiskClass.LOW), ("leads", "operators")), person("lea", "leads")
     at = NOW + 8 * MINUTE
