@@ -1,7 +1,7 @@
 """Audit rows are checked as they are appended; and Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
 
 import httpx
@@ -15,6 +15,7 @@ from bot.model import AuditDraft, AuditEntry
 from bot.model.audit_kinds import flaw_of
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
 from tests.integration.store_records import FixedClock
+from tests.rights import on_record
 
 APPEND = SqlTransaction.audit
 
@@ -29,6 +30,13 @@ def known_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         return await APPEND(self, draft)
 
     monkeypatch.setattr(SqlTransaction, "audit", audit)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_rights() -> Generator[None]:
+    """Whatever natsmedic asks of a stand-in API server is in the record that the roles of deploy/ are held against."""
+    with on_record():
+        yield
 
 
 BOTH = [STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]
