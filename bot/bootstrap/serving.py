@@ -25,6 +25,7 @@ from bot.bootstrap.leaving import Leaving
 from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
 from bot.bootstrap.reporting import reporter
+from bot.bootstrap.storing import open_store
 from bot.bootstrap.watchdog import Watchdog
 from bot.errors import SettingsError, StoreError
 from bot.flow import narration
@@ -78,15 +79,6 @@ read and write of a socket and of the database, of which a webhook has a dozen (
 
 Run = Callable[[], Awaitable[None]]
 """A part of the bot that works for ever."""
-
-
-@asynccontextmanager
-async def open_store(
-    settings: Settings, *, read_only: bool = False, meter: Meter = UNMETERED
-) -> AsyncGenerator[SqlStore]:
-    """Open the configured database, for reading beside a serving process or for serving."""
-    async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only, meter=meter) as store:
-        yield store
 
 
 def writers_of(nats: NatsWriters | None, cluster: ClusterSettings, meter: Meter = UNMETERED) -> Writers | None:

@@ -26,7 +26,7 @@ def unlock(
 
 
 async def _unlock(settings: Settings, cluster: str, reason: str) -> str:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings) as store:
         return await give_back(store, cluster, f"{getpass.getuser()} (terminal)", reason)
