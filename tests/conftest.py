@@ -1,7 +1,7 @@
 """Fixtures that more than one test tier needs."""
 
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,36 @@ import pytest
 from bot.lab.servers import LabCluster
 from tests.integration.postgres_server import PostgresServer, running_postgres
 
+TESTS = Path(__file__).parent
+
 FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes")
 """Modules whose tests take a minute or more, the longest first."""
 
-TIERS = ("e2e", "integration", "unit")
+LAST = "unit"
+"""The tier that only computes, and so fills the end: what waits for servers and people meets no busier machine than it makes itself."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end."""
-    items.sort(key=_rank)
+    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end.
+
+    Tiers that start servers are dealt evenly: several whole bots at once would keep both cores busy, and none of them then idle.
+    """
+    order = _order(items)
+    items.sort(key=lambda item: order[item])
 
 
-def _rank(item: pytest.Item) -> tuple[int, int]:
-    module = FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST)
-    tier = next((rank for rank, name in enumerate(TIERS) if name in item.path.parts), 0)
-    return module, tier
+def _order(items: Sequence[pytest.Item]) -> dict[pytest.Item, tuple[float, float]]:
+    """The place of each test: the long modules, then every other tier spread over the whole way, then the last one."""
+    order: dict[pytest.Item, tuple[float, float]] = {}
+    tiers: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.stem in FIRST:
+            order[item] = (0, FIRST.index(item.path.stem))
+        else:
+            tiers.setdefault(item.path.relative_to(TESTS).parts[0], []).append(item)
+    for tier, those in tiers.items():
+        order |= {item: (2 if tier == LAST else 1, place / len(those)) for place, item in enumerate(those)}
+    return order
 
 
 LabFactory = Callable[..., Awaitable[LabCluster]]
