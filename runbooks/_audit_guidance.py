@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bot.actions._command_line import end_of_options
 from bot.model import Finding, Focus, Severity, Snapshot, Subject
 from bot.runbook import Draft, Proposed, Thresholds
 from runbooks._audit_cluster import (
@@ -40,7 +41,9 @@ from runbooks._audit_versions import CLOCKS, DEFECTS, DRIFT, MIX, VERSIONS
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A title, and lines in which `{server}`, `{account}`, `{stream}` and `{consumer}` stand for the finding's names, quoted for a shell."""
+    """A title, and lines in which `{server}`, `{account}`, `{stream}` and `{consumer}` stand for the finding's names, quoted for a shell; `{end}` comes before
+    the names that a command ends in.
+    """
 
     title: str
     lines: tuple[str, ...]
@@ -72,7 +75,7 @@ GUIDES: Mapping[str, Guide] = {
         "Bring the missing member of the meta group back",
         (
             "See the group: nats server report jetstream",
-            "Start {server} again. Only if it is gone for good, and the others have quorum: nats server cluster peer-remove {server}",
+            "Start {server} again. Only if it is gone for good, and the others have quorum: nats server cluster peer-remove {end}{server}",
             "A removed server's own replicas are lost: first see that no stream has its only replica there.",
         ),
     ),
@@ -126,7 +129,7 @@ GUIDES: Mapping[str, Guide] = {
     DRIFT.code: Guide(
         "Run all servers with one configuration",
         (
-            "See what a server runs with: nats server info {server}",
+            "See what a server runs with: nats server info {end}{server}",
             "Compare the files, then reload those that differ: nats server config reload <server id>",
             "Not every setting is reloadable; the log says `config reload not supported for` where a restart is needed.",
         ),
@@ -178,37 +181,37 @@ GUIDES: Mapping[str, Guide] = {
     LAG.code: Guide(
         "Let the replica catch up",
         (
-            "See its state: nats stream info {stream}",
-            "If the lag does not shrink: disk and network of {server}, then restart {server} alone, or move the leader: nats stream cluster step-down {stream}",
+            "See its state: nats stream info {end}{stream}",
+            "If the lag does not shrink: disk and network of {server}, then restart {server} alone, or move the leader: nats stream cluster step-down {end}{stream}",
         ),
     ),
     SUBJECTS.code: Guide(
         "Hold fewer subjects in one stream",
         (
-            "See them: nats stream subjects {stream}",
-            "Let messages age (nats stream edit {stream} --max-age <time>), or spread the subjects over several streams.",
+            "See them: nats stream subjects {end}{stream}",
+            "Let messages age (nats stream edit --max-age <time> {end}{stream}), or spread the subjects over several streams.",
         ),
     ),
     STREAM_LIMITS.code: Guide(
         "Give the stream room",
         (
-            "See its use: nats stream info {stream}",
-            "Raise what is short: nats stream edit {stream} --max-msgs <n> --max-bytes <size> (max_consumers can't be changed).",
-            "Consumers that nobody uses: nats consumer report {stream}",
+            "See its use: nats stream info {end}{stream}",
+            "Raise what is short: nats stream edit --max-msgs <n> --max-bytes <size> {end}{stream} (max_consumers can't be changed).",
+            "Consumers that nobody uses: nats consumer report {end}{stream}",
         ),
     ),
     STREAM_WATCH.code: Guide(
         "Bring the stream to what its owner asked for",
         (
-            "Its state and its metadata: nats stream info {stream}",
-            "The same check alone: nats server check stream --stream {stream}",
+            "Its state and its metadata: nats stream info {end}{stream}",
+            "The same check alone: nats server check stream --stream={stream}",
         ),
     ),
     CONSUMER_WATCH.code: Guide(
         "Bring the consumer to what its owner asked for",
         (
-            "Its state and its metadata: nats consumer info {stream} {consumer}",
-            "The same check alone: nats server check consumer --stream {stream} --consumer {consumer}",
+            "Its state and its metadata: nats consumer info {end}{stream} {consumer}",
+            "The same check alone: nats server check consumer --stream={stream} --consumer={consumer}",
         ),
     ),
     SLOW.code: Guide(
@@ -230,13 +233,13 @@ GUIDES: Mapping[str, Guide] = {
         "Raise the account's limits, or use less",
         (
             "See its use: nats server report accounts",
-            "Raise them: nsc edit account --name {account} --conns <n> --leaf-conns <n> --subscriptions <n>, then: nsc push --account {account}",
+            "Raise them: nsc edit account --name={account} --conns <n> --leaf-conns <n> --subscriptions <n>, then: nsc push --account={account}",
         ),
     ),
     TLS.code: Guide(
         "Renew the certificate",
         (
-            "See which listener: nats server info {server}",
+            "See which listener: nats server info {end}{server}",
             "Put the new certificate in place and reload: nats server config reload <server id>",
         ),
     ),
@@ -288,6 +291,7 @@ def _proposed(snapshot: Snapshot, guide: Guide, found: Sequence[Finding]) -> Pro
             ("consumer", subject.consumer),
         )
     }
+    words["end"] = end_of_options(subject.server, subject.stream, subject.consumer)
     why = found[0].sentence + (f" {len(found) - 1} more findings of this kind." if len(found) > 1 else "")
     where = subject if len(found) == 1 else Subject(cluster=snapshot.cluster)
     return Proposed(

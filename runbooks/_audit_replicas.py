@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bot.actions._command_line import command
 from bot.actions.stream_scaling import Scaling, Times, compose_scaling
 from bot.errors import Refused
 from bot.model import Endpoint, Finding, Focus, Layer, Severity, Snapshot, StreamKey, Subject
@@ -11,7 +12,6 @@ from bot.model.kubernetes.nack import kept_streams
 from bot.runbook import Draft, Proposed, Threshold, Thresholds, Unit
 from runbooks._audit_views import Audit, Facts, by_servers, config_of, few, read
 from runbooks._nack import scaled
-from runbooks._shared_guidance import command
 from runbooks._stream_glance import StreamGlance, glance_at_streams
 
 REPLICAS = Audit("AUDIT_REPLICAS", Layer.CLIENTS)
@@ -110,7 +110,7 @@ def _offer(snapshot: Snapshot, keys: Sequence[StreamKey], count: int, target: in
     try:
         scaling = compose_scaling(snapshot, keys, target, times)
     except Refused as refused:
-        by_hand = command("nats", "stream", "edit", keys[0].stream, "--replicas", str(target))
+        by_hand = command("nats", "stream", "edit", of=[keys[0].stream], options=["--replicas", str(target)])
         guidance = (
             *(f"Not offered: {reason}" for reason in refused.reasons[:MOST_REASONS]),
             f"What they are: {command('nats', 'stream', 'report')}. Once nothing speaks against it, one at a time and after a backup: {by_hand}",

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from bot.action import Draft
+from bot.actions._command_line import command
 from bot.actions.consumer_pause import ACTION as PAUSE
 from bot.actions.consumer_pause import compose_pause
 from bot.actions.consumer_reset import ACTION as RESET
@@ -24,7 +25,6 @@ from bot.model.clients import moment_of
 from bot.runbook import Proposed, Thresholds
 from runbooks._consumer_clients import ACKS, FAILING, PIN, comes_again_in, read_at
 from runbooks._consumer_delivery import Delivery, delivery
-from runbooks._shared_guidance import command
 
 WORTH_A_RESET: Final = timedelta(minutes=1)
 """What comes again by itself sooner is waited for: the ladder's own first step is to observe for 1 to 2 minutes (reference/nats.md 1.E)."""
@@ -74,7 +74,7 @@ def _clients(
         title=f"Look at the clients of consumer {key.consumer}",
         why=finding.sentence,
         guidance=(
-            f"{command('nats', 'consumer', 'info', key.stream, key.consumer)}: waiting pulls, outstanding acks, pause.",
+            f"{command('nats', 'consumer', 'info', of=[key.stream, key.consumer])}: waiting pulls, outstanding acks, pause.",
             "A new leader or a new consumer would wait for the same clients.",
         ),
     )
@@ -111,7 +111,7 @@ def _paused(snapshot: Snapshot, finding: Finding, key: ConsumerKey, seen: Delive
         title=f"Ask who paused consumer {key.consumer}: it goes on by itself {left}",
         why=finding.sentence,
         guidance=(
-            f"See the pause: {command('nats', 'consumer', 'info', key.stream, key.consumer)}",
+            f"See the pause: {command('nats', 'consumer', 'info', of=[key.stream, key.consumer])}",
             "Somebody paused it on purpose, and servers do not keep who: ask its owners, and look into the audit where natsmedic may have done it.",
         ),
         rung=Rung(
@@ -140,7 +140,7 @@ def _pinned(
         title=f"See what the client does that group {group} of consumer {key.consumer} is pinned to",
         why=finding.sentence,
         guidance=(
-            f"See the pin: {command('nats', 'consumer', 'info', key.stream, key.consumer)}",
+            f"See the pin: {command('nats', 'consumer', 'info', of=[key.stream, key.consumer])}",
             f"The server lets go of it {ends} (priority_timeout); restarting that client does the same at once.",
         ),
         rung=Rung(
@@ -164,7 +164,7 @@ def _failing(
         title=f"See why the workers of consumer {key.consumer} acknowledge nothing",
         why=finding.sentence,
         guidance=(
-            f"See what waits: {command('nats', 'consumer', 'info', key.stream, key.consumer)}",
+            f"See what waits: {command('nats', 'consumer', 'info', of=[key.stream, key.consumer])}",
             "Look at the workers: errors of what they write to, a release that came with it, an ack_wait shorter than their work takes.",
         ),
     )

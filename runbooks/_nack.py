@@ -15,6 +15,7 @@ from typing import Final
 import yaml
 
 from bot.action import Draft
+from bot.actions._command_line import command
 from bot.actions._facts import owner_mark
 from bot.actions._owners import resource_name
 from bot.actions._scale_facts import SAFE_SCALE_DOWN
@@ -27,7 +28,6 @@ from bot.model.kubernetes import ConsumerResource, StreamResource, owners_of
 from bot.model.kubernetes.nack import consumer_keepers, stream_keepers
 from bot.model.versions import has
 from runbooks._ownership import IN_SOURCE_AS_WELL
-from runbooks._shared_guidance import command
 
 CONSUMERS: Final = "consumers.jetstream.nats.io"
 STREAMS: Final = "streams.jetstream.nats.io"
@@ -114,7 +114,7 @@ def _in_source(
         files.append(Patch(name=file, text=_yaml({"replicas": to})))
         told += [
             f"{command(*_patch(STREAMS, resource), f'--patch-file={file}')}   At this NACK sends the stream's whole configuration as its resource says.",
-            f"Go on only when {to} members are current with the messages of before, and restart nothing meanwhile: {command('nats', 'stream', 'info', key.stream)}",
+            f"Go on only when {to} members are current with the messages of before, and restart nothing meanwhile: {command('nats', 'stream', 'info', of=[key.stream])}",
         ]
     told += _held_back(resource)
     name = f"{resource.namespace}/{resource.name}" if resource else "that names it"
@@ -122,7 +122,7 @@ def _in_source(
         title=f"Give stream {key.stream} {target} replicas, in its source: NACK's resource {name}",
         why=f"{why} NACK keeps stream {key.stream} as its resource says, so only a change there lasts.",
         guidance=(
-            f"Back it up first: {command('nats', 'stream', 'backup', key.stream, f'{key.stream}-backup')}",
+            f"Back it up first: {command('nats', 'stream', 'backup', of=[key.stream, f'{key.stream}-backup'])}",
             *told,
         ),
         cautions=(
@@ -142,7 +142,7 @@ def _held_back(resource: StreamResource | None) -> tuple[str, ...]:
 def edit_replicas(snapshot: Snapshot, key: StreamKey, replicas: int) -> str:
     """The command that changes a stream's replicas: of its custom resource, where one names it, for NACK takes back what is done beside it."""
     found = stream_keepers(snapshot.kubernetes, key)
-    direct = command("nats", "stream", "edit", key.stream, "--replicas", str(replicas))
+    direct = command("nats", "stream", "edit", of=[key.stream], options=["--replicas", str(replicas)])
     if isinstance(found, Unknown):
         return f"{direct} (in its resource where NACK keeps it, which is not known: {found.detail.rstrip('.')})"
     if not found:
@@ -171,8 +171,8 @@ def _draft(recreation: Recreation, why: str, resource: ConsumerResource | None, 
         ),
         *before,
         (
-            f"Only if it still is at {where} ({command('nats', 'consumer', 'info', key.stream, key.consumer)}): "
-            f"{command('nats', 'consumer', 'rm', key.stream, key.consumer, '--force')}"
+            f"Only if it still is at {where} ({command('nats', 'consumer', 'info', of=[key.stream, key.consumer])}): "
+            f"{command('nats', 'consumer', 'rm', of=[key.stream, key.consumer], options=['--force'])}"
         ),
         (
             f"{command(*target, f'--patch-file={release}')}   At this NACK creates the consumer as its resource says; as a control loop (--control-loop) it does "
@@ -213,8 +213,8 @@ def _holder(recreation: Recreation) -> tuple[tuple[str, ...], tuple[str, ...], t
         if kind == ConsumerCreate.kind and params["purpose"] == Purpose.HOLDER:
             config, name = part(params, "config"), str(params["consumer"])
             file = f"{_file(name)}.json"
-            add = command("nats", "consumer", "add", stream, f"--config={file}")
-            remove = command("nats", "consumer", "rm", stream, name, "--force")
+            add = command("nats", "consumer", "add", of=[stream], options=[f"--config={file}"])
+            remove = command("nats", "consumer", "rm", of=[stream, name], options=["--force"])
             return (
                 (f"{add}   It keeps the messages while the consumer is away: nobody reads from it.",),
                 (f"Once the consumer is back, and not before: {remove}",),

@@ -137,7 +137,7 @@ def _spread_mqtt(snapshot: Snapshot, found: Sequence[Finding]) -> Draft:
     server_id = shlex.quote(identity.id) if identity else "SERVER_ID"
     pick = "'.data.connections[]? | select(.type == \"mqtt\") | .cid'"
     kick = f'while read -r cid; do nats server request kick "$cid" {server_id} > /dev/null; sleep {PAUSE:g}; done'
-    move = f"nats server request connections --name {server} | jq -r {pick} | head -n {SLICE} | {kick}"
+    move = f"nats server request connections --name={server} | jq -r {pick} | head -n {SLICE} | {kick}"
     return Draft(
         title="Spread the MQTT clients over the servers, in slices",
         why=found[0].sentence,
@@ -199,15 +199,15 @@ def _leader_commands(snapshot: Snapshot, found: Sequence[Finding], busy: str) ->
     can_prefer = _oldest(snapshot) >= PREFERRED
     lines: list[str] = []
     if busy and busy == meta_leader(snapshot):
-        where = f" --host {shlex.quote(other)}" if can_prefer else ""
+        where = f" --host={shlex.quote(other)}" if can_prefer else ""
         lines.append(
             f"The meta leader, with a user of the system account; this request does not wait in the queue: nats server cluster step-down{where}"
         )
     if can_prefer:
         lines += [
-            f"Streams, with a user of the account: nats stream cluster balance --leader {shlex.quote(busy or 'SERVER')}",
+            f"Streams, with a user of the account: nats stream cluster balance --leader={shlex.quote(busy or 'SERVER')}",
             "Consumers of a stream: nats consumer cluster balance STREAM",
-            f"A single one: nats stream cluster step-down STREAM --preferred {shlex.quote(other)}   # or: nats consumer cluster step-down STREAM CONSUMER --preferred …",
+            f"A single one: nats stream cluster step-down STREAM --preferred={shlex.quote(other)}   # or: nats consumer cluster step-down STREAM CONSUMER --preferred …",
         ]
     else:
         lines += [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-
+from bot.actions._command_line import command
 from bot.model import Finding, Snapshot
 from bot.model.versions import version_number
 from bot.runbook import Draft
@@ -29,11 +28,6 @@ def cause_guidance(snapshot: Snapshot, finding: Finding) -> Draft | None:
             return _quorum(finding)
         case _:
             return None
-
-
-def command(*words: str | None) -> str:
-    """A command line whose words come from the cluster and are therefore quoted."""
-    return shlex.join(word for word in words if word)
 
 
 def _bring_back(snapshot: Snapshot, finding: Finding) -> Draft:
@@ -64,7 +58,7 @@ def _quorum(finding: Finding) -> Draft:
         title=f"Bring a majority of stream {stream} back",
         why=finding.sentence,
         guidance=(
-            f"See its members: {command('nats', 'stream', 'info', stream)} (it times out while there is no leader; JSZ of each server, in the evidence, does not).",
+            f"See its members: {command('nats', 'stream', 'info', of=[stream])} (it times out while there is no leader; JSZ of each server, in the evidence, does not).",
             "Start the members that are away; one more than half of them is enough, and it takes seconds then. Messages and positions are kept.",
             "Its consumers can only be as healthy as the stream.",
         ),

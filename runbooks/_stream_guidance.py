@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from bot.actions._command_line import command
 from bot.actions._scale_facts import SAFE_SCALE_DOWN
 from bot.actions.stream_scaling import WAITS_FOR_HOLDER, compose_raft_reset
 from bot.errors import Refused
@@ -15,7 +16,7 @@ from bot.model.groups import ha_assets
 from bot.model.versions import has
 from bot.runbook import Draft, Proposed, Thresholds
 from runbooks._nack import edit_replicas
-from runbooks._shared_guidance import cause_guidance, command
+from runbooks._shared_guidance import cause_guidance
 from runbooks._stream_checks import LAG, MEMBERS, NODE, SPLIT
 from runbooks._stream_replacement import replacements
 from runbooks._stream_rescue import key_of, rescue
@@ -67,7 +68,7 @@ def _node(snapshot: Snapshot, finding: Finding) -> Draft | None:
             f"Look at its log for the reason: disk full or read-only, *Maximum HA Assets limit reached*, *Error creating*. {server} fails again while it lasts.",
             (
                 "Save the positions of the consumers first; a server that can't write has deleted consumers of the whole cluster: "
-                f"{command('nats', 'consumer', 'report', finding.subject.stream) if finding.subject.stream else 'nats consumer report <stream>'}"
+                f"{command('nats', 'consumer', 'report', of=[finding.subject.stream]) if finding.subject.stream else 'nats consumer report <stream>'}"
             ),
             f"Make sure that all other servers are healthy, then stop {server} with SIGTERM (on Kubernetes: delete its pod) and wait until it is healthy.",
         ),
@@ -86,7 +87,7 @@ def _split(_: Snapshot, finding: Finding) -> Draft | None:
         why=finding.sentence,
         guidance=(
             "Compare messages and last sequences of both in the evidence: where the second leader holds more, copy its files first.",
-            f"Let the leader that the majority names step down, so that all members elect again: {command('nats', 'stream', 'cluster', 'step-down', stream)}",
+            f"Let the leader that the majority names step down, so that all members elect again: {command('nats', 'stream', 'cluster', 'step-down', of=[stream])}",
             "If the second one stays: restart that server alone, with all others healthy. It joins as a follower, and what only it holds is gone.",
         ),
     )
@@ -107,7 +108,7 @@ def _members(snapshot: Snapshot, finding: Finding) -> Draft | None:
                 (
                     f"With all its members up, write its configuration once more, so that a peer is chosen: {edit_replicas(snapshot, key, 1)}"
                     f" and then {edit_replicas(snapshot, key, 3)}, but only after a backup: "
-                    f"{command('nats', 'stream', 'backup', stream, f'{stream}-backup')}"
+                    f"{command('nats', 'stream', 'backup', of=[stream, f'{stream}-backup'])}"
                 ),
             ),
             cautions=(
@@ -155,9 +156,9 @@ def _sync(snapshot: Snapshot, finding: Finding) -> Draft | None:
         guidance=(
             (
                 "Decide from the evidence which replica is right; only the leader's copy survives. If it is another one, let that lead first: "
-                f"{command('nats', 'stream', 'cluster', 'step-down', stream, '--preferred')} <server>"
+                f"{command('nats', 'stream', 'cluster', 'step-down', of=[stream], options=['--preferred=SERVER'])}"
             ),
-            f"Back up first: {command('nats', 'stream', 'backup', stream, f'{stream}-backup')}",
+            f"Back up first: {command('nats', 'stream', 'backup', of=[stream, f'{stream}-backup'])}",
             "Preconditions: every server is up, all members current, no other stream is being changed, nothing is restarted within the next minute.",
             f"{edit_replicas(snapshot, key, 1)}   then wait until INFO shows one member, with the last_seq of before.",
             f"{edit_replicas(snapshot, key, 3)}   then wait until all members are current; one stream at a time.",
@@ -186,7 +187,7 @@ def _consumer(_: Snapshot, finding: Finding) -> Draft | None:
         why=finding.sentence,
         guidance=(
             "First decide about the lost messages of the stream; when they are restored the consumer is right as it is.",
-            f"From 2.14 on: {command('nats', 'consumer', 'reset', stream, consumer)}   with the first sequence that it must deliver.",
+            f"From 2.14 on: {command('nats', 'consumer', 'reset', of=[stream, consumer])}   with the first sequence that it must deliver.",
             "Before 2.14 its owner deletes it and creates it again; nothing that it delivered before is in the stream any more.",
         ),
     )

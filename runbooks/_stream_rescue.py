@@ -8,14 +8,15 @@ to the others again once it leads, as long as nobody has published meanwhile.
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import PurePosixPath
 
+from bot.actions._command_line import command
 from bot.model import Endpoint, Finding, Snapshot, StreamKey, part
 from bot.model.groups import latest
 from bot.model.versions import version_number
 from bot.runbook import Draft
 from runbooks._nack import edit_replicas
-from runbooks._shared_guidance import command
 from runbooks._stream_timeline import AHEAD, CLEAN_UP, OUTSIDE, SILENT
 
 PREFERRED = (2, 11, 0)
@@ -67,10 +68,11 @@ def _copy(snapshot: Snapshot, finding: Finding, when: str) -> str:
     config = part(latest(snapshot, server, Endpoint.JSZ) or {}, "config")
     store = str(config.get("store_dir") or "<store_dir>/jetstream")
     parent = str(PurePosixPath(store) / (finding.subject.account or "<account>") / "streams")
-    here = command("cp", "-a", f"{parent}/{stream}", f"{stream}-rescue")
-    pod = command("kubectl", "exec", server, "-c", "nats", "--", "tar", "-C", parent, "-cf", "-", stream)
+    here = command("cp", "-a", of=[f"{parent}/{stream}", f"{stream}-rescue"])
+    packed = command("tar", "-C", parent, "-cf", "-", of=[stream])
+    pod = f"{command('kubectl', 'exec', of=[server], options=['-c', 'nats'])} -- {packed}"
     return (
-        f"On {server}, {when}: {here}   (out of a running pod: {pod} > {command(f'{stream}-rescue.tar')}). With JWT accounts the directory above `streams` "
+        f"On {server}, {when}: {here}   (out of a running pod: {pod} > {shlex.quote(f'{stream}-rescue.tar')}). With JWT accounts the directory above `streams` "
         "is the account's public key; a stream in memory has no files."
     )
 
@@ -86,7 +88,7 @@ def _open_copy(finding: Finding) -> tuple[str, ...]:
             ),
         )
     place = command("mkdir", "-p", f"rescue/jetstream/{account}/streams")
-    moved = command("cp", "-a", f"{stream}-rescue", f"rescue/jetstream/{account}/streams/{stream}")
+    moved = command("cp", "-a", of=[f"{stream}-rescue", f"rescue/jetstream/{account}/streams/{stream}"])
     server = ("nats", "--server", "nats://127.0.0.1:4333", "--user", "rescue", "--password", "rescue")
     return (
         f"Anywhere, with the same nats-server version: {place} && {moved}",
@@ -95,8 +97,8 @@ def _open_copy(finding: Finding) -> tuple[str, ...]:
             f'port: 4333, jetstream {{ store_dir: "rescue" }}, accounts {{ {json.dumps(account)} {{ jetstream: enabled, users: [{{ user: rescue, password: rescue }}] }} }}'
             "  and start it without any cluster block: nats-server -c rescue.conf"
         ),
-        f"It must show {finding.evidence.get('messages')} messages: {command(*server, 'stream', 'info', stream)}",
-        f"Now a backup is one: {command(*server, 'stream', 'backup', stream, f'{stream}-backup')}",
+        f"It must show {finding.evidence.get('messages')} messages: {command(*server, 'stream', 'info', of=[stream])}",
+        f"Now a backup is one: {command(*server, 'stream', 'backup', of=[stream, f'{stream}-backup'])}",
     )
 
 
@@ -111,7 +113,7 @@ def _put_back(stream: str) -> tuple[str, ...]:
 
 
 def _backup_hint(stream: str) -> str:
-    return f"{command('nats', 'stream', 'rm', stream)}, {command('nats', 'stream', 'restore', f'{stream}-backup')}"
+    return f"{command('nats', 'stream', 'rm', of=[stream])}, {command('nats', 'stream', 'restore', of=[f'{stream}-backup'])}"
 
 
 def key_of(finding: Finding) -> StreamKey:
@@ -121,16 +123,16 @@ def key_of(finding: Finding) -> StreamKey:
 def _lead(snapshot: Snapshot, server: str, key: StreamKey, messages: object) -> tuple[str, ...]:
     """What gave every message back on 2.10.26, 2.11.2 and 2.11.11, in this order."""
     stream = key.stream
-    step_down = ["nats", "stream", "cluster", "step-down", stream]
+    step_down = ("nats", "stream", "cluster", "step-down")
     how = (
-        f"{command(*step_down)}   and again, until {server} leads: before 2.11 nobody can be preferred, so any member may come next."
+        f"{command(*step_down, of=[stream])}   and again, until {server} leads: before 2.11 nobody can be preferred, so any member may come next."
         if any(version_number(s.version) < PREFERRED for s in snapshot.servers)
-        else f"{command(*step_down, '--preferred', server)}   and again if another member came first."
+        else f"{command(*step_down, of=[stream], options=[f'--preferred={server}'])}   and again if another member came first."
     )
     return (
         how,
         (
-            f"Now, and not before, a backup saves the right history: {command('nats', 'stream', 'backup', stream, f'{stream}-backup')} "
+            f"Now, and not before, a backup saves the right history: {command('nats', 'stream', 'backup', of=[stream, f'{stream}-backup'])} "
             f"(it must show {messages} messages)."
         ),
         (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bot.actions._command_line import command
 from bot.model import Endpoint, Finding, Focus, Rung, Severity, Snapshot, Subject
 from bot.runbook import Draft, Proposed, Runbook, Thresholds
 from runbooks import _audit_guidance as audit
@@ -22,7 +23,6 @@ from runbooks._audit_shared import (
 )
 from runbooks._audit_versions import MIX
 from runbooks._deploy_checks import VOLUMES
-from runbooks._shared_guidance import command
 from runbooks._storage_bounds import BOUNDS, UNBOUNDED, streams_are_bounded
 
 _JSZ = frozenset({Endpoint.JSZ})
@@ -45,7 +45,7 @@ def _bound(found: Sequence[Finding]) -> Draft:
         title="Bound the streams that have no limit",
         why=found[0].sentence,
         guidance=tuple(
-            f"{command('nats', 'stream', 'edit', f.subject.stream)} --max-bytes=SIZE   # or --max-age=TIME; account {f.subject.account!r}"
+            f"{command('nats', 'stream', 'edit', of=[f.subject.stream], options=['--max-bytes=SIZE'])}   # or --max-age=TIME; account {f.subject.account!r}"
             for f in found
             if f.subject.stream
         ),

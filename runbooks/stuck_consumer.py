@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from bot.actions._command_line import command
 from bot.actions.consumer_step_down import ACTION as STEP_DOWN
 from bot.actions.consumer_step_down import hindrances, step_down_stage
 from bot.actions.recreate import Recreation, compose, read_consumer
@@ -33,7 +34,7 @@ from runbooks._consumer_views import SETTLE
 from runbooks._deploy_checks import KILLS, PODS, PROBE_THRESHOLDS, PROBES, STARTING
 from runbooks._nack import recreated_in_source
 from runbooks._shared_checks import META_QUORUM, SERVER_ANSWERS, STREAM_QUORUM
-from runbooks._shared_guidance import cause_guidance, command
+from runbooks._shared_guidance import cause_guidance
 
 GROUP_CHECKS = frozenset({"CONSUMER_LEADER", "CONSUMER_NODE", "CONSUMER_SPLIT", "CONSUMER_MEMBERS"})
 """Checks whose findings recreation can repair."""

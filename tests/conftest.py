@@ -1,6 +1,7 @@
 """Fixtures that more than one test tier needs."""
 
 import itertools
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,25 +9,25 @@ from typing import Any
 
 import pytest
 
+from bot.lab.postgres import PostgresServer, running_postgres
 from bot.lab.servers import LabCluster
-from tests.integration.postgres_server import PostgresServer, running_postgres
 
 TESTS = Path(__file__).parent
 
-FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes")
-"""Modules whose tests take a minute or more, the longest first."""
+FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes", "test_truth_table")
+"""Modules whose tests take longest, the longest first."""
 
 LAST = "unit"
 """The tier that only computes, and so fills the end: what waits for servers and people meets no busier machine than it makes itself."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end.
+    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end. A mutant is soonest killed the other way round.
 
-    Tiers that start servers are dealt evenly: several whole bots at once would keep both cores busy, and none of them then idle.
+    Tiers that start servers are dealt evenly: several whole bots at once keep both cores busy, and later nobody would.
     """
     order = _order(items)
-    items.sort(key=lambda item: order[item])
+    items.sort(key=order.__getitem__, reverse="MUTANT_UNDER_TEST" in os.environ)
 
 
 def _order(items: Sequence[pytest.Item]) -> dict[pytest.Item, tuple[float, float]]:

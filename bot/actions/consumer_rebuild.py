@@ -7,13 +7,13 @@ copy has their positions (reference/drills.md 3.5).
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from bot.action import Draft
+from bot.actions._command_line import command
 from bot.actions._facts import (
     ConsumerFacts,
     StreamFacts,
@@ -139,7 +139,7 @@ def _by_hand(key: ConsumerKey, was: ConsumerCopy) -> tuple[str, ...]:
     start = was.place.floor + 1
     return (
         "A server that could not write has often lost the stream as well: mend its disk, restart it alone, and diagnose again.",
-        f"Its configuration, for {shlex.join(['nats', 'consumer', 'add', key.stream, '--config', f'{key.consumer}.json'])}: {json.dumps(was.config, sort_keys=True)}",
+        f"Its configuration, for {command('nats', 'consumer', 'add', of=[key.stream], options=[f'--config={key.consumer}.json'])}: {json.dumps(was.config, sort_keys=True)}",
         f"On a stream with limits retention it goes on with deliver_policy by_start_sequence and opt_start_seq {start}; on a work queue with deliver_policy all.",
     )
 
@@ -150,7 +150,7 @@ def _messages(key: StreamKey, copy: StreamCopy, lost: Sequence[str]) -> Draft:
         why=f"{' '.join(lost)} The copy of {copy.taken_at} has the numbers of every member.",
         guidance=(
             "Restart and stop nothing: a copy outside of its group is deleted about 30 s after its server's start. STREAM_GROUPS says where one is.",
-            f"See what each server holds: {shlex.join(['nats', 'server', 'request', 'jetstream', '--account', key.account, '--streams'])}",
+            f"See what each server holds: {command('nats', 'server', 'request', 'jetstream', f'--account={key.account}', '--streams')}",
             "Without such a copy only a backup has them.",
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from bot.action import ELECTION, Check, Receipt
+from bot.actions._command_line import command
 from bot.actions._facts import look
 from bot.actions._objects import change_object, object_receipt, read_object, rehearsed
 from bot.actions._servers import MESH, lists, mesh_among, pods_of, runs_with, workload_of
@@ -173,7 +174,7 @@ class ScaleOut:
         if params.server in meta.members:
             raise Refused(
                 f"{params.server} has joined the meta group and counts for its quorum, so its pod is not taken away. By hand: move what it holds, "
-                f"scale {params.workload} to {params.replicas}, and only when the pod is gone: nats server cluster peer-remove {params.server}"
+                f"scale {params.workload} to {params.replicas}, and only when the pod is gone: {command('nats', 'server', 'cluster', 'peer-remove', of=[params.server])}"
             )
 
         def back(raw: JsonObject) -> JsonObject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from bot.action import Composed
+from bot.actions._command_line import command
 from bot.actions._servers import servers_of
 from bot.actions.kubernetes_routes import RouteList
 from bot.actions.kubernetes_scale_out import ScaleOut, ScaleOutParams, even_size, not_now
@@ -102,22 +103,22 @@ def scale_in_guidance(snapshot: Snapshot, workload: Workload, target: int) -> tu
 def _evacuation(snapshot: Snapshot, server: str) -> list[str]:
     """Each stream gets its replica on another server first. A single replica is copied before it is given up (reference/drills.md 3.2b: one stream at a time)."""
     told: list[str] = []
-    quoted = shlex.quote(server)
     for key, views in sorted(snapshot.streams(snapshot.rounds - 1).items()):
         replicas = stream_replicas(views)
         if server not in (standing(groups(views), replicas).members or views.keys()):
             continue
-        stream = shlex.quote(key.stream)
-        remove = f"nats stream cluster peer-remove {stream} {quoted}"
+        remove = command("nats", "stream", "cluster", "peer-remove", of=[key.stream, server])
+        see = command("nats", "stream", "info", of=[key.stream])
+        edit = ("nats", "stream", "edit")
         if replicas == 1:
             told += [
-                f"{server} has the only replica of stream {key}. Note its last sequence, copy it, and compare before each next command (nats stream info {stream}):",
-                f"nats stream edit {stream} --replicas 3   # wait until all replicas are current",
+                f"{server} has the only replica of stream {key}. Note its last sequence, copy it, and compare before each next command ({see}):",
+                f"{command(*edit, of=[key.stream], options=['--replicas', '3'])}   # wait until all replicas are current",
                 f"{remove}   # wait again",
-                f"nats stream edit {stream} --replicas 1",
+                command(*edit, of=[key.stream], options=["--replicas", "1"]),
             ]
         else:
-            told.append(f"{remove}   # stream {key}; wait until all replicas are current: nats stream info {stream}")
+            told.append(f"{remove}   # stream {key}; wait until all replicas are current: {see}")
     return told or [f"{server} holds no stream."]
 
 
@@ -126,7 +127,7 @@ def _departure(workload: Workload, pod: str, server: str) -> list[str]:
     return [
         f"kubectl -n {namespace} scale statefulset {name} --replicas {_ordinal(pod)}",
         f"kubectl -n {namespace} wait --for=delete pod/{shlex.quote(pod)} --timeout=180s",
-        f"Only when the pod is gone, as a user of the system account: nats server cluster peer-remove {shlex.quote(server)}",
+        f"Only when the pod is gone, as a user of the system account: {command('nats', 'server', 'cluster', 'peer-remove', of=[server])}",
         "Then `nats server report jetstream` must show one meta peer less, all current, before the next pod.",
         *(
             f"kubectl -n {namespace} delete pvc {shlex.quote(f'{t.name}-{pod}')}   # its data; last of all"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from bot.action import Composed
+from bot.actions._command_line import command
 from bot.actions._servers import conf_of, servers_of
 from bot.actions.kubernetes_grow_volume import GrowParams, GrowVolume, cannot_grow, request_of
 from bot.errors import Refused
@@ -112,8 +113,6 @@ def _backups(snapshot: Snapshot) -> list[str]:
         replicas = stream_replicas(views)
         if replicas < SURVIVES:
             members = standing(groups(views), replicas).members or frozenset(views)
-            stream = shlex.quote(key.stream)
-            told.append(
-                f"nats stream backup {stream} {shlex.quote(f'backup-{key.stream}')}   # {key}, on {', '.join(sorted(members))}"
-            )
+            backup = command("nats", "stream", "backup", of=[key.stream, f"backup-{key.stream}"])
+            told.append(f"{backup}   # {key}, on {', '.join(sorted(members))}")
     return told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import sys
@@ -163,7 +162,7 @@ def acknowledge(
     ],
     config: ConfigFile = None,
 ) -> None:
-    """Let changes go on although a checkpoint says that the database was restored or rewritten. Look at what is missing first."""
+    """Let changes go on although a checkpoint says that the database was restored or rewritten. Look at what is missing first; any approver may."""
     draw.lines([("", run(_acknowledge(settings_of(context, config), reason)))])
 
 
@@ -182,9 +181,7 @@ def _show(report: ChainReport, checkpoint: Checkpoint | None, format_: Format) -
 def _verify_file(verifier: ChainVerifier, file: Path) -> None:
     try:
         with file.open(encoding="utf-8") as lines:
-            for line in read_lines(lines):
-                if not verifier.add(line):
-                    return
+            verifier.add_all(read_lines(lines))
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError:
@@ -201,11 +198,13 @@ async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
 
 
 async def _acknowledge(settings: Settings, reason: str) -> str:
-    from bot.bootstrap.storing import open_store
+    from bot.bootstrap.terminal import open_counter
     from bot.flow.checkpoints import acknowledge
+    from bot.policy import may_lift
 
-    async with open_store(settings) as store:
-        return await acknowledge(store, f"{getpass.getuser()} (terminal)", reason)
+    async with open_counter(settings) as counter:
+        person = await counter.admission.admit(counter.user, may_lift, "acknowledge")
+        return await acknowledge(counter.store, person.key, reason, by=counter.user)
 
 
 async def _newest(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditLine]:

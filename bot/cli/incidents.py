@@ -13,7 +13,7 @@ import typer
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
-from bot.flow.incident_report import account_of, compose
+from bot.flow.incident_report import account_of, compose, compose_remains, remains_of
 from bot.model import Alert, Diagnosis, Incident, IncidentId, Proposal, Record
 from bot.model.document import Document
 from bot.settings import Settings
@@ -146,9 +146,12 @@ async def _report(settings: Settings, incident: IncidentId) -> Document:
 
     async with open_store(settings, read_only=True) as store:
         account = await account_of(store, incident)
-    if account is None:
+        remains = await remains_of(store, incident) if account is None else None
+    if account is not None:
+        return compose(account, datetime.now(UTC))
+    if remains is None:
         raise _unknown(incident)
-    return compose(account, datetime.now(UTC))
+    return compose_remains(remains, datetime.now(UTC))
 
 
 def _unknown(incident: IncidentId) -> BadInput:

@@ -135,7 +135,7 @@ def _told(offer: Offer) -> Iterator[tuple[str, str]]:
     for approval in offer.approvals:
         yield (
             f"{approval.choice} {draw.when(approval.at)}",
-            f"{approval.person} ({', '.join(approval.groups)}): {approval.reason}",
+            f"{approval.person} ({', '.join(approval.groups)}): {approval.reason}{f' (void: {approval.void})' if approval.void else ''}",
         )
     if offer.execution is not None:
         yield "execution", f"{offer.execution.id} {offer.execution.state} {offer.execution.sentence}".strip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Annotated
 
 import typer
@@ -19,14 +18,16 @@ def unlock(
     reason: Annotated[str, typer.Option("--reason", help="What you looked at; kept in the audit log.")],
     config: ConfigFile = None,
 ) -> None:
-    """Give a cluster's lock back after a repair whose outcome stayed unknown. Look at the cluster first."""
+    """Give a cluster's lock back after a repair whose outcome stayed unknown. Look at the cluster first; any approver may."""
     settings = settings_of(context, config)
     settings.cluster(cluster)
     draw.lines([("", run(_unlock(settings, cluster, reason)))])
 
 
 async def _unlock(settings: Settings, cluster: str, reason: str) -> str:
-    from bot.bootstrap.storing import open_store
+    from bot.bootstrap.terminal import open_counter
+    from bot.policy import may_lift
 
-    async with open_store(settings) as store:
-        return await give_back(store, cluster, f"{getpass.getuser()} (terminal)", reason)
+    async with open_counter(settings) as counter:
+        person = await counter.admission.admit(counter.user, may_lift, "unlock")
+        return await give_back(counter.store, cluster, person.key, reason, by=counter.user)

@@ -11,7 +11,7 @@ from bot.errors import BadInput
 from bot.flow.incoming import IncomingAlert, ParsedDelivery
 from bot.flow.intake import Intake
 from bot.flow.notices import fingerprint_of
-from bot.model import AlertState, AuditDraft, Focus, Incident, Record
+from bot.model import AlertState, AuditDraft, AuditFilter, Focus, Incident, Record
 from bot.model.subjects import PATTERN, SUBJECT_LABEL
 from bot.ports import Clock, Engine, Phase, Store
 
@@ -19,6 +19,8 @@ COMMAND: Final = "natsmedic/command"
 """Source. No webhook can have such a name: a route's name holds no slash (`bot.settings.webhooks.RouteName`)."""
 ANYTHING: Final = "Diagnosis asked for"
 """Title where no runbook is named; it is no alert's name, so the runbook with the most checks looks."""
+ASKED: Final = "diagnosis.asked"
+"""Kind of the audit row of a second look."""
 TITLE_LIMIT: Final = 250
 OBJECT: Final = "ACCOUNT/STREAM, ACCOUNT/STREAM/CONSUMER, a server's name or subject:PATTERN"
 _SUBJECT: Final = "subject:"
@@ -109,15 +111,16 @@ class Asking:
 
     async def again(self, person: str, event: str, incident: Incident) -> None:
         """Diagnose an incident once more; the same event does so once."""
-        async with self._store.begin() as tx:
-            await tx.audit(
-                AuditDraft(
-                    kind="diagnosis.asked",
-                    actor=person,
-                    incident_id=incident.id,
-                    subject=incident.title,
-                    sentence=f"{person} asks for another look.",
-                    data={"event": event},
-                )
+        known = AuditFilter(kind=ASKED, incident=incident.id, words=(event,))
+        if not await self._store.newest_audit_lines(limit=1, wanted=known):
+            draft = AuditDraft(
+                kind=ASKED,
+                actor=person,
+                incident_id=incident.id,
+                subject=incident.title,
+                sentence=f"{person} asks for another look.",
+                data={"event": event},
             )
+            async with self._store.begin() as tx:
+                await tx.audit(draft)
         await self._engine.start(Phase.DIAGNOSIS, f"{incident.id}/asked {event}")

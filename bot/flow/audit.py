@@ -82,12 +82,24 @@ class ChainVerifier:
 
     def add(self, line: AuditLine) -> bool:
         """Check the next row; return False once a bad one was seen (later rows are then not judged)."""
-        if self._bad is None:
-            problem = self._problem(line)
-            if problem is None:
-                self._rows, self._head = line.seq, line.hash
-            else:
-                self._bad = (self._rows + 1, problem)
+        return self.add_all((line,))
+
+    def add_all(self, lines: Iterable[AuditLine]) -> bool:
+        """Check the next rows; return False once a bad one was seen."""
+        if self._bad is not None:
+            return False
+        kept = self._checkpoint.seq if self._checkpoint is not None else None
+        rows, head = self._rows, self._head
+        try:
+            for line in lines:  # a million times: what it needs is at hand in locals
+                if line.seq != rows + 1 or line.previous != head or not _is_whole(line):
+                    self._bad = (rows + 1, _flaw(line, rows + 1, head))
+                    break
+                if line.seq == kept and not self._matches(line):
+                    break
+                rows, head = line.seq, line.hash
+        finally:  # also where the lines end in an error: what came before it verifies
+            self._rows, self._head = rows, head
         return self._bad is None
 
     def unreadable(self, reason: str) -> None:
@@ -106,25 +118,12 @@ class ChainVerifier:
             checkpoint_matched=self._matched,
         )
 
-    def _problem(self, line: AuditLine) -> str | None:
-        expected = self._rows + 1
-        if line.seq != expected:
-            return (
-                f"Row {expected} was expected and row {line.seq} was found: rows are missing, inserted or out of order."
-            )
-        if line.previous != self._head:
-            return f"Row {line.seq} does not continue the row before it: one of the two was altered or replaced."
-        try:
-            whole = line.hash == line.computed_hash()
-        except (TypeError, ValueError):  # a value of another type, or text that UTF-8 can't hold
-            whole = False
-        if not whole:
-            return f"Row {line.seq} was altered: its content does not have the hash it carries."
-        if self._checkpoint is not None and line.seq == self._checkpoint.seq:
-            self._matched = line.hash == self._checkpoint.hash
-            if not self._matched:
-                return f"Row {line.seq} is not the row of the checkpoint: the chain was rewritten at or before it."
-        return None
+    def _matches(self, line: AuditLine) -> bool:
+        self._matched = self._checkpoint is not None and line.hash == self._checkpoint.hash
+        if not self._matched:
+            said = f"Row {line.seq} is not the row of the checkpoint: the chain was rewritten at or before it."
+            self._bad = (line.seq, said)
+        return self._matched
 
     def _missing_tail(self) -> tuple[int, str] | None:
         if self._checkpoint is None or self._checkpoint.seq <= self._rows:
@@ -140,6 +139,22 @@ class ChainVerifier:
         return (
             f"Rows {self._after + 1} to {self._rows} verify{also}; natsmedic audit verify looks at those before, too."
         )
+
+
+def _is_whole(line: AuditLine) -> bool:
+    try:
+        return line.hash == line.computed_hash()
+    except (TypeError, ValueError):  # a value of another type, or text that UTF-8 can't hold
+        return False
+
+
+def _flaw(line: AuditLine, expected: int, head: str) -> str:
+    """Return what is wrong with a row that is not the next whole one behind `head`."""
+    if line.seq != expected:
+        return f"Row {expected} was expected and row {line.seq} was found: rows are missing, inserted or out of order."
+    if line.previous != head:
+        return f"Row {line.seq} does not continue the row before it: one of the two was altered or replaced."
+    return f"Row {line.seq} was altered: its content does not have the hash it carries."
 
 
 def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = None) -> ChainReport:
@@ -176,14 +191,10 @@ async def verify_store(store: Store, verifier: ChainVerifier) -> None:
     async with aclosing(pages(store, after=verifier.reached)) as read:
         try:
             async for page in read:
-                if not await asyncio.to_thread(_add_all, verifier, page):
+                if not await asyncio.to_thread(verifier.add_all, page):
                     return
         except AuditBroken as error:
             verifier.unreadable(str(error))
-
-
-def _add_all(verifier: ChainVerifier, page: Iterable[AuditLine]) -> bool:
-    return all(verifier.add(line) for line in page)
 
 
 def export_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +17,8 @@ from typing import Final
 import structlog
 
 from bot.errors import BadInput, NatsmedicError
-from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject, Record
+from bot.flow.refusals import account
+from bot.model import ACKNOWLEDGED, GAP, AuditDraft, Checkpoint, Json, JsonObject, Record, SlackUser
 from bot.ports import CheckpointSink, Clock, Store
 
 POLL_SECONDS: Final = 1.0
@@ -54,7 +56,7 @@ class Kept(Record):
 
 
 class Checkpointer:
-    """The one writer of checkpoints of its database: it runs in the process that holds the database's lock."""
+    """The one writer of checkpoints of its database: it runs in the process that is the only one, or leads."""
 
     def __init__(
         self, sinks: Sequence[CheckpointSink], *, store: Store, clock: Clock, every_seconds: int, every_rows: int
@@ -101,6 +103,14 @@ class Checkpointer:
         while True:
             await self.sweep()
             await self._clock.sleep(POLL_SECONDS)
+
+    async def follow(self, leading: asyncio.Event) -> None:
+        """Look at what another process keeps, until this one leads; then keep them."""
+        while not leading.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(leading.wait(), self._every.total_seconds())
+            await self.begin()
+        await self.run()
 
     async def sweep(self) -> None:
         """Keep the head wherever one is due."""
@@ -211,8 +221,9 @@ def _seq(checkpoint: Checkpoint) -> int:
     return checkpoint.seq
 
 
-async def acknowledge(store: Store, person: str, reason: str) -> str:
-    """Let changes go on after a gap, and return a sentence. The chain continues with a row that names every checkpoint that does not fit.
+async def acknowledge(store: Store, person: str, reason: str, *, by: SlackUser | None = None) -> str:
+    """Let changes go on after a gap, and return a sentence. The chain continues with a row that names every checkpoint that does not fit; `by` is the
+    account behind the person.
 
     Raises `BadInput` where there is no reason, or no gap.
     """
@@ -225,7 +236,11 @@ async def acknowledge(store: Store, person: str, reason: str) -> str:
     checkpoints = [row.data["checkpoint"] for row in open_]
     named = ", ".join(f"row {one['seq']}" for one in checkpoints)
     sentence = f"{person} acknowledges that the audit log does not reach its checkpoints ({named}): {reason.strip()}"
-    data: JsonObject = {"checkpoints": checkpoints, "gaps": [row.seq for row in open_], "reason": reason.strip()}
+    data: JsonObject = {
+        "checkpoints": checkpoints,
+        "gaps": [row.seq for row in open_],
+        "reason": reason.strip(),
+    } | account(by)
     async with store.begin() as tx:
         if await tx.audit_gap() is None:
             raise BadInput("Somebody else has acknowledged it just now.")

@@ -19,6 +19,7 @@ from bot.flow import narration
 from bot.flow.approval import supersede_drifted
 from bot.flow.ledger import Ledger
 from bot.flow.stages import Stages, pace
+from bot.flow.voiding import look_for_void
 from bot.limits import Limits
 from bot.model import (
     Execution,
@@ -139,6 +140,7 @@ class Executor:
         return None if ruling.allowed else (ProposalState.WITHDRAWN, ruling.sentence)
 
     async def _authority(self, proposal: Proposal) -> tuple[ProposalState, str] | None:
+        await look_for_void(self._store, proposal, self._rules)
         approvals = await self._store.approvals(proposal.id)
         people = [await self._directory.look_up(a.user, fresh=True) for a in approvals]
         decision = still_valid(proposal, approvals, people, self._rules, self._clock.now())

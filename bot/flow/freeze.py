@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from bot.errors import BadInput
-from bot.model import LIFTERS, AuditDraft, Freeze, FreezeId, Lift, SlackUser, new_id
+from bot.flow.refusals import account
+from bot.model import LIFTERS, AuditDraft, Freeze, FreezeId, Lift, SlackUser, digest, new_id
 from bot.ports import Clock, Store
 
 
@@ -19,14 +20,16 @@ async def freeze(
     action: str | None = None,
     lasts: timedelta | None = None,
     by: SlackUser | None = None,
+    event: str = "",
 ) -> Freeze:
     """Stop everything, a cluster or a kind of action, until it is lifted or `lasts` is over. Raises `BadInput` where there is no reason.
 
-    `by` is kept in the audit row: the account behind the person, in the terminal the OS user.
+    `by` is kept in the audit row: the account behind the person, in the terminal the OS user. The same `event`, Slack's id of a gesture, is one freeze,
+    however often it is delivered: the first is returned as it stands by now.
     """
     now = clock.now()
     made = Freeze(
-        id=FreezeId(new_id("frz")),
+        id=FreezeId(f"frz_{digest(event)[:26]}" if event else new_id("frz")),
         cluster=cluster,
         action=action,
         reason=_reason(reason),
@@ -35,6 +38,9 @@ async def freeze(
         until=now + lasts if lasts is not None else None,
     )
     async with store.begin() as tx:
+        earlier = await tx.get(Freeze, made.id) if event else None
+        if earlier is not None:
+            return earlier
         await tx.put(made)
         await tx.audit(_row("freeze.set", person, made, f"{made}.", by))
     return made
@@ -71,6 +77,5 @@ def _reason(text: str) -> str:
 
 
 def _row(kind: str, person: str, freeze_: Freeze, sentence: str, by: SlackUser | None) -> AuditDraft:
-    account = {"team": by.team_id, "user": by.user_id} if by is not None else {}
-    data = freeze_.model_dump(mode="json") | account
+    data = freeze_.model_dump(mode="json") | account(by)
     return AuditDraft(kind=kind, actor=person, subject=freeze_.id, sentence=sentence, data=data)

@@ -12,6 +12,7 @@ import structlog
 from bot.errors import StoreError
 from bot.flow.endings import end_proposal
 from bot.flow.storm import Storms
+from bot.flow.voiding import look_for_void
 from bot.model import STORM, AuditDraft, Incident, IncidentId, IncidentState, Proposal, ProposalState
 from bot.policy import escalates_at, groups_for, next_call, standing
 from bot.ports import Chat, Clock, Engine, Phase, Store
@@ -83,7 +84,10 @@ class Sweeper:
                 continue
             if now >= proposal.expires_at:
                 await self._expire(proposal)
-            elif (
+                continue
+            if await look_for_void(self._store, proposal, self._rules):
+                self._chat.nudge(proposal.incident_id)
+            if (
                 proposal.reminded_at is None
                 and now >= proposal.created_at + (proposal.expires_at - proposal.created_at) * REMINDER_SHARE
             ):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bot.errors import BadInput, Refused
-from bot.model import AuditDraft, Execution
+from bot.flow.refusals import account
+from bot.model import AuditDraft, Execution, SlackUser
 from bot.ports import Store
 
 
-async def unlock(store: Store, cluster: str, person: str, reason: str) -> str:
-    """Release the lock of `cluster` and return a sentence. `person` is who says so, for the audit log.
+async def unlock(store: Store, cluster: str, person: str, reason: str, *, by: SlackUser | None = None) -> str:
+    """Release the lock of `cluster` and return a sentence. `person` is who says so, `by` the account behind them, for the audit log.
 
     Raises `BadInput` where there is no reason or no lock, and `Refused` while the execution that holds it still runs.
     """
@@ -32,7 +33,7 @@ async def unlock(store: Store, cluster: str, person: str, reason: str) -> str:
                 incident_id=execution.incident_id if execution else None,
                 subject=holder,
                 sentence=sentence,
-                data={"cluster": cluster, "fence": fence},
+                data={"cluster": cluster, "fence": fence} | account(by),
             )
         )
         if execution is not None:

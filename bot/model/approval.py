@@ -28,4 +28,8 @@ class Approval(Record):
     typed_name: str = ""
     break_glass: bool = False
     """Given alone, without the second person (design/safety.md, Approving 5)."""
+    factor: bool = False
+    """Given with a code of the person's second factor."""
+    void: str = ""
+    """Why it counts for nothing any more; empty where it counts. Final: only a new decision of the same person takes its place."""
     at: Moment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from bot.model.base import JsonObject, Record
@@ -64,6 +65,15 @@ class Permission(Record):
     seen: Right
     detail: str = ""
     """Why it is unknown, one sentence."""
+
+
+def moment_of_header(header: str | None) -> datetime | None:
+    """Return the moment of a Date header (RFC 9110, 5.6.7); None where it has none."""
+    try:
+        found = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 EXIT_CODES = {Health.OK: 0, Health.WARN: 1, Health.FAIL: 2, Health.UNKNOWN: 3}

@@ -4,7 +4,16 @@ from bot.policy.applying import still_valid
 from bot.policy.decision import Decision, Reason
 from bot.policy.escalation import escalates_at, next_call
 from bot.policy.explaining import Answered, Explanation, explain
-from bot.policy.factor import CODE_FAULTS, asks_code, check_code, enrolment, new_secret
+from bot.policy.factor import (
+    CODE_FAULTS,
+    WITHOUT_CODE,
+    asks_code,
+    check_code,
+    enrolment,
+    lacks_code,
+    locked_until,
+    new_secret,
+)
 from bot.policy.form import SAY_WHY, check_form, typed_name
 from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing, stands_in
 from bot.policy.membership import explicit_groups
@@ -15,6 +24,7 @@ from bot.policy.windows import opens_at
 __all__ = [
     "CODE_FAULTS",
     "SAY_WHY",
+    "WITHOUT_CODE",
     "Answered",
     "Decision",
     "Explanation",
@@ -31,6 +41,8 @@ __all__ = [
     "explicit_groups",
     "groups_for",
     "identity",
+    "lacks_code",
+    "locked_until",
     "may_freeze",
     "may_lift",
     "may_run",

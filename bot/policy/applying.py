@@ -7,7 +7,8 @@ from datetime import datetime
 
 from bot.model import Approval, Choice, Person, Proposal
 from bot.policy.decision import ALLOWED, Decision, Reason, no
-from bot.policy.groups import standing
+from bot.policy.factor import WITHOUT_CODE
+from bot.policy.groups import holds, standing
 from bot.policy.people import identity
 from bot.policy.rules import window
 from bot.settings import PolicySettings
@@ -29,9 +30,11 @@ def still_valid(
             live.append(approval.model_copy(update={"groups": tuple(sorted(person.groups))}))
     found = standing(proposal, live, rules)
     if not found.satisfied:
+        void = [f" That of {a.person} was {a.void or WITHOUT_CODE}." for a in live if not holds(a, proposal, rules)]
+        missing = ", ".join(found.missing) or "all"
         return no(
             Reason.NOT_AN_APPROVER,
-            f"{found.given} of {found.needed} approvals are still valid; missing: {', '.join(found.missing) or 'all'}.",
+            f"{found.given} of {found.needed} approvals are still valid; missing: {missing}.{''.join(void)}",
         )
     shut = window(rules.for_cluster(proposal.cluster), now)
     return ALLOWED if shut.allowed else shut

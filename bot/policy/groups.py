@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from bot.model import Approval, Choice, Proposal, Record, RiskClass, Subject
 from bot.policy.escalation import stood_for
+from bot.policy.factor import lacks_code
 from bot.settings import OwnerSettings, PolicySettings
 
 DESTRUCTIVE_GROUPS = 2
@@ -73,7 +74,7 @@ def approver_groups(rules: PolicySettings) -> frozenset[str]:
 def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySettings) -> Standing:
     """Return how far the approvals of exactly this proposal digest satisfy the policy. Groups are those recorded in the approvals."""
     needed = groups_for(proposal, rules)
-    yes = counted(proposal, approvals)
+    yes = counted(proposal, approvals, rules)
     best, missing = cover(groups_of(proposal, yes, rules), needed)
     whole = best == len(needed)
     denied = any(a.choice is Choice.DENY for a in approvals)
@@ -88,9 +89,14 @@ def standing(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySet
     )
 
 
-def counted(proposal: Proposal, approvals: Sequence[Approval]) -> list[Approval]:
-    """Return the approvals that count: those given for exactly this proposal digest."""
-    yes = [a for a in approvals if a.choice is Choice.APPROVE]
+def holds(approval: Approval, proposal: Proposal, rules: PolicySettings) -> bool:
+    """Return whether a decision still is one: it was not voided, and has the code that policy asks for now."""
+    return not approval.void and not lacks_code(approval, proposal, rules)
+
+
+def counted(proposal: Proposal, approvals: Sequence[Approval], rules: PolicySettings) -> list[Approval]:
+    """Return the approvals that count: those that hold and were given for exactly this proposal digest."""
+    yes = [a for a in approvals if a.choice is Choice.APPROVE and holds(a, proposal, rules)]
     digest = proposal.digest if yes else ""
     return [a for a in yes if a.proposal_digest == digest]
 

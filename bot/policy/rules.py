@@ -12,7 +12,7 @@ from bot.model import Approval, Choice, Person, Proposal, ProposalState
 from bot.policy.decision import ALLOWED, Decision, Reason, no, yes
 from bot.policy.escalation import stood_for
 from bot.policy.factor import asks_code, has_factor
-from bot.policy.groups import counted, cover, groups_for, groups_of, standing
+from bot.policy.groups import counted, cover, groups_for, groups_of, holds, standing
 from bot.policy.people import identity, with_note
 from bot.policy.windows import opens_at
 from bot.settings import PolicySettings
@@ -107,7 +107,7 @@ def _in_time(m: Matter) -> Decision:
 
 
 def _first(m: Matter) -> Decision:
-    earlier = [a for a in m.approvals if a.person == m.person.key]
+    earlier = [a for a in m.approvals if a.person == m.person.key and holds(a, m.proposal, m.rules)]
     # An approval that was not enough may be given once more, alone: the same decision of the same person.
     if m.breaking and all(a.choice is Choice.APPROVE and not a.break_glass for a in earlier):
         return yes("Not decided yet by this person, or only approved.")
@@ -127,7 +127,7 @@ def _useful(m: Matter) -> Decision:
         return yes("A denial needs no group that is missing.")
     if m.breaking:
         return _alone(m)
-    people = groups_of(m.proposal, counted(m.proposal, m.approvals), m.rules)
+    people = groups_of(m.proposal, counted(m.proposal, m.approvals, m.rules), m.rules)
     if cover([*people, m.person.groups | m.acting], m.needed)[0] == cover(people, m.needed)[0]:
         missing = ", ".join(standing(m.proposal, m.approvals, m.rules).missing)
         return no(Reason.NOT_NEEDED, f"Your groups are covered already; still missing: {missing}.")
@@ -136,7 +136,7 @@ def _useful(m: Matter) -> Decision:
 
 def _alone(m: Matter) -> Decision:
     """Breaking the glass waives the second person: where the rest is there already, there is nothing to waive."""
-    others = [a for a in counted(m.proposal, m.approvals) if a.person != m.person.key]
+    others = [a for a in counted(m.proposal, m.approvals, m.rules) if a.person != m.person.key]
     if cover([*groups_of(m.proposal, others, m.rules), m.person.groups | m.acting], m.needed)[0] == len(m.needed):
         return no(Reason.NOT_NEEDED, "Your approval is the last that is needed, so there is no glass to break.")
     return yes("Breaking the glass stands for the approvals that are missing.")

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from bot.model import (
+    Aged,
     Alert,
     Approval,
     AuditDraft,
@@ -21,8 +22,10 @@ from bot.model import (
     Execution,
     Factor,
     Freeze,
+    Horizon,
     Incident,
     IncidentId,
+    Overdue,
     Progress,
     Proposal,
     Snapshot,
@@ -231,6 +234,24 @@ class Store(Protocol):
 
     async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
         """Return all rows of a kind that is rare: `GAP` or `ACKNOWLEDGED`."""
+        ...
+
+
+class Ageing(Protocol):
+    """The part of the database that forgets. Audit rows stay for ever, and so does what is open, undecided or unfinished."""
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+    async def overdue(self, horizon: Horizon) -> Overdue:
+        """Count what is too old now."""
+        ...
+
+    async def too_old(self, aged: Aged, before: datetime, limit: int) -> Sequence[str]:
+        """Return the oldest that may go now, at most `limit`, by their ids. A storm is among them once its last incident is gone."""
+        ...
+
+    async def remove(self, aged: Aged, ids: Sequence[str], before: datetime) -> int:
+        """Remove, with all that is theirs, those that may still go; return how many these were."""
         ...
 
 

@@ -21,7 +21,7 @@ from typing import Final
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.flow.audit import ChainReport, ChainVerifier, pages
+from bot.flow.audit import ChainReport, ChainVerifier, verify_store
 from bot.model import GENESIS, AuditLine, canonical_json
 
 TARGET_SECONDS: Final = 10.0
@@ -74,9 +74,7 @@ async def verification(path: Path) -> tuple[float, ChainReport]:
     began = time.perf_counter()
     verifier = ChainVerifier()
     async with SqlStore.open(f"sqlite:///{path}", SystemClock(), read_only=True) as store:
-        async for page in pages(store):
-            if not all(verifier.add(line) for line in page):
-                break
+        await verify_store(store, verifier)
     return time.perf_counter() - began, verifier.report()
 
 

@@ -86,14 +86,13 @@ ARGUMENTS: Final = {
     "unfreeze": "frz_1 over",
 }
 VERBS: Final = {
-    *("serve", "diagnose", "gather", "unlock", "demo", "doctor", "version", "config schema", "config check"),
+    *("serve", "diagnose", "gather", "demo", "doctor", "version", "config schema", "config check"),
     *(
         "audit list",
         "audit kinds",
         "audit status",
         "audit export",
         "audit verify",
-        "audit acknowledge",
         "incidents list",
         "incidents show",
         "incidents report",
@@ -108,11 +107,19 @@ VERBS: Final = {
         "runbooks list",
         "runbooks show",
     ),
-    "freeze list",
+    *("freeze list", "db status", "db upgrade", "db downgrade", "db prune", "db backup"),
 }
 """These ask nobody who they are: who may read the settings and the database may use them."""
 PERSONAL: Final = dict.fromkeys(
-    ("proposals approve", "proposals deny", "proposals withdraw", "freeze set", "freeze lift"),
+    (
+        "proposals approve",
+        "proposals deny",
+        "proposals withdraw",
+        "freeze set",
+        "freeze lift",
+        "unlock",
+        "audit acknowledge",
+    ),
     ("test_terminal.py", "test_an_unknown_os_user_is_refused_everywhere_and_that_is_a_row"),
 )
 """What only a person does whom the settings name for the OS user, each with a test in which somebody else is refused."""

@@ -176,6 +176,8 @@ def test_an_unknown_os_user_is_refused_everywhere_and_that_is_a_row(config: Path
         ("proposals", "withdraw", "prop_1", "--reason", "r"),
         ("freeze", "set", "2h", "r"),
         ("freeze", "lift", "frz_1", "r"),
+        ("unlock", "prod", "--reason", "r"),
+        ("audit", "acknowledge", "--reason", "r"),
     ):
         answer = told("root", *arguments)
         assert (answer.exit_code, "names no person for the OS user root" in answer.stderr) == (2, True), answer.stderr
@@ -183,7 +185,7 @@ def test_an_unknown_os_user_is_refused_everywhere_and_that_is_a_row(config: Path
     assert (proposal.state, execution) == (ProposalState.PENDING, None)
     assert [(row.kind, row.actor, row.data["user"]) for row in rows] == [
         *[("click.refused", "terminal/root", "root")] * 3,
-        *[("command.refused", "terminal/root", "root")] * 2,
+        *[("command.refused", "terminal/root", "root")] * 4,
     ]
 
 

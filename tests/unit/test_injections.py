@@ -17,6 +17,7 @@ from typing import Final
 
 import pytest
 
+from bot.actions._command_line import command
 from bot.adapters.documents import as_html, as_markdown
 from bot.adapters.slack.modals import decision_form, details_view, question_form, sentence_view
 from bot.adapters.slack.render import render
@@ -33,7 +34,6 @@ from bot.flow.approval import Form
 from bot.flow.incident_report import Account, Decided, compose
 from bot.lab.slack.limits import check_message, check_view
 from bot.model import GENESIS, AuditEntry, AuditLine, Choice, Freeze, FreezeId
-from runbooks._shared_guidance import command
 from tests.exhaustive import EXHAUSTIVE
 from tests.unit.adapters.slack.slack_records import NOW, RULES, case, diagnosis, execution, incident, proposal
 from tests.unit.adapters.slack.test_render import assert_inert, objects
@@ -237,12 +237,19 @@ def test_the_report_of_an_incident_with_any_text_has_the_tags_of_an_innocent_one
         assert not re.search(r"(?<!\\)\]\(|https?://|www\.|@|(?<!\\)<", outside), repr(words)
 
 
-def test_a_command_in_guidance_is_read_by_a_shell_as_the_words_it_was_made_of() -> None:
+def as_read(words: list[str]) -> tuple[list[str], list[str]]:
+    """What `nats` takes for options and files, and what for words (choria-io/fisk parser.go)."""
+    end = words.index("--") if "--" in words else len(words)
+    special = [word for word in words[:end] if word.startswith(("-", "@"))]
+    return special, [word for word in words[:end] if word not in special] + words[end + 1 :]
+
+
+def test_a_command_in_guidance_is_read_by_a_shell_and_by_nats_as_the_words_it_was_made_of() -> None:
     for words in filter(None, LEAVES):
-        made = command("nats", "stream", "info", words, "x")
-        assert shlex.split(made) == ["nats", "stream", "info", words, "x"]
-        shown_words = shlex.split(visible(made))
-        assert (shown_words[:3], shown_words[4:]) == (["nats", "stream", "info"], ["x"]), (
+        made = command("nats", "stream", "info", of=[words, "x"], options=["--json"])
+        assert as_read(shlex.split(made)) == (["--json"], ["nats", "stream", "info", words, "x"])
+        options, shown_words = as_read(shlex.split(visible(made)))
+        assert (options, shown_words[:3], shown_words[4:]) == (["--json"], ["nats", "stream", "info"], ["x"]), (
             "as it is shown, it is one word, too"
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -12,11 +12,13 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
+from bot.adapters.database import replicas
 from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.opening import open_database
+from bot.adapters.database.retention import SqlRetention
 from bot.adapters.database.rows import (
     RARE,
     SILENCED,
@@ -32,6 +34,7 @@ from bot.adapters.database.rows import (
     StormMemberRow,
     TargetLockRow,
 )
+from bot.adapters.database.schema import check
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
 from bot.adapters.database.tally import SqlTally
@@ -56,7 +59,7 @@ from bot.model import (
     Proposal,
     ProposalState,
 )
-from bot.ports import EVERY, UNMETERED, Clock, Meter, R, System, Transaction
+from bot.ports import EVERY, UNMETERED, Beat, Clock, Meter, R, System, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +67,7 @@ _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
 
 
-class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
+class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     """Reads see the last commit; writes go through `begin`."""
 
     def __init__(self, database: Database, clock: Clock, meter: Meter = UNMETERED) -> None:
@@ -84,9 +87,38 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
         finally:
             await database.close()
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether several processes may serve with this database: PostgreSQL."""
+        return self._database.takes_several
+
     async def acquire_process_lock(self) -> None:
-        """Become the one serving process of this database; raises `StoreError` where there is one already."""
+        """Become the one serving process of a database that takes no several; raises `StoreError` where there is one already."""
         await self._database.acquire_process_lock()
+
+    async def join(self, replica: str) -> None:
+        """Serve as one of several, under a name that no other process has or had."""
+        async with self._database.write() as session:
+            await session.run_sync(lambda sync: check(sync.connection(), self._database.name))
+            await replicas.join(session, replica)
+        self._database.write_as(replica)
+
+    async def beat(self, replica: str, expelled: Mapping[str, int]) -> Beat:
+        """See the port `Roster`. Who is struck off is on record."""
+        async with self._database.write(ahead=True) as session:
+            struck, beat = await replicas.beat(session, replica, expelled)
+            await SqlTransaction(session, self._clock).audit_all([replicas.struck_off(one, replica) for one in struck])
+        return beat
+
+    async def leave(self, replica: str) -> None:
+        """Serve no more: the others go on with what this replica has begun."""
+        async with self._database.write() as session:
+            await replicas.leave(session, replica)
+
+    async def replicas(self) -> frozenset[str]:
+        """Return the replicas that are on the list."""
+        async with self._database.read() as session:
+            return await replicas.listed(session)
 
     @asynccontextmanager
     async def begin(self, *, ahead: bool = False) -> AsyncGenerator[Transaction]:

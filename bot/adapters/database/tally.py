@@ -5,16 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import ColumnElement, Select, String, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Mapped
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import col
 
 from bot.adapters.database.connection import Database
+from bot.adapters.database.in_body import InBody
 from bot.adapters.database.rows import (
-    POSTGRESQL_JSON,
     AuditRow,
     DeliveryRow,
     DiagnosisRow,
@@ -33,35 +30,12 @@ _LIVE = [state.value for state in ProposalState if not state.terminal]
 _RUNNING = [state.value for state in ExecutionState if not state.terminal]
 
 
-class _InBody(ColumnElement[str]):
-    """A text of a record's JSON; empty where there is none. Written out without parameters, or PostgreSQL would not group by it."""
-
-    inherit_cache = False
-
-    def __init__(self, body: Mapped[str], *path: str) -> None:
-        self.body = cast("ColumnElement[str]", body)  # SQLModel's `col` declares what an instance has
-        self.path = path
-        self.type = String()
-
-
-@compiles(_InBody)
-def _in_sqlite(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
-    return f"coalesce(json_extract({compiler.process(element.body, **named)}, '$.{'.'.join(element.path)}'), '')"
-
-
-@compiles(_InBody, "postgresql")
-def _in_postgresql(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
-    path = ",".join(element.path)
-    body = POSTGRESQL_JSON.format(body=compiler.process(element.body, **named))
-    return f"coalesce({body} #>> '{{{path}}}', '')"
-
-
-_SEVERITY = _InBody(col(DiagnosisRow.body), "verdict", "severity")
-_RISK = _InBody(col(ProposalRow.body), "risk")
+_SEVERITY = InBody(col(DiagnosisRow.body), "verdict", "severity")
+_RISK = InBody(col(ProposalRow.body), "risk")
 
 INCIDENTS = (
     select(col(IncidentRow.state), _SEVERITY, func.count())
-    .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == _InBody(col(IncidentRow.body), "last_diagnosis"))
+    .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == InBody(col(IncidentRow.body), "last_diagnosis"))
     .where(col(IncidentRow.state) != IncidentState.CLOSED.value)
     .group_by(col(IncidentRow.state), _SEVERITY)
 )

@@ -22,6 +22,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from bot.adapters.slack.api import Doubtful, Limited, NotSent, RefusedBySlack, SlackCallFailed
+from bot.adapters.slack.countdown import Countdown
 from bot.adapters.slack.pace import RUNNING, STEP
 from bot.adapters.slack.pacer import patiently
 from bot.adapters.slack.projector import SlackDrawer
@@ -114,6 +115,7 @@ class SlackProjector:
         """Boards that were edited a moment ago, until when they wait; a person's action does not."""
         self._ticks: dict[IncidentId, Wait] = {}
         """Threads with a running repair, and when its board shows the time again."""
+        self._countdown = Countdown(store, clock)
         self._failures = 0
         self._troubles: dict[str, _Trouble] = {}
 
@@ -174,14 +176,15 @@ class SlackProjector:
         if self._resting(""):
             return
         behind = [incident for incident, _ in await self._messages.behind()]
-        behind += [incident for incident in await self._running() if incident not in behind]
+        counting = await self._countdown.due(changed=bool(behind))
+        behind = list(dict.fromkeys([*behind, *await self._running(), *counting]))
         self._hurried &= set(behind)
         self._begun &= set(behind)
         if not behind:
             self._places.clear()
             self._held.clear()
             return
-        hot = {p.incident_id for p in await self._store.proposals(active_only=True)} | self._hurried
+        hot = {p.incident_id for p in self._countdown.offers} | self._hurried
         for channel, incidents in (await self._by_channel(behind)).items():
             worker = self._workers.get(channel)
             if (worker is not None and not worker.done()) or self._resting(channel):
@@ -225,6 +228,7 @@ class SlackProjector:
         for incident in (*first, *rest):
             if drawn and not self._hurried <= known:
                 break  # a person has acted meanwhile
+            bounds = self._countdown.bounds(incident)
             bind_contextvars(incident=incident)  # for the rest of this worker's task, or until the next one
             try:
                 until = await self._once(incident, patient=incident in rest)
@@ -243,6 +247,8 @@ class SlackProjector:
             self._begun.add(incident)
             if until is not None:
                 self._held[incident] = Wait(self._clock.now(), until)
+            else:
+                self._countdown.drawn(incident, bounds)
             self._hurried.discard(incident)
             self._failures = 0
             for scope in ("slack", channel, incident):

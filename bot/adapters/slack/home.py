@@ -132,7 +132,7 @@ class Home:
         waiting = [(one, await self._why_not(one, person, now)) for one in active if one.state is ProposalState.PENDING]
         held = rights(person, self._rules, self._clusters, common.freezes, now)
         words = " ".join([f"You are {person.key}.", *(one.summary for one in held)])
-        return home_view(replace(common, rights=words, waiting=tuple(waiting)))
+        return home_view(replace(common, rights=words, waiting=tuple(waiting), now=now))
 
     async def _why_not(self, proposal: Proposal, person: Person, now: datetime) -> str:
         approvals = await self._store.approvals(proposal.id)

@@ -124,7 +124,7 @@ def _proposals(case: Case, rules: PolicySettings) -> list[Block]:
             rich(paragraph(bold("Proposal: "), text(proposal.title, 200), text(f", {progress(entry, rules)}", 200)))
         )
         if proposal.state is ProposalState.PENDING and proposal.approvable:
-            blocks.append(ours(f"Expires {date(proposal.expires_at, '{time}')}"))
+            blocks.append(ours(f"Expires {date(proposal.expires_at, '{time}')}{entry.left}"))
     return blocks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from bot.adapters.slack.blocks import (
@@ -22,6 +23,7 @@ from bot.adapters.slack.blocks import (
     small,
     text,
 )
+from bot.adapters.slack.countdown import time_left
 from bot.adapters.slack.render_board import STATE_WORDS
 from bot.model import Execution, Freeze, Incident, JsonObject, Proposal
 
@@ -44,11 +46,13 @@ class HomeFacts:
     freezes: tuple[Freeze, ...] = ()
     runs: tuple[tuple[Execution, Proposal], ...] = ()
     """The last ones, the newest first."""
+    now: datetime | None = None
+    """When it is drawn; without it nothing is said of the time that is left."""
 
 
 def home_view(facts: HomeFacts) -> JsonObject:
     """The Home of somebody who may look."""
-    mine = [[bold(one.title, 200), text(" expires "), moment(one.expires_at)] for one, no in facts.waiting if not no]
+    mine = [_mine(one, facts.now) for one, no in facts.waiting if not no]
     others = [[bold(one.title, 200), text(f": {no}", 300)] for one, no in facts.waiting if no]
     incidents = [
         [bold(one.title, 200), text(f": {word} · {one.cluster or 'no cluster'}", 200)] for one, word in facts.incidents
@@ -73,6 +77,12 @@ def home_view(facts: HomeFacts) -> JsonObject:
 def refusal_view(sentence: str) -> JsonObject:
     """The Home of somebody who may not look."""
     return {"type": "home", "blocks": [rich(paragraph(text(sentence)))]}
+
+
+def _mine(waits: Proposal, now: datetime | None) -> list[Leaf]:
+    left = time_left(waits.expires_at, now) if now is not None else ""
+    told = [text(left)] if left else []
+    return [bold(waits.title, 200), text(" expires "), moment(waits.expires_at), *told]
 
 
 def _section(title: str, lines: list[list[Leaf]], count: int, nothing: str) -> Iterator[Block]:

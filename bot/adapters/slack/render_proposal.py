@@ -198,7 +198,7 @@ def _who(entry: ProposalCase, rules: PolicySettings) -> list[Block]:
         rich(paragraph(bold(f"{_RISK[offered.risk]}: {offered.title}", 300))),
         small(f"Needs {people} of {', '.join(groups)}: {given.given} of {given.needed} approvals{missing}.", 600),
         *_called(offered),
-        ours(f"Expires {date(offered.expires_at, '{time}')}. One deny ends it."),
+        ours(f"Expires {date(offered.expires_at, '{time}')}{entry.left}. One deny ends it."),
     ]
 
 
@@ -223,7 +223,8 @@ def _approval(approval: Approval, offered: Proposal) -> list[Block]:
     sign, word = ("✅", "approved") if approval.choice is Choice.APPROVE else ("🚫", "denied")
     if approval.break_glass:
         sign, word = "🔨", "approved alone (broke the glass)"
-    void = "" if approval.proposal_digest == offered.digest else " (void: given for another version)"
+    why = approval.void or ("" if approval.proposal_digest == offered.digest else "given for another version")
+    void = f" (void: {why})" if why else ""
     groups = f" for {', '.join(approval.groups)}" if approval.groups else ""
     by_hand = approval.user.in_terminal
     who = text(f"{approval.person} (terminal)") if by_hand else user(approval.user.user_id)

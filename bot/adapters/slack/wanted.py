@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from bot.adapters.slack.blocks import Block
+from bot.adapters.slack.countdown import time_left
 from bot.adapters.slack.pace import REMEMBERED, RUNNING, Pace, usual
 from bot.model import (
     STORM,
@@ -47,6 +48,8 @@ class ProposalCase:
     proposal: Proposal
     approvals: tuple[Approval, ...] = ()
     execution: Execution | None = None
+    left: str = ""
+    """How much time is left to decide, behind the time of its expiry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,7 @@ async def load(store: Store, incident: Incident, now: datetime) -> Case:
             proposal=proposal,
             approvals=tuple(sorted(await store.approvals(proposal.id), key=lambda a: a.at)),
             execution=await store.execution_of(proposal.id),
+            left=time_left(proposal.expires_at, now),
         )
         for proposal in proposals
     ]

@@ -316,7 +316,7 @@ def test_a_preferred_leader_is_named_only_where_servers_take_one(version: str, p
             server["version"] = version
 
     lines = told(recorded(AHEAD, change))
-    assert any("step-down S0 --preferred n2" in line for line in lines) is preferred
+    assert any("step-down S0 --preferred=n2" in line for line in lines) is preferred
 
 
 def test_a_dead_server_is_brought_back_and_nothing_is_applied_or_created_again() -> None:

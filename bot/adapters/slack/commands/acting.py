@@ -74,8 +74,16 @@ class Acting:
         if len(words) < 2 or (not lasts and words[0] != FOREVER):
             raise _wrong("freeze", ask.rest(), f" A duration is {EXAMPLES}, or {FOREVER}.")
         made = await freeze(
-            self._store, self._clock, person.key, " ".join(words[1:]), cluster=cluster, lasts=lasts or None
+            self._store,
+            self._clock,
+            person.key,
+            " ".join(words[1:]),
+            cluster=cluster,
+            lasts=lasts or None,
+            event=ask.event,
         )
+        if not made.active(self._clock.now()):
+            return say(f"This was done before, and freeze {made.id} is over by now.")
         return say(f"{made.id}: {made}. Nothing new is sent from now on.")
 
     async def unfreeze(self, ask: Ask, person: Person) -> Reply:

@@ -34,6 +34,7 @@ from bot.model import (
     SlackUser,
     Subject,
 )
+from bot.policy import WITHOUT_CODE
 from bot.settings import PolicySettings
 from tests.exhaustive import EXHAUSTIVE
 from tests.unit.adapters.slack.slack_records import RULES, approval, case, diagnosis, execution, incident, proposal
@@ -208,6 +209,14 @@ def test_an_approval_of_another_version_counts_nothing_and_says_so() -> None:
     shown = render(Case(incident(), (diagnosis(),), (ProposalCase(offered, (old,)),)), RULES)
     assert "0 of 2 approvals" in flat(message(shown, "board"))
     assert "void: given for another version" in flat(message(shown, "proposal"))
+
+
+def test_an_approval_that_was_voided_says_why() -> None:
+    offered = proposal()
+    void = approval(offered).model_copy(update={"void": WITHOUT_CODE})
+    shown = render(Case(incident(), (diagnosis(),), (ProposalCase(offered, (void,)),)), RULES)
+    assert "0 of 2 approvals" in flat(message(shown, "board"))
+    assert f"(void: {WITHOUT_CODE})" in flat(message(shown, "proposal"))
 
 
 def test_nobody_may_approve_where_the_policy_names_nobody() -> None:
