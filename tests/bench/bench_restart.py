@@ -26,6 +26,7 @@ from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.database.convert import message_row, row_of
 from bot.adapters.database.rows import Row
+from bot.lab.postgres import running_postgres
 from bot.lab.servers import LabCluster
 from bot.lab.whole import ADA, CHANNEL, WholeBot, lab_slack
 from bot.model import (
@@ -53,7 +54,6 @@ from bot.model import (
 )
 from bot.ports import Message, Stored
 from tests.bench.bench_storm import alert, cpu, memory, payload
-from tests.integration.postgres_server import running_postgres
 
 VERSION: Final = "2.12.8"
 TOGETHER: Final = 2_000

@@ -17,6 +17,7 @@ from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
 from bot.adapters.database.behind import Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
+from bot.adapters.database.in_body import InBody
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.opening import open_database
 from bot.adapters.database.retention import SqlRetention
@@ -38,7 +39,7 @@ from bot.adapters.database.rows import (
 from bot.adapters.database.schema import check
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
-from bot.adapters.database.tally import InBody, SqlTally
+from bot.adapters.database.tally import SqlTally
 from bot.adapters.database.transaction import COUNT_WAITING, HAS_THREAD, NOT_CLOSED, UNLIFTED, SqlTransaction
 from bot.adapters.timed import timing
 from bot.errors import AuditBroken

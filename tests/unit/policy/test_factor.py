@@ -147,6 +147,8 @@ def test_what_is_wrong_with_a_code_is_said_word_for_word() -> None:
     assert [check_code(known, sent, RULES, NOW)[1].sentence for known, sent in given] == [
         "That is not the code of now. Type the six digits that your authenticator shows.",
         "That code was used already. Wait for the next one.",
-        "`policy.second_factor.secrets` has none for bo, so nothing that asks for a code can be approved. "
-        "`natsmedic policy enrol` makes one.",
+        (
+            "`policy.second_factor.secrets` has none for bo, so nothing that asks for a code can be approved. "
+            "`natsmedic policy enrol` makes one."
+        ),
     ]
