@@ -128,6 +128,9 @@ class Talk:
             return
         try:
             person = await self._admission.admit(question.user, may_run, "shortcut")
+            if question.cluster not in self._served.clusters:
+                # The menu had no such choice; to ask about it is refused below.
+                await self._admission.unreadable(question.user, "question")
             message = f"{question.channel}/{question.ts}"
             title = question.title[:TITLE_LIMIT] or SHORTCUT
             reply = await self._commands.acting.ask_about(
