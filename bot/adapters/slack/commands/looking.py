@@ -76,7 +76,7 @@ class Looking:
         frozen = [freeze for freeze in await self._store.freezes() if freeze.active(self._clock.now())]
         health = self._projector.health()
         threads = "Threads are drawn." if health.ok else f"Threads cannot be drawn: {' '.join(health.problems)}"
-        head = paragraph(text(f"{open_count:,} open incidents, {len(active):,} active proposals. {threads}"))
+        head = paragraph(text(f"Open incidents: {open_count:,}. Active proposals: {len(active)}. {threads}"))
         held = [bullets([text(f"{one.id}: {one}", 500)] for one in frozen)] if frozen else []
         places = [bullets([text(_kept(one), 500)] for one in found)] if (found := self._checkpoints()) else []
         return show("Status", rich(head, *held, *places))
