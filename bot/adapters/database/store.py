@@ -10,6 +10,7 @@ import structlog
 from pydantic import ValidationError
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
 from bot.adapters.database import replicas
@@ -96,13 +97,19 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     async def acquire_process_lock(self) -> None:
         """Become the one serving process of a database that takes no several; raises `StoreError` where there is one already."""
         await self._database.acquire_process_lock()
+        async with self._database.read() as session:
+            await self._insist_on_tables(session)
 
     async def join(self, replica: str) -> None:
         """Serve as one of several, under a name that no other process has or had."""
         async with self._database.write() as session:
-            await session.run_sync(lambda sync: check(sync.connection(), self._database.name))
+            await self._insist_on_tables(session)
             await replicas.join(session, replica)
         self._database.write_as(replica)
+
+    async def _insist_on_tables(self, session: AsyncSession) -> None:
+        """Whoever contracts the tables made sure that nobody serves; a bot that was opened before that may not begin to."""
+        await session.run_sync(lambda sync: check(sync.connection(), self._database.name))
 
     async def beat(self, replica: str, expelled: Mapping[str, int]) -> Beat:
         """See the port `Roster`. Who is struck off is on record."""
