@@ -1,4 +1,4 @@
-# Verbs: install demo test test-crash test-kubernetes lint mutate bench hashes sbom. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-crash test-chaos test-kubernetes lint mutate bench hashes sbom. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -12,7 +12,7 @@ TESTS ?= 4
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint mutate bench manifests hashes sbom
+.PHONY: help install demo test test-crash test-chaos test-kubernetes lint mutate bench manifests hashes sbom
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -45,6 +45,10 @@ test: $(VENV)/.all
 test-crash: $(VENV)/.all
 	$(BIN)/python -m tests.crash $(ARGS)
 	test -n "$(ARGS)" || NATSMEDIC_EXHAUSTIVE=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/e2e/test_crashes.py tests/crash/test_late.py
+
+# Several bots on one PostgreSQL, and repairs by the thousand while they are frozen, killed and cut off: make test-chaos ARGS="--operations 1000 --replicas 3"
+test-chaos: $(VENV)/.all
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # Against whatever KUBECONFIG points at, in namespaces of its own; a module's tests share one.
 test-kubernetes: $(VENV)/.all

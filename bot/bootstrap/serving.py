@@ -419,12 +419,19 @@ async def _connect(
 ) -> tuple[dict[str, Readers], dict[str, Writers]]:
     readers: dict[str, Readers] = {}
     writers: dict[str, Writers] = {}
+    closing: list[Run] = []
+    stack.push_async_callback(_close, closing)
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
-        stack.push_async_callback(reading.aclose)
+        closing.append(reading.aclose)
         readers[cluster.name] = both_sides(reading, cluster, clock, meter)
         if writing is not None:
-            stack.push_async_callback(writing.aclose)
+            closing.append(writing.aclose)
         if (able := writers_of(writing, cluster, meter, may_send)) is not None:
             writers[cluster.name] = able
     return readers, writers
+
+
+async def _close(closing: Sequence[Run]) -> None:
+    """Close all at once: a server that hangs takes its time beside the others."""
+    await asyncio.gather(*(close() for close in closing))

@@ -230,27 +230,3 @@ def test_python_dash_m_bot_is_the_same_command_and_loads_no_more_than_the_comman
     assert ran.stdout.startswith("natsmedic")
     assert ran.stdout.endswith("[]\n[] True\n")
     assert subprocess.run([sys.executable, "-m", "bot", "version"], check=False, env=environment).returncode == 0
-
-
-def test_unlock_and_acknowledge_ask_for_nothing_and_name_the_os_user(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a pod: no terminal to answer from, a user id that has no name, and an environment that says what it likes."""
-    gap = {"sink": "a file", "checkpoint": {"seq": 9, "hash": "a" * 64}, "head": {"seq": 3, "hash": "b" * 64}}
-
-    async def hold() -> None:
-        async with (
-            SqlStore.open(f"sqlite:///{config.parent}/natsmedic.db", SystemClock()) as store,
-            store.begin() as tx,
-        ):
-            await tx.take_lock("prod", "exec_gone")
-            await tx.audit(AuditDraft(kind="audit.gap", actor="bot", sentence="A gap.", data=gap))
-
-    asyncio.run(hold())
-    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
-    monkeypatch.setenv("LOGNAME", "ada")
-    for words in (("unlock", "prod"), ("audit", "acknowledge")):
-        result = natsmedic("--config", config, *words, "--reason", "looked")
-        assert (result.exit_code, "4000000000 (terminal)" in result.stdout) == (0, True), result.output
-    listed = natsmedic("--config", config, "audit", "list", "--actor", "4000000000 (terminal)", "--format", "json")
-    assert [row["kind"] for row in json.loads(listed.stdout)] == ["lock.released", "audit.acknowledged"]
