@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
+from nats.js.errors import ServiceUnavailableError
 
 from bot.lab.config import APP, SYS, Login
 from bot.lab.jetstream import ApiRefused, Servers, consumer_views, request, section, stream_views
@@ -355,14 +356,27 @@ async def _work(client: Client, stream: str, consumer: str, floor: int, fetched:
 
 
 async def fetch(client: Client, stream: str, consumer: str, count: int, wait: float = FETCH_TIMEOUT) -> dict[int, Msg]:
-    """Pulls up to `count` messages and returns them by stream sequence, without acknowledging any."""
+    """Pulls up to `count` messages and returns them by stream sequence, without acknowledging any.
+
+    Asks again for `wait` seconds where nobody takes requests for the consumer: its group is electing, or its new leader's interest has not come to the
+    client's server yet (503, no responders). Raises `ServiceUnavailableError` after that.
+    """
     subscription = await JetStreamContext(client).pull_subscribe_bind(durable=consumer, stream=stream)
+    deadline = time.monotonic() + wait
     try:
-        got = await subscription.fetch(count, timeout=wait)
-    except TimeoutError:
-        got = []
-    await subscription.unsubscribe()
-    return {message.metadata.sequence.stream: message for message in got}
+        while True:
+            try:
+                got = await subscription.fetch(count, timeout=wait)
+            except TimeoutError:
+                return {}
+            except ServiceUnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(POLL_INTERVAL)
+            else:
+                return {message.metadata.sequence.stream: message for message in got}
+    finally:
+        await subscription.unsubscribe()
 
 
 async def take(client: Client, stream: str, consumer: str, count: int) -> dict[int, Msg]:
