@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,10 +16,9 @@ from typing import Any, Final
 import pytest
 
 from bot.adapters.database import SqlStore, slices
-from bot.cli.session import spare_the_collector
 from bot.flow.audit import ChainReport, ChainVerifier, verify_store
 from bot.model import Checkpoint
-from tests.exhaustive import EXHAUSTIVE, on_demand
+from tests.exhaustive import EXHAUSTIVE
 from tests.integration.store_records import FixedClock
 from tests.integration.test_store_audit import (
     KEPT_AT,
@@ -33,7 +35,8 @@ from tests.integration.test_store_audit import (
 
 __all__ = ["path"]
 
-TRIALS: Final = 500 if EXHAUSTIVE else 3
+HOME: Final = Path(slices.__file__).parents[3]
+TRIALS: Final = 100 if EXHAUSTIVE else 3
 """Of each kind of tampering."""
 LENGTH: Final = 7
 """Rows of a slice, so that a chain of 40 has five and a rest, and a checkpoint in the midst of one."""
@@ -105,18 +108,41 @@ async def test_a_slice_whose_database_is_gone_vouches_for_nothing(tmp_path: Path
     assert await slices.verified_here(f"sqlite:///{tmp_path}/gone.db", start, 9) == start
 
 
-@on_demand
-async def test_processes_of_their_own_verify_a_long_chain(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+FORKING: Final = """
+import sys
+from bot.adapters.database import slices
+from bot.flow.audit import ChainVerifier
+ahead = slices.verify_ahead
+async def watched(pool, url, store, verifier):
+    await ahead(pool, url, store, verifier, 7)
+    print(verifier.reached)
+slices.LONG, slices._cores, slices.verify_ahead = 40, lambda: 2, watched
+verifier = ChainVerifier()
+slices.verify_database(sys.argv[1], verifier)
+print(verifier.report().reason)
+"""
+"""In a process of its own: this one has threads, and so would not fork."""
+
+
+def test_forked_processes_verify_a_long_chain(path: Path) -> None:
+    command = [sys.executable, "-c", FORKING, f"sqlite:///{path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=HOME)
+    assert (done.stdout.split("\n")[:2], done.returncode) == ([str(ROWS), f"All {ROWS} rows verify."], 0), done.stderr
+
+
+def test_a_process_of_several_threads_forks_none_and_verifies_as_well(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slices, "LONG", ROWS)
-    url, seen = f"sqlite:///{path}", list[int]()
-    ahead = slices.verify_ahead
-
-    async def watched(pool: Executor, where: str, store: SqlStore, verifier: ChainVerifier) -> None:
-        await ahead(pool, where, store, verifier, LENGTH)
-        seen.append(verifier.reached)
-
-    monkeypatch.setattr(slices, "verify_ahead", watched)
+    monkeypatch.setattr(slices, "_cores", lambda: 2)
+    monkeypatch.setattr(slices, "ProcessPoolExecutor", None)
     verifier = ChainVerifier()
-    async with SqlStore.open(url, FixedClock(), read_only=True) as store:
-        await slices.verify_database(url, store, verifier, spare_the_collector)
-    assert (seen, verifier.report().intact, verifier.reached) == ([ROWS], True, ROWS)
+    over = threading.Event()
+    other = threading.Thread(target=over.wait)
+    other.start()
+    try:
+        slices.verify_database(f"sqlite:///{path}", verifier)
+    finally:
+        over.set()
+        other.join()
+    assert verifier.report().reason == f"All {ROWS} rows verify."

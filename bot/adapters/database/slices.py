@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Sequence
+import threading
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
-from contextlib import asynccontextmanager
 from itertools import pairwise
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from typing import Final
 
 from bot.adapters.clock import SystemClock
@@ -23,19 +23,38 @@ from bot.errors import StoreError
 from bot.flow.audit import ChainVerifier, verify_store
 from bot.model import Checkpoint
 
-LONG: Final = 200_000
-"""Rows from which it pays: a process takes a second and more until it reads its first row, and verifies more than 100,000 in the next."""
+LONG: Final = 100_000
+"""Rows from which it is worth the trouble: fewer are verified within a second."""
 SLICE: Final = 50_000
 """Rows; so small that one process which comes late keeps the others waiting for half a second at most."""
 
 
-async def verify_database(url: str, store: SqlStore, verifier: ChainVerifier, prepare: Callable[[], None]) -> None:
-    """Give the verifier all rows that it has not had, as `verify_store` does. `prepare` is run in every process that helps, and must be importable there."""
-    newest = await store.newest_audit_lines(limit=1)
-    if newest and newest[0].seq - verifier.reached >= LONG and (cores := _cores()) > 1:
-        async with _processes(cores, prepare) as pool:
+def verify_database(url: str, verifier: ChainVerifier) -> None:
+    """Give the verifier all rows that it has not had, as `verify_store` does. Raises `StoreError`.
+
+    Processes are forked, which costs next to nothing, and so only from a process of one thread: whatever another one did would stand still in them for ever.
+    The database's driver has threads of its own, so it is opened after that.
+    """
+    long = asyncio.run(_head(url)) - verifier.reached >= LONG
+    if not long or (cores := _cores()) == 1 or threading.active_count() > 1 or "fork" not in get_all_start_methods():
+        asyncio.run(_verify(url, verifier, None))
+        return
+    with ProcessPoolExecutor(cores, mp_context=get_context("fork"), initializer=_begin) as pool:
+        pool.submit(os.getpid).result()  # with the first work all processes begin
+        asyncio.run(_verify(url, verifier, pool))
+
+
+async def _head(url: str) -> int:
+    async with SqlStore.open(url, SystemClock(), read_only=True) as store:
+        newest = await store.newest_audit_lines(limit=1)
+    return newest[0].seq if newest else 0
+
+
+async def _verify(url: str, verifier: ChainVerifier, pool: Executor | None) -> None:
+    async with SqlStore.open(url, SystemClock(), read_only=True) as store:
+        if pool is not None:
             await verify_ahead(pool, url, store, verifier)
-    await verify_store(store, verifier)
+        await verify_store(store, verifier)
 
 
 async def verify_ahead(pool: Executor, url: str, store: SqlStore, verifier: ChainVerifier, length: int = SLICE) -> None:
@@ -91,16 +110,5 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@asynccontextmanager
-async def _processes(count: int, prepare: Callable[[], None]) -> AsyncGenerator[Executor]:
-    # Spawned: this process has threads of the database's driver, which a fork would leave behind in the middle of whatever they do.
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_begin, initargs=(prepare,))
-    try:
-        yield pool
-    finally:
-        await asyncio.to_thread(pool.shutdown, cancel_futures=True)
-
-
-def _begin(prepare: Callable[[], None]) -> None:
+def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the process that was started; it ends these
-    prepare()
