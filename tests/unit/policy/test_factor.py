@@ -131,12 +131,14 @@ def test_an_enrolment_is_what_an_authenticator_reads() -> None:
     assert (read.secret, read.name, read.issuer, read.interval, read.digits) == (secret, "ada", "natsmedic", 30, 6)
 
 
+ENROL = "so nothing that asks for a code can be approved. `natsmedic policy enrol` makes one."
+
+
 def test_what_is_wrong_with_a_code_is_said_word_for_word() -> None:
     used, _ = check_code(FRESH, code(), RULES, NOW)
     given = ((FRESH, "0"), (used, code()), (Factor(id="bo"), "0"))
     assert [check_code(known, sent, RULES, NOW)[1].sentence for known, sent in given] == [
         "That is not the code of now. Type the six digits that your authenticator shows.",
         "That code was used already. Wait for the next one.",
-        "`policy.second_factor.secrets` has none for bo, so nothing that asks for a code can be approved. "
-        "`natsmedic policy enrol` makes one.",
+        f"`policy.second_factor.secrets` has none for bo, {ENROL}",
     ]
