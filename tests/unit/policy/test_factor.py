@@ -103,6 +103,11 @@ def test_who_has_no_secret_approves_nothing_that_asks_for_a_code() -> None:
     assert "natsmedic policy enrol" in decision.sentence
 
 
+def test_where_the_settings_know_no_second_factor_nobody_has_one() -> None:
+    left, decision = check_code(FRESH, code(), PolicySettings(), NOW)
+    assert (left, decision.reason) == (FRESH, Reason.NO_FACTOR)
+
+
 def test_no_secret_is_shown_by_the_settings() -> None:
     assert SECRET not in repr(RULES)
     assert SECRET not in RULES.model_dump_json()
