@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from bot.model import Choice, Escalation, Proposal, RiskClass
-from bot.policy import Reason, decide, escalates_at, explain, next_call, standing, still_valid
+from bot.policy import Reason, decide, escalates_at, explain, next_call, standing, stands_in, still_valid
 from bot.settings import PolicySettings
 from tests.unit.policy.matters import NOW, RULES, approval, person, proposal
 
@@ -101,6 +101,16 @@ def test_whoever_is_called_counts_from_then_on_and_the_reasons_say_for_whom() ->
     given = approval(low, lea).model_copy(update={"at": at})
     assert standing(low, [given], rules).satisfied
     assert still_valid(low, [given], [lea], rules, at).allowed
+
+
+def test_an_approval_stands_in_from_the_call_on_and_only_where_the_person_does_not_decide_anyway() -> None:
+    low, rules, at = called(reminded(RiskClass.LOW), ("leads", "operators")), calling("leads"), NOW + 8 * MINUTE
+    given = approval(low, person("lea", "leads")).model_copy(update={"at": at})
+    assert stands_in(given, low, rules) == ("operators",)
+    assert stands_in(given.model_copy(update={"at": at - timedelta(microseconds=1)}), low, rules) == ()
+    assert stands_in(given.model_copy(update={"groups": ("leads", "operators")}), low, rules) == ()
+    elsewhere = called(reminded(RiskClass.LOW), ("leads", "owners"))
+    assert stands_in(given, elsewhere, rules) == (), "owners decide on nothing low"
 
 
 def test_who_is_called_in_place_of_two_hears_of_both() -> None:
