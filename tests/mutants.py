@@ -25,8 +25,8 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
-SECONDS: Final = 120
-"""For the tests of one mutant; they take seconds."""
+SECONDS: Final = 600
+"""For the tests of one mutant, which take seconds; on a machine that does twenty other things, minutes."""
 LEFT_ALONE: Final = {"staticmethod", "classmethod"}
 """Decorators under which mutmut looks itself (mutmut 3.8.1, mutation/file_mutation.py, _skip_node_and_children)."""
 OPPOSITE: Final[dict[type[ast.AST], type[ast.AST]]] = {
@@ -208,24 +208,18 @@ def _tested(mutant: Mutant | None, tests: Sequence[str]) -> int:
     os._exit(importlib.import_module("pytest").main([*PYTEST, *tests]))
 
 
-def survivors(found: Sequence[Mutant], tests: Sequence[str], jobs: int) -> list[Mutant]:
-    """Return the mutants that no test notices."""
+def survivors(found: Sequence[Mutant], tests: Sequence[str], jobs: int) -> Iterator[Mutant]:
+    """Yield the mutants that no test notices, as soon as it is known."""
     running: dict[int, Mutant] = {}
-    survived: list[Mutant] = []
-
-    def collect() -> None:
+    waiting = list(reversed(found))
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            mutant = waiting.pop()
+            running[_tested(mutant, tests)] = mutant
         pid, status = os.wait()
         mutant = running.pop(pid)
         if os.waitstatus_to_exitcode(status) == 0:
-            survived.append(mutant)
-
-    for mutant in found:
-        if len(running) == jobs:
-            collect()
-        running[_tested(mutant, tests)] = mutant
-    while running:
-        collect()
-    return survived
+            yield mutant
 
 
 def main() -> None:
@@ -241,8 +235,11 @@ def main() -> None:
     _, status = os.waitpid(_tested(None, given.tests), 0)
     if not found or status != 0:
         sys.exit("There is nothing to change, or the tests fail by themselves.")
-    left = survivors(found, given.tests, given.jobs)
-    print(*left, f"{len(found) - len(left)} of {len(found)} killed: {given.files}", sep="\n")
+    left = 0
+    for mutant in survivors(found, given.tests, given.jobs):
+        left += 1
+        print(mutant, flush=True)
+    print(f"{len(found) - left} of {len(found)} killed: {given.files}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from bot.model import (
     Incident,
     Proposal,
     ProposalState,
+    RiskClass,
     SlackUser,
     StageState,
 )
@@ -238,13 +239,15 @@ async def test_a_denial_ends_it_with_its_reason(tmp_path: Path) -> None:
 
 async def test_broken_glass_is_said_recorded_and_starts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     breakable(monkeypatch)
+    approvers = {RiskClass.DESTRUCTIVE: ("operators", "owners", "heads")}
+    monkeypatch.setattr(desk_support, "RULES", desk_support.RULES.model_copy(update={"approvers": approvers}))
     async with house(tmp_path) as h:
         answer = await decide(h, break_glass=True)
-        told = "Recorded: 1 of 2. You broke the glass in place of owners; it is announced. It starts now."
+        told = "Recorded: 1 of 3. You broke the glass in place of owners, heads; it is announced. It starts now."
         assert answer == Answer(accepted=True, sentence=told)
         kind, *row = (await rows(h))[-1]
-        sentence = "U2 breaks the glass and approves alone, in place of owners: it is stuck"
-        data = {"missing": ["owners"], "digest": h.proposal.digest}
+        sentence = "U2 breaks the glass and approves alone, in place of owners, heads: it is stuck"
+        data = {"missing": ["owners", "heads"], "digest": h.proposal.digest}
         assert (kind, row) == ("glass.broken", [OPERATOR, "inc_1", "prop_1", sentence, data])
         assert [row[0] for row in await rows(h)] == ["approval.recorded", "glass.broken"]
         assert await h.state() is ProposalState.APPROVED

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from bot.adapters.database import SqlStore
 from bot.errors import StoreError
@@ -18,11 +19,13 @@ from bot.model import (
     STORM,
     ExecutionState,
     Incident,
+    IncidentId,
     IncidentState,
     Proposal,
     ProposalState,
     Silence,
     SlackUser,
+    StormMember,
 )
 from bot.ports import Phase
 from bot.settings import PolicySettings, ThreadSettings
@@ -178,6 +181,31 @@ async def test_what_somebody_decided_since_the_sweeper_looked_stays_decided(tmp_
         assert (h.nudged, await h.rows()) == ([], [])
 
 
+async def test_what_does_not_wait_hides_nothing_that_does(tmp_path: Path) -> None:
+    async with house(tmp_path, WAITING) as h:
+
+        async def both(**given: Any) -> list[Proposal]:
+            return [WAITING.model_copy(update={"id": "prop_0", "state": ProposalState.APPROVED}), WAITING]
+
+        h.store.proposals = cast("Any", both)
+        assert await h.at(5 * MINUTE) == REMINDED
+
+
+async def test_what_is_only_a_part_of_a_storm_is_not_diagnosed(tmp_path: Path) -> None:
+    member = StormMember(
+        id=IncidentId("inc_2"), storm=IncidentId("inc_9"), cluster="prod", title="t", words="", page=False,
+        own_thread=False, at=NOW,
+    )  # fmt: skip
+    async with house(tmp_path) as h:
+        storm = records.incident("9", fingerprint="C1").model_copy(update={"source": STORM})
+        await h.put(storm, records.incident("2", fingerprint="f2"), member)
+        await h.sweeper.sweep()
+        assert h.started == []
+        await h.put(member.model_copy(update={"own_thread": True}))
+        await h.sweeper.sweep()
+        assert h.started == [(Phase.DIAGNOSIS, "inc_2/alert")]
+
+
 async def test_a_call_that_another_sweeper_made_meanwhile_is_not_made_again(tmp_path: Path) -> None:
     async with house(tmp_path, REMINDED) as h:
         called = await h.at(7.5 * MINUTE)
@@ -259,7 +287,8 @@ async def test_a_silence_that_was_made_longer_since_the_sweeper_looked_goes_on(t
             await h.put(now)
 
             async def stale() -> list[Incident]:
-                return [incident, incident.model_copy(update={"id": "inc_gone"})]
+                loud = incident.model_copy(update={"silence": None})
+                return [loud, incident, incident.model_copy(update={"id": "inc_gone"})]
 
             h.store.silenced = cast("Any", stale)
             h.clock.time = NOW + MINUTE
@@ -293,6 +322,7 @@ async def test_a_database_that_fails_is_swept_again_later(tmp_path: Path) -> Non
 
         sweeper.sweep = cast("Any", sweep)
         h.clock.sleep = nap
-        with pytest.raises(Enough):
+        with capture_logs() as told, pytest.raises(Enough):
             await sweeper.run()
+        assert told == [{"event": "sweep postponed", "error": "The disk is full.", "log_level": "warning"}]
         assert (naps, sweeper.swept_at) == ([SWEEP_SECONDS] * 2, NOW + timedelta(seconds=SWEEP_SECONDS))

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from bot.model import Choice, Escalation, Proposal, RiskClass
-from bot.policy import Reason, decide, escalates_at, explain, next_call, standing, still_valid
+from bot.policy import Reason, decide, escalates_at, explain, next_call, standing, stands_in, still_valid
 from bot.settings import PolicySettings
 from tests.unit.policy.matters import NOW, RULES, approval, person, proposal
 
@@ -103,6 +103,16 @@ def test_whoever_is_called_counts_from_then_on_and_the_reasons_say_for_whom() ->
     assert still_valid(low, [given], [lea], rules, at).allowed
 
 
+def test_an_approval_stands_in_from_the_call_on_and_only_where_the_person_does_not_decide_anyway() -> None:
+    low, rules, at = called(reminded(RiskClass.LOW), ("leads", "operators")), calling("leads"), NOW + 8 * MINUTE
+    given = approval(low, person("lea", "leads")).model_copy(update={"at": at})
+    assert stands_in(given, low, rules) == ("operators",)
+    assert stands_in(given.model_copy(update={"at": at - timedelta(microseconds=1)}), low, rules) == ()
+    assert stands_in(given.model_copy(update={"groups": ("leads", "operators")}), low, rules) == ()
+    elsewhere = called(reminded(RiskClass.LOW), ("leads", "owners"))
+    assert stands_in(given, elsewhere, rules) == (), "owners decide on nothing low"
+
+
 def test_who_is_called_in_place_of_two_hears_of_both() -> None:
     offered = called(reminded(), ("leads", "owners"), ("heads", "operators"))
     told = explain(offered, (), person("lea", "leads", "heads"), calling("leads", "heads"), NOW + 8 * MINUTE)
@@ -115,7 +125,8 @@ def test_whoever_has_left_the_group_or_is_called_no_more_by_the_settings_counts_
     at = NOW + 8 * MINUTE
     given = approval(low, lea).model_copy(update={"at": at})
     assert still_valid(low, [given], [person("lea")], calling("leads"), at).reason is Reason.NOT_AN_APPROVER
-    assert still_valid(low, [given], [lea], calling(), at).reason is Reason.NOT_AN_APPROVER
+    for none in (calling(), RULES):
+        assert still_valid(low, [given], [lea], none, at).reason is Reason.NOT_AN_APPROVER
 
 
 def test_two_people_of_one_called_group_never_make_two_groups() -> None:

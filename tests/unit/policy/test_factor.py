@@ -103,6 +103,11 @@ def test_who_has_no_secret_approves_nothing_that_asks_for_a_code() -> None:
     assert "natsmedic policy enrol" in decision.sentence
 
 
+def test_where_the_settings_know_no_second_factor_nobody_has_one() -> None:
+    left, decision = check_code(FRESH, code(), PolicySettings(), NOW)
+    assert (left, decision.reason) == (FRESH, Reason.NO_FACTOR)
+
+
 def test_no_secret_is_shown_by_the_settings() -> None:
     assert SECRET not in repr(RULES)
     assert SECRET not in RULES.model_dump_json()
@@ -141,14 +146,14 @@ def test_a_lock_begins_with_the_last_wrong_code_it_takes_and_ends_after_its_time
     assert locked_until(locked, oldest + LOCKED) is None
 
 
+ENROL = "so nothing that asks for a code can be approved. `natsmedic policy enrol` makes one."
+
+
 def test_what_is_wrong_with_a_code_is_said_word_for_word() -> None:
     used, _ = check_code(FRESH, code(), RULES, NOW)
     given = ((FRESH, "0"), (used, code()), (Factor(id="bo"), "0"))
     assert [check_code(known, sent, RULES, NOW)[1].sentence for known, sent in given] == [
         "That is not the code of now. Type the six digits that your authenticator shows.",
         "That code was used already. Wait for the next one.",
-        (
-            "`policy.second_factor.secrets` has none for bo, so nothing that asks for a code can be approved. "
-            "`natsmedic policy enrol` makes one."
-        ),
+        f"`policy.second_factor.secrets` has none for bo, {ENROL}",
     ]

@@ -79,7 +79,9 @@ def test_an_owner_gives_no_authority_where_nobody_may_approve() -> None:
     ],
 )
 def test_a_window_is_the_wall_clock_of_its_zone_and_goes_on_after_midnight(now: datetime, opens: datetime) -> None:
-    assert opens_at((NIGHT,), now) == opens
+    found = opens_at((NIGHT,), now)
+    assert found == opens
+    assert found is None or found.tzinfo is UTC, "it is told as UTC"
 
 
 def test_the_day_is_that_of_the_zone() -> None:
