@@ -10,8 +10,8 @@ from tests.chaos.run import Plan, chaos
 from tests.exhaustive import chosen
 
 PLANS = [
-    Plan(operations=3, replicas=1, sites=1, workers=1, seed=1, calm=True),
-    Plan(operations=12, replicas=1, sites=2, workers=2, seed=2),
+    Plan(operations=2, replicas=2, sites=1, workers=1, seed=1, calm=True),
+    Plan(operations=12, replicas=2, sites=2, workers=2, seed=2),
 ]
 
 
