@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from bot.adapters.clock import SystemClock
-from bot.adapters.database import Moved, Standing, back_up, open_tables, sqlite_path
 from bot.adapters.terminal import operator_named
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
 from bot.model import Overdue
 from bot.settings import Settings
+
+if TYPE_CHECKING:
+    from bot.adapters.database import Moved, Standing, Tables
 
 app = typer.Typer(help="The database: its tables, and what is kept in it.", no_args_is_help=True)
 
@@ -95,6 +99,8 @@ def backup(
     config: ConfigFile = None,
 ) -> None:
     """Copy a SQLite database as it is at one moment, also while a bot serves. deploy/backup.md says how to restore it, and what to do for PostgreSQL."""
+    from bot.adapters.database import back_up, sqlite_path
+
     settings = settings_of(context, config)
     source = sqlite_path(settings.database.url)
     if source is None:
@@ -118,33 +124,41 @@ def _show(moved: Moved, would: str = "") -> None:
         draw.lines([("", f"The tables {would or 'are '}brought from {moved.before or 'nothing'} to {moved.after}.")])
 
 
+@asynccontextmanager
+async def _tables(settings: Settings, *, read_only: bool = False) -> AsyncGenerator[Tables]:
+    from bot.adapters.database import open_tables
+
+    async with open_tables(settings.database.url, SystemClock(), read_only=read_only) as tables:
+        yield tables
+
+
 async def _standing(settings: Settings) -> Standing:
-    async with open_tables(settings.database.url, SystemClock(), read_only=True) as tables:
+    async with _tables(settings, read_only=True) as tables:
         return await tables.standing()
 
 
 async def _planned(settings: Settings, to: str | None) -> Moved:
-    async with open_tables(settings.database.url, SystemClock(), read_only=True) as tables:
+    async with _tables(settings, read_only=True) as tables:
         return await tables.planned(to)
 
 
 async def _sql(settings: Settings, to: str | None) -> str:
-    async with open_tables(settings.database.url, SystemClock(), read_only=True) as tables:
+    async with _tables(settings, read_only=True) as tables:
         return await tables.sql(to)
 
 
 async def _upgrade(settings: Settings, to: str | None) -> Moved:
-    async with open_tables(settings.database.url, SystemClock()) as tables:
+    async with _tables(settings) as tables:
         return await tables.upgrade(to, operator_named())
 
 
 async def _downgrade(settings: Settings, revision: str) -> Moved:
-    async with open_tables(settings.database.url, SystemClock()) as tables:
+    async with _tables(settings) as tables:
         return await tables.downgrade(revision, operator_named())
 
 
 async def _prune(settings: Settings, *, dry_run: bool) -> Overdue:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
     from bot.flow.retention import Retention
 
     async with open_store(settings, read_only=dry_run) as store:

@@ -397,6 +397,16 @@ async def test_a_replica_that_joins_while_the_others_are_waited_for_stops_a_cont
     assert await revision(postgres_url) == OURS.newest
 
 
+async def test_a_bot_that_looked_before_a_contraction_does_not_begin_to_serve_after_it(
+    url: str, grown: Revisions
+) -> None:
+    async with SqlStore.open(url, FixedClock()) as late:
+        async with opened(url, grown) as tables:
+            await tables.upgrade(None, "ada")
+        with pytest.raises(StoreError, match="use the newer natsmedic"):
+            await serve(late)
+
+
 async def test_two_who_upgrade_at_once_do_it_once(url: str, grown: Revisions) -> None:
     await made(url)
 

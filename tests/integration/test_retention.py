@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from bot.adapters.archive import content_digest, read_archive
 from bot.adapters.database import SqlStore
 from bot.adapters.database.convert import message_row
 from bot.adapters.database.rows import DeliveredEventRow, DrawnRow, SnapshotRow, TargetLockRow, moment_text
@@ -53,6 +54,7 @@ from tests.integration.store_records import (
     incident,
     proposal,
 )
+from tests.integration.test_store_snapshots import snapshot
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -386,3 +388,19 @@ async def test_of_an_incident_that_is_gone_the_report_tells_what_the_audit_log_h
         assert "kept no longer" in told
         assert "It was opened" in told
         assert await remains_of(store, IncidentId("inc_never")) is None
+
+
+async def test_what_a_row_of_the_audit_log_names_can_be_shown_with_a_copy_after_it_is_gone(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        taken = snapshot()
+        named = await store.save_snapshot(taken)
+        copy = await store.snapshot_archive(taken.id)
+        async with store.begin() as tx:
+            row = await tx.audit(draft(snapshot=named))
+        later = FixedClock()
+        later.time += timedelta(days=RULES.snapshots + 1)
+        assert (await Retention(store=store, clock=later, rules=RULES).prune("bot")).snapshots == 1
+        assert await store.snapshot(taken.id) is None
+        assert (await store.audit_entries())[0] == row
+        assert copy is not None
+        assert content_digest(read_archive(copy)) == row.data["snapshot"]

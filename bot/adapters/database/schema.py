@@ -24,7 +24,7 @@ from bot.ports import Clock
 _NUMBERED: Final = "schema_version"
 """The table of one number that natsmedic had before its first release, in place of revisions."""
 UNNAMED: Final = "schema 5"
-"""The last of those numbers. Its tables are those of the first revision; a lower one that natsmedic brought to 5 when it opened a file."""
+"""The last of those numbers. Its tables are those of the first revision; that natsmedic brought a file of a lower number to 5 when it opened it."""
 
 SILENT_SECONDS: Final = 12
 """For which the counts of all replicas stand still before they count as dead: more than they themselves wait (bot/bootstrap/replicas.py, `DEAD_SECONDS`)."""
