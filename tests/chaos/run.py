@@ -37,6 +37,8 @@ class Plan:
     """Operations of one cluster that are under way at once: all but one wait for its lock."""
     seed: int
     calm: bool = False
+    slower: float = 1.0
+    """How many times as long it takes until the next fault comes."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ async def chaos(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report
     began, busy = time.monotonic(), _processor()
     async with Arena(folder, replicas=plan.replicas, sites=plan.sites, people=people, seed=plan.seed) as arena:
         tell(f"{plan.replicas} replicas and {plan.sites} clusters are up after {time.monotonic() - began:.0f} s")
-        nemesis = Nemesis(arena, drawn(plan.seed, plan.replicas, plan.sites))
+        nemesis = Nemesis(arena, drawn(plan.seed, plan.replicas, plan.sites, plan.slower))
         played: list[Played] = []
         violations: list[str] = []
         async with _suffering(arena, nemesis, calm=plan.calm) as over:
