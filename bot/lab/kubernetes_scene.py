@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -22,6 +22,8 @@ from bot.lab.kubernetes.manifests import CLIENT_PORT, MONITOR_PORT
 from bot.lab.kubernetes_bot import NAME, KubernetesBot
 from bot.lab.kubernetes_nats import quiet, start_nats
 from bot.lab.process import LabError
+from bot.lab.replicas import Replicas, beside
+from bot.lab.whole import BotProcess
 from bot.model import JsonObject, part, parts
 
 STREAM: Final = "ORDERS"
@@ -65,6 +67,10 @@ class Scene:
     drill: Drill | None = None
     """The consumer that a scenario has broken, and what its worker still has to get."""
     publishing: asyncio.Task[None] | None = None
+    replicas: Replicas | None = None
+    """The bots, where they are on PostgreSQL."""
+    killed: BotProcess | None = None
+    """The bot that was killed at its repair."""
 
     def forget(self) -> None:
         """Nothing is kept between two looks: the thread and the cluster are asked each time."""
@@ -107,12 +113,20 @@ class Scene:
         return found
 
 
+@dataclass(frozen=True)
+class Where:
+    """What a scene is set up with: a folder, the port of the Slack page, and the database, SQLite in the folder if empty."""
+
+    directory: Path
+    port: int = 0
+    database: str = ""
+    replicas: int = 1
+
+
 @asynccontextmanager
-async def stage(
-    manifest: NatsManifest, port: int, directory: Path, say: Callable[[str], None]
-) -> AsyncGenerator[Scene]:
+async def stage(manifest: NatsManifest, where: Where, say: Callable[[str], None]) -> AsyncGenerator[Scene]:
     """Start Kubernetes, servers, stand-in Slack, bot and an application that publishes."""
-    async with StandInKubernetes(directory / "kubernetes") as kube:
+    async with StandInKubernetes(where.directory / "kubernetes") as kube:
         await start_nats(kube, manifest)
         say(f"  a stand-in Kubernetes with three pods of nats:{manifest.version}: {kube.url}")
 
@@ -124,12 +138,20 @@ async def stage(
             return found
 
         async with ServiceFront(pods, CLIENT_PORT) as front:
-            bot = KubernetesBot(directory, kube, front)
-            await bot.slack.start(port=port)
+            bot = KubernetesBot(where.directory, kube, front)
+            if where.database:
+                bot.override(database={"url": where.database})
+            await bot.slack.start(port=where.port)
             try:
-                async with bot:
+                async with bot, AsyncExitStack() as stack:
                     await bot.start()
-                    say(f"  the bot, on SQLite: natsmedic --config {bot.config} serve")
+                    replicas = None
+                    if where.database:
+                        replicas = await stack.enter_async_context(beside(bot, where.database, where.replicas))
+                    for one in replicas.bots if replicas else (bot,):
+                        say(
+                            f"  a bot, on {'PostgreSQL' if replicas else 'SQLite'}: natsmedic --config {one.config} serve"
+                        )
                     client = Client()
                     await client.connect(
                         bot.servers.urls[0],
@@ -139,7 +161,7 @@ async def stage(
                         reconnect_time_wait=1,
                         error_cb=quiet,
                     )
-                    scene = Scene(kube, bot, front, client, Publisher())
+                    scene = Scene(kube, bot, front, client, Publisher(), replicas=replicas)
                     try:
                         yield scene
                     finally:

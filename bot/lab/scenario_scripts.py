@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from bot.lab.drills import create_stream
+from bot.lab.kubernetes import NatsManifest
 from bot.lab.kubernetes_scenarios import SCENARIOS, Approval, Scenario
-from bot.lab.kubernetes_scene import STREAM, Scene, lost, stage
+from bot.lab.kubernetes_scene import STREAM, Scene, Where, lost, stage
 from bot.lab.process import LabError
+from bot.lab.replicas import name_of
 from bot.lab.script import Expect, Fault, Script, Seen, Step
 from bot.lab.slack import Message
 from bot.lab.whole import CHANNEL, PEOPLE, VERIFIED_BOARD
@@ -20,6 +24,8 @@ THREAD_SECONDS: Final = 30.0
 OFFER_SECONDS: Final = 90.0
 REPAIR_SECONDS: Final = 300.0
 FORM_SECONDS: Final = 20.0
+TAKEN_OVER_SECONDS: Final = 15.0
+"""After a replica dies for good its work goes on elsewhere within that (issue 7)."""
 DONE: Final = "Done and verified: "
 NAMES: Final = {person.id: person.real_name for person in PEOPLE}
 
@@ -46,6 +52,15 @@ def approvals(scenario: Scenario) -> tuple[Step[Scene], ...]:
     return tuple(steps)
 
 
+def bereavement() -> tuple[Step[Scene], ...]:
+    """The bot that repairs is killed in the middle, and another one goes on with it."""
+    return (
+        Expect("a bot begins to repair", _begun, FORM_SECONDS),
+        Fault("kill -9 for that bot", _killed),
+        Expect("another bot goes on with the repair", _taken_over, TAKEN_OVER_SECONDS),
+    )
+
+
 def repair(scenario: Scenario, patience: float = REPAIR_SECONDS) -> tuple[Step[Scene], ...]:
     """The verified repair within so many seconds, and its proof."""
     return (
@@ -69,10 +84,35 @@ def script(name: str, scenario: Scenario) -> Script[Scene]:
         name,
         f"{scenario.told}, from the alert to the verified repair",
         "natsmedic demo",
-        partial(stage, scenario.manifest, 0),
+        partial(_set_up, scenario.manifest),
         (*incident(scenario), *approvals(scenario), *repair(scenario)),
         hindrance,
     )
+
+
+def _set_up(manifest: NatsManifest, directory: Path, say: Callable[[str], None]) -> AbstractAsyncContextManager[Scene]:
+    return stage(manifest, Where(directory), say)
+
+
+async def _begun(scene: Scene) -> Seen:
+    found = await scene.replicas.at_it() if scene.replicas is not None else None
+    return Seen(found is not None, f"{name_of(found)} is at it" if found else "none does")
+
+
+async def _killed(scene: Scene) -> str:
+    found = await scene.replicas.at_it() if scene.replicas is not None else None
+    if found is None:
+        raise LabError("no bot repairs any more, so none can be killed at it")
+    scene.killed = found
+    pid = found.pid
+    await found.kill()
+    return f"process {pid}, {name_of(found)}"
+
+
+async def _taken_over(scene: Scene) -> Seen:
+    found = await scene.replicas.at_it() if scene.replicas is not None else None
+    gone_on = found is not None and found is not scene.killed
+    return Seen(gone_on, f"{name_of(found)} is at it" if found and gone_on else "nobody else is at it yet")
 
 
 async def _application(scene: Scene) -> str:
