@@ -22,12 +22,13 @@ from nats.aio.client import Client
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.config import READER, SYSREADER, WRITER
+from bot.lab.http import http_client
 from bot.lab.postgres import PostgresServer, running_postgres
 from bot.lab.process import LabError, watch_over
 from bot.lab.servers import LabCluster
 from bot.lab.slack import Channel, Message, StandInSlack, User
-from bot.lab.whole import START_SECONDS, BotProcess
+from bot.lab.whole import START_SECONDS, BotProcess, login
 from bot.model import JsonObject, RiskClass
 from bot.settings import GroupSettings, PolicySettings
 from tests.crash.proxy import Proxy
@@ -130,8 +131,8 @@ class Replica(BotProcess):
         if not self.alive:
             return False
         try:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(f"{self.url}/readyz", timeout=2)).is_success
+            async with http_client(timeout=2) as client:
+                return (await client.get(f"{self.url}/readyz")).is_success
         except httpx.TransportError:
             return False
 
@@ -328,15 +329,11 @@ def key_of(message: Message) -> str:
 def _cluster_settings(site: Site) -> JsonObject:
     nats: JsonObject = {
         "servers": [site.door.url],
-        "system": _login(SYSREADER),
-        "accounts": {"APP": {"reader": _login(READER), "writer": _login(WRITER)}},
+        "system": login(SYSREADER),
+        "accounts": {"APP": {"reader": login(READER), "writer": login(WRITER)}},
         "timeout_seconds": API_TIMEOUT,
     }
     return {"name": site.name, "channel": site.channel, "nats": nats, "advisories": {"enabled": False}}
-
-
-def _login(login: Login) -> JsonObject:
-    return {"user": login.user, "password": login.password, "inbox_prefix": login.inbox_prefix}
 
 
 def _address(url: str) -> tuple[str, int]:

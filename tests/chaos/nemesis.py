@@ -97,15 +97,18 @@ class World(Protocol):
         ...
 
 
-def drawn(seed: int, replicas: int, sites: int) -> Iterator[Fault]:
-    """Yield faults for ever. A freeze is short more often than long: the mean is a quarter of the longest."""
+def drawn(seed: int, replicas: int, sites: int, slower: float = 1.0) -> Iterator[Fault]:
+    """Yield faults for ever. A freeze is short more often than long: the mean is a quarter of the longest.
+
+    `slower` is how many times as long it takes until the next one comes: a machine on which a start takes a minute gets nothing done otherwise.
+    """
     dice = random.Random(f"nemesis {seed}")
     while True:
         (kind,) = dice.choices(list(SHARES), list(SHARES.values()))
         pause, part = dice.uniform(*PAUSES), dice.random()
         target = dice.randrange(replicas if kind in OF_A_REPLICA else sites)
         lasts = {FaultKind.FREEZE: LONGEST_FREEZE * part**3, FaultKind.KILL: LONGEST_ABSENCE * part}
-        yield Fault(pause, kind, target, lasts.get(kind, 0.0), dice.uniform(*RESTS))
+        yield Fault(pause * slower, kind, target, lasts.get(kind, 0.0), dice.uniform(*RESTS) * slower)
 
 
 @dataclass

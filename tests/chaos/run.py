@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -36,6 +37,8 @@ class Plan:
     """Operations of one cluster that are under way at once: all but one wait for its lock."""
     seed: int
     calm: bool = False
+    slower: float = 1.0
+    """How many times as long it takes until the next fault comes."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Report:
     exits: Sequence[int]
     """Exit codes of replicas that ended by themselves."""
     seconds: float
+    processor: float
+    """Seconds of processor time of everything together, the harness and the servers included."""
     violations: Sequence[str]
 
     def __str__(self) -> str:
@@ -59,6 +64,7 @@ class Report:
             (
                 f"{len(self.played)} operations on {plan.replicas} replicas and {plan.sites} clusters in {self.seconds:.0f} s, seed {plan.seed}",
                 f"wishes: {', '.join(f'{wish} {count}' for wish, count in wishes.most_common())}; {changes} changes took effect",
+                f"processor time {self.processor:.0f} s, {self.processor / max(1, len(self.played)):.2f} s for an operation",
                 f"an operation took {took[len(took) // 2]:.1f} s (median), {took[-1]:.0f} s at most" if took else "",
                 f"executions ended {', '.join(f'{state} {count}' for state, count in self.ends.most_common())}",
                 f"faults: {self.faults or 'none'}; replicas that ended by themselves: {list(self.exits) or 'none'}",
@@ -71,10 +77,10 @@ class Report:
 async def chaos(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report:
     """Play the plan. `tell` hears of every operation as it ends."""
     people = crews(plan.sites * plan.workers)
-    began = time.monotonic()
+    began, busy = time.monotonic(), _processor()
     async with Arena(folder, replicas=plan.replicas, sites=plan.sites, people=people, seed=plan.seed) as arena:
         tell(f"{plan.replicas} replicas and {plan.sites} clusters are up after {time.monotonic() - began:.0f} s")
-        nemesis = Nemesis(arena, drawn(plan.seed, plan.replicas, plan.sites))
+        nemesis = Nemesis(arena, drawn(plan.seed, plan.replicas, plan.sites, plan.slower))
         played: list[Played] = []
         violations: list[str] = []
         async with _suffering(arena, nemesis, calm=plan.calm) as over:
@@ -87,7 +93,12 @@ async def chaos(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report
         violations += _doubled(arena)
         ends = Counter([one.state for one in await _executions(arena.store, played)])
         exits = [code for victim in arena.victims for code in victim.ended]
-    return Report(plan, played, ends, nemesis.told, exits, time.monotonic() - began, violations)
+    return Report(plan, played, ends, nemesis.told, exits, time.monotonic() - began, _processor() - busy, violations)
+
+
+def _processor() -> float:
+    """Processor seconds of this process and of all that it has waited for."""
+    return sum(os.times()[:4])
 
 
 @asynccontextmanager

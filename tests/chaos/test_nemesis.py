@@ -56,6 +56,14 @@ def test_the_faults_of_a_seed_are_the_same_each_time_and_others_with_another_one
     assert first != other
 
 
+def test_on_a_slow_machine_the_same_faults_come_later_and_last_as_long():
+    quick, slow = (list(islice(drawn(7, 3, 4, slower), 50)) for slower in (1.0, 5.0))
+    assert [(one.kind, one.target, one.seconds) for one in quick] == [
+        (one.kind, one.target, one.seconds) for one in slow
+    ]
+    assert [(5 * one.pause, 5 * one.rest) for one in quick] == [(one.pause, one.rest) for one in slow]
+
+
 def test_every_kind_of_fault_comes_to_every_target_and_none_lasts_longer_than_it_may():
     faults = list(islice(drawn(1, 3, 4), 1_000))
     assert {(one.kind, one.target) for one in faults if one.kind is FaultKind.FREEZE} == {
