@@ -94,6 +94,12 @@ class NotApplied(WriteError):
     """The change is definitely not applied."""
 
 
+class LeaseOver(NotApplied):
+    """This process has not reached the database for so long that another replica may go on with its work: nothing was sent."""
+
+    retry_helps = True
+
+
 class WriteDenied(NotApplied):
     """The writing credential lacks the permission; nothing was applied."""
 
@@ -187,6 +193,10 @@ class StoreLost(StoreError):
     """The connection to the database broke. Where that was in a COMMIT, the transaction may or may not stand: whoever goes on reads first, as all phases do."""
 
     retry_helps = True
+
+
+class ReplicaExpelled(StoreError):
+    """The other replicas took this process for dead, and go on with its work: it can write nothing any more and must end."""
 
 
 class StoreConflict(StoreError):

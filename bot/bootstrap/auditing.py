@@ -12,6 +12,7 @@ from bot.adapters.nats.checkpoints import StreamSink
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.login import login_of
 from bot.adapters.slack import SlackAdapter
+from bot.bootstrap.replicas import Replica
 from bot.errors import SettingsError
 from bot.flow import lifetime
 from bot.flow.checkpoints import Checkpointer
@@ -22,7 +23,7 @@ from bot.settings import CheckpointSettings, Settings
 
 @asynccontextmanager
 async def audited(
-    settings: Settings, *, store: Store, clock: Clock, slack: SlackAdapter | None
+    settings: Settings, *, store: Store, clock: Clock, slack: SlackAdapter | None, replica: Replica
 ) -> AsyncGenerator[Checkpointer]:
     """Compare the database with the checkpoints and record the start; at the end of the block, the stop. Nothing may change before it is entered."""
     async with AsyncExitStack() as stack:
@@ -32,10 +33,14 @@ async def audited(
             sinks, store=store, clock=clock, every_seconds=rules.every_seconds, every_rows=rules.every_rows
         )
         await kept.begin()
-        await lifetime.started(store, running_version(), settings.mode, sections_of(settings))
+        name = "" if replica.only_one else replica.name
+        await lifetime.started(store, running_version(), settings.mode, sections_of(settings), name)
         yield kept
-        await lifetime.stopped(store, running_version())
-        await kept.sweep_all()
+        if replica.expelled.is_set():
+            return
+        await lifetime.stopped(store, running_version(), name)
+        if replica.leading.is_set():
+            await kept.sweep_all()
 
 
 def sink_of(

@@ -23,8 +23,9 @@ from bot.adapters.nats.checkup import (
 )
 from bot.adapters.nats.connection import Connection
 from bot.adapters.nats.login import login_of
-from bot.adapters.slack.checkup import ask_slack
-from bot.adapters.webhooks.checkup import look_at
+from bot.adapters.slack.checkup import ask_slack, knock
+from bot.adapters.webhooks.app import SLACK_PATH
+from bot.adapters.webhooks.checkup import look_at, served_at
 from bot.errors import StoreError
 from bot.flow import doctor
 from bot.flow.doctor import Check
@@ -35,6 +36,8 @@ from bot.settings import ClusterSettings, Credentials, KubernetesSettings, Mode,
 
 ANSWER: Final = 2.0
 """Seconds for one answer of a NATS server, so that connecting and asking stay within a check's five."""
+TOKENS: Final = ("xoxb-", "xapp-", "xoxp-", "xoxe")
+"""How Slack's tokens begin (docs.slack.dev/authentication/tokens)."""
 NATS_WAY_OUT: Final = "give this user the permissions of deploy/nats-permissions.conf and reload the servers"
 
 
@@ -43,7 +46,9 @@ def checks_of(settings: Settings, clock: Clock, only: str | None = None) -> dict
     chosen = settings.clusters if only is None else (settings.cluster(only),)
     found: dict[str, Check] = {} if only is not None else _own(settings, clock)
     for cluster in chosen:
-        found |= _nats(cluster, settings.mode, clock) | _kubernetes(cluster)
+        if settings.mode is Mode.APPROVE:
+            found[f"{cluster.name}: writers"] = partial(_writers, cluster)
+        found |= _nats(cluster, settings.mode, clock) | _kubernetes(cluster, clock)
     return found
 
 
@@ -82,9 +87,18 @@ def _slack(settings: Settings, slack: SlackSettings, clock: Clock) -> dict[str, 
     async def person(user: str, where: str) -> Sequence[CheckupLine]:
         return doctor.judge_person(user, where, await ask("users.info", verb="GET", user=user))
 
+    async def signing_secret() -> Sequence[CheckupLine]:
+        given = slack.signing_secret.get_secret_value() if slack.signing_secret else ""
+        serves = (await look_at(settings.webhooks.listen)).ready is not None
+        address = served_at(settings.webhooks.listen) + SLACK_PATH
+        status = await knock(address, given, clock.now()) if serves else None
+        return doctor.judge_signing_secret(status, token=given.startswith(TOKENS), serves=serves)
+
     found: dict[str, Check] = {"Slack bot token": token}
     if slack.transport is Transport.SOCKET:
         found["Slack app token"] = app_token
+    else:
+        found["Slack signing secret"] = signing_secret
     for name, users in _channels(settings).items():
         found[f"Slack channel {name}"] = partial(channel, name, users)
     for name, rules in settings.policy.groups.items():
@@ -140,15 +154,18 @@ def _nats(cluster: ClusterSettings, mode: Mode, clock: Clock) -> dict[str, Check
     }
 
 
-def _kubernetes(cluster: ClusterSettings) -> dict[str, Check]:
+def _kubernetes(cluster: ClusterSettings, clock: Clock) -> dict[str, Check]:
     if cluster.kubernetes is None:
         return {}
     # The client library takes a second to import, and many clusters have no Kubernetes.
-    from bot.adapters.kubernetes.checkup import APPLIER, READER, Asked, rights  # noqa: PLC0415
+    from bot.adapters.kubernetes.checkup import APPLIER, READER, Asked, rights, server_time  # noqa: PLC0415
 
     async def user(who: str, settings: KubernetesSettings, asked: Sequence[Asked], file: str) -> Sequence[CheckupLine]:
         seen = await rights(who, settings, asked)
-        return [doctor.judge_permission(one, f"compare the roles with deploy/{file} and apply it") for one in seen]
+        lines = [doctor.judge_permission(one, f"compare the roles with deploy/{file} and apply it") for one in seen]
+        if settings is cluster.kubernetes:
+            lines += doctor.judge_clock(f"Kubernetes of {cluster.name}", await server_time(settings), clock.now())
+        return lines
 
     reader, applier = f"{cluster.name}: Kubernetes reader", f"{cluster.name}: Kubernetes applier"
     found: dict[str, Check] = {
@@ -157,6 +174,14 @@ def _kubernetes(cluster: ClusterSettings) -> dict[str, Check]:
     if (writing := cluster.kubernetes.as_applier) is not None:
         found[applier] = partial(user, applier, writing, APPLIER, "kubernetes-applier.yaml")
     return found
+
+
+async def _writers(cluster: ClusterSettings) -> Sequence[CheckupLine]:
+    found = ["nats.system_writer"] if cluster.nats.system_writer is not None else []
+    found += [f"nats.accounts.{name}.writer" for name, one in cluster.nats.accounts.items() if one.writer is not None]
+    if cluster.kubernetes is not None and cluster.kubernetes.applier is not None:
+        found.append("kubernetes.applier")
+    return [doctor.judge_writers(cluster.name, found)]
 
 
 async def _database(settings: Settings, clock: Clock) -> Sequence[CheckupLine]:

@@ -39,6 +39,11 @@ class Leaving:
             self.gone.set()
         self.said.set()
 
+    def cut(self) -> None:
+        """Leave without finishing anything: it is no longer this process's."""
+        self.said.set()
+        self.gone.set()
+
     @property
     def problems(self) -> tuple[str, ...]:
         """Why nothing new should be sent here."""

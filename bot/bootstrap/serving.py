@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -14,6 +15,7 @@ from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
+from bot.adapters.fenced import fenced
 from bot.adapters.metrics import Standing
 from bot.adapters.nats import NatsWriters, advisory_listeners, connect_cluster
 from bot.adapters.slack import Office, SlackAdapter
@@ -24,7 +26,9 @@ from bot.bootstrap.auditing import audited
 from bot.bootstrap.leaving import Leaving
 from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
+from bot.bootstrap.replicas import Replica, Run, joined, take_over
 from bot.bootstrap.reporting import reporter
+from bot.bootstrap.storing import open_store
 from bot.bootstrap.watchdog import Watchdog
 from bot.errors import SettingsError, StoreError
 from bot.flow import narration
@@ -37,6 +41,7 @@ from bot.flow.execution import Executor
 from bot.flow.intake import Intake
 from bot.flow.notices import ADVISORIES, SCHEDULE, parse_notice
 from bot.flow.quota import Quota
+from bot.flow.retention import Retention
 from bot.flow.schedule import Schedule
 from bot.flow.stages import Stages
 from bot.flow.sweep import Sweeper
@@ -63,9 +68,6 @@ from bot.settings import ClusterSettings, Mode, Settings
 
 log = structlog.get_logger(__name__)
 
-EXECUTOR_ID = "natsmedic"
-"""One process per database, held by a lock; it must be the same after a restart, so that the engine resumes its own work."""
-
 RESTART_SECONDS = 5.0
 """Until a part that failed by a defect starts again."""
 
@@ -76,30 +78,26 @@ SWITCH_SECONDS = 0.0005
 """How long a thread that judges a snapshot or draws a picture keeps the interpreter while the event loop waits for it. Python's own 5 ms are lost at every
 read and write of a socket and of the database, of which a webhook has a dozen (measured: tests/bench/bench_storm.py)."""
 
-Run = Callable[[], Awaitable[None]]
-"""A part of the bot that works for ever."""
+
+def always() -> bool:
+    """Return True: the only process of a database may always send."""
+    return True
 
 
-@asynccontextmanager
-async def open_store(
-    settings: Settings, *, read_only: bool = False, meter: Meter = UNMETERED
-) -> AsyncGenerator[SqlStore]:
-    """Open the configured database, for reading beside a serving process or for serving."""
-    async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only, meter=meter) as store:
-        yield store
-
-
-def writers_of(nats: NatsWriters | None, cluster: ClusterSettings, meter: Meter = UNMETERED) -> Writers | None:
-    """Return what may change the cluster, on either side; None where nothing may."""
+def writers_of(
+    nats: NatsWriters | None, cluster: ClusterSettings, meter: Meter = UNMETERED, may_send: Callable[[], bool] = always
+) -> Writers | None:
+    """Return what may change the cluster, on either side, for as long as `may_send` says so; None where nothing may."""
     measured: Writers | None = timed(nats, System.NATS, meter, cluster.name)
     applier = cluster.kubernetes.as_applier if cluster.kubernetes is not None else None
     if applier is None:
-        return measured
+        return None if measured is None else fenced(measured, may_send)
     from bot.adapters.cluster import ClusterWriters  # noqa: PLC0415
     from bot.adapters.kubernetes import KubernetesApiWriter  # noqa: PLC0415
 
     kubernetes: KubernetesWriter = timed(KubernetesApiWriter(applier), System.KUBERNETES, meter, cluster.name)
-    return ClusterWriters(measured or NatsWriters(cluster.name, {}), kubernetes)
+    both: Writers = ClusterWriters(measured or NatsWriters(cluster.name, {}), kubernetes)
+    return fenced(both, may_send)
 
 
 class _Chat:
@@ -296,9 +294,9 @@ async def serve(settings: Settings) -> None:
         stack.enter_context(leaving.on_signals())
         measuring = await stack.enter_async_context(measured(settings, found))
         store = await stack.enter_async_context(open_store(settings, meter=measuring.meter))
-        await store.acquire_process_lock()
-        readers, writers = await _connect(settings, clock, stack, measuring.meter)
-        engine = DbosEngine(settings.database.url, EXECUTOR_ID, handlers)
+        replica = await stack.enter_async_context(joined(store, clock, leaving.cut))
+        readers, writers = await _connect(settings, clock, stack, measuring.meter, lambda: replica.may_send)
+        engine = DbosEngine(settings.database.url, replica.name, handlers, answers_for=replica.answers_for)
         directory: Directory = NoDirectory()
         slack = None
         if settings.slack is not None:
@@ -330,26 +328,34 @@ async def serve(settings: Settings) -> None:
             Phase.DIAGNOSIS: bot.diagnoser.run,
             Phase.EXECUTION: bot.executor.run,
         }
-        kept = await stack.enter_async_context(audited(settings, store=store, clock=clock, slack=slack))
+        kept = await stack.enter_async_context(
+            audited(settings, store=store, clock=clock, slack=slack, replica=replica)
+        )
         await engine.launch()
         stack.push_async_callback(engine.shutdown)
         if slack is not None:
             names = tuple(c.name for c in settings.clusters)
             office = Office(bot.asking, names, found.runbooks, bot.cases, bot.tuning, kept.standings)
-            await slack.start(bot.desk, office)
+            await slack.start(bot.desk, office, replica.leading)
             stack.push_async_callback(slack.stop)
-        parts = watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake)
         watchdog = Watchdog()
         stack.enter_context(watchdog.watching())
-        own = {"intake": bot.intake.run, "sweeper": bot.sweeper.run, "checkpoints": kept.run, "watchdog": watchdog.beat}
-        await stack.enter_async_context(_running({**own, **parts, **measuring.parts}, clock))
+        duties = {
+            "intake": bot.intake.run,
+            "sweeper": bot.sweeper.run,
+            "take-over": partial(take_over, store, engine, clock),
+            "retention": Retention(store=store, clock=clock, rules=settings.retention).run,
+            **watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake),
+        }
+        own = {"watchdog": watchdog.beat, "checkpoints": partial(kept.follow, replica.leading), **measuring.parts}
+        await stack.enter_async_context(_running(own | replica.once_leading(duties), clock))
         standing = Standing(checkpoints=kept.standing, swept_at=lambda: bot.sweeper.swept_at)
         await stack.enter_async_context(measuring.exposed(store, clock, standing))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(
             settings.webhooks,
             bot.intake,
-            lambda: _not_ready(store, leaving),
+            lambda: _not_ready(store, leaving, replica),
             slack_handler,
             clock=clock,
             checkpoints=kept.standing,
@@ -360,11 +366,13 @@ async def serve(settings: Settings) -> None:
             "natsmedic serves",
             listen=settings.webhooks.listen,
             mode=settings.mode,
+            replica=replica.name,
             clusters=[c.name for c in settings.clusters],
         )
         # Alerts are stored until the end: the next start takes them in.
         async with leaving.after(engine.park, *([slack.chat.caught_up] if slack is not None else [])):
             await serve_http(app, settings.webhooks.listen, until=leaving.gone)
+        replica.insist()
 
 
 @asynccontextmanager
@@ -397,26 +405,33 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
         _, running = await asyncio.wait(running, timeout=END_SECONDS)
 
 
-async def _not_ready(store: SqlStore, leaving: Leaving) -> Sequence[str]:
+async def _not_ready(store: SqlStore, leaving: Leaving, replica: Replica) -> Sequence[str]:
     """Return why no webhook should come here. Slack or a cluster being down is no reason: alerts must still be stored."""
     try:
         await store.count_unprocessed()
     except StoreError as error:
-        return [*leaving.problems, str(error)]
-    return leaving.problems
+        return [*leaving.problems, *replica.problems, str(error)]
+    return [*leaving.problems, *replica.problems]
 
 
 async def _connect(
-    settings: Settings, clock: Clock, stack: AsyncExitStack, meter: Meter
+    settings: Settings, clock: Clock, stack: AsyncExitStack, meter: Meter, may_send: Callable[[], bool]
 ) -> tuple[dict[str, Readers], dict[str, Writers]]:
     readers: dict[str, Readers] = {}
     writers: dict[str, Writers] = {}
+    closing: list[Run] = []
+    stack.push_async_callback(_close, closing)
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
-        stack.push_async_callback(reading.aclose)
+        closing.append(reading.aclose)
         readers[cluster.name] = both_sides(reading, cluster, clock, meter)
         if writing is not None:
-            stack.push_async_callback(writing.aclose)
-        if (able := writers_of(writing, cluster, meter)) is not None:
+            closing.append(writing.aclose)
+        if (able := writers_of(writing, cluster, meter, may_send)) is not None:
             writers[cluster.name] = able
     return readers, writers
+
+
+async def _close(closing: Sequence[Run]) -> None:
+    """Close all at once: a server that hangs takes its time beside the others."""
+    await asyncio.gather(*(close() for close in closing))

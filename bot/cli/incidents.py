@@ -13,7 +13,7 @@ import typer
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.errors import BadInput
-from bot.flow.incident_report import account_of, compose
+from bot.flow.incident_report import account_of, compose, compose_remains, remains_of
 from bot.model import Alert, Diagnosis, Incident, IncidentId, Proposal, Record
 from bot.model.document import Document
 from bot.settings import Settings
@@ -120,14 +120,14 @@ def _told(case: Case) -> Iterator[tuple[str, str]]:
 
 
 async def _incidents(settings: Settings, *, open_only: bool, limit: int) -> Sequence[Incident]:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         return await store.incidents(open_only=open_only, limit=limit)
 
 
 async def _case(settings: Settings, incident: IncidentId) -> Case:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         found = await store.get(Incident, incident)
@@ -142,13 +142,16 @@ async def _case(settings: Settings, incident: IncidentId) -> Case:
 
 
 async def _report(settings: Settings, incident: IncidentId) -> Document:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         account = await account_of(store, incident)
-    if account is None:
+        remains = await remains_of(store, incident) if account is None else None
+    if account is not None:
+        return compose(account, datetime.now(UTC))
+    if remains is None:
         raise _unknown(incident)
-    return compose(account, datetime.now(UTC))
+    return compose_remains(remains, datetime.now(UTC))
 
 
 def _unknown(incident: IncidentId) -> BadInput:

@@ -11,6 +11,7 @@ import typer
 from bot.cli import (
     audit,
     config,
+    db,
     demo,
     diagnose,
     doctor,
@@ -40,6 +41,7 @@ app.add_typer(audit.app, name="audit")
 app.add_typer(incidents.app, name="incidents")
 app.add_typer(proposals.app, name="proposals")
 app.add_typer(policy.app, name="policy")
+app.add_typer(db.app, name="db")
 app.add_typer(lab.app, name="lab")
 app.command(name="serve")(serve.serve)
 app.add_typer(runbooks.app, name="runbooks")

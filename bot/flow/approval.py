@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -50,6 +51,7 @@ from bot.policy import (
     check_code,
     check_form,
     decide,
+    locked_until,
     may_withdraw,
     standing,
     stands_in,
@@ -208,7 +210,7 @@ class ApprovalDesk:
             current = await tx.get(Proposal, proposal.id) or proposal
             decision = self._judge(current, await tx.approvals(proposal.id), person, click)
             if decision.allowed and asks_code(current, click.choice, self._rules):
-                decision = await self._second_factor(tx, person, code)
+                decision = await self._second_factor(tx, current, person, code)
             recorded = await self._record(tx, click, current, person, reason, typed) if decision.allowed else None
         if recorded is None and decision.reason in CODE_FAULTS:
             await self._refused(click, current, decision.sentence, decision.reason, person)
@@ -226,12 +228,15 @@ class ApprovalDesk:
         now = self._clock.now()
         return decide(proposal, approvals, person, click.choice, self._rules, now, break_glass=click.break_glass)
 
-    async def _second_factor(self, tx: Transaction, person: Person, code: str) -> Decision:
+    async def _second_factor(self, tx: Transaction, proposal: Proposal, person: Person, code: str) -> Decision:
         """Judge a person's code. What it leaves to be remembered is stored whatever the outcome, so that neither a code nor a guess counts twice."""
+        now = self._clock.now()
         known = await tx.get(Factor, person.key) or Factor(id=person.key)
-        left, decision = check_code(known, code, self._rules, self._clock.now())
+        left, decision = check_code(known, code, self._rules, now)
         if left != known:
             await tx.put(left)
+        if locked_until(known, now) is None and (until := locked_until(left, now)) is not None:
+            await tx.audit(_locked_out(proposal, left, until))
         return decision
 
     async def _may_start(self, proposal: Proposal) -> Ruling:
@@ -335,6 +340,18 @@ def _broken(proposal: Proposal, person: str, reason: str, missing: Sequence[str]
         subject=proposal.id,
         sentence=f"{person} breaks the glass and approves alone, in place of {', '.join(missing)}: {reason}",
         data={"missing": list(missing), "digest": proposal.digest},
+    )
+
+
+def _locked_out(proposal: Proposal, factor: Factor, until: datetime) -> AuditDraft:
+    data: JsonObject = {"person": factor.id, "wrong": len(factor.wrong), "until": until.isoformat()}
+    return AuditDraft(
+        kind="factor.locked",
+        actor="bot",
+        incident_id=proposal.incident_id,
+        subject=factor.id,
+        sentence=f"{len(factor.wrong)} codes of {factor.id} were wrong: no further one is looked at until {until:%H:%M:%S} UTC.",
+        data=data,
     )
 
 

@@ -76,19 +76,53 @@ class ChainVerifier:
         self._bad: tuple[int, str] | None = None
 
     @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What the chain is compared with."""
+        return self._checkpoint
+
+    @property
     def reached(self) -> int:
         """The last row that verifies."""
         return self._rows
 
     def add(self, line: AuditLine) -> bool:
         """Check the next row; return False once a bad one was seen (later rows are then not judged)."""
-        if self._bad is None:
-            problem = self._problem(line)
-            if problem is None:
-                self._rows, self._head = line.seq, line.hash
-            else:
-                self._bad = (self._rows + 1, problem)
+        return self.add_all((line,))
+
+    def add_all(self, lines: Iterable[AuditLine]) -> bool:
+        """Check the next rows; return False once a bad one was seen."""
+        if self._bad is not None:
+            return False
+        kept = self._checkpoint.seq if self._checkpoint is not None else None
+        rows, head = self._rows, self._head
+        try:
+            for line in lines:  # a million times: what it needs is at hand in locals
+                if line.seq != rows + 1 or line.previous != head or not _is_whole(line):
+                    self._bad = (rows + 1, _flaw(line, rows + 1, head))
+                    break
+                if line.seq == kept and not self._matches(line):
+                    break
+                rows, head = line.seq, line.hash
+        finally:  # also where the lines end in an error: what came before it verifies
+            self._rows, self._head = rows, head
         return self._bad is None
+
+    def advance(self, start: Checkpoint, end: Checkpoint) -> bool:
+        """Take the rows behind `start` up to `end` for verified, as another verifier that began at `start` has done it.
+
+        Returns False, and takes none of them, where they do not continue what was seen so far, or where `end` is not the row of the checkpoint: what is wrong
+        is for `add_all` to say. A checkpoint among them that is not their last would go unseen: ValueError.
+        """
+        if self._checkpoint is not None and start.seq < self._checkpoint.seq < end.seq:
+            raise ValueError(f"Row {self._checkpoint.seq} of the checkpoint would not be looked at.")
+        if self._bad is not None or not start.same_row(Checkpoint(seq=self._rows, hash=self._head)):
+            return False
+        if self._checkpoint is not None and end.seq == self._checkpoint.seq > start.seq:
+            if end.hash != self._checkpoint.hash:
+                return False
+            self._matched = True
+        self._rows, self._head = end.seq, end.hash
+        return True
 
     def unreadable(self, reason: str) -> None:
         """Record that the next row exists and can't be read as an entry at all."""
@@ -106,25 +140,12 @@ class ChainVerifier:
             checkpoint_matched=self._matched,
         )
 
-    def _problem(self, line: AuditLine) -> str | None:
-        expected = self._rows + 1
-        if line.seq != expected:
-            return (
-                f"Row {expected} was expected and row {line.seq} was found: rows are missing, inserted or out of order."
-            )
-        if line.previous != self._head:
-            return f"Row {line.seq} does not continue the row before it: one of the two was altered or replaced."
-        try:
-            whole = line.hash == line.computed_hash()
-        except (TypeError, ValueError):  # a value of another type, or text that UTF-8 can't hold
-            whole = False
-        if not whole:
-            return f"Row {line.seq} was altered: its content does not have the hash it carries."
-        if self._checkpoint is not None and line.seq == self._checkpoint.seq:
-            self._matched = line.hash == self._checkpoint.hash
-            if not self._matched:
-                return f"Row {line.seq} is not the row of the checkpoint: the chain was rewritten at or before it."
-        return None
+    def _matches(self, line: AuditLine) -> bool:
+        self._matched = self._checkpoint is not None and line.hash == self._checkpoint.hash
+        if not self._matched:
+            said = f"Row {line.seq} is not the row of the checkpoint: the chain was rewritten at or before it."
+            self._bad = (line.seq, said)
+        return self._matched
 
     def _missing_tail(self) -> tuple[int, str] | None:
         if self._checkpoint is None or self._checkpoint.seq <= self._rows:
@@ -142,6 +163,22 @@ class ChainVerifier:
         )
 
 
+def _is_whole(line: AuditLine) -> bool:
+    try:
+        return line.hash == line.computed_hash()
+    except (TypeError, ValueError):  # a value of another type, or text that UTF-8 can't hold
+        return False
+
+
+def _flaw(line: AuditLine, expected: int, head: str) -> str:
+    """Return what is wrong with a row that is not the next whole one behind `head`."""
+    if line.seq != expected:
+        return f"Row {expected} was expected and row {line.seq} was found: rows are missing, inserted or out of order."
+    if line.previous != head:
+        return f"Row {line.seq} does not continue the row before it: one of the two was altered or replaced."
+    return f"Row {line.seq} was altered: its content does not have the hash it carries."
+
+
 def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = None) -> ChainReport:
     """Verify a whole chain, from its first row on.
 
@@ -154,12 +191,18 @@ def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = Non
     return verifier.report()
 
 
-async def pages(store: Store, wanted: AuditFilter = EVERY, *, after: int = 0) -> AsyncGenerator[list[AuditLine]]:
-    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken."""
+async def pages(
+    store: Store, wanted: AuditFilter = EVERY, *, after: int = 0, last: int | None = None
+) -> AsyncGenerator[list[AuditLine]]:
+    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken.
+
+    `last` ends a chain of which every row is wanted: where none is missing, its row is the last that comes.
+    """
     size = PAGE
-    while True:
+    while last is None or after < last:
+        most = size if last is None else min(size, last - after)
         try:
-            page = await store.audit_lines(after=after, limit=size, wanted=wanted)
+            page = await store.audit_lines(after=after, limit=most, wanted=wanted)
         except AuditBroken:
             if size == 1:
                 raise
@@ -171,19 +214,15 @@ async def pages(store: Store, wanted: AuditFilter = EVERY, *, after: int = 0) ->
         after = page[-1].seq
 
 
-async def verify_store(store: Store, verifier: ChainVerifier) -> None:
-    """Give the verifier the rows of the store that it has not had, up to the first bad one. It hashes beside the event loop."""
-    async with aclosing(pages(store, after=verifier.reached)) as read:
+async def verify_store(store: Store, verifier: ChainVerifier, *, last: int | None = None) -> None:
+    """Give the verifier the rows of the store that it has not had, up to the first bad one, or to `last`. It hashes beside the event loop."""
+    async with aclosing(pages(store, after=verifier.reached, last=last)) as read:
         try:
             async for page in read:
-                if not await asyncio.to_thread(_add_all, verifier, page):
+                if not await asyncio.to_thread(verifier.add_all, page):
                     return
         except AuditBroken as error:
             verifier.unreadable(str(error))
-
-
-def _add_all(verifier: ChainVerifier, page: Iterable[AuditLine]) -> bool:
-    return all(verifier.add(line) for line in page)
 
 
 def export_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -55,7 +56,7 @@ class Kept(Record):
 
 
 class Checkpointer:
-    """The one writer of checkpoints of its database: it runs in the process that holds the database's lock."""
+    """The one writer of checkpoints of its database: it runs in the process that is the only one, or leads."""
 
     def __init__(
         self, sinks: Sequence[CheckpointSink], *, store: Store, clock: Clock, every_seconds: int, every_rows: int
@@ -102,6 +103,14 @@ class Checkpointer:
         while True:
             await self.sweep()
             await self._clock.sleep(POLL_SECONDS)
+
+    async def follow(self, leading: asyncio.Event) -> None:
+        """Look at what another process keeps, until this one leads; then keep them."""
+        while not leading.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(leading.wait(), self._every.total_seconds())
+            await self.begin()
+        await self.run()
 
     async def sweep(self) -> None:
         """Keep the head wherever one is due."""

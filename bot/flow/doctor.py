@@ -19,6 +19,7 @@ SKEW_WARN: Final = 5.0
 """Seconds between two clocks from which it is said: far more than a Date header's whole seconds and a slow answer come to."""
 SKEW_FAIL: Final = 30.0
 """reference/safety.md 3.3, Clock: a skew above 30 s is told, long before Slack's window for signatures (300 s) closes."""
+HTTP_OK: Final = 200
 SCOPES: Final[Mapping[str, str]] = {
     "chat:write": "threads and status boards",
     "commands": "/nats and the message shortcut",
@@ -100,6 +101,31 @@ def judge_app_token(reply: Reply) -> list[CheckupLine]:
     return [problem or line("Slack app token", Health.OK, "Slack would open a socket", expected)]
 
 
+def judge_signing_secret(status: int | None, *, token: bool, serves: bool) -> list[CheckupLine]:
+    """Judge what the natsmedic that serves answered to a request signed with `slack.signing_secret`: an HTTP status, None where it did not answer.
+
+    `token`: what is given has the form of one of Slack's tokens. `serves`: there is a natsmedic that could be asked. Slack itself checks no secret for anybody.
+    """
+    subject, expected = "Slack signing secret", "the app's, and known to the natsmedic that serves"
+    if token:
+        way_out = "set slack.signing_secret to the Signing Secret below Basic Information, App Credentials"
+        return [line(subject, Health.FAIL, "is a token of Slack's and no signing secret", expected, way_out)]
+    if not serves:
+        said = "given; no natsmedic serves that could be asked"
+        return [line(subject, Health.UNKNOWN, said, expected, "start `natsmedic serve` and run natsmedic doctor again")]
+    if status is None:
+        way_out = "see why the natsmedic that serves does not answer"
+        return [line(subject, Health.UNKNOWN, "the natsmedic that serves did not answer", expected, way_out)]
+    if status != HTTP_OK:
+        said = f"the natsmedic that serves refuses what is signed with it ({status})"
+        way_out = "restart `natsmedic serve`, so that it reads the settings again"
+        return [line(subject, Health.FAIL, said, expected, way_out)]
+    said = (
+        "the natsmedic that serves takes what is signed with it; that it is this app's shows at Slack's first request"
+    )
+    return [line(subject, Health.OK, said, expected)]
+
+
 def judge_channel(channel: str, users: str, reply: Reply) -> list[CheckupLine]:
     """Judge `conversations.history`: only a member may read. `users` says what the channel is for."""
     subject = f"Slack channel {channel}"
@@ -172,6 +198,16 @@ def judge_permission(one: Permission, way_out: str) -> CheckupLine:
         said = "denied for a name that does not exist; right where the permissions name what may be changed"
         return line(subject, Health.WARN, said, expected, way_out)
     return line(subject, Health.FAIL, one.seen, expected, way_out)
+
+
+def judge_writers(cluster: str, writers: Sequence[str]) -> CheckupLine:
+    """Judge, in mode approve, what may change a cluster: `writers` names the credentials that are configured for it."""
+    subject, expected = f"{cluster}: writers", "credentials of a writer, in mode approve"
+    if writers:
+        return line(subject, Health.OK, ", ".join(writers), expected)
+    said = "none, so that nothing proposed for this cluster can be approved"
+    way_out = "configure nats.system_writer, a writer of an account or kubernetes.applier, or set mode: observe"
+    return line(subject, Health.WARN, said, expected, way_out)
 
 
 def judge_checkpoint(place: str, age: float | None, problem: str | None) -> CheckupLine:

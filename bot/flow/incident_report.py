@@ -112,6 +112,42 @@ async def account_of(
     )
 
 
+class Remains(Record):
+    """What the audit log says of an incident that is kept no longer."""
+
+    incident: IncidentId
+    rows: tuple[AuditLine, ...]
+    chain: ChainReport
+    unreadable: str = ""
+    gap: str = ""
+
+
+async def remains_of(store: Store, id: IncidentId) -> Remains | None:  # noqa: A002
+    """Read the audit rows of an incident that is not stored, and verify the whole log; None where there are none. Raises `StoreError`."""
+    rows, unreadable = await _rows(store, id)
+    if not rows and not unreadable:
+        return None
+    verifier = ChainVerifier()
+    await verify_store(store, verifier)
+    gap = await store.audit_gap()
+    said = gap.sentence if gap is not None else ""
+    return Remains(incident=id, rows=rows, chain=verifier.report(), unreadable=unreadable, gap=said)
+
+
+def compose_remains(remains: Remains, now: datetime) -> Document:
+    """Return the report of an incident that is kept no longer, as of `now`. Pure."""
+    gone = (
+        "It is kept no longer: it was over and older than `retention` keeps, or it is lost with a database that was restored or rewritten. "
+        "What stays is the audit log, whose rows about it stand below; digests in their data prove what copies hold."
+    )
+    summary = Grid(columns=("", ""), rows=(("incident", remains.incident), ("report made", _when(now))))
+    return Document(
+        title=f"Incident report: {remains.incident}",
+        lead=Paragraph(text=gone, tone=Tone.UNCLEAR),
+        parts=(Part(heading="Summary", blocks=(summary,)), *_timeline(remains.rows), _audit_part(remains)),
+    )
+
+
 async def _from_row(store: Store, first: int, checkpoint: Checkpoint | None) -> ChainVerifier:
     """A verifier that begins at this row, or behind an earlier checkpoint; at the first row of all where the one before it can't be read."""
     if checkpoint is not None and checkpoint.seq < first:
@@ -147,7 +183,7 @@ def compose(account: Account, now: datetime) -> Document:
             *_alert_part(account),
             *(part for diagnosis in account.diagnoses for part in _diagnosis_parts(diagnosis)),
             *(part for decided in account.decided for part in _proposal_parts(decided)),
-            *_timeline(account),
+            *_timeline(account.rows),
             _audit_part(account),
         ),
     )
@@ -296,15 +332,13 @@ def _number(numbers: dict[str, str | int | None], name: str) -> str:
     return "none" if value is None else str(value)
 
 
-def _timeline(account: Account) -> Iterator[Part]:
-    rows = [
-        (str(row.seq), f"{row.at[:10]} {row.at[11:19]}Z", row.kind, row.actor, row.sentence) for row in account.rows
-    ]
+def _timeline(lines: tuple[AuditLine, ...]) -> Iterator[Part]:
+    rows = [(str(row.seq), f"{row.at[:10]} {row.at[11:19]}Z", row.kind, row.actor, row.sentence) for row in lines]
     if rows:
         yield Part(heading="Timeline", blocks=_table(("row", "when", "what", "who", "said"), rows))
 
 
-def _audit_part(account: Account) -> Part:
+def _audit_part(account: Account | Remains) -> Part:
     chain = account.chain
     tone = Tone.GOOD if chain.intact else Tone.BAD
     blocks: list[Block] = [Paragraph(text=chain.reason, tone=tone)]

@@ -184,7 +184,6 @@ def server_config(
     0 means no limit, `jetstream` is further keys of the jetstream block (`request_queue_limit: 200`), `tenants` are further accounts.
     """
     extra = "\n".join(f"  {key}: {json.dumps(value)}" for key, value in jetstream.items())
-    further = "\n".join(f"  {account} {{ users: [{_tenant_user(account)}] }}" for account in tenants)
     limits = f"  limits {{\n    max_ha_assets: {max_ha_assets}\n  }}" if max_ha_assets else ""
     return f"""\
 server_name: {json.dumps(name)}
@@ -199,6 +198,14 @@ jetstream {{
 }}
 {_cluster_block(cluster, ports, routes, block)}
 {_mqtt_block(ports)}
+{accounts(tenants)}
+"""
+
+
+def accounts(tenants: Sequence[str] = ()) -> str:
+    """The accounts and their users: those who may do everything, and the bot's own with the permissions that it needs. `tenants` are further accounts."""
+    further = "\n".join(f"  {account} {{ users: [{_tenant_user(account)}] }}" for account in tenants)
+    return f"""\
 system_account: SYS
 accounts {{
   APP {{
@@ -217,8 +224,7 @@ accounts {{
     ]
   }}
 {further}
-}}
-"""
+}}"""
 
 
 def _cluster_block(cluster: str, ports: Ports, routes: Sequence[str], block: ClusterBlock) -> str:

@@ -7,11 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
-import httpx
 from nats.aio.client import Client
 from pydantic import BaseModel
 
 from bot.lab.config import APP, Login
+from bot.lab.http import http_client
 from bot.lab.process import LabError
 from bot.model import JsonObject
 
@@ -169,7 +169,7 @@ class _Healthz(BaseModel):
 async def stream_views(cluster: Servers, stream: str) -> dict[str, StreamView]:
     """Every living server's own view of a stream of account APP; a server that has no copy is missing."""
     found: dict[str, StreamView] = {}
-    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as http:
+    async with http_client(REQUEST_TIMEOUT) as http:
         for server in cluster.answering:
             answer = await http.get(f"{cluster.monitor_url(server)}/jsz?acc=APP&streams=1&consumers=1&raft=1")
             for account in _Jsz.model_validate_json(answer.content).account_details:
@@ -189,7 +189,7 @@ async def health_errors(cluster: Servers, server: str) -> list[HealthError]:
     """All that `/healthz?details=true` of a server complains of; the plain query names only the first (drills.md
     3.7).
     """
-    async with httpx.AsyncClient(timeout=REQUEST_TIMEOUT) as http:
+    async with http_client(REQUEST_TIMEOUT) as http:
         answer = await http.get(f"{cluster.monitor_url(server)}/healthz?details=true")
     return [
         HealthError(e.type, e.stream, e.consumer, e.error) for e in _Healthz.model_validate_json(answer.content).errors

@@ -8,10 +8,11 @@ from typing import Final
 
 import yaml
 
+from bot.lab.config import SYSWRITER
 from bot.lab.kubernetes import StandInKubernetes
 from bot.lab.kubernetes.front import ServiceFront
-from bot.lab.whole import BotProcess, lab_slack
-from bot.model import Json, JsonObject, parts
+from bot.lab.whole import BotProcess, lab_slack, login
+from bot.model import Json, JsonObject, part, parts
 
 NAMESPACE, NAME = "nats", "nats"
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
@@ -35,17 +36,11 @@ class KubernetesBot(BotProcess):
     def settings(self) -> JsonObject:
         """Return the config with the Kubernetes side in it."""
         written = super().settings()
-        login = {"user": "sys", "password": "sys"}
-        app = {"user": "app", "password": "app"}
-        nats: JsonObject = {
-            "servers": list(self.servers.urls),
-            "system": login,
-            "system_writer": login,
-            "accounts": {"APP": {"reader": app, "writer": app}},
-            "timeout_seconds": 3,
-        }
-        cluster: Json = parts(written, "clusters")[0] | {"nats": nats, "kubernetes": self._kubernetes}
-        return written | {"clusters": [cluster]}
+        cluster = parts(written, "clusters")[0]
+        nats: Json = part(cluster, "nats") | {"system_writer": login(SYSWRITER)}
+        whole: Json = cluster | {"nats": nats, "kubernetes": self._kubernetes}
+        kept: Json = {"checkpoints": [{"file": "checkpoints.jsonl"}]}
+        return written | {"clusters": [whole], "audit": kept}
 
 
 @dataclass(frozen=True)

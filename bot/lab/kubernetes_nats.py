@@ -5,10 +5,10 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-import httpx
 from nats.aio.client import Client
 
 from bot.lab.config import APP, Login
+from bot.lab.http import http_client
 from bot.lab.kubernetes import NatsManifest, StandInKubernetes
 from bot.lab.kubernetes.manifests import CLAIM, CLIENT_PORT, MONITOR_PORT
 from bot.lab.meta import views_of, whole
@@ -41,7 +41,7 @@ async def _missing(kube: StandInKubernetes, size: int, within: float) -> str:
     """What the meta group still lacks after so many seconds; empty as soon as it is whole."""
     monitors = {pod: f"http://{kube.pod_address(pod)}:{MONITOR_PORT}" for pod in kube.pods()}
     deadline = time.monotonic() + within
-    async with httpx.AsyncClient(timeout=2.0) as http:
+    async with http_client(2.0) as http:
         while True:
             _, missing = whole(await views_of(http, monitors), size)
             if not missing or time.monotonic() > deadline:
@@ -98,7 +98,7 @@ class Pods:
     async def wait_ready(self) -> str:
         """Return the meta leader once every pod counts all as current. Raises `LabError`."""
         deadline = time.monotonic() + START_TIMEOUT
-        async with httpx.AsyncClient(timeout=2.0) as http:
+        async with http_client(2.0) as http:
             while True:
                 monitors = {pod: self.monitor_url(pod) for pod in self.names}
                 leader, missing = whole(await views_of(http, monitors), len(monitors))

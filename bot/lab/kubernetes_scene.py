@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import httpx
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from bot.lab.drills import Drill
+from bot.lab.http import http_client
 from bot.lab.kubernetes import NatsManifest, StandInKubernetes
 from bot.lab.kubernetes.front import ServiceFront
 from bot.lab.kubernetes.manifests import CLIENT_PORT, MONITOR_PORT
@@ -100,7 +100,7 @@ class Scene:
     async def routes(self) -> Mapping[str, int]:
         """By pod: how many routes its server has."""
         found: dict[str, int] = {}
-        async with httpx.AsyncClient(timeout=ANSWER) as http:
+        async with http_client(ANSWER) as http:
             for name in self.kube.pods():
                 answer = await http.get(f"http://{self.kube.pod_address(name)}:{MONITOR_PORT}/varz")
                 found[name] = int(answer.json().get("routes") or 0)

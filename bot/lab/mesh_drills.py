@@ -17,6 +17,7 @@ import httpx
 
 from bot.lab.config import HOST, ClusterBlock, free_ports
 from bot.lab.drills import until
+from bot.lab.http import http_client
 from bot.lab.servers import LabCluster
 from bot.model import JsonObject, parts
 
@@ -41,7 +42,7 @@ Connections = Mapping[str, Mapping[str, int]]
 async def connections(cluster: LabCluster) -> Connections:
     """What ROUTEZ of every living server shows."""
     found: dict[str, dict[str, int]] = {}
-    async with httpx.AsyncClient(timeout=2.0) as http:
+    async with http_client(2.0) as http:
         for name in cluster.answering:
             remotes = [str(row.get("remote_name")) for row in await _routes(http, cluster, name)]
             found[name] = {remote: remotes.count(remote) for remote in remotes}
@@ -151,7 +152,7 @@ async def missing_slot(cluster: LabCluster) -> AsyncGenerator[frozenset[str]]:
             await until(shaped, "the mesh did not get its shape")
             await asyncio.sleep(GIVEN_UP_SECONDS)
             await until(shaped, "the mesh did not keep its shape")
-            async with httpx.AsyncClient(timeout=2.0) as http:
+            async with http_client(2.0) as http:
                 rows = await _routes(http, cluster, "n0")
             # The connection that was left over may be the system account's, which is none of the pool; then once more.
             if any(row.get("remote_name") == "n1" and row.get("account") for row in rows):

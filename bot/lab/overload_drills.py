@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-import httpx
 from nats.aio.msg import Msg
 from pydantic import BaseModel, TypeAdapter
 
 from bot.lab.config import APP
 from bot.lab.drills import create_consumer, create_stream, until
+from bot.lab.http import http_client
 from bot.lab.mqtt import MqttClient
 from bot.lab.servers import LabCluster, LabError
 from bot.model import JsonObject
@@ -147,7 +147,7 @@ async def _queued(cluster: LabCluster, flood: Flood, requests: int) -> None:
 
 async def api_queue(cluster: LabCluster, server: str) -> int:
     """How many requests wait in the server's API queues."""
-    async with httpx.AsyncClient(timeout=MONITOR_TIMEOUT) as http:
+    async with http_client(MONITOR_TIMEOUT) as http:
         answer = await http.get(f"{cluster.monitor_url(server)}/ipqueuesz")
     queues = _QUEUES.validate_json(answer.content)
     return sum(queue.pending + queue.in_progress for name, queue in queues.items() if name in API_QUEUES)

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-import httpx
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from bot.lab.drills import create_consumer, create_stream, until
+from bot.lab.http import http_client
 from bot.lab.jetstream import ApiRefused, request
 from bot.lab.meta import meta_view
 from bot.lab.servers import LabCluster
@@ -100,7 +100,7 @@ async def frozen(cluster: LabCluster) -> AsyncGenerator[str]:
         return any(r.name == victim and r.active > SILENT_FOR for view in leading for r in view.replicas)
 
     try:
-        async with httpx.AsyncClient(timeout=2.0) as http:
+        async with http_client(2.0) as http:
             await until(missed, f"the meta leader goes on hearing {victim}")
         yield victim
     finally:
@@ -137,7 +137,7 @@ async def lose_quorum(cluster: LabCluster) -> str:
     for name in cluster.names:
         if name != survivor:
             await cluster.kill(name)
-    async with httpx.AsyncClient(timeout=2.0) as http:
+    async with http_client(2.0) as http:
 
         async def alone() -> bool:
             view = await meta_view(http, cluster.monitor_url(survivor))

@@ -11,11 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import httpx
 from nats.aio.client import Client
 
 from bot.lab.binaries import nats_server_binary
 from bot.lab.config import APP, HOST, ClusterBlock, Login, Ports, free_ports, server_config, server_tag
+from bot.lab.http import http_client
 from bot.lab.meta import views_of, whole
 from bot.lab.process import LabError, ServerDied, ServerProcess, watch_over
 
@@ -288,7 +288,7 @@ class LabCluster:
         deadline = time.monotonic() + within
         awaited = [self._servers[name] for name in self.answering]
         monitors = {server.name: self.monitor_url(server.name) for server in awaited}
-        async with httpx.AsyncClient(timeout=2.0) as http:
+        async with http_client(2.0) as http:
             while True:
                 leader, missing = whole(await views_of(http, monitors), len(self._servers))
                 if not missing:

@@ -12,7 +12,9 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -20,10 +22,16 @@ from typing import Protocol, Self
 import httpx
 import yaml
 
+from bot.adapters.clock import SystemClock
+from bot.adapters.database import SqlStore
+from bot.flow.audit import pages
 from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.http import http_client
 from bot.lab.servers import LabCluster, LabError
 from bot.lab.slack import TEAM_ID, Channel, Message, Outcome, StandInSlack, User, UserGroup
-from bot.model import Json, JsonObject, part, parts
+from bot.model import AuditFilter, Json, JsonObject, part, parts
+from bot.ports import EVERY
+from bot.settings import load
 
 CHANNEL = "C0NATSONCALL"
 ADA, BO, CY, GUS = "U0ADA", "U0BO", "U0CY", "U0GUS"
@@ -37,6 +45,8 @@ PEOPLE: Sequence[User] = (
     User(GUS, "gus", "Gus (guest)", is_restricted=True),
     User(ADA_TWICE, "ada.second", "Ada (second account)"),
 )
+
+SLACK_MANIFEST = Path(__file__).parents[2] / "deploy" / "slack-manifest.yaml"
 
 VERIFIED_BOARD = "Verified healthy by natsmedic"
 """What the status board says once a diagnosis after a repair found nothing wrong any more."""
@@ -112,8 +122,8 @@ class BotProcess:
                     "channel": CHANNEL,
                     "nats": {
                         "servers": list(self.servers.urls),
-                        "system": _login(SYSREADER),
-                        "accounts": {"APP": {"reader": _login(READER), "writer": _login(WRITER)}},
+                        "system": login(SYSREADER),
+                        "accounts": {"APP": {"reader": login(READER), "writer": login(WRITER)}},
                         "timeout_seconds": 3,
                     },
                 }
@@ -154,7 +164,8 @@ class BotProcess:
                 stderr=log,
                 env=os.environ | {"PYTHONUNBUFFERED": "1"},
             )
-        await self.wait(self._ready, START_SECONDS, "the bot did not become ready")
+        async with http_client(2.0) as http:
+            await self.wait(partial(self._ready, http), START_SECONDS, "the bot did not become ready")
 
     @property
     def pid(self) -> int:
@@ -219,12 +230,15 @@ class BotProcess:
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode(errors="replace")
 
+    async def rows(self, wanted: AuditFilter = EVERY) -> list[JsonObject]:
+        """Return audit entries, oldest first, read beside the bot as `audit export` reads them."""
+        url = load(self.config, os.environ).database.url
+        async with SqlStore.open(url, SystemClock(), read_only=True) as store, aclosing(pages(store, wanted)) as read:
+            return [json.loads(line.text()) async for page in read for line in page]
+
     async def audit(self, kind: str) -> list[JsonObject]:
         """Return the audit entries of a kind, oldest first."""
-        code, output = await self.command("audit", "export")
-        if code != 0:
-            raise LabError(f"audit export ended with {code}: {output}")
-        return [row for row in map(json.loads, output.splitlines()) if row["kind"] == kind]
+        return await self.rows(AuditFilter(kind=kind))
 
     async def predicted(self) -> tuple[int, int]:
         """Return the newest recreation's start sequence and how many acknowledged messages it said are delivered again at most."""
@@ -272,7 +286,7 @@ class BotProcess:
             "notification_reason": "firing",
             "alerts": [alert],
         }
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             return await client.post(
                 f"{self.url}/webhooks/alertmanager",
                 json=body,
@@ -356,15 +370,27 @@ class BotProcess:
                 raise LabError(f"{failure} within {within:g} s\n--- channel\n{seen}\n--- log\n{self.log[-6000:]}")
             await asyncio.sleep(0.1)
 
-    async def _ready(self) -> bool:
+    async def _ready(self, http: httpx.AsyncClient) -> bool:
         process = self._process
         if process is not None and process.returncode is not None:
             raise LabError(f"the bot ended with code {process.returncode}\n{self.log[-6000:]}")
         try:
-            async with httpx.AsyncClient() as client:
-                return (await client.get(f"{self.url}/readyz", timeout=2)).is_success
+            return (await http.get(f"{self.url}/readyz")).is_success
         except httpx.TransportError:
             return False
+
+
+class Twin(BotProcess):
+    """A further replica of a bot, with the same settings; `directory` is its own."""
+
+    def __init__(self, first: BotProcess, directory: Path) -> None:
+        super().__init__(directory, first.servers, first.slack)
+        self._first = first
+
+    def settings(self) -> JsonObject:
+        """Return the first one's config, with an address of its own."""
+        written = self._first.settings()
+        return written | {"webhooks": part(written, "webhooks") | {"listen": f"127.0.0.1:{self.port}"}}
 
 
 class WholeBot(BotProcess):
@@ -377,17 +403,22 @@ class WholeBot(BotProcess):
         self.cluster = cluster
 
 
-def lab_slack() -> StandInSlack:
-    """Return the lab's Slack: one channel, an operator, a data owner, and people who may decide nothing."""
+def lab_slack(bot_token: str = "xoxb-lab", app_token: str = "xapp-lab") -> StandInSlack:  # noqa: S107  made up
+    """Return the lab's Slack: one channel, an operator, a data owner, people who may decide nothing, and an app with the scopes of its manifest alone."""
+    manifest = yaml.safe_load(SLACK_MANIFEST.read_text(encoding="utf-8"))
     return StandInSlack(
+        bot_token=bot_token,
+        app_token=app_token,
+        scopes=manifest["oauth_config"]["scopes"]["bot"],
         users=PEOPLE,
         channels=(Channel(CHANNEL, "nats-oncall", topic="natsmedic reports here"),),
         usergroups=(UserGroup(OPS, "nats-operators", "NATS operators", (ADA,)),),
     )
 
 
-def _login(login: Login) -> JsonObject:
-    return {"user": login.user, "password": login.password, "inbox_prefix": login.inbox_prefix}
+def login(one: Login) -> JsonObject:
+    """Return how the config writes a user of the lab."""
+    return {"user": one.user, "password": one.password, "inbox_prefix": one.inbox_prefix}
 
 
 def _all(slack: StandInSlack) -> list[Message]:

@@ -57,6 +57,7 @@ from bot.model.incident import (
 from bot.model.kubernetes import KubernetesFacts
 from bot.model.person import TERMINAL, Person, SlackUser
 from bot.model.proposal import Escalation, Patch, Preview, Proposal, ProposalState, Rung, Stage, World
+from bot.model.retention import Aged, Horizon, Overdue
 from bot.model.sample import TRENDS, Again, Endpoint, Sample, Unknown, UnknownReason
 from bot.model.snapshot import Focus, ServerIdentity, Snapshot
 from bot.model.states import TRIAL_STREAM, ConsumerKey, ConsumerState, Group, Peer, StreamKey, StreamState
@@ -74,6 +75,7 @@ __all__ = [
     "TRENDS",
     "TRIAL_STREAM",
     "Again",
+    "Aged",
     "Alert",
     "AlertId",
     "AlertState",
@@ -107,6 +109,7 @@ __all__ = [
     "FreezeId",
     "Group",
     "Holder",
+    "Horizon",
     "Incident",
     "IncidentId",
     "IncidentState",
@@ -122,6 +125,7 @@ __all__ = [
     "Moment",
     "OperationId",
     "Outcome",
+    "Overdue",
     "PairDelivery",
     "Panel",
     "Patch",

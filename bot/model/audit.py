@@ -68,11 +68,12 @@ class AuditLine(NamedTuple):
         return self._canonical(f'"hash":{quoted(self.hash)},')
 
     def _canonical(self, hash_: str) -> str:
-        incident = "null" if self.incident_id is None else quoted(self.incident_id)
+        seq, at, kind, actor, incident_id, subject, sentence, data, previous, _ = self
+        incident = "null" if incident_id is None else quoted(incident_id)
         return (
-            f'{{"actor":{quoted(self.actor)},"at":{quoted(self.at)},"data":{self.data},{hash_}"incident_id":{incident},'
-            f'"kind":{quoted(self.kind)},"previous":{quoted(self.previous)},"sentence":{quoted(self.sentence)},'
-            f'"seq":{self.seq},"subject":{quoted(self.subject)}}}'
+            f'{{"actor":{quoted(actor)},"at":{quoted(at)},"data":{data},{hash_}"incident_id":{incident},'
+            f'"kind":{quoted(kind)},"previous":{quoted(previous)},"sentence":{quoted(sentence)},'
+            f'"seq":{seq},"subject":{quoted(subject)}}}'
         )
 
 

@@ -38,6 +38,8 @@ def _freeze(event: str, meaning: str) -> AuditKind:
     return _kind(f"freeze.{event}", meaning, *Freeze.model_fields, optional=("team", "user"))
 
 
+_MOVED: Final = ("before", "after", "revisions")
+
 _ALL: Final = (
     _kind("alert.firing", "An alert fires; the incident it belongs to is named.", "fingerprint", "delivery"),
     _kind("alert.resolved", "Its sender says that an alert is over.", "fingerprint", "delivery"),
@@ -51,9 +53,12 @@ _ALL: Final = (
     ),
     _kind("audit.gap", "A checkpoint outside contradicts this log: nothing changes.", "sink", "checkpoint", "head"),
     _kind(
-        "bot.started", "The bot starts; digests of its settings by section.", "version", "mode", "sections", "crashed"
+        "bot.started",
+        "The bot starts; digests of its settings by section.",
+        *("version", "mode", "sections", "crashed"),
+        optional=("replica",),
     ),
-    _kind("bot.stopped", "The bot stops because it was asked to.", "version"),
+    _kind("bot.stopped", "The bot stops because it was asked to.", "version", optional=("replica",)),
     _kind("checkpoint.failed", "A place takes no checkpoints."),
     _kind("checkpoint.recovered", "A place takes checkpoints again."),
     _kind(
@@ -63,6 +68,13 @@ _ALL: Final = (
         optional=("choice", "gesture", "team", "user"),
     ),
     _kind("command.refused", "A person asked in words for what they may not.", "code", "team", "user"),
+    _kind("database.downgraded", "A person brings the tables back to an older revision.", *_MOVED),
+    _kind(
+        "database.pruned",
+        "What is too old to keep is about to be removed: how many of what, and from when on it would be kept.",
+        *("incidents", "snapshots", "deliveries", "before"),
+    ),
+    _kind("database.upgraded", "A person brings the tables to a newer revision.", *_MOVED),
     _kind("delivery.unreadable", "A stored webhook request is not readable."),
     _kind("diagnosis.asked", "A person asks for another look.", "event"),
     _kind("diagnosis.done", "A diagnosis has its verdict; digest of its snapshot.", "snapshot", "severity", "reason"),
@@ -73,6 +85,13 @@ _ALL: Final = (
     _execution("rolled_back", "What was changed was taken back."),
     _execution("started", "Approvals, expiry and world were checked again; the first write may come."),
     _execution("verifying", "The last stage is applied; reality is read."),
+    _kind(
+        "factor.locked",
+        "A person sent so many wrong codes that none is looked at until then.",
+        "person",
+        "until",
+        "wrong",
+    ),
     _freeze("lift", "The first of two people lifts a freeze; it stands."),
     _freeze("lifted", "The second person lifts a freeze; it is over."),
     _freeze("set", "A person stops changes: everywhere, of a cluster or of an action."),
@@ -91,6 +110,7 @@ _ALL: Final = (
     _kind("proposal.expired", "Nobody decided in time."),
     _kind("proposal.superseded", "Another one took its place, or the world moved.", optional=("drift",)),
     _kind("proposal.withdrawn", "Its reason is gone, or a person takes it back.", optional=("team", "user")),
+    _kind("replica.lost", "A replica is taken for dead; the others go on with its work.", "replica", "by"),
     _kind("settings.changed", "Sections of the settings differ from those of the start before.", "sections"),
     _kind("silence.ended", "A person ends a silence."),
     _kind("silence.over", "A silence has run its time."),

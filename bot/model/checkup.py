@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from bot.model.base import JsonObject, Record
@@ -66,11 +67,23 @@ class Permission(Record):
     """Why it is unknown, one sentence."""
 
 
+def moment_of_header(header: str | None) -> datetime | None:
+    """Return the moment of a Date header (RFC 9110, 5.6.7); None where it has none."""
+    try:
+        found = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
 EXIT_CODES = {Health.OK: 0, Health.WARN: 1, Health.FAIL: 2, Health.UNKNOWN: 3}
 """As `natsmedic diagnose`."""
 
 
+WORSE = (Health.OK, Health.WARN, Health.UNKNOWN, Health.FAIL)
+"""Each says more than those before it: a failure more than what could not be looked at, and that more than a warning."""
+
+
 def worst(lines: Iterable[CheckupLine]) -> Health:
-    """Return what the whole comes to: a failure says more than what could not be looked at, and that more than a warning. Nothing looked at is unknown."""
-    seen = {line.health for line in lines}
-    return next((one for one in (Health.FAIL, Health.UNKNOWN, Health.WARN, Health.OK) if one in seen), Health.UNKNOWN)
+    """Return what the whole comes to. Nothing looked at is unknown."""
+    return max((line.health for line in lines), key=WORSE.index, default=Health.UNKNOWN)

@@ -4,7 +4,16 @@ from bot.policy.applying import still_valid
 from bot.policy.decision import Decision, Reason
 from bot.policy.escalation import escalates_at, next_call
 from bot.policy.explaining import Answered, Explanation, explain
-from bot.policy.factor import CODE_FAULTS, WITHOUT_CODE, asks_code, check_code, enrolment, lacks_code, new_secret
+from bot.policy.factor import (
+    CODE_FAULTS,
+    WITHOUT_CODE,
+    asks_code,
+    check_code,
+    enrolment,
+    lacks_code,
+    locked_until,
+    new_secret,
+)
 from bot.policy.form import SAY_WHY, check_form, typed_name
 from bot.policy.groups import Standing, approver_groups, groups_for, required_groups, standing, stands_in
 from bot.policy.membership import explicit_groups
@@ -33,6 +42,7 @@ __all__ = [
     "groups_for",
     "identity",
     "lacks_code",
+    "locked_until",
     "may_freeze",
     "may_lift",
     "may_run",

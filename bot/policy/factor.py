@@ -46,10 +46,9 @@ def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -
     secret = _secrets(rules).get(known.id)
     if secret is None:
         return known, has_factor(known.id, rules)
-    lately = tuple(at for at in known.wrong if at <= now < at + LOCKED)
+    lately = _lately(known, now)
     known = known.model_copy(update={"wrong": lately})
-    if len(lately) >= MOST_WRONG:
-        until = max(lately) + LOCKED
+    if (until := locked_until(known, now)) is not None:
         return known, no(
             Reason.LOCKED, f"{len(lately)} codes were wrong; no further one is looked at until {until:%H:%M:%S} UTC."
         )
@@ -61,6 +60,12 @@ def check_code(known: Factor, code: str, rules: PolicySettings, now: datetime) -
     if step <= known.step:
         return known, no(Reason.USED_CODE, "That code was used already. Wait for the next one.")
     return Factor(id=known.id, step=step), ALLOWED
+
+
+def locked_until(known: Factor, now: datetime) -> datetime | None:
+    """Return until when no code of this person is looked at; None where the next one is."""
+    lately = _lately(known, now)
+    return max(lately) + LOCKED if len(lately) >= MOST_WRONG else None
 
 
 def has_factor(person: str, rules: PolicySettings) -> Decision:
@@ -78,16 +83,24 @@ def new_secret() -> str:
 
 def enrolment(person: str, secret: str) -> str:
     """Return what an authenticator reads from a QR code."""
-    return TOTP(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+    return _totp(secret).provisioning_uri(name=person, issuer_name="natsmedic")
+
+
+def _totp(secret: str) -> TOTP:
+    return TOTP(secret, digits=DIGITS, interval=STEP)
 
 
 def _secrets(rules: PolicySettings) -> Mapping[str, SecretStr]:
     return rules.second_factor.secrets if rules.second_factor is not None else {}
 
 
+def _lately(known: Factor, now: datetime) -> tuple[datetime, ...]:
+    return tuple(at for at in known.wrong if at <= now < at + LOCKED)
+
+
 def _step_of(secret: str, code: str, now: datetime) -> int | None:
     """Return the step whose code this is; every one is compared, in constant time."""
-    present, otp = int(now.timestamp()) // STEP, TOTP(secret)
+    present, otp = int(now.timestamp()) // STEP, _totp(secret)
     steps: Sequence[int] = range(present - CLOCKS_APART, present + CLOCKS_APART + 1)
     found = [step for step in steps if hmac.compare_digest(otp.generate_otp(step).encode(), code.encode())]
     return found[-1] if found else None

@@ -16,12 +16,14 @@ from bot.ports.metering import (
     began,
     end_of,
 )
-from bot.ports.running import Clock, Engine, Phase, PhaseHandler, Steps
-from bot.ports.storage import EVERY, CheckpointSink, R, Store, Stored, Transaction
+from bot.ports.running import Beat, Clock, Engine, Phase, PhaseHandler, Roster, Steps
+from bot.ports.storage import EVERY, Ageing, CheckpointSink, R, Store, Stored, Transaction
 
 __all__ = [
     "EVERY",
     "UNMETERED",
+    "Ageing",
+    "Beat",
     "Call",
     "Change",
     "Chat",
@@ -42,6 +44,7 @@ __all__ = [
     "ProbingReaders",
     "R",
     "Readers",
+    "Roster",
     "Steps",
     "Store",
     "Stored",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -32,6 +33,27 @@ class Steps(Protocol):
 
     async def run(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
         """Run `work` at least once, remember its result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a replica learns when it says that it lives."""
+
+    leads: bool
+    """It is the one that does what must be done once."""
+    others: Mapping[str, int]
+    """The other replicas, and how often each has said that it lives."""
+
+
+class Roster(Protocol):
+    """The replicas of one database. The list is part of it: who is off the list can't write."""
+
+    async def beat(self, replica: str, expelled: Mapping[str, int]) -> Beat:
+        """Say that this replica lives, strike off those that are still at these counts, and lead where nobody does.
+
+        Raises `ReplicaExpelled` where it is off the list itself, other StoreErrors where it could not be said.
+        """
         ...
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 from bot.model import (
+    Aged,
     Alert,
     Approval,
     AuditDraft,
@@ -21,8 +22,10 @@ from bot.model import (
     Execution,
     Factor,
     Freeze,
+    Horizon,
     Incident,
     IncidentId,
+    Overdue,
     Progress,
     Proposal,
     Snapshot,
@@ -164,9 +167,23 @@ class Store(Protocol):
         ...
 
     async def incidents(
-        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+        self,
+        *,
+        open_only: bool = False,
+        limit: int = 100,
+        threads_only: bool = False,
+        source: str | None = None,
+        fingerprint: str | None = None,
     ) -> Sequence[Incident]:
         """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
+        ...
+
+    async def count_open(self) -> int:
+        """Return how many incidents with a thread of their own are not closed."""
+        ...
+
+    async def undiagnosed(self) -> Sequence[IncidentId]:
+        """Return the incidents with a thread that are not closed and were never diagnosed, though their cluster is known; the oldest first."""
         ...
 
     async def storm_lines(self, storm: IncidentId) -> Sequence[StormLine]:
@@ -231,6 +248,24 @@ class Store(Protocol):
 
     async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
         """Return all rows of a kind that is rare: `GAP` or `ACKNOWLEDGED`."""
+        ...
+
+
+class Ageing(Protocol):
+    """The part of the database that forgets. Audit rows stay for ever, and so does what is open, undecided or unfinished."""
+
+    def begin(self) -> AbstractAsyncContextManager[Transaction]: ...
+
+    async def overdue(self, horizon: Horizon) -> Overdue:
+        """Count what is too old now."""
+        ...
+
+    async def too_old(self, aged: Aged, before: datetime, limit: int) -> Sequence[str]:
+        """Return the oldest that may go now, at most `limit`, by their ids. A storm is among them once its last incident is gone."""
+        ...
+
+    async def remove(self, aged: Aged, ids: Sequence[str], before: datetime) -> int:
+        """Remove, with all that is theirs, those that may still go; return how many these were."""
         ...
 
 

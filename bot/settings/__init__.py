@@ -27,6 +27,7 @@ from bot.settings.policy import (
     OwnerSettings,
     PolicySettings,
 )
+from bot.settings.retention import RetentionSettings
 from bot.settings.root import DatabaseSettings, Mode, Settings, json_schema, load
 from bot.settings.shutdown import ShutdownSettings
 from bot.settings.threads import ThreadSettings
@@ -57,6 +58,7 @@ __all__ = [
     "OpenAt",
     "OwnerSettings",
     "PolicySettings",
+    "RetentionSettings",
     "RotaSettings",
     "ScheduleSettings",
     "Settings",

@@ -20,6 +20,7 @@ from bot.settings.mistakes import describe
 from bot.settings.observing import LogSettings, MetricsSettings, TraceSettings
 from bot.settings.people import SlackSettings
 from bot.settings.policy import PolicySettings
+from bot.settings.retention import RetentionSettings
 from bot.settings.section import SecretText, Section, Situation, mapping_of, problem
 from bot.settings.shutdown import ShutdownSettings
 from bot.settings.threads import ThreadSettings
@@ -72,6 +73,7 @@ class Settings(Section):
     threads: ThreadSettings = ThreadSettings()
     webhooks: WebhookSettings = WebhookSettings()
     audit: AuditSettings = AuditSettings()
+    retention: RetentionSettings = RetentionSettings()
     metrics: MetricsSettings | None = None
     log: LogSettings = LogSettings()
     traces: TraceSettings | None = None

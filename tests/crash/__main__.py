@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bot.lab.postgres import running_postgres
 from bot.model import ExecutionState
 from tests.crash.databases import Databases, PostgresDatabases
 from tests.crash.lanes import Lane, carried_out
 from tests.crash.matrix import Report, planned
 from tests.crash.scenes import LANES, SCENES
 from tests.crash.trial import Run, Told
-from tests.integration.postgres_server import running_postgres
 
 RUNS = 500
 """As many as the proof asks for (issue 5)."""
@@ -57,7 +57,7 @@ def _carry_out(
         print(
             f"{len(report.told):>4}/{len(runs)} {told.seconds:5.1f} s  run {told.run.number:<4} {mark:<12} {told.run.told}"
         )
-        if told.judged.end is ExecutionState.NEEDS_HUMAN:
+        if told.judged.end is not ExecutionState.DONE:
             print(f"       {told.judged.sentence}")
         for violation in told.judged.violations:
             print(f"       {violation}")

@@ -21,7 +21,8 @@ from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
 from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
-from bot.bootstrap.serving import EXECUTOR_ID, writers_of
+from bot.bootstrap.replicas import ALONE
+from bot.bootstrap.serving import writers_of
 from bot.crashpoints import Point
 from bot.flow.execution import Executor
 from bot.flow.stages import AnyAction, Stages
@@ -92,7 +93,7 @@ class Assignment:
 
 def quick_stages(doubted: tuple[str, JsonObject] | None = None, idle: str = "") -> Stages:
     """All actions, each with a short settle time."""
-    actions = _quick(load().actions)
+    actions = quick(load().actions)
     if idle:
         actions[idle] = cast("AnyAction", Idle(actions[idle]))
     if doubted is not None:
@@ -150,7 +151,7 @@ def prepare(database: str) -> None:
     asyncio.run(_prepare(database))
 
 
-def _quick(actions: Mapping[str, AnyAction]) -> dict[str, AnyAction]:
+def quick(actions: Mapping[str, AnyAction]) -> dict[str, AnyAction]:
     made: dict[str, AnyAction] = {}
     for kind, action in actions.items():
         quick = copy.copy(action)
@@ -174,7 +175,7 @@ async def _serve(assignment: Assignment) -> None:
     assert writers is not None, "the harness gives every cluster a writer"
     async with SqlStore.open(assignment.database, clock) as store:
         handlers: dict[Phase, PhaseHandler] = dict.fromkeys(Phase, _nothing)
-        engine = DbosEngine(assignment.database, EXECUTOR_ID, handlers)
+        engine = DbosEngine(assignment.database, ALONE, handlers)
         executor = Executor(
             store=store,
             stages=quick_stages(assignment.doubted, assignment.idle),
@@ -216,7 +217,7 @@ async def _nothing(key: str, steps: Steps) -> None:
 
 async def _prepare(database: str) -> None:
     async with SqlStore.open(database, SystemClock()):
-        engine = DbosEngine(database, EXECUTOR_ID, dict.fromkeys(Phase, _nothing))
+        engine = DbosEngine(database, ALONE, dict.fromkeys(Phase, _nothing))
         await engine.launch()
         await engine.shutdown()
 

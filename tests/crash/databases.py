@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.integration.postgres_server import PostgresServer
+from bot.lab.postgres import PostgresServer
 
 TEMPLATE = "template"
 

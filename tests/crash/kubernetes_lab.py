@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-import httpx
 import yaml
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.nats import connect_cluster
 from bot.bootstrap import both_sides
 from bot.errors import Unreadable
+from bot.lab.http import http_client
 from bot.lab.kubernetes import FaultKind, NatsManifest, StandInKubernetes
 from bot.lab.kubernetes_nats import start_nats
 from bot.lab.process import LabError
@@ -29,6 +29,7 @@ from bot.settings.clusters import ApplierSettings, KubernetesSettings
 from tests.crash.proxy import Address, Proxy
 from tests.crash.scene import Where, until
 from tests.integration.kubernetes_support import APPLIER_FILE, Raw
+from tests.rights import insist_on_record
 
 SERVERS = 3
 API_TIMEOUT = 2.0
@@ -79,6 +80,7 @@ class KubernetesLab:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+        insist_on_record(self.kube)
 
     # Looking.
 
@@ -101,6 +103,7 @@ class KubernetesLab:
         """
         await self.kube.wait_ready(within=WHOLE_WITHIN)
         await until("full health of all servers", self._healthy, WHOLE_WITHIN)
+        insist_on_record(self.kube)
 
     async def _healthy(self) -> bool:
         try:
@@ -174,13 +177,13 @@ class KubernetesLab:
         present = self.object(kind, name)["metadata"]["resourceVersion"]
         body = raw | {"metadata": raw["metadata"] | {"resourceVersion": present}}
         path = PATHS[kind].format(self.kube.namespace, name)
-        async with httpx.AsyncClient(base_url=self.kube.url, timeout=10.0) as http:
+        async with http_client(10.0, base_url=self.kube.url) as http:
             answer = await http.put(path, json=body, headers={"Authorization": f"Bearer {self.kube.token}"})
             answer.raise_for_status()
 
     async def delete(self, path: str) -> None:
         """Delete what a run has made."""
-        async with httpx.AsyncClient(base_url=self.kube.url, timeout=10.0) as http:
+        async with http_client(10.0, base_url=self.kube.url) as http:
             answer = await http.delete(path, headers={"Authorization": f"Bearer {self.kube.token}"})
             answer.raise_for_status()
 

@@ -43,7 +43,9 @@ async def carried_out(
     A run that the harness itself fails in counts as one with a violation. One that its lab can't begin is begun once more, in a new lab, and is told
     as not played where that fails, too. Without `databases` they are SQLite files in `folder`.
     """
-    waiting = {where: deque(run for run in runs if run.scene.where is where) for where in Where}
+    # Those of a small share take longest (tests/crash/scene.py): begun last, they would be what all wait for.
+    longest_first = sorted(runs, key=lambda run: run.scene.share)
+    waiting = {where: deque(run for run in longest_first if run.scene.where is where) for where in Where}
     host = Host(databases or SqliteFiles(folder / "databases"))
     told: list[Told] = []
     begun_again: set[int] = set()

@@ -42,6 +42,7 @@ LANES: Sequence[Lane] = (
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
     Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
+    Lane(Where.KUBERNETES, lambda folder: KubernetesLab(folder, OLD)),
     Lane(Where.GONE, lambda folder: Grounds(folder, MIDDLE)),
 )
 """Those on Kubernetes wait most, for pods that come and go, and have the longest runs."""

@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-import httpx
 import nats
 from nats.aio.client import Client
 
@@ -17,6 +16,7 @@ from bot.actions.kubernetes_scale_out import ScaleOut
 from bot.actions.mesh_repair import compose_routes
 from bot.actions.nats_reload import Reload
 from bot.actions.scale import compose_scale_out
+from bot.lab.http import http_client
 from bot.lab.jetstream import ApiRefused, request
 from bot.lab.kubernetes.manifests import CLAIM, CLIENT_PORT, MONITOR_PORT
 from bot.model import JsonObject
@@ -160,7 +160,7 @@ def conf_of(lab: KubernetesLab) -> str:
 
 async def routes_of(lab: KubernetesLab, pod: str) -> Sequence[str]:
     """The routes that a server says it runs with."""
-    async with httpx.AsyncClient(timeout=5.0) as http:
+    async with http_client() as http:
         answer = await http.get(f"http://{lab.kube.pod_address(pod)}:{MONITOR_PORT}/varz")
     cluster: JsonObject = answer.json()["cluster"]
     return cluster.get("urls") or ()

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import httpx
 import pytest
 
 from bot.lab import config as lab_config
 from bot.lab.config import READER, SYSREADER, WRITER, Login
+from bot.lab.http import http_client
 from bot.lab.servers import LabCluster
 from bot.lab.slack import Message
 from bot.lab.stuck_consumer import break_consumer
@@ -55,7 +55,7 @@ def boards(bot: WholeBot) -> list[Message]:
 
 
 async def alive(bot: WholeBot) -> bool:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         return (await client.get(f"{bot.url}/readyz", timeout=5)).is_success
 
 
@@ -77,7 +77,7 @@ async def test_a_bad_webhook_is_refused_by_its_status_stores_nothing_and_the_bot
             (400, b"\xff\xfe{}", good),
             (400, b'{"version": "4", "alerts": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", good),
         ]
-        async with httpx.AsyncClient() as client:
+        async with http_client() as client:
             for status, body, headers in bodies:
                 answer = await client.post(
                     f"{bot.url}/webhooks/alertmanager", content=body, headers=headers, timeout=15

@@ -6,8 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
-import httpx
-
+from bot.lab.http import http_client
 from tests.e2e.test_bad_days import without_servers
 
 GRACE = 5.0
@@ -23,7 +22,7 @@ async def test_on_sigterm_the_bot_is_unready_stores_alerts_to_the_end_and_leaves
         await asyncio.sleep(0.5)
         began = time.monotonic()
         ending = asyncio.create_task(bot.stop())
-        async with httpx.AsyncClient(base_url=bot.url) as client:
+        async with http_client(base_url=bot.url) as client:
             async with asyncio.timeout(2):
                 while (ready := await client.get("/readyz")).status_code == 200:
                     await asyncio.sleep(0.02)

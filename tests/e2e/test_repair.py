@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from io import BytesIO
+from zipfile import is_zipfile
 
 import pytest
 
+from bot.adapters.archive import content_digest, read_archive
 from bot.adapters.terminal import operator
 from bot.lab.drills import Drill, ghost_split
 from bot.lab.jetstream import consumer_views, request
 from bot.lab.slack import Channel, StandInSlack, User, UserGroup
 from bot.lab.stuck_consumer import break_consumer, drain
 from bot.lab.whole import ADA, ADA_TWICE, BO, CHANNEL, CY, GUS, OPS, PEOPLE, VERIFIED_BOARD, WholeBot
-from bot.model import TERMINAL, JsonObject, part
+from bot.model import TERMINAL, JsonObject, part, parts
 from tests.e2e.conftest import Whole
 from tests.e2e.target import counting
 from tests.exhaustive import chosen
@@ -37,6 +40,37 @@ async def consumer_config(bot: WholeBot) -> JsonObject:
         return part(await request(client, "CONSUMER.INFO.ORDERS.worker"), "config")
     finally:
         await client.close()
+
+
+def evidence(bot: WholeBot) -> set[str]:
+    """The digests of the snapshots that people find in the thread."""
+    files = [file.content or b"" for file in bot.slack.workspace.files.values()]
+    return {content_digest(read_archive(content)) for content in files if is_zipfile(BytesIO(content))}
+
+
+async def insist_on_its_rows(bot: WholeBot, receipts: set[str]) -> None:
+    """What was seen, offered, decided and done is on record as people had it before them. `receipts` is what the target bears now."""
+    found: dict[str, list[JsonObject]] = {}
+    for row in await bot.rows():
+        found.setdefault(row["kind"], []).append(row)
+    assert part(found["diagnosis.done"][0], "data")["snapshot"] in evidence(bot)
+    approvals = found["approval.recorded"]
+    assert [(one["actor"], part(one, "data")["reason"]) for one in approvals] == [
+        ("ada", "checked the numbers"),
+        ("bo", "checked the numbers"),
+    ]
+    (offered,) = [part(one, "data") for one in found["proposal.created"] if one["subject"] == approvals[0]["subject"]]
+    assert {part(one, "data")["proposal_digest"] for one in approvals} == {offered["digest"]}
+    previews = [part(stage, "preview") for stage in parts(part(offered, "proposal"), "stages")]
+    assert all(one["summary"] in bot.slack.render_text(CHANNEL) for one in previews)
+    assert all(one["blast_radius"] and one["way_back"] for one in previews)
+    applied, verified = (
+        [part(one, "data")["operation"] for one in found[kind]] for kind in ("stage.applied", "stage.verified")
+    )
+    assert len(applied) == len(previews)
+    assert sorted(applied) == sorted(verified)
+    assert receipts & {*applied}
+    assert len(found["execution.done"]) == 1
 
 
 @pytest.mark.parametrize("version", chosen(["2.10.26", "2.11.2", "2.11.11"], ["2.10.26"]))
@@ -64,6 +98,7 @@ async def test_a_split_consumer_is_repaired_by_two_people_without_losing_a_messa
         assert len({v.leader for v in views.values()}) == 1
         code, output = await bot.command("audit", "verify")
         assert code == 0, output
+        await insist_on_its_rows(bot, {str(one) for one in part(after, "metadata").values()})
 
 
 async def test_an_approval_in_the_terminal_is_carried_out_by_the_bot_that_serves(whole: Whole) -> None:

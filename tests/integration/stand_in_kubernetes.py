@@ -4,9 +4,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import httpx
 from nats.aio.client import Client
 
+from bot.lab.http import http_client
 from bot.lab.kubernetes import StandInKubernetes
 from bot.lab.process import LabError
 from tests.integration.kubernetes_conformance import until
@@ -17,7 +17,7 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 async def varz(kube: StandInKubernetes, pod: str) -> Raw:
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         return (await client.get(f"http://{kube.pod_address(pod)}:8222/varz")).json()
 
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 import httpx
 from nats.aio.client import Client
 
+from bot.lab.http import http_client
 from bot.lab.jetstream import ApiRefused, request
 from bot.lab.kubernetes import StandInKubernetes
 from tests.integration.kubernetes_support import Raw
@@ -101,7 +102,7 @@ async def nack_runs(
 ) -> AsyncGenerator[tuple[httpx.AsyncClient, StandInNack]]:
     """NACK, and an administrator's way to its resources."""
     headers = {"Authorization": f"Bearer {kube.token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers, timeout=10) as http:
+    async with http_client(10.0, base_url=kube.url, headers=headers) as http:
         nack = StandInNack(http, client, control_loop=control_loop)
         running = asyncio.create_task(nack.run())
         try:

@@ -217,14 +217,16 @@ def test_the_schema_is_json_and_every_runbook_is_listed() -> None:
     assert all(runbook["code"] in table for runbook in listed)
 
 
-def test_python_dash_m_bot_is_the_same_command_and_loads_no_client_library_for_a_version() -> None:
+def test_python_dash_m_bot_is_the_same_command_and_loads_no_more_than_the_command_needs() -> None:
     probe = (
         "import sys; sys.argv = ['natsmedic', 'version']\n"
         "from bot.cli import main\n"
-        "try: main()\nfinally: print(sorted({'dbos', 'kubernetes', 'nats', 'slack_bolt', 'sqlalchemy'} & set(sys.modules)))"
+        "try: main()\nexcept SystemExit: print(sorted({'dbos', 'kubernetes', 'nats', 'slack_bolt', 'sqlalchemy'} & set(sys.modules)))\n"
+        "import bot.bootstrap.storing\n"
+        "print(sorted({'dbos', 'kubernetes', 'slack_bolt', 'slack_sdk'} & set(sys.modules)), 'sqlalchemy' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment)
     assert ran.stdout.startswith("natsmedic")
-    assert ran.stdout.endswith("[]\n")
+    assert ran.stdout.endswith("[]\n[] True\n")
     assert subprocess.run([sys.executable, "-m", "bot", "version"], check=False, env=environment).returncode == 0

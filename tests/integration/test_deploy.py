@@ -65,7 +65,8 @@ def test_the_manifests_are_what_the_chart_renders_to(file: Path) -> None:
         (("--kube-version", "1.29.0", *VALUES[APPROVE]), "Set applier.admissionPolicy: false"),
         (("--set", "image.digest=latest"), "image.digest"),
         (("--set", "settings.mode=watch"), "mode"),
-        (("--set", "replicas=2"), "replicas"),
+        (("--set", "replicas=2"), "Set replicas: 1, or use PostgreSQL."),
+        (("--set", "replicas=0"), "replicas"),
         (("--set", "targets[0].budget=null"), "budget"),
     ],
 )
@@ -133,6 +134,18 @@ def test_the_address_of_another_database_may_come_from_a_secret_and_no_volume_is
     kinds = [raw["kind"] for raw in yaml.safe_load_all(made.stdout) if raw]
     assert "Deployment" in kinds
     assert "PersistentVolumeClaim" not in kinds
+
+
+def test_several_replicas_on_postgresql_are_spread_roll_one_by_one_and_keep_one_through_a_drain() -> None:
+    url = ("--set-json", 'settings.database={"url": {"env": "URL"}}')
+    made = helm("--kube-version", KUBERNETES, "--set", "replicas=3", *url)
+    assert made.returncode == 0, made.stderr
+    found = {raw["kind"]: raw["spec"] for raw in yaml.safe_load_all(made.stdout) if raw and "spec" in raw}
+    assert found["Deployment"]["replicas"] == 3
+    assert found["Deployment"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    (spread,) = found["Deployment"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == found["Deployment"]["selector"]
+    assert found["PodDisruptionBudget"]["maxUnavailable"] == 1
 
 
 def test_no_role_reads_secrets_runs_commands_or_grants_rights() -> None:

@@ -18,13 +18,14 @@ from bot.adapters.webhooks import serving, webhook_app
 from bot.bootstrap.checking import audit_checks, checks_of
 from bot.cli.root import app as command_line
 from bot.flow.doctor import examine
-from bot.lab.slack import TEAM_ID
+from bot.lab.slack import TEAM_ID, StandInSlack
 from bot.lab.whole import ADA, BO, CHANNEL, GUS, OPS, free_port, lab_slack
 from bot.model import AuditDraft, Checkpoint, JsonObject
 from bot.model.checkup import CheckupLine, Health
-from bot.settings import ClusterSettings, Settings
+from bot.settings import ClusterSettings, Mode, Settings, Transport
 from bot.settings.root import DatabaseSettings
 from tests.integration.nats_support import reading
+from tests.integration.slack_adapter_support import house
 from tests.integration.test_entry_points import Nobody
 from tests.integration.test_nats_permissions import PASSWORDS, PERMISSIONS, logins, servers, until_both_answer
 
@@ -104,7 +105,7 @@ async def test_slack_is_looked_at_from_token_to_people(tmp_path: Path) -> None:
     health = {line.subject: line.health for line in lines}
     assert health["Slack bot token"] is Health.OK
     assert health["Slack app token"] is Health.OK
-    assert health["Slack scopes"] is Health.WARN, "the stand-in grants more than the manifest asks for"
+    assert health["Slack scopes"] is Health.OK
     assert health[f"Slack channel {CHANNEL}"] is Health.OK
     assert health["Slack channel C0NOWHERE"] is Health.FAIL
     assert health[f"Slack user group {OPS}"] is Health.OK
@@ -114,6 +115,43 @@ async def test_slack_is_looked_at_from_token_to_people(tmp_path: Path) -> None:
     assert health["Slack user U0NOBODY"] is Health.FAIL
     assert slack.bot_token not in str(lines)
     assert slack.app_token not in str(lines)
+
+
+async def test_scopes_beyond_the_manifest_are_a_warning(tmp_path: Path) -> None:
+    async with StandInSlack() as slack:
+        section = {"bot_token": slack.bot_token, "app_token": slack.app_token, "api_url": slack.api_url}
+        lines = await examined(settings_of(tmp_path, slack=section))
+    scopes = of(lines, "Slack scopes")
+    assert (scopes.health, "reactions:write" in scopes.observed) == (Health.WARN, True)
+
+
+async def test_the_natsmedic_that_serves_is_asked_whether_it_takes_the_signing_secret(tmp_path: Path) -> None:
+    subject = "Slack signing secret"
+    async with house(tmp_path, transport=Transport.HTTP) as running:
+        section = {"bot_token": running.slack.bot_token, "api_url": running.slack.api_url}
+        settings = settings_of(tmp_path, slack=section | {"signing_secret": running.slack.signing_secret})
+        wrong = settings_of(tmp_path, slack=section | {"signing_secret": "planted-secret"}, webhooks=settings.webhooks)
+        assert of(await examined(settings), subject).health is Health.UNKNOWN, "nobody serves"
+        app = webhook_app(settings.webhooks, Nobody(), slack_handler=running.adapter.http_handler)
+        async with serving(app, settings.webhooks.listen):
+            assert of(await examined(settings), subject).health is Health.OK
+            lines = await examined(wrong)
+        assert (of(lines, subject).health, "401" in of(lines, subject).observed) == (Health.FAIL, True)
+        assert "planted" not in str(lines)
+        assert await running.store.newest_audit_lines(limit=1) == [], "looking leaves no row"
+
+
+async def test_in_mode_approve_a_cluster_without_a_writer_is_told(tmp_path: Path) -> None:
+    login = {"user": "u", "password": "p"}
+    account = {"reader": login, "writer": login}
+    nats = {"servers": ["nats://127.0.0.1:9"], "system_writer": login, "accounts": {"APP": account}}
+    able = {**NOWHERE, "name": "able", "match": {"cluster": "able"}, "nats": nats}
+    settings = settings_of(tmp_path, clusters=[{**NOWHERE, "match": {"cluster": "lab"}}, able])
+    assert not [name for name in checks_of(settings, SystemClock()) if "writers" in name]
+    approving = settings.model_copy(update={"mode": Mode.APPROVE})
+    lines = await examined(approving)
+    assert of(lines, "lab: writers").health is Health.WARN
+    assert of(lines, "able: writers").observed == "nats.system_writer, nats.accounts.APP.writer"
 
 
 async def test_wrong_tokens_fail_and_are_not_repeated(tmp_path: Path) -> None:
@@ -187,7 +225,11 @@ def test_the_command_says_the_worst_by_its_exit_code_and_prints_every_line(tmp_p
     assert (found.exit_code, told["health"]) == (2, "fail"), "no alert could ever come in"
     assert {"Database", "Checkpoints", "Listening address", "Alert sources"} == {c["subject"] for c in told["checks"]}
     status = CliRunner().invoke(command_line, ["--config", str(file), "audit", "status"])
-    assert (status.exit_code, "verdict: warn" in status.stdout) == (1, True)
+    assert (status.exit_code, "verdict: warn (2 warn)" in status.stdout) == (1, True)
+    table = CliRunner().invoke(command_line, ["--config", str(file), "doctor"]).stdout
+    shown = [line.split()[0] for line in table.splitlines() if line.startswith(("ok ", "warn ", "fail "))]
+    assert shown == ["ok", "warn", "warn", "fail"], "what is to be mended comes last"
+    assert "verdict: fail (1 fail, 2 warn, 1 ok)" in table
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ async def test_the_engines_tables_lie_in_a_schema_of_their_own_beside_the_stores
         ended.set()
 
     async with SqlStore.open(postgres_url, FixedClock()) as store:
-        await store.acquire_process_lock()
         engine = DbosEngine(postgres_url, "replica-a", {Phase.DIAGNOSIS: phase})
         await engine.launch()
         try:

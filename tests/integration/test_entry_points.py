@@ -107,7 +107,7 @@ VERBS: Final = {
         "runbooks list",
         "runbooks show",
     ),
-    "freeze list",
+    *("freeze list", "db status", "db upgrade", "db downgrade", "db prune", "db backup"),
 }
 """These ask nobody who they are: who may read the settings and the database may use them."""
 PERSONAL: Final = dict.fromkeys(

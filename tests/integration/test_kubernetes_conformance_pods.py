@@ -1,10 +1,10 @@
 """The stand-in's pods live and break as those of a real cluster: every test runs against both, and the real cluster is right."""
 
-import httpx
 import pytest
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
+from bot.lab.http import http_client
 from bot.lab.kubernetes import NatsManifest
 from bot.model.kubernetes import ConfigFile, Workload
 from bot.model.nats_conf import NatsConf
@@ -53,7 +53,7 @@ async def test_a_workload_makes_its_pods_and_counts_them(world: World):
     assert one["state"]["running"].keys() == {"startedAt"}
     entries = {entry["manager"] for entry in pod["metadata"]["managedFields"]}
     assert {"kube-controller-manager", "kubelet"} <= entries
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         answer = await client.get(f"http://{pod['status']['podIP']}:8222/varz")
     assert answer.json()["port"] == 4222
 
@@ -232,7 +232,7 @@ async def test_our_reader_sees_the_same_cluster(world: World):
     assert [manager.name for manager in found.managers(*path)] == ["helm"]
     file = found.config_file
     assert isinstance(file, ConfigFile)
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         for pod in found.pods:
             varz = (await client.get(f"http://{pod.ip}:8222/varz")).json()
             assert varz["config_digest"] in file.digests[pod.name], "the server has loaded what the ConfigMap holds"

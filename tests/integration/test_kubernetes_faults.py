@@ -15,6 +15,7 @@ from bot.adapters.cluster import ClusterReaders, ClusterWriters
 from bot.adapters.database import SqlStore
 from bot.adapters.kubernetes import KubernetesApiReader, KubernetesApiWriter
 from bot.adapters.nats import NatsWriters, connect_cluster
+from bot.bootstrap.serving import end
 from bot.lab.kubernetes import FaultKind, NatsManifest, StandInKubernetes
 from bot.lab.kubernetes_nats import start_nats
 from bot.model import Endpoint, Execution, ExecutionState, ProposalState, StageState
@@ -153,11 +154,12 @@ async def test_where_the_api_server_is_away_nothing_is_sent_and_nothing_is_claim
     outage = asyncio.create_task(scene.kube.outage(10 * TIMEOUT))
     await asyncio.sleep(0.1)
     ended = await scene.carried_out(execution)
+    assert not outage.done()
     assert (ended.state, scene.effects, scene.sent) == (ExecutionState.REFUSED, 0, 0)
     proposal = await scene.desk.proposal_of(ended)
     assert proposal.state is ProposalState.WITHDRAWN
     assert "could not be read right before the first write" in proposal.state_reason
-    await outage
+    await end([outage])
 
 
 async def test_an_api_server_that_goes_away_right_after_the_write_keeps_it_unknown_until_it_is_back(

@@ -107,7 +107,10 @@ async def test_a_step_down_whose_answer_is_lost_is_found_applied_by_the_election
         assert [run.sent for run in execution.stages] == [1, 1, 1]
 
 
-async def test_a_step_down_that_moves_nobody_is_failed_whatever_the_call_said(tmp_path: Path) -> None:
+async def test_a_step_down_that_moves_nobody_is_failed_whatever_the_call_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_step_down.ACTION, "patience", 6.0)
     async with scene(tmp_path, "2.11.11") as lab:
         desk = Desk(lab.desk.store, lab.readers, Deaf())  # pyright: ignore[reportArgumentType]
         before = await lab.whole()

@@ -17,6 +17,7 @@ from bot.adapters.cluster import ClusterReaders
 from bot.adapters.kubernetes import KubernetesApiReader
 from bot.flow.examination import examine
 from bot.lab import drills
+from bot.lab.http import http_client
 from bot.lab.jetstream import request
 from bot.lab.kubernetes import StandInKubernetes
 from bot.lab.servers import LabCluster
@@ -55,7 +56,7 @@ def installed(kube: StandInKubernetes) -> None:
 
 async def converged(kube: StandInKubernetes) -> None:
     """NACK has seen this generation long ago: it does not send it again."""
-    async with httpx.AsyncClient(base_url=kube.url, headers={"Authorization": f"Bearer {kube.token}"} | MERGE) as http:
+    async with http_client(base_url=kube.url, headers={"Authorization": f"Bearer {kube.token}"} | MERGE) as http:
         path = f"{API}/namespaces/nats/consumers/orders-worker/status"
         (await http.patch(path, json={"status": {"observedGeneration": 1}})).raise_for_status()
 
@@ -210,7 +211,7 @@ async def test_the_shipped_reader_lists_nacks_resources_and_may_not_change_them(
     assert not isinstance(facts.consumer_resources, Unknown)
     assert [(r.name, r.consumer) for r in facts.consumer_resources] == [("orders-worker", "worker")]
     headers = {"Authorization": f"Bearer {kube.account_token('natsmedic-reader')}"} | MERGE
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers) as http:
+    async with http_client(base_url=kube.url, headers=headers) as http:
         path = f"{API}/namespaces/nats/consumers/orders-worker"
         assert (await http.patch(path, json={"spec": {}})).status_code == 403
 

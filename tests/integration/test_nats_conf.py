@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bot.lab.binaries import SUPPORTED_VERSIONS, nats_server_binary
 from bot.lab.config import HOST, free_ports
+from bot.lab.http import http_client
 from bot.model.nats_conf import ConfError, read_conf, redact_conf
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -210,7 +211,7 @@ async def test_varz_shows_what_was_read(tmp_path: Path):
 
 
 async def answer(url: str) -> dict[str, Any]:
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         for _ in range(200):
             try:
                 return (await http.get(url)).json()

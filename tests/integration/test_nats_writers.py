@@ -4,7 +4,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from bot.adapters.nats import NatsReaders
@@ -20,6 +19,7 @@ from bot.errors import (
 )
 from bot.lab import drills, mesh_drills
 from bot.lab.config import APP, READER, SYS, WRITER
+from bot.lab.http import http_client
 from bot.lab.mqtt import MqttClient
 from bot.lab.servers import LabCluster
 from bot.model import Endpoint, JsonObject
@@ -297,5 +297,5 @@ async def test_a_client_is_warned_and_let_go_and_the_server_remembers_why(tmp_pa
 
 
 async def varz(cluster: LabCluster, field: str) -> dict[str, str]:
-    async with httpx.AsyncClient() as http:
+    async with http_client() as http:
         return {n: (await http.get(f"{cluster.monitor_url(n)}/varz")).json()[field] for n in cluster.names}

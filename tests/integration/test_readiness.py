@@ -11,6 +11,7 @@ import pytest
 from bot.flow.examination import look
 from bot.flow.ranking import rank
 from bot.lab import readiness_drills as drills
+from bot.lab.http import http_client
 from bot.lab.servers import LabCluster
 from bot.model import Endpoint, Finding, Focus, Severity, Snapshot
 from bot.model.groups import latest
@@ -117,7 +118,7 @@ async def probed(cluster: LabCluster, *paths: str) -> AsyncGenerator[dict[str, l
     """Asks every server for these paths all the time, once all are ready; gives the error texts by path."""
     failures: dict[str, list[str]] = {path: [] for path in paths}
     await cluster.wait_ready()
-    async with httpx.AsyncClient(timeout=PATIENCE) as http:
+    async with http_client(PATIENCE) as http:
 
         async def ask() -> None:
             while True:

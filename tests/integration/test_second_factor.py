@@ -10,13 +10,18 @@ from typer.testing import CliRunner
 
 from bot.cli.root import app
 from bot.flow.approval import Answer, Form
-from bot.model import Factor, ProposalState
+from bot.model import AuditEntry, Factor, ProposalState
+from bot.policy.factor import LOCKED
 from bot.settings.policy import FactorSettings
 from tests.integration import slack_adapter_support as support
 from tests.integration import test_approval_desk as desk_support
 from tests.integration.slack_adapter_support import ADA, APPROVAL, offer, press, state, told
 
 SECRETS = {"U2": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", "U1": "KRSXG5CTMVRXEZLUKRSXG5CTMVRXEZLU"}
+
+
+async def locked(h: desk_support.House) -> list[AuditEntry]:
+    return [row for row in await h.store.audit_entries() if row.kind == "factor.locked"]
 
 
 @pytest.fixture
@@ -57,6 +62,24 @@ async def test_a_guesser_is_locked_out_and_the_lock_outlasts_a_restart(tmp_path:
         assert kept is not None
         assert len(kept.wrong) == 5
         assert await h.refusals() == [*["wrong_code"] * 5, "locked_out"]
+
+
+@pytest.mark.usefixtures("asked")
+async def test_a_lock_out_is_one_row_that_names_the_person_and_its_end(tmp_path: Path) -> None:
+    async with desk_support.house(tmp_path) as h:
+        for wrong in range(7):
+            assert len(await locked(h)) == (wrong >= 5)
+            await h.desk.decide(h.click("U2"), "checked", "ORDERS", "000000")
+        (row,) = await locked(h)
+        assert (row.actor, row.subject, row.incident_id) == ("bot", "U2", h.proposal.incident_id)
+        assert row.data == {"person": "U2", "wrong": 5, "until": (h.clock.now() + LOCKED).isoformat()}
+        h.clock.time += LOCKED
+        later = h.proposal.model_copy(update={"id": "prop_2", "button": "btn_2", "expires_at": h.clock.now() + LOCKED})
+        async with h.store.begin() as tx:
+            await tx.put(later)
+        for _ in range(5):
+            await h.desk.decide(h.click("U2", button="btn_2"), "checked", "ORDERS", "000000")
+        assert len(await locked(h)) == 2, "a lock that begins anew is told anew"
 
 
 async def test_who_has_no_secret_is_refused_before_any_form_and_it_is_audited(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -298,6 +299,16 @@ async def test_a_look_up_is_cached_briefly_and_a_fresh_one_never(at_work: House)
     at_work.slack.workspace.usergroups["S0OWN"] = type(group)(id="S0OWN", handle="owners", users=())
     assert (await directory.look_up(grace)).groups == {"owners"}
     assert (await directory.look_up(grace, fresh=True)).groups == frozenset()
+
+
+async def test_names_like_an_approvers_make_nobody_an_approver(tmp_path: Path) -> None:
+    async with house(tmp_path, start=False) as running:
+        users = running.slack.workspace.users
+        users["U0FAKE"] = replace(users[ADA], id="U0FAKE")
+        directory = running.adapter.directory
+        ada, fake = [await directory.look_up(SlackUser(team_id="T0LAB", user_id=user)) for user in (ADA, "U0FAKE")]
+        assert ada.groups == {"operators"}
+        assert (fake.problem, fake.groups, fake.key) == (None, frozenset(), "T0LAB/U0FAKE")
 
 
 @pytest.mark.parametrize("method", ["users.info", "usergroups.users.list", "auth.test"])

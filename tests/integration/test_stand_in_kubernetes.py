@@ -15,6 +15,7 @@ import yaml
 
 from bot.adapters.clock import SystemClock
 from bot.adapters.kubernetes import KubernetesApiReader
+from bot.lab.http import http_client
 from bot.lab.kubernetes import FaultKind, NatsManifest, Refused, StandInKubernetes
 from bot.lab.process import LabError
 from bot.model import Unknown
@@ -116,7 +117,7 @@ async def test_during_an_outage_nobody_answers_and_pods_run_on(kube: StandInKube
     await asyncio.sleep(0.1)
     with pytest.raises(httpx.TransportError):
         await http.get(MAPS)
-    async with httpx.AsyncClient() as fresh:
+    async with http_client() as fresh:
         with pytest.raises(httpx.ConnectError):
             await fresh.get(kube.url + MAPS)
     assert (await varz(kube, "nats-0"))["port"] == 4222
@@ -171,7 +172,7 @@ async def test_with_the_shipped_roles_the_reader_knows_everything_and_changes_no
     assert facts.unknown == ()
     assert not isinstance(facts.workload, Unknown)
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=kube.url, headers=headers) as reader:
+    async with http_client(base_url=kube.url, headers=headers) as reader:
         for method, path in (
             ("DELETE", "pods/nats-0"),
             ("PATCH", "configmaps/nats-config"),
@@ -195,7 +196,7 @@ async def test_with_tls_a_token_in_a_file_is_enough_for_the_reader(tmp_path: Pat
 
 
 async def test_the_door_is_open_only_where_it_was_asked_for(tmp_path: Path, kube: StandInKubernetes):
-    async with httpx.AsyncClient() as nobody, StandInKubernetes(tmp_path / "open", open_door=True) as open_one:
+    async with http_client() as nobody, StandInKubernetes(tmp_path / "open", open_door=True) as open_one:
         assert (await nobody.get(open_one.url + MAPS)).status_code == 200
         assert (await nobody.get(kube.url + MAPS)).status_code == 403
 
@@ -247,7 +248,7 @@ async def test_no_process_is_left(tmp_path: Path):
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://{address}:8222/varz")
 

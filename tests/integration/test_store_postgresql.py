@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 
 import psycopg
@@ -13,9 +12,8 @@ from sqlalchemy import text
 from bot.adapters.database import SqlStore, postgresql
 from bot.errors import StoreBusy, StoreError, StoreLost
 from bot.flow.audit import verify
+from bot.lab.postgres import PostgresServer
 from bot.model import Incident
-from tests.integration.postgres_server import PostgresServer
-from tests.integration.store_process import other_process
 from tests.integration.store_records import FixedClock, draft, filled, incident, proposal
 
 pytestmark = pytest.mark.timeout(60)
@@ -68,38 +66,18 @@ async def test_a_writer_gives_up_after_two_seconds_of_a_foreign_lock(store: SqlS
         await tx.put(proposal("2"))
 
 
-async def test_a_second_server_is_refused_until_the_first_is_dead(url: str) -> None:
-    async with SqlStore.open(url, FixedClock()) as second:
-        with other_process(url, "serve") as process:
-            assert process.stdout is not None
-            assert await asyncio.to_thread(process.stdout.readline) == "serving\n"
-            with pytest.raises(StoreError, match="Another natsmedic already serves"):
-                await second.acquire_process_lock()
-            await append(second)
-            process.send_signal(signal.SIGKILL)
-        await second.acquire_process_lock()
-        await append(second)
+async def test_no_process_serves_alone_with_postgresql(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        with pytest.raises(StoreError, match="join its replicas"):
+            await store.acquire_process_lock()
 
 
-async def test_a_server_that_lost_its_session_to_a_successor_can_write_no_more(url: str) -> None:
-    async with SqlStore.open(url, FixedClock()) as first, SqlStore.open(url, FixedClock()) as second:
-        await first.acquire_process_lock()
-        await append(first)
+async def test_a_replica_that_lost_its_session_goes_on(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        await store.join("a")
         end_sessions(url)
-        await second.acquire_process_lock()
-        with pytest.raises(StoreBusy, match="Another natsmedic already serves"):
-            await append(first)
-        await append(second)
-        assert len(await first.audit_entries()) == 2
-
-
-async def test_a_server_that_lost_its_session_and_has_no_successor_goes_on(url: str) -> None:
-    async with SqlStore.open(url, FixedClock()) as first, SqlStore.open(url, FixedClock()) as second:
-        await first.acquire_process_lock()
-        end_sessions(url)
-        await append(first)
-        with pytest.raises(StoreBusy, match="Another natsmedic already serves"):
-            await second.acquire_process_lock()
+        await append(store)
+        assert len(await store.audit_entries()) == 1
 
 
 async def test_a_process_that_stops_inside_a_transaction_does_not_keep_others_from_writing(
@@ -147,7 +125,7 @@ async def test_a_reader_sees_one_moment_and_can_not_write(store: SqlStore) -> No
     async with store._database.read() as session:
         assert await session.scalar(count) == 1
         with pytest.raises(StoreError, match="read-only transaction"), store._database.typed_errors():
-            await session.execute(text("INSERT INTO schema_version (version) VALUES (7)"))
+            await session.execute(text("DELETE FROM alembic_version"))
 
 
 async def test_the_settings_that_durability_rests_on_are_in_force(store: SqlStore) -> None:
@@ -163,18 +141,6 @@ async def test_the_settings_that_durability_rests_on_are_in_force(store: SqlStor
     async with store._database.write() as session:
         for name, value in wanted.items():
             assert await session.scalar(text(f"SHOW {name}")) == value, name
-
-
-@pytest.mark.parametrize(("version", "way_out"), [(99, "use the newer natsmedic"), (1, "restore it from a backup")])
-async def test_another_schema_is_refused(url: str, version: int, way_out: str) -> None:
-    async with SqlStore.open(url, FixedClock()):
-        pass
-    with psycopg.connect(url) as raw:
-        raw.execute("UPDATE schema_version SET version = %s", (version,))
-    for read_only in (False, True):
-        with pytest.raises(StoreError, match=rf"schema version {version} .* {way_out}"):
-            async with SqlStore.open(url, FixedClock(), read_only=read_only):
-                pass
 
 
 async def test_an_empty_database_is_not_read(url: str) -> None:

@@ -105,17 +105,6 @@ async def test_a_second_server_is_refused_and_a_reader_is_not(path: Path) -> Non
         await third.acquire_process_lock()
 
 
-async def test_a_newer_schema_is_refused(path: Path) -> None:
-    async with SqlStore.open(f"sqlite:///{path}", FixedClock()):
-        pass
-    with closing(sqlite3.connect(path)) as raw, raw:
-        raw.execute("UPDATE schema_version SET version = 99")
-    for read_only in (False, True):
-        with pytest.raises(StoreError, match=r"schema version 99 .* use the newer natsmedic"):
-            async with SqlStore.open(f"sqlite:///{path}", FixedClock(), read_only=read_only):
-                pass
-
-
 async def test_bad_places_are_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database, and it is long enough to be looked at " * 20)
     cases: list[tuple[str, bool, type[StoreError | SettingsError], str]] = [

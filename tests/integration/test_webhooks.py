@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from bot.adapters.webhooks import serving, webhook_app
 from bot.adapters.webhooks.server import HEAD_BYTES
 from bot.errors import SettingsError, StoreBusy
+from bot.lab.http import http_client
 from bot.model import DeliveryId, JsonObject
 from bot.settings import WebhookSettings
 from tests.integration import webhook_support as support
@@ -359,7 +360,7 @@ async def test_stopping_lets_a_request_in_flight_end(tmp_path: Path) -> None:
             await release.wait()
             return DeliveryId(f"dlv_{source}_{len(body)}")
 
-    async with httpx.AsyncClient() as client:
+    async with http_client() as client:
         async with serving(webhook_app(SETTINGS, Slow()), SETTINGS.listen) as (host, port):
             url = f"http://{host}:{port}/webhooks/alertmanager"
             sending = asyncio.create_task(client.post(url, content=FIRING, headers=BEARER))

@@ -16,6 +16,7 @@ from bot.adapters.webhooks import parser_of, serving, webhook_app
 from bot.adapters.webhooks.app import HELD_BYTES, Accepts, Handler, Health
 from bot.flow.intake import Intake
 from bot.flow.quota import Quota
+from bot.lab.http import http_client
 from bot.model import IncidentId
 from bot.ports import Phase
 from bot.settings import ClusterSettings, ThreadSettings, WebhookSettings
@@ -96,7 +97,7 @@ async def open_door(
         )
         async with (
             serving(app, settings.listen, head_timeout=head_timeout) as address,
-            httpx.AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client,
+            http_client(base_url=f"http://{address[0]}:{address[1]}") as client,
         ):
             yield Door(client, store, engine, address, clock, intake)
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlmodel import col
 
-from bot.errors import StoreBusy, StoreError
+from bot.adapters.database.rows import ReplicaRow
+from bot.errors import ReplicaExpelled, StoreBusy, StoreError
 from bot.flow.turns import Turns
 
 BUSY_SECONDS = 2.0
 """How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
 QUEUE_SECONDS = 10.0
 """How long it waits for this process's own writers before that. They take turns in order and hold the lock for a commit each (7 to 13 ms here), so a
-burst of a hundred clicks waits its turn; what is not served by then is a writer that hangs, and the caller must hear of it."""
+burst of a hundred clicks waits its turn; what is not served by then is a writer that hangs, and the caller must hear of it. Readers wait as long for a
+connection."""
 READERS = 4
 """Reading connections; on SQLite each is a thread of its own in aiosqlite."""
 
@@ -35,6 +40,8 @@ class Database(ABC):
         self._writer = writer
         self._reader = reader
         self._turns = Turns(1)
+        self._replica: str | None = None
+        """As which replica this process serves; None where it only looks or acts beside one."""
 
     @asynccontextmanager
     async def write(self, *, ahead: bool = False) -> AsyncGenerator[AsyncSession]:
@@ -49,6 +56,8 @@ class Database(ABC):
             with self.typed_errors():
                 async with AsyncSession(self._writer, expire_on_commit=False) as session:
                     await self._lock_writing(session)
+                    if self._replica is not None:
+                        await self._insist_on_membership(session, self._replica)
                     yield session
                     await session.commit()
         finally:
@@ -68,10 +77,35 @@ class Database(ABC):
             yield
         except DBAPIError as error:
             raise self._typed(error) from error
+        except PoolTimeout as error:
+            raise StoreBusy(
+                f"The database {self.name} had no connection free within {QUEUE_SECONDS:g} s: nothing was read or written."
+            ) from error
+
+    @property
+    @abstractmethod
+    def takes_several(self) -> bool:
+        """Whether several processes may serve with it at once."""
+
+    @abstractmethod
+    def rebuild(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """As `write`, for a change of the tables themselves, which may take a while and may move a table that others refer to."""
+
+    @property
+    @abstractmethod
+    def dialect(self) -> str:
+        """SQLAlchemy's name of it."""
 
     @abstractmethod
     async def acquire_process_lock(self) -> None:
-        """Become the one serving process of this database, until `close` or the end of the process; raises `StoreError` where there is one already."""
+        """Become the one serving process of this database, until `close` or the end of the process.
+
+        Raises `StoreError` where there is one already, or where several may serve.
+        """
+
+    def write_as(self, replica: str) -> None:
+        """Write from now on only for as long as this replica is on the list."""
+        self._replica = replica
 
     @abstractmethod
     def is_undecodable(self, error: DBAPIError) -> bool:
@@ -86,6 +120,13 @@ class Database(ABC):
     @abstractmethod
     async def _lock_writing(self, session: AsyncSession) -> None:
         """Begin the transaction and take the write lock of all processes, before anything is read."""
+
+    async def _insist_on_membership(self, session: AsyncSession, replica: str) -> None:
+        """Inside the write lock, so that nobody is struck off between this look and the commit."""
+        if await session.scalar(select(col(ReplicaRow.id)).where(col(ReplicaRow.id) == replica)) is None:
+            raise ReplicaExpelled(
+                f"Replica {replica} was silent for so long that the others took it for dead and go on with its work: it writes nothing any more and must end."
+            )
 
     @abstractmethod
     def _typed(self, error: DBAPIError) -> StoreError:

@@ -3,36 +3,36 @@
 The write lock is an advisory lock of the transaction, taken before its first question: under READ COMMITTED every question after that sees what the
 transaction before it committed. Readers stand on one snapshot each (REPEATABLE READ) and can't write.
 
-The lock of the serving process is an advisory lock of the session through which it writes. So whoever lost that session has to win the lock anew before it can
-write anything, and a stopped or cut-off process can never commit beside its successor. A pooler between the two that shares sessions (PgBouncer's
-`transaction` and `statement` modes) breaks this: connect directly, or in its `session` mode.
+Several processes may serve at once. Each is a row of `replicas`, and every transaction of its looks for that row once it holds the write lock. So whoever was
+struck off by the others, because it was silent for too long, can never commit beside its successor, even if it was only stopped and goes on later.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import cast
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import URL, Connection, event, inspect, select, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
-from sqlmodel import col
 
-from bot.adapters.database.connection import BUSY_SECONDS, READERS, Database
-from bot.adapters.database.rows import SCHEMA_VERSION, Row, SchemaVersionRow
+from bot.adapters.database.connection import BUSY_SECONDS, QUEUE_SECONDS, READERS, Database
 from bot.errors import StoreBusy, StoreConflict, StoreDown, StoreError, StoreLost
 
 OLDEST_SERVER = 150_000
 """PostgreSQL 15.0 as `server_version_num` says it."""
 WRITE_LOCK = 0x6E_61_74_73_6D_77
-SERVE_LOCK = 0x6E_61_74_73_6D_73
-"""Keys of advisory locks, which are one space per database: `natsmw` and `natsms` in ASCII, so that no other program has them by chance."""
+"""Key of an advisory lock, which are one space per database: `natsmw` in ASCII, so that no other program has it by chance."""
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 10
 """No question of ours takes longer than a second on 100,000 incidents; one that does hangs, and holds the write lock."""
+REBUILD_SECONDS = 600
+"""One that changes the tables, while nobody else writes."""
 IDLE_SECONDS = 10
 """Between two statements of a transaction. A process that is stopped in one would keep all others from writing: the server ends its session instead."""
 KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 2}
@@ -58,47 +58,31 @@ DOWN_STATES = {"25006", "53100", "58030"}
 class PostgresqlDatabase(Database):
     """One open PostgreSQL database."""
 
-    def __init__(self, name: str, writer: AsyncEngine | None, reader: AsyncEngine) -> None:
-        super().__init__(name, writer, reader)
-        self._serves = False
-        if writer is not None:
-            event.listen(writer.sync_engine, "connect", self._connected)
+    @property
+    def takes_several(self) -> bool:
+        """Return True."""
+        return True
 
     async def acquire_process_lock(self) -> None:
-        """Become the one serving process of this database, until `close`, the end of the process, or the loss of the writing session.
+        """Raise: several may serve."""
+        raise StoreError(f"The database {self.name} has no one serving process: join its replicas.")
 
-        Raises `StoreError` where another process serves already.
-        """
-        if self._writer is None:
-            raise StoreError(f"The database {self.name} is open for reading only.")
-        self._serves = True
-        try:
-            await self._writer.dispose()  # whatever session it has was opened without the lock
-            async with self.write():
-                pass
-        except BaseException:
-            self._serves = False
-            raise
+    @asynccontextmanager
+    async def rebuild(self) -> AsyncGenerator[AsyncSession]:
+        """As `write`, with statements that may take longer: an index of a big table does."""
+        async with self.write() as session:
+            await session.execute(text(f"SET LOCAL statement_timeout = '{REBUILD_SECONDS}s'"))
+            yield session
+
+    @property
+    def dialect(self) -> str:
+        """SQLAlchemy's name of it."""
+        return "postgresql"
 
     def is_undecodable(self, error: DBAPIError) -> bool:
         """Return False: the server itself lets in nothing but valid UTF-8."""
         del error
         return False
-
-    def _connected(self, dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        if not self._serves:
-            return
-        cursor = dbapi.cursor()
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (SERVE_LOCK,))
-        won = cursor.fetchone() == (True,)
-        cursor.close()
-        dbapi.commit()  # the lock is the session's and stays
-        if not won:
-            dbapi.close()
-            raise StoreBusy(
-                f"Another natsmedic already serves with the database {self.name}: stop it, or give this one a database of its own. "
-                f"A session that broke off is free after {sum(_keepalive_seconds())} s at the latest."
-            )
 
     async def _lock_writing(self, session: AsyncSession) -> None:
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITE_LOCK})
@@ -107,17 +91,14 @@ class PostgresqlDatabase(Database):
         return typed(self.name, error)
 
 
-async def open_postgresql(url: URL, *, read_only: bool) -> Database:
-    """Open the database, creating the tables where it has none and `read_only` is not set. Raises `StoreError`."""
+async def connect_postgresql(url: URL, *, read_only: bool) -> Database:
+    """Return the database, whatever tables it has. Raises `StoreError` where it can't be reached or is none that natsmedic can use."""
     name = f"{url.host or 'localhost'}/{url.database or url.username or ''}"
     writer = None if read_only else _engine(url, writing=True)
     database = PostgresqlDatabase(name, writer, _engine(url, writing=False))
     try:
-        if not read_only:
-            async with database.write() as session:
-                await session.run_sync(lambda sync: _prepare(sync.connection(), name))
         async with database.read() as session:
-            await session.run_sync(lambda sync: _check(sync.connection(), name))
+            await session.run_sync(lambda sync: _insist_on_server(sync.connection(), name))
     except BaseException:
         await database.close()
         raise
@@ -140,10 +121,6 @@ def typed(name: str, error: DBAPIError) -> StoreError:
     return StoreError(f"The database {name} failed: {str(cause).strip()}")
 
 
-def _keepalive_seconds() -> tuple[int, int]:
-    return KEEPALIVES["tcp_keepalives_idle"], KEEPALIVES["tcp_keepalives_interval"] * KEEPALIVES["tcp_keepalives_count"]
-
-
 def _engine(url: URL, *, writing: bool) -> AsyncEngine:
     settings = {
         "application_name": "natsmedic",
@@ -159,6 +136,7 @@ def _engine(url: URL, *, writing: bool) -> AsyncEngine:
         url.set(drivername="postgresql+psycopg"),
         pool_size=1 if writing else READERS,
         max_overflow=0,
+        pool_timeout=QUEUE_SECONDS,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
         connect_args={"connect_timeout": CONNECT_SECONDS},
@@ -175,26 +153,10 @@ def _engine(url: URL, *, writing: bool) -> AsyncEngine:
     return engine
 
 
-def _prepare(connection: Connection, name: str) -> None:
+def _insist_on_server(connection: Connection, name: str) -> None:
     version = int(connection.execute(text("SHOW server_version_num")).scalar_one())
     if version < OLDEST_SERVER:
         raise StoreError(f"The database {name} is PostgreSQL {version // 10_000}: natsmedic needs 15 or newer.")
     encoding = connection.execute(text("SHOW server_encoding")).scalar_one()
     if encoding != "UTF8":
         raise StoreError(f"The database {name} has encoding {encoding}: create one with ENCODING 'UTF8'.")
-    if not inspect(connection).has_table("schema_version"):
-        Row.metadata.create_all(connection)
-        connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
-
-
-def _check(connection: Connection, name: str) -> None:
-    if not inspect(connection).has_table("schema_version"):
-        raise StoreError(f"The database {name} holds no tables of natsmedic: start `natsmedic serve` once.")
-    found = connection.execute(select(col(SchemaVersionRow.version))).scalar()
-    if found != SCHEMA_VERSION:
-        way_out = (
-            "use the newer natsmedic" if found is not None and found > SCHEMA_VERSION else "restore it from a backup"
-        )
-        raise StoreError(
-            f"The database {name} has schema version {found} and this natsmedic knows {SCHEMA_VERSION}: {way_out}."
-        )

@@ -2,7 +2,7 @@
 
 Table models skip validation, so rows stay in this package and convert to records on the way out. Times in columns are fixed-width UTC texts:
 they sort as they stand, and no driver takes their zone away. Audit entries have no JSON body: each of their fields is a column, so that nothing in a row is
-outside its hash.
+outside its hash. That they can't be changed is the work of triggers, which the revisions of the tables make.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import (
-    DDL,
     Boolean,
     Column,
     Dialect,
@@ -21,19 +20,14 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     String,
-    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
-    event,
     text,
 )
 from sqlalchemy.orm import registry
 from sqlalchemy.types import TypeEngine
 from sqlmodel import Field, SQLModel
-
-SCHEMA_VERSION = 5
-"""Grows with every change of these tables; an older program refuses a newer database. 2 adds delivered_events, 3 freezes, 4 storm_members."""
 
 
 def moment_text(moment: datetime) -> str:
@@ -298,10 +292,14 @@ class DrawnRow(Row, table=True):
     revision: int = Field(sa_column=Column("revision", Integer, nullable=False))
 
 
-class SchemaVersionRow(Row, table=True):
-    __tablename__ = "schema_version"  # pyright: ignore[reportAssignmentType]
+class ReplicaRow(Row, table=True):
+    """A process that serves with a PostgreSQL database. Who has no row may not write."""
 
-    version: int = Field(sa_column=Column("version", Integer, primary_key=True, autoincrement=False))
+    __tablename__ = "replicas"  # pyright: ignore[reportAssignmentType]
+
+    id: str = _id()
+    beats: int = Field(sa_column=Column("beats", Integer, nullable=False))
+    leads: bool = Field(sa_column=Column("leads", Boolean, nullable=False))
 
 
 WAITING = text("NOT processed")
@@ -332,43 +330,3 @@ SILENCES = Index(
     sqlite_where=text(SILENCED["sqlite"]),
     postgresql_where=text(SILENCED["postgresql"]),
 )
-
-AUDIT_TRIGGERS = {
-    "audit_no_update": "BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
-    "audit_no_delete": "BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'audit entries are append-only'); END",
-    "audit_in_order": (
-        "BEFORE INSERT ON audit WHEN NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit) "
-        "BEGIN SELECT RAISE(ABORT, 'audit entries are appended without a gap'); END"
-    ),
-}
-"""The last one also stops INSERT OR REPLACE, which removes a row without firing a delete trigger."""
-
-
-POSTGRESQL_TRIGGERS = (
-    """CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN RAISE EXCEPTION 'audit entries are append-only' USING ERRCODE = 'integrity_constraint_violation'; END $$""",
-    """CREATE FUNCTION audit_in_order() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.seq <> (SELECT COALESCE(MAX(seq), 0) + 1 FROM audit) THEN
-            RAISE EXCEPTION 'audit entries are appended without a gap' USING ERRCODE = 'integrity_constraint_violation';
-        END IF;
-        RETURN NEW;
-    END $$""",
-    "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE ON audit FOR EACH ROW EXECUTE FUNCTION audit_refuse()",
-    "CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()",
-    "CREATE TRIGGER audit_in_order BEFORE INSERT ON audit FOR EACH ROW EXECUTE FUNCTION audit_in_order()",
-    "ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_no_change",
-    "ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_no_truncate",
-    "ALTER TABLE audit ENABLE ALWAYS TRIGGER audit_in_order",
-)
-"""ALWAYS: `session_replication_role = replica` switches off plain triggers."""
-
-
-def _refuse_tampering(table: Table) -> None:
-    for name, body in AUDIT_TRIGGERS.items():
-        event.listen(table, "after_create", DDL(f"CREATE TRIGGER {name} {body}").execute_if(dialect="sqlite"))
-    for statement in POSTGRESQL_TRIGGERS:
-        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))
-
-
-_refuse_tampering(Row.metadata.tables["audit"])

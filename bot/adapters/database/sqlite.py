@@ -10,17 +10,17 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import URL, Connection, event, inspect, select, text
+from sqlalchemy import URL, Connection, event, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
-from sqlmodel import col
 
-from bot.adapters.database.connection import BUSY_SECONDS, READERS, Database
-from bot.adapters.database.rows import AUDIT_GAPS, QUEUE, SCHEMA_VERSION, SILENCES, Row, SchemaVersionRow
+from bot.adapters.database.connection import BUSY_SECONDS, QUEUE_SECONDS, READERS, Database
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreDown, StoreError
 
 SQLITE_BUSY = 5
@@ -29,10 +29,6 @@ SQLITE_LOCKED = 6
 SQLITE_DOWN = {8, 10, 13, 14}
 """READONLY, IOERR, FULL and CANTOPEN: what ails is the disk, not what is written."""
 _PRIMARY_CODE = 0xFF
-_GROWN_BY_TABLES = {1, 2, 3, 4}
-"""Schema versions that lack only whole tables, and columns with a default; they are added when the database is opened for writing."""
-_GROWN_BY_COLUMNS = {"urgent": "BOOLEAN NOT NULL DEFAULT 0", "progress": "TEXT NOT NULL DEFAULT '{}'"}
-"""What `deliveries` lacks in those versions; some files of version 4 have it, which was written while that version was made."""
 
 
 class SqliteDatabase(Database):
@@ -43,11 +39,18 @@ class SqliteDatabase(Database):
         self.path = path
         self._lock_file: IO[str] | None = None
 
+    @property
+    def takes_several(self) -> bool:
+        """Return False: a second process could not know whether the first, which it can't see on another machine, is dead."""
+        return False
+
     async def acquire_process_lock(self) -> None:
         """Become the one serving process of this database, until `close` or the end of the process.
 
         Raises `StoreError` where another process serves already; the kernel frees the lock of a process that dies.
         """
+        if self._lock_file is not None:
+            return
         lock = self.path.with_name(self.path.name + ".lock")
         file = lock.open("a+", encoding="utf-8")
         try:
@@ -71,6 +74,30 @@ class SqliteDatabase(Database):
             self._lock_file.close()
             self._lock_file = None
 
+    @asynccontextmanager
+    async def rebuild(self) -> AsyncGenerator[AsyncSession]:
+        """As `write`, with references checked once, at its end: SQLite changes a column by copying its table, and dropping the old one is a breach else.
+
+        They can be switched off outside of a transaction only (https://sqlite.org/lang_altertable.html, section 7).
+        """
+        if self._writer is None:
+            raise StoreError(f"The database {self.name} is open for reading only.")
+        with self.typed_errors():
+            async with self._writer.connect() as connection:
+                await connection.run_sync(_stop_checking_references)
+        try:
+            async with self.write() as session:
+                yield session
+                if broken := (await session.execute(text("PRAGMA foreign_key_check"))).all():
+                    raise StoreError(f"{len(broken)} rows would refer to nothing, so nothing was changed.")
+        finally:
+            await self._writer.dispose()  # the next connection checks references as all do
+
+    @property
+    def dialect(self) -> str:
+        """SQLAlchemy's name of it."""
+        return "sqlite"
+
     def is_undecodable(self, error: DBAPIError) -> bool:
         """Return whether SQLite has no objection: then Python could not decode what stands there, and natsmedic wrote UTF-8."""
         return result_code(error.orig) is None
@@ -90,23 +117,10 @@ class SqliteDatabase(Database):
         return StoreError(f"The database {self.path} failed: {error.orig}.")
 
 
-async def open_sqlite(path: Path, *, read_only: bool) -> Database:
-    """Open the file, creating it and its tables where they are missing and `read_only` is not set. Raises `StoreError`."""
+def connect_sqlite(path: Path, *, read_only: bool) -> Database:
+    """Return the file's database, whatever tables it has. Raises `StoreError` where there can't be one."""
     _insist_on_place(path, read_only=read_only)
-    writer = None if read_only else _engine(path, writing=True)
-    database = SqliteDatabase(path, writer, _engine(path, writing=False))
-    try:
-        with database.typed_errors():
-            if writer is not None:
-                async with writer.connect() as connection:
-                    await connection.run_sync(_prepare, path)
-                    await connection.commit()
-            async with database.read() as session:
-                await session.run_sync(lambda sync: _check_version(sync.connection(), path))
-    except BaseException:
-        await database.close()
-        raise
-    return database
+    return SqliteDatabase(path, None if read_only else _engine(path, writing=True), _engine(path, writing=False))
 
 
 def sqlite_file(url: URL) -> Path:
@@ -118,7 +132,9 @@ def sqlite_file(url: URL) -> Path:
 
 def _engine(path: Path, *, writing: bool) -> AsyncEngine:
     size = 1 if writing else READERS
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=size, max_overflow=0)
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}", pool_size=size, max_overflow=0, pool_timeout=QUEUE_SECONDS
+    )
     wanted = {
         "busy_timeout": int(BUSY_SECONDS * 1000),
         "foreign_keys": 1,
@@ -150,6 +166,12 @@ def _engine(path: Path, *, writing: bool) -> AsyncEngine:
     return engine
 
 
+def _stop_checking_references(connection: Connection) -> None:
+    cursor = connection.connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = 0")
+    cursor.close()
+
+
 def _insist_on_place(path: Path, *, read_only: bool) -> None:
     if read_only and not path.exists():
         raise StoreError(
@@ -163,39 +185,6 @@ def _insist(path: Path, name: str, wanted: object, answer: tuple[object] | None)
     if answer is None or answer[0] != wanted:
         raise StoreError(
             f"The database {path} does not take {name}={wanted} (it says {answer and answer[0]}): put it on a local disk."
-        )
-
-
-def _prepare(connection: Connection, path: Path) -> None:
-    if not inspect(connection).has_table("schema_version"):
-        Row.metadata.create_all(connection)
-        connection.execute(text("INSERT INTO schema_version (version) VALUES (:version)"), {"version": SCHEMA_VERSION})
-    elif connection.execute(select(col(SchemaVersionRow.version))).scalar() in _GROWN_BY_TABLES:
-        Row.metadata.create_all(connection)
-        there = {column["name"] for column in inspect(connection).get_columns("deliveries")}
-        for name, kind in _GROWN_BY_COLUMNS.items():
-            if name not in there:
-                connection.execute(text(f"ALTER TABLE deliveries ADD COLUMN {name} {kind}"))
-        connection.execute(text("UPDATE schema_version SET version = :version"), {"version": SCHEMA_VERSION})
-    _check_version(connection, path)
-    for index in (AUDIT_GAPS, SILENCES, QUEUE):  # an index changes no answer, so it needs no version
-        index.create(connection, checkfirst=True)
-
-
-def _check_version(connection: Connection, path: Path) -> None:
-    if not inspect(connection).has_table("schema_version"):
-        raise StoreError(f"The file {path} holds no natsmedic database.")
-    found = connection.execute(select(col(SchemaVersionRow.version))).scalar()
-    if found != SCHEMA_VERSION:
-        way_out = (
-            "use the newer natsmedic"
-            if found is not None and found > SCHEMA_VERSION
-            else "start `natsmedic serve` once, which upgrades it"
-            if found in _GROWN_BY_TABLES
-            else "restore it from a backup"
-        )
-        raise StoreError(
-            f"The database {path} has schema version {found} and this natsmedic knows {SCHEMA_VERSION}: {way_out}."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -12,11 +12,15 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import col
 
+from bot.adapters.database import replicas
 from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
+from bot.adapters.database.behind import Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
+from bot.adapters.database.in_body import InBody
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.opening import open_database
+from bot.adapters.database.retention import SqlRetention
 from bot.adapters.database.rows import (
     RARE,
     SILENCED,
@@ -32,10 +36,11 @@ from bot.adapters.database.rows import (
     StormMemberRow,
     TargetLockRow,
 )
+from bot.adapters.database.schema import check
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
 from bot.adapters.database.tally import SqlTally
-from bot.adapters.database.transaction import HAS_THREAD, UNLIFTED, SqlTransaction
+from bot.adapters.database.transaction import COUNT_WAITING, HAS_THREAD, NOT_CLOSED, UNLIFTED, SqlTransaction
 from bot.adapters.timed import timing
 from bot.errors import AuditBroken
 from bot.model import (
@@ -52,11 +57,10 @@ from bot.model import (
     Freeze,
     Incident,
     IncidentId,
-    IncidentState,
     Proposal,
     ProposalState,
 )
-from bot.ports import EVERY, UNMETERED, Clock, Meter, R, System, Transaction
+from bot.ports import EVERY, UNMETERED, Beat, Clock, Meter, R, System, Transaction
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +68,11 @@ _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
 
 
-class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
+class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     """Reads see the last commit; writes go through `begin`."""
 
     def __init__(self, database: Database, clock: Clock, meter: Meter = UNMETERED) -> None:
-        super().__init__(database)
+        super().__init__(database, Threads(clock))
         self._clock = clock
         self._meter = meter
 
@@ -84,9 +88,38 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
         finally:
             await database.close()
 
+    @property
+    def takes_several(self) -> bool:
+        """Whether several processes may serve with this database: PostgreSQL."""
+        return self._database.takes_several
+
     async def acquire_process_lock(self) -> None:
-        """Become the one serving process of this database; raises `StoreError` where there is one already."""
+        """Become the one serving process of a database that takes no several; raises `StoreError` where there is one already."""
         await self._database.acquire_process_lock()
+
+    async def join(self, replica: str) -> None:
+        """Serve as one of several, under a name that no other process has or had."""
+        async with self._database.write() as session:
+            await session.run_sync(lambda sync: check(sync.connection(), self._database.name))
+            await replicas.join(session, replica)
+        self._database.write_as(replica)
+
+    async def beat(self, replica: str, expelled: Mapping[str, int]) -> Beat:
+        """See the port `Roster`. Who is struck off is on record."""
+        async with self._database.write(ahead=True) as session:
+            struck, beat = await replicas.beat(session, replica, expelled)
+            await SqlTransaction(session, self._clock).audit_all([replicas.struck_off(one, replica) for one in struck])
+        return beat
+
+    async def leave(self, replica: str) -> None:
+        """Serve no more: the others go on with what this replica has begun."""
+        async with self._database.write() as session:
+            await replicas.leave(session, replica)
+
+    async def replicas(self) -> frozenset[str]:
+        """Return the replicas that are on the list."""
+        async with self._database.read() as session:
+            return await replicas.listed(session)
 
     @asynccontextmanager
     async def begin(self, *, ahead: bool = False) -> AsyncGenerator[Transaction]:
@@ -127,9 +160,8 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
 
     async def count_unprocessed(self) -> int:
         """Return how many deliveries wait."""
-        query = select(func.count()).select_from(DeliveryRow).where(WAITING)
         async with self._database.read() as session:
-            return await session.scalar(query) or 0
+            return await session.scalar(COUNT_WAITING) or 0
 
     async def waiting(self, limit: int) -> Sequence[DeliveryId]:
         """Return the deliveries whose turn it is: urgent ones first, then in the order in which they came in."""
@@ -143,18 +175,52 @@ class SqlStore(SqlMessages, SqlSnapshots, SqlStorms, SqlTally):
             return [DeliveryId(one) for one in await session.scalars(query)]
 
     async def incidents(
-        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+        self,
+        *,
+        open_only: bool = False,
+        limit: int = 100,
+        threads_only: bool = False,
+        source: str | None = None,
+        fingerprint: str | None = None,
     ) -> Sequence[Incident]:
         """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
         query = (
             select(col(IncidentRow.body)).order_by(col(IncidentRow.opened_at).desc(), col(IncidentRow.id)).limit(limit)
         )
         if open_only:
-            query = query.where(col(IncidentRow.state) != IncidentState.CLOSED.value)
+            query = query.where(col(IncidentRow.state).in_(NOT_CLOSED))
         if threads_only:
             query = query.outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id)).where(HAS_THREAD)
+        if source is not None:
+            query = query.where(col(IncidentRow.source) == source)
+        if fingerprint is not None:
+            query = query.where(col(IncidentRow.fingerprint) == fingerprint)
         async with self._database.read() as session:
             return [record_of(Incident, body) for body in await session.scalars(query)]
+
+    async def count_open(self) -> int:
+        """Return how many incidents with a thread of their own are not closed."""
+        query = (
+            select(func.count())
+            .select_from(IncidentRow)
+            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
+            .where(col(IncidentRow.state).in_(NOT_CLOSED), HAS_THREAD)
+        )
+        async with self._database.read() as session:
+            return await session.scalar(query) or 0
+
+    async def undiagnosed(self) -> Sequence[IncidentId]:
+        """Return the incidents with a thread that are not closed and were never diagnosed, though their cluster is known; the oldest first."""
+        body = col(IncidentRow.body)
+        query = (
+            select(col(IncidentRow.id))
+            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
+            .where(col(IncidentRow.state).in_(NOT_CLOSED), HAS_THREAD)
+            .where(InBody(body, "last_diagnosis") == "", InBody(body, "cluster") != "")
+            .order_by(col(IncidentRow.opened_at), col(IncidentRow.id))
+        )
+        async with self._database.read() as session:
+            return [IncidentId(one) for one in await session.scalars(query)]
 
     async def silenced(self) -> Sequence[Incident]:
         """Return the incidents, closed ones too, in which a silence holds."""

@@ -2,67 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
-from sqlalchemy import ColumnElement, Select, String, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.orm import Mapped
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlmodel import col
 
+from bot.adapters.database.behind import Behind, Threads
 from bot.adapters.database.connection import Database
+from bot.adapters.database.in_body import InBody
 from bot.adapters.database.rows import (
-    POSTGRESQL_JSON,
     AuditRow,
     DeliveryRow,
     DiagnosisRow,
-    DrawnRow,
     ExecutionRow,
     IncidentRow,
     ProposalRow,
-    StormMemberRow,
     TargetLockRow,
 )
-from bot.adapters.database.transaction import HAS_THREAD
-from bot.model import ExecutionState, IncidentState, ProposalState
+from bot.adapters.database.transaction import NOT_CLOSED
+from bot.model import ExecutionState, ProposalState
 from bot.ports import Tally, Waiting
 
 _LIVE = [state.value for state in ProposalState if not state.terminal]
 _RUNNING = [state.value for state in ExecutionState if not state.terminal]
 
 
-class _InBody(ColumnElement[str]):
-    """A text of a record's JSON; empty where there is none. Written out without parameters, or PostgreSQL would not group by it."""
-
-    inherit_cache = False
-
-    def __init__(self, body: Mapped[str], *path: str) -> None:
-        self.body = cast("ColumnElement[str]", body)  # SQLModel's `col` declares what an instance has
-        self.path = path
-        self.type = String()
-
-
-@compiles(_InBody)
-def _in_sqlite(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
-    return f"coalesce(json_extract({compiler.process(element.body, **named)}, '$.{'.'.join(element.path)}'), '')"
-
-
-@compiles(_InBody, "postgresql")
-def _in_postgresql(element: _InBody, compiler: SQLCompiler, **named: object) -> str:
-    path = ",".join(element.path)
-    body = POSTGRESQL_JSON.format(body=compiler.process(element.body, **named))
-    return f"coalesce({body} #>> '{{{path}}}', '')"
-
-
-_SEVERITY = _InBody(col(DiagnosisRow.body), "verdict", "severity")
-_RISK = _InBody(col(ProposalRow.body), "risk")
+_SEVERITY = InBody(col(DiagnosisRow.body), "verdict", "severity")
+_RISK = InBody(col(ProposalRow.body), "risk")
 
 INCIDENTS = (
     select(col(IncidentRow.state), _SEVERITY, func.count())
-    .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == _InBody(col(IncidentRow.body), "last_diagnosis"))
-    .where(col(IncidentRow.state) != IncidentState.CLOSED.value)
+    .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == InBody(col(IncidentRow.body), "last_diagnosis"))
+    .where(col(IncidentRow.state).in_(NOT_CLOSED))
     .group_by(col(IncidentRow.state), _SEVERITY)
 )
 """Of incidents that are not closed, which an index finds however many are; only their JSON is looked into."""
@@ -82,21 +56,15 @@ LOCKS = (
     .group_by(col(ExecutionRow.state))
 )
 DELIVERIES = select(func.count(), func.min(col(DeliveryRow.received_at))).where(col(DeliveryRow.processed).is_(False))
-THREADS = (
-    select(func.count(), func.min(col(IncidentRow.updated_at)))
-    .outerjoin(DrawnRow, col(DrawnRow.incident_id) == col(IncidentRow.id))
-    .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
-    .where(col(IncidentRow.revision) > func.coalesce(col(DrawnRow.revision), 0), HAS_THREAD)
-)
-"""As `SqlMessages.behind` lists them."""
 AUDIT_ROWS = select(func.max(col(AuditRow.seq)))
 
 
 class SqlTally:
     """Counts in one reading session, so that the numbers are of one moment."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, threads: Threads) -> None:
         self._database = database
+        self._threads = threads
 
     async def tally(self) -> Tally:
         """Count. Raises `StoreError`."""
@@ -107,9 +75,13 @@ class SqlTally:
                 executions=await _by_state(session, EXECUTIONS),
                 locks=await _by_state(session, LOCKS),
                 deliveries=await _waiting(session, DELIVERIES),
-                threads=await _waiting(session, THREADS),
+                threads=_oldest(await self._threads.behind(session)),
                 audit_rows=await session.scalar(AUDIT_ROWS) or 0,
             )
+
+
+def _oldest(behind: Sequence[Behind]) -> Waiting:
+    return Waiting(len(behind), datetime.fromisoformat(behind[0].updated_at) if behind else None)
 
 
 async def _by_state(session: AsyncSession, query: Select[str, int]) -> dict[str, int]:

@@ -15,6 +15,10 @@ Rules, and why:
   phase whose steps change incompatibly gets a new workflow name beside the old one.
 - DBOS is told to cancel nothing (1.3 d). `shutdown` leaves running phases pending, as a crash does; the next `launch` of the same executor resumes them.
   `park` before it lets running steps end and begins no further one, so that as little as possible is found half done.
+- Several processes may share one database, each with an executor id that no other has or had. What one that is gone had begun is put into a queue (`adopt`), from
+  which any of the others takes it; the update names the owner, so that work which goes on already is never taken twice.
+- Each version of the workflows has a queue of its own, and a process only listens to those whose workflows it knows. So during an upgrade the old one never
+  takes what only the new one can run, and the new one finishes what the old one began for as long as it is given the `earlier` handlers, too.
 
 DBOS keeps one instance per process, so a process has at most one launched engine.
 """
@@ -52,11 +56,15 @@ APPLICATION = "natsmedic"
 APPLICATION_VERSION = "natsmedic-1"
 """Pinned: DBOS only resumes work of its own version, and its default version changes with every release of it or of us."""
 WORKFLOW_VERSION = 1
-"""The suffix of the workflow names; a phase that must change incompatibly is registered under the next one, beside this one."""
+"""The suffix of the workflow names; when a phase must change incompatibly, all are registered under the next one, beside those of this one."""
+POLL_SECONDS = 0.5
+"""Between two looks into a queue. What is started goes no way through it, only what is taken over or started again."""
 RETRY_DELAYS = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Seconds from a phase's nth failure in a row to its next run; the last one repeats. Below the 60 s in which I7 wants an interrupted repair resumed."""
 _SETTLE_SECONDS = 0.05
 """Pause between looks at a workflow whose error DBOS is about to record."""
+
+NOTHING_EARLIER: Mapping[int, Mapping[Phase, PhaseHandler]] = {}
 
 _Workflow = Callable[[str], Coroutine[Any, Any, None]]
 
@@ -106,7 +114,10 @@ class _Steps:
 
 
 class DbosEngine:
-    """Runs phases. `executor_id` names this replica: only the executor that began a phase resumes it, so it must be the same after a restart."""
+    """Runs phases. `executor_id` names this process: what it began goes on at its next launch under the same name, or once another adopts it.
+
+    `answers_for` says of an executor whether this one starts its failed phases again: of two that did so at once, both would run them.
+    """
 
     def __init__(
         self,
@@ -115,11 +126,16 @@ class DbosEngine:
         handlers: Mapping[Phase, PhaseHandler],
         *,
         retry_delays: Sequence[float] = RETRY_DELAYS,
+        answers_for: Callable[[str], bool] = lambda _: True,
+        version: int = WORKFLOW_VERSION,
+        earlier: Mapping[int, Mapping[Phase, PhaseHandler]] = NOTHING_EARLIER,
     ) -> None:
         self._url = database_url
         self._executor_id = executor_id
-        self._handlers = handlers
+        self._version = version
+        self._handlers = {**earlier, version: handlers}
         self._retry_delays = retry_delays
+        self._answers_for = answers_for
         self._workflows: dict[Phase, _Workflow] = {}
         self._running: dict[str, asyncio.Task[Any]] = {}
         self._failures: dict[str, int] = {}
@@ -132,9 +148,34 @@ class DbosEngine:
         """Start DBOS inside the running loop and resume this executor's pending phases. The database's folder must exist."""
         _quiet()
         _use_wal(self._url)
-        DBOS(config=self._config())
-        self._workflows = {phase: self._register(phase, handler) for phase, handler in self._handlers.items()}
+        self._dbos = DBOS(config=self._config())
+        for version, handlers in self._handlers.items():
+            workflows = {phase: self._register(version, phase, handler) for phase, handler in handlers.items()}
+            if version == self._version:
+                self._workflows = workflows
+        DBOS.listen_queues([_queue(version) for version in self._handlers])
         DBOS.launch()
+        await DBOS.register_queue_async(_queue(self._version), polling_interval_sec=POLL_SECONDS)
+
+    async def owners(self) -> frozenset[str]:
+        """Return the executors that have begun phases which are not done."""
+        pending = await DBOS.list_workflows_async(
+            status=WorkflowStatusString.PENDING.value, load_input=False, load_output=False
+        )
+        return frozenset(found.executor_id for found in pending if found.executor_id is not None)
+
+    async def adopt(self, owner: str) -> int:
+        """Let the phases that an executor had begun go on elsewhere, or here; return how many. It must be gone, and stay so."""
+        pending = await DBOS.list_workflows_async(
+            status=WorkflowStatusString.PENDING.value, executor_id=owner, load_input=False, load_output=False
+        )
+        taken = [await asyncio.to_thread(self._requeue, found.workflow_id, found.name, owner) for found in pending]
+        return sum(taken)
+
+    def _requeue(self, workflow_id: str, name: str, owner: str) -> bool:
+        # DBOS has no public call for it that asks whether the owner still is the owner (reference/dependencies.md 1.3 b).
+        database = self._dbos._sys_db  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+        return database.reenqueue_for_recovery(workflow_id, [owner], _queue_of(name))
 
     async def park(self, patience: float) -> None:
         """Begin no further step, and wait until none runs, or so many seconds."""
@@ -174,13 +215,17 @@ class DbosEngine:
                     await DBOS.start_workflow_async(self._workflows[phase], key)
                 return True
             match found.status:
+                case WorkflowStatusString.PENDING.value:
+                    return found.executor_id != self._executor_id
+                case _ if not self._answers_for(found.executor_id or self._executor_id):
+                    return True
                 case WorkflowStatusString.ERROR.value:
                     first = await self._first_to_redo(workflow_id, found.error)
-                    await DBOS.rewind_workflow_async(workflow_id, start_step=first)
+                    await DBOS.rewind_workflow_async(workflow_id, start_step=first, queue_name=_queue_of(found.name))
                 case WorkflowStatusString.CANCELLED.value | WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value:
-                    await DBOS.resume_workflow_async(workflow_id)
-                case status:
-                    return status != WorkflowStatusString.PENDING.value
+                    await DBOS.resume_workflow_async(workflow_id, queue_name=_queue_of(found.name))
+                case _:
+                    pass
             return True
 
     async def _first_to_redo(self, workflow_id: str, error: Exception | None) -> int:
@@ -191,8 +236,8 @@ class DbosEngine:
         failed = [step["function_id"] for step in steps if step["error"] is not None]
         return min(failed, default=1 + max((step["function_id"] for step in steps), default=0))
 
-    def _register(self, phase: Phase, handler: PhaseHandler) -> _Workflow:
-        @DBOS.workflow(name=f"{APPLICATION}_{phase}_v{WORKFLOW_VERSION}")
+    def _register(self, version: int, phase: Phase, handler: PhaseHandler) -> _Workflow:
+        @DBOS.workflow(name=f"{APPLICATION}_{phase}_v{version}")
         async def run(key: str) -> None:
             await self._run(phase, key, handler)
 
@@ -259,6 +304,15 @@ class DbosEngine:
 
 def _workflow_id(phase: Phase, key: str) -> str:
     return f"{phase}:{key}"
+
+
+def _queue(version: int) -> str:
+    return f"{APPLICATION}-v{version}"
+
+
+def _queue_of(workflow: str) -> str:
+    """Return the queue of a workflow by its name."""
+    return _queue(int(workflow.rpartition("_v")[2]))
 
 
 def _quiet() -> None:

@@ -196,6 +196,23 @@ async def exchange(
     content_type: str = "application/json",
 ) -> tuple[int, bytes]:
     """Send one request, once, and return status and body. Raises what aiohttp raises, and `Unreadable` for an answer that is too large."""
+    response = await send(client, patience, method, path, query, body, content_type)
+    try:
+        return response.status, await _bounded(response)
+    finally:
+        response.release()
+
+
+async def send(
+    client: ApiClient,
+    patience: aiohttp.ClientTimeout,
+    method: str,
+    path: str,
+    query: Mapping[str, str],
+    body: Json = None,
+    content_type: str = "application/json",
+) -> aiohttp.ClientResponse:
+    """Send one request, once, and return the answer with its body unread; the caller releases it. Raises what aiohttp raises."""
     sent, url, headers, content, _ = await client.param_serialize(  # pyright: ignore[reportUnknownMemberType] - it has no types
         method,
         path,
@@ -205,11 +222,7 @@ async def exchange(
         auth_settings=["BearerToken"],
     )
     answer = await client.call_api(sent, url, headers, content, _request_timeout=patience)  # pyright: ignore[reportUnknownMemberType]
-    response = cast("aiohttp.ClientResponse", answer.response)
-    try:
-        return response.status, await _bounded(response)
-    finally:
-        response.release()
+    return cast("aiohttp.ClientResponse", answer.response)
 
 
 _OK: Final = 200

@@ -117,8 +117,11 @@ class SlackAdapter:
         session = self._socket.client.current_session if self._socket is not None else None
         return session is not None and not session.closed
 
-    async def start(self, desk: Desk, office: Office) -> None:
-        """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once."""
+    async def start(self, desk: Desk, office: Office, leading: asyncio.Event | None = None) -> None:
+        """Begin to draw and to listen. Slack may be down: it is tried until it answers, and this returns at once.
+
+        Of several processes only one draws threads: this one does once `leading` is set.
+        """
         admission = Admission(self._store, self.directory, self._rules)
         front = FrontDesk(self._api, self._store, self._messages, self.chat, desk, self._rules, admission)
         looking = Looking(
@@ -145,10 +148,15 @@ class SlackAdapter:
         self._app = build(
             self._client, secret.get_secret_value() if secret else "", front, talk, cases, home, tuning, misshapen
         )
-        self._tasks.append(asyncio.create_task(self.chat.run(), name="slack-projector"))
+        self._tasks.append(asyncio.create_task(self._draw(leading), name="slack-projector"))
         self._tasks.append(asyncio.create_task(home.run(), name="slack-home"))
         if not self.http_mode:
             self._tasks.append(asyncio.create_task(self._listen(self._app), name="slack-socket"))
+
+    async def _draw(self, leading: asyncio.Event | None) -> None:
+        if leading is not None:
+            await leading.wait()
+        await self.chat.run()
 
     async def stop(self) -> None:
         """Stop listening, let running clicks end, stop drawing. What is not drawn is drawn after the next start."""

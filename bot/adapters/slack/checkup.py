@@ -1,20 +1,25 @@
-"""Asks Slack what `natsmedic doctor` wants to know. Every failure is a fact of the reply, and nothing is written."""
+"""Asks Slack, and the natsmedic that hears Slack, what `natsmedic doctor` wants to know. Every failure is a fact of the reply, and nothing is written."""
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, Protocol, cast
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.signature import SignatureVerifier
 
 from bot.adapters.slack.client import make_client
 from bot.model import JsonObject
-from bot.model.checkup import Reply
+from bot.model.checkup import Reply, moment_of_header
 
 _NO_CODE: Final = "an error without a code"
+_OK: Final = 200
+_KNOCK_SECONDS: Final = 2.0
+"""For a process of this machine to answer."""
 
 
 class _Headed(Protocol):
@@ -52,17 +57,34 @@ def _reply(answer: _Headed, error: str = "") -> Reply:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     named = headers.get("x-oauth-scopes")
     scopes = None if named is None else tuple(one.strip() for one in named.split(",") if one.strip())
-    return Reply(body=_body(answer.data), error=error, scopes=scopes, date=moment_of(headers.get("date")))
+    return Reply(body=_body(answer.data), error=error, scopes=scopes, date=moment_of_header(headers.get("date")))
 
 
 def _body(data: object) -> JsonObject:
     return cast("JsonObject", data) if isinstance(data, dict) else {}
 
 
-def moment_of(header: str | None) -> datetime | None:
-    """Return the moment of a Date header (RFC 9110, 5.6.7); None where it has none."""
+async def knock(address: str, secret: str, now: datetime) -> int | None:
+    """Send what Slack sends to verify an address (`url_verification`), signed with this secret; return the HTTP status of the answer, None where none came.
+
+    The challenge must come back: 200 alone says nothing of who is there. Bolt answers it before anything of ours is asked.
+    """
+    challenge = secrets.token_hex(16)
+    body = json.dumps({"type": "url_verification", "challenge": challenge, "token": ""})
+    stamp = str(int(now.timestamp()))
+    signature = SignatureVerifier(secret).generate_signature(timestamp=stamp, body=body)
+    headers = {
+        "Content-Type": "application/json",
+        "X-Slack-Request-Timestamp": stamp,
+        "X-Slack-Signature": signature or "",
+    }
+    patience = aiohttp.ClientTimeout(total=_KNOCK_SECONDS)
     try:
-        found = parsedate_to_datetime(header or "")
-    except ValueError:
+        async with (
+            aiohttp.ClientSession(timeout=patience) as session,
+            session.post(address, data=body, headers=headers) as answer,
+        ):
+            answered = await answer.text()
+            return answer.status if answer.status != _OK or challenge in answered else None
+    except (TimeoutError, aiohttp.ClientError, OSError, UnicodeDecodeError):
         return None
-    return found if found.tzinfo is not None else None

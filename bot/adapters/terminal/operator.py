@@ -16,3 +16,8 @@ def operator() -> SlackUser:
     except KeyError:  # a container may run as a number that has no name
         name = str(number)
     return SlackUser(team_id=TERMINAL, user_id=name)
+
+
+def operator_named() -> str:
+    """Return who runs this process, for a row of the audit log about what needs no person of the settings."""
+    return f"{operator().user_id} (terminal)"

@@ -23,16 +23,13 @@ class Listening(NamedTuple):
 
 async def look_at(listen: str) -> Listening:
     """Ask `host:port` whether a natsmedic lives there; where nobody answers, try to listen there for a moment."""
-    name, _, number = listen.rpartition(":")
-    host, port = name.strip("[]"), int(number)
-    asked = _EVERYWHERE.get(host, host)
-    base = f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
+    base = served_at(listen)
     try:
         async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as client:
             alive: Json = (await client.get(f"{base}/livez")).json()
             ready: Json = (await client.get(f"{base}/readyz")).json()
     except (httpx.HTTPError, ValueError):
-        return Listening(None, _hindrance(host, port))
+        return Listening(None, _hindrance(*_place(listen)))
     match alive, ready:
         case {"alive": True}, dict():
             return Listening(cast("JsonObject", ready), "")
@@ -40,6 +37,18 @@ async def look_at(listen: str) -> Listening:
             return Listening({"problems": [problem]}, "")
         case _:
             return Listening(None, "something answers there that is no natsmedic")
+
+
+def served_at(listen: str) -> str:
+    """Return the address, without a path, under which this machine reaches who listens on `host:port`."""
+    host, port = _place(listen)
+    asked = _EVERYWHERE.get(host, host)
+    return f"http://[{asked}]:{port}" if ":" in asked else f"http://{asked}:{port}"
+
+
+def _place(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _hindrance(host: str, port: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from bot.lab.config import accounts
 from bot.lab.kubernetes.objects import Raw, Value
 
 STRICT_READINESS: Final = "/healthz"
@@ -89,7 +90,7 @@ class NatsManifest:
         return [*found, self.stateful_set()]
 
     def conf(self) -> str:
-        """nats.conf, with account APP (app/app) and system account SYS (sys/sys). One server alone is no cluster: JetStream would wait for others."""
+        """nats.conf, with the accounts of every lab server (bot.lab.config). One server alone is no cluster: JetStream would wait for others."""
         return f"""\
 server_name: $POD_NAME
 {self._host}
@@ -98,11 +99,7 @@ http_port: {MONITOR_PORT}
 server_tags: [ $POD_NAME ]
 jetstream {{ store_dir: /data, max_memory_store: 64Mi, max_file_store: 512Mi{self._limits} }}
 {self._cluster() if self.replicas > 1 else ""}
-accounts {{
-  SYS: {{ users: [ {{ user: sys, password: sys }} ] }}
-  APP: {{ jetstream: enabled, users: [ {{ user: app, password: app }} ] }}
-}}
-system_account: SYS
+{accounts()}
 {f"pid_file: {PID_FILE}" if self.lame_duck else ""}
 lame_duck_grace_period: {self.lame_duck_grace}
 lame_duck_duration: 30s

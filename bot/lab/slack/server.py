@@ -15,7 +15,7 @@ from bot.lab.slack.page import Page, guard, safety_headers
 from bot.lab.slack.person import Person
 from bot.lab.slack.records import Call, Channel, Clock, Delivery, Message, User, UserGroup, View
 from bot.lab.slack.render import Renderer
-from bot.lab.slack.web_api import WebApi, drop
+from bot.lab.slack.web_api import ALL_SCOPES, WebApi, drop
 from bot.lab.slack.workspace import Workspace
 
 BODY_BYTES_MAX = 80 * 1024 * 1024  # above the largest file the stand-in takes
@@ -36,6 +36,7 @@ class StandInSlack:
         bot_token: what the app must send with Web API calls (`xoxb-`).
         app_token: what it must send with `apps.connections.open` (`xapp-`).
         signing_secret: signs the requests of HTTP mode.
+        scopes: what the bot token may do; a method that needs another one is refused.
         rate_limits: whether Slack's rate limits are enforced.
         ack_timeout_s: seconds an app has to acknowledge; Slack gives three.
         event_retry_delays_s: seconds before each repetition of an event that was not acknowledged.
@@ -54,6 +55,7 @@ class StandInSlack:
         bot_token: str = "xoxb-lab",  # noqa: S107  made up, opens this stand-in only
         app_token: str = "xapp-lab",  # noqa: S107
         signing_secret: str = "lab-signing-secret",  # noqa: S107
+        scopes: Sequence[str] = ALL_SCOPES,
         rate_limits: bool = True,
         ack_timeout_s: float = ACK_TIMEOUT_S,
         event_retry_delays_s: Sequence[float] = EVENT_RETRY_DELAYS_S,
@@ -66,7 +68,7 @@ class StandInSlack:
             self.workspace, signing_secret, ack_timeout_s=ack_timeout_s, event_retry_delays_s=event_retry_delays_s
         )
         self.person = Person(self.workspace, self.deliveries, self.faults)
-        self._web_api = WebApi(self.workspace, self.faults, bot_token, app_token)
+        self._web_api = WebApi(self.workspace, self.faults, bot_token, app_token, scopes)
         self._page = Page(self.workspace, self.person, self.deliveries, self.faults)
         self._renderer = Renderer(self.workspace)
         self._runner: web.AppRunner | None = None

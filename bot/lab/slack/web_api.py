@@ -3,7 +3,9 @@
 import asyncio
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from aiohttp import web
 
@@ -17,10 +19,12 @@ from bot.model.base import Json, JsonObject
 OPEN_CONNECTION = "apps.connections.open"
 JSON_ARGUMENTS = frozenset({"blocks", "attachments", "metadata", "view", "files"})
 SECONDS_PER_MINUTE = 60.0
-SCOPES = (
-    "app_mentions:read channels:history channels:join channels:read chat:write commands files:write "
-    "groups:history groups:read im:history im:write reactions:write usergroups:read users:read"
+ALL_SCOPES: Final = (
+    *("app_mentions:read", "channels:history", "channels:join", "channels:read", "chat:write", "commands"),
+    *("files:write", "groups:history", "groups:read", "im:history", "im:write", "reactions:write"),
+    *("usergroups:read", "users:read"),
 )
+"""Every scope that a method here needs, and those of the commands and mentions that the stand-in sends."""
 
 
 async def arguments(request: web.Request) -> JsonObject:
@@ -68,11 +72,14 @@ def failed(refusal: SlackRefusal) -> JsonObject:
 class WebApi:
     """Answers the app's HTTP calls."""
 
-    def __init__(self, workspace: Workspace, faults_: Faults, bot_token: str, app_token: str) -> None:
+    def __init__(
+        self, workspace: Workspace, faults_: Faults, bot_token: str, app_token: str, scopes: Sequence[str]
+    ) -> None:
         self.workspace = workspace
         self.faults = faults_
         self.bot_token = bot_token
         self.app_token = app_token
+        self.scopes = tuple(scopes)
         self.tickets: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
@@ -118,7 +125,7 @@ class WebApi:
             self._log(method, args, f"{fault.kind}:{outcome}")
             return drop(request)
         self._log(method, args, outcome)
-        return web.json_response(answer, headers={"X-OAuth-Scopes": ",".join(SCOPES.split())})
+        return web.json_response(answer, headers={"X-OAuth-Scopes": ",".join(self._granted())})
 
     def _log(self, method: str, args: JsonObject, outcome: str) -> None:
         self.workspace.calls.append(Call(method=method, args=args, at=self.workspace.clock(), outcome=outcome))
@@ -168,10 +175,12 @@ class WebApi:
             raise SlackRefusal("unknown_method")
         if token != self.bot_token:
             raise SlackRefusal("not_allowed_token_type")
-        if known.scope is not None and known.scope in self.faults.missing_scopes:
-            provided = ",".join(s for s in SCOPES.split() if s not in self.faults.missing_scopes)
-            raise SlackRefusal("missing_scope", needed=known.scope, provided=provided)
+        if known.scope is not None and known.scope not in (granted := self._granted()):
+            raise SlackRefusal("missing_scope", needed=known.scope, provided=",".join(granted))
         return known.run(self.workspace, args)
+
+    def _granted(self) -> list[str]:
+        return [scope for scope in self.scopes if scope not in self.faults.missing_scopes]
 
     def _socket_url(self) -> str:
         ticket = random_id("")

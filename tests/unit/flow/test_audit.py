@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.errors import BadInput
@@ -54,6 +55,7 @@ def test_an_empty_chain_is_intact_until_a_checkpoint_says_otherwise() -> None:
     assert (report.first_bad_seq, report.checkpoint_matched) == (1, False)
 
 
+@settings(deadline=None)
 @given(length=st.integers(2, 12), data=st.data())
 def test_every_edit_of_one_field_is_found_at_its_row(length: int, data: st.DataObject) -> None:
     entries = chain(length)
@@ -77,6 +79,7 @@ def test_every_edit_of_one_field_is_found_at_its_row(length: int, data: st.DataO
     assert verify(entries).first_bad_seq == at + 1
 
 
+@settings(deadline=None)
 @given(length=st.integers(3, 12), data=st.data())
 def test_an_edit_that_seals_its_own_row_again_is_found_at_the_next(length: int, data: st.DataObject) -> None:
     entries = chain(length)
@@ -85,6 +88,7 @@ def test_an_edit_that_seals_its_own_row_again_is_found_at_the_next(length: int, 
     assert verify(entries).first_bad_seq == at + 2
 
 
+@settings(deadline=None)
 @given(length=st.integers(3, 12), data=st.data())
 def test_a_deleted_row_is_found(length: int, data: st.DataObject) -> None:
     entries = chain(length)
@@ -93,6 +97,7 @@ def test_a_deleted_row_is_found(length: int, data: st.DataObject) -> None:
     assert verify(entries).first_bad_seq == at + 1
 
 
+@settings(deadline=None)
 @given(length=st.integers(2, 12), data=st.data())
 def test_an_inserted_row_is_found(length: int, data: st.DataObject) -> None:
     entries = chain(length)
@@ -102,6 +107,7 @@ def test_an_inserted_row_is_found(length: int, data: st.DataObject) -> None:
     assert verify(entries).first_bad_seq in {at + 1, at + 2}
 
 
+@settings(deadline=None)
 @given(length=st.integers(2, 12), data=st.data())
 def test_two_rows_that_changed_places_are_found(length: int, data: st.DataObject) -> None:
     entries = chain(length)
@@ -135,6 +141,12 @@ def test_a_checkpoint_in_the_middle_matches_a_longer_chain() -> None:
     assert report.intact
     assert report.checkpoint_matched
     assert report.reason == "All 6 rows verify, and row 4 matches the checkpoint."
+
+
+def test_a_checkpoint_of_the_last_row_matches() -> None:
+    entries = chain(6)
+    report = verify(entries, checkpoint=verify(entries).head)
+    assert (report.intact, report.checkpoint_matched, report.first_bad_seq) == (True, True, None)
 
 
 def test_an_export_reads_back_equal_and_verifies_without_natsmedic() -> None:
@@ -241,3 +253,108 @@ def test_a_checkpoint_that_would_not_be_looked_at_is_no_checkpoint() -> None:
     entries = chain(6)
     with pytest.raises(ValueError, match="Row 2 of the checkpoint"):
         ChainVerifier(behind(entries, 2), after=behind(entries, 3))
+
+
+def words(entries: list[AuditEntry], checkpoint: Checkpoint | None = None) -> str:
+    return verify(entries, checkpoint=checkpoint).reason
+
+
+def test_what_is_wrong_with_a_chain_is_said_with_its_row() -> None:
+    entries = chain(6)
+    edited = entries[2].model_copy(update={"actor": "mallory"})
+    assert words([*entries[:2], edited, *entries[3:]]) == (
+        "Row 3 was altered: its content does not have the hash it carries."
+    )
+    assert words([*entries[:2], sealed(edited), *entries[3:]]) == (
+        "Row 4 does not continue the row before it: one of the two was altered or replaced."
+    )
+    assert words([*entries[:2], *entries[3:]]) == (
+        "Row 3 was expected and row 4 was found: rows are missing, inserted or out of order."
+    )
+    assert words(entries[:4], behind(entries, 6)) == (
+        "The chain ends at row 4 and the checkpoint was taken at row 6: the rows after 4 were cut off."
+    )
+    assert words(entries, Checkpoint(seq=4, hash="a" * 64)) == (
+        "Row 4 is not the row of the checkpoint: the chain was rewritten at or before it."
+    )
+
+
+def test_behind_the_first_bad_row_nothing_is_judged_and_nothing_counts() -> None:
+    entries = chain(6)
+    verifier = ChainVerifier(behind(entries, 5))
+    assert verifier.reached == 0
+    assert [verifier.add(entry.line) for entry in (entries[0], entries[2], entries[1])] == [True, False, False]
+    verifier.unreadable("It is torn.")
+    report = verifier.report()
+    assert (report.first_bad_seq, verifier.reached, report.checkpoint_matched) == (2, 1, False)
+    assert report.reason.startswith("Row 2 was expected and row 3 was found")
+    assert report.head == behind(entries, 1)
+
+
+def test_a_row_that_cannot_be_read_is_the_bad_one() -> None:
+    entries = chain(3)
+    verifier = ChainVerifier()
+    assert verifier.add(entries[0].line)
+    verifier.unreadable("It is torn.")
+    assert not verifier.add(entries[1].line)
+    report = verifier.report()
+    assert (report.intact, report.first_bad_seq, report.reason, report.rows) == (False, 2, "It is torn.", 1)
+
+
+def test_a_verification_that_begins_at_its_checkpoint_has_it_matched_already() -> None:
+    entries = chain(6)
+    kept = behind(entries, 3)
+    verifier = ChainVerifier(kept, after=kept.model_copy(update={"at": START}))
+    assert verifier.reached == 3
+    assert all(verifier.add(entry.line) for entry in entries[3:])
+    report = verifier.report()
+    assert (report.checkpoint_matched, report.head) == (True, behind(entries, 6))
+    assert report.reason == (
+        "Rows 4 to 6 verify, and row 3 matches the checkpoint; natsmedic audit verify looks at those before, too."
+    )
+    assert ChainVerifier(kept, after=Checkpoint(seq=3, hash="a" * 64)).report().checkpoint_matched is False
+
+
+def test_a_verification_stops_at_the_first_bad_row() -> None:
+    entries = chain(4)
+    seen: list[int] = []
+
+    def read() -> Iterator[AuditEntry]:
+        for entry in (entries[0], entries[2], entries[3]):
+            seen.append(entry.seq)
+            yield entry
+
+    assert verify(read()).first_bad_seq == 2
+    assert seen == [1, 3]
+
+
+def test_an_export_is_read_whatever_its_ends_of_lines_are() -> None:
+    entries = chain(3)
+    lines = [f"  {line}\r\n" for line in export_lines(entries)]
+    assert list(read_lines([*lines[:1], " \n", *lines[1:]])) == [entry.line for entry in entries]
+
+
+def test_a_line_with_a_number_that_json_has_not_is_no_entry() -> None:
+    line = next(export_lines(chain(1))).replace("0.1", "NaN")
+    with pytest.raises(BadInput, match="Line 1 of the export is not an audit entry: Out of range float values"):
+        list(read_lines([line]))
+
+
+def test_a_line_reads_as_the_entry_it_was_and_only_whole() -> None:
+    (entry,) = chain(1)
+    assert entry.line.entry() == entry
+    row = entry.model_dump(mode="json")
+    assert AuditLine.of(row) == entry.line
+    del row["subject"]
+    with pytest.raises(KeyError, match="subject"):
+        AuditLine.of(row)
+    with pytest.raises(ValueError, match="at"):
+        entry.line._replace(at="never").entry()
+
+
+def test_a_checkpoint_is_of_a_row_with_its_content_whenever_it_was_taken() -> None:
+    kept = Checkpoint(seq=3, hash="a" * 64, at=START)
+    assert kept.same_row(Checkpoint(seq=3, hash="a" * 64))
+    assert not kept.same_row(Checkpoint(seq=4, hash="a" * 64, at=START))
+    assert not kept.same_row(Checkpoint(seq=3, hash="b" * 64, at=START))
+    assert Checkpoint(seq=1, hash="").at is None

@@ -13,7 +13,7 @@ from bot.errors import Unreachable
 from bot.flow import doctor
 from bot.flow.doctor import SCOPES
 from bot.model import JsonObject
-from bot.model.checkup import EXIT_CODES, CheckupLine, Health, Permission, Reply, Right, worst
+from bot.model.checkup import EXIT_CODES, CheckupLine, Health, Permission, Reply, Right, moment_of_header, worst
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
 SILENT = Reply(silence="Slack can't be reached: refused")
@@ -65,6 +65,32 @@ def test_a_bot_token_is_well_in_a_home_workspace_only(reply: Reply, homes: tuple
     found = only(doctor.judge_token(reply, homes))
     assert found.health is health
     assert bool(found.way_out) is (health is not Health.OK)
+
+
+@pytest.mark.parametrize(
+    ("status", "token", "serves", "health"),
+    [
+        (200, False, True, Health.OK),
+        (401, False, True, Health.FAIL),
+        (404, False, True, Health.FAIL),
+        (None, False, True, Health.UNKNOWN),
+        (None, False, False, Health.UNKNOWN),
+        (None, True, False, Health.FAIL),
+        (200, True, True, Health.FAIL),
+    ],
+)
+def test_a_signing_secret_is_well_where_the_natsmedic_that_serves_takes_it(
+    status: int | None, token: bool, serves: bool, health: Health
+) -> None:
+    found = only(doctor.judge_signing_secret(status, token=token, serves=serves))
+    assert found.health is health
+    assert bool(found.way_out) is (health is not Health.OK)
+
+
+def test_a_cluster_that_nothing_may_change_is_a_warning_in_mode_approve() -> None:
+    assert doctor.judge_writers("prod", ()).health is Health.WARN
+    found = doctor.judge_writers("prod", ("nats.system_writer", "kubernetes.applier"))
+    assert (found.health, found.observed) == (Health.OK, "nats.system_writer, kubernetes.applier")
 
 
 @pytest.mark.parametrize(
@@ -146,6 +172,21 @@ def test_what_is_needed_must_be_allowed_and_what_is_not_must_be_denied(
 )
 def test_a_place_of_checkpoints_that_fails_is_told(age: float | None, problem: str | None, health: Health) -> None:
     assert doctor.judge_checkpoint("a file", age, problem).health is health
+
+
+@pytest.mark.parametrize(
+    ("header", "moment"),
+    [
+        ("Fri, 27 Nov 2026 12:00:00 GMT", NOON),
+        ("Fri, 27 Nov 2026 13:00:00 +0100", NOON),
+        ("Fri, 27 Nov 2026 12:00:00 -0000", None),
+        ("noon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_date_header_is_a_moment_or_nothing(header: str | None, moment: datetime | None) -> None:
+    assert moment_of_header(header) == moment
 
 
 async def test_a_check_that_fails_hangs_or_has_a_defect_hides_no_other() -> None:

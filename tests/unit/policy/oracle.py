@@ -6,19 +6,20 @@ A `Case` describes a situation by named choices. `judge` answers with every obje
 
 from __future__ import annotations
 
+import base64
+import hmac
 import itertools
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Final
 
-from bot.model import Approval, Choice, Escalation, Person, Proposal, ProposalState, RiskClass
+from bot.model import Approval, Choice, Escalation, Factor, Person, Proposal, ProposalState, RiskClass
 from bot.settings import PolicySettings
 from tests.unit.policy.matters import NOW, approval, person, proposal
 
-GROUPS: Final = ("a", "b", "c", "own", "glass", "up")
+GROUPS: Final = ("a", "b", "c", "own", "glass", "up", "top")
 
 SECRET: Final = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 
@@ -57,13 +58,42 @@ OWNERS: Final[Mapping[str, tuple[list[dict[str, object]] | None, bool]]] = {
     "of something else first": ([{"group": "c", "streams": ["PAY"]}, {"group": "own"}], True),
 }
 """Owners of data, and whether `own` owns APP/ORDERS."""
-FACTORS: Final[Mapping[str, tuple[dict[str, object] | None, bool]]] = {
-    "absent": (None, True),
-    "mine": ({"secrets": {"me": SECRET}, "risks": ["low", "medium", "destructive"]}, True),
-    "another's": ({"secrets": {"cy": SECRET}, "risks": ["low", "medium", "destructive"]}, False),
-    "of no risk": ({"secrets": {}, "risks": []}, True),
+ALL_RISKS: Final = ("low", "medium", "destructive")
+FACTORS: Final[Mapping[str, tuple[str, tuple[str, ...]] | None]] = {
+    "absent": None,
+    "mine": ("me", ALL_RISKS),
+    "mine for the worst": ("me", ("destructive",)),
+    "another's": ("cy", ALL_RISKS),
+    "another's for the worst": ("cy", ("destructive",)),
+    "of no risk": ("me", ()),
 }
-"""What the settings know of second factors, and whether somebody called `me` may approve with that."""
+"""Whose authenticator the settings know, and which risk classes ask for its code."""
+CODES: Final[Mapping[str, int | None]] = {
+    "of now": 0,
+    "of just before": -1,
+    "of just after": 1,
+    "too old": -2,
+    "too early": 2,
+    "no digits": None,
+    "nothing": None,
+}
+"""What is typed: the code of the present half minute, or of so many after it."""
+GUESSES: Final[Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]] = {
+    "none": ((), ()),
+    "four": ((1, 2, 3, 4), (1, 2, 3, 4)),
+    "five": ((0, 1, 2, 3, 599.999), (0, 1, 2, 3, 599.999)),
+    "five, one of them too old": ((1, 600, 2, 3, 4), (1, 2, 3, 4)),
+    "five, one of them to come": ((-1, 1, 2, 3, 4), (1, 2, 3, 4)),
+    "six": ((5, 5, 5, 5, 5, 5), (5, 5, 5, 5, 5, 5)),
+}
+"""How many seconds ago wrong codes were sent, and those of them that count; at five no further one is looked at."""
+BREAKERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "nobody": (),
+    "glass": ("glass",),
+    "also b": ("glass", "b"),
+    "called": ("up", "glass"),
+}
+"""Groups that may break the glass."""
 EXPIRIES: Final = {
     "long": timedelta(minutes=5),
     "a moment": timedelta(microseconds=1),
@@ -82,10 +112,21 @@ class Given:
     for_this: bool = True
     alone: bool = False
     """Given by breaking the glass."""
-    early: bool = False
-    """Given before anybody was called."""
+    at: int = 0
+    """Seconds after now."""
     coded: bool = True
     """Given with a code of a second factor."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """A group that was called because nobody had decided."""
+
+    group: str
+    place: str
+    """The group it stands in for."""
+    at: int
+    """Seconds after now."""
 
 
 @dataclass(frozen=True)
@@ -108,15 +149,19 @@ class Case:
     guidance: bool
     requester: str | None
     given: tuple[Given, ...]
-    breakers: bool
-    """The settings have a group that may break the glass."""
+    breakers: str
     alone: bool
-    """The person wants to break it."""
+    """The person wants to break the glass."""
+    called: tuple[Called, ...]
+    calling: tuple[str, ...]
+    """Groups that the settings still call."""
+    calling_here: tuple[str, ...] | None
+    """Those that the cluster itself calls."""
     factor: str
-    called: str
-    """The group in whose place `up` was called; empty where it was not."""
-    calling: bool
-    """The settings still call it."""
+    code: str
+    used: int
+    """The last code that was used, in half minutes after the present one."""
+    guesses: str
 
 
 def required(case: Case) -> tuple[str, ...]:
@@ -136,22 +181,23 @@ def most(people: Sequence[Iterable[str]], groups: Sequence[str]) -> int:
     return max((sum(group in seat for group, seat in zip(groups, order, strict=True)) for order in orders), default=0)
 
 
-def seats(case: Case, groups: tuple[str, ...], early: bool = False) -> tuple[str, ...]:
-    """The groups somebody can stand for, the one in whose place they were called included."""
-    acts = case.called and case.calling and "up" in groups and not early
-    return (*groups, case.called) if acts else groups
+def seats(case: Case, groups: tuple[str, ...], at: int = 0) -> tuple[str, ...]:
+    """The groups somebody can stand for at that time, those in whose place they were called included."""
+    calling = case.calling if case.elsewhere or case.calling_here is None else case.calling_here
+    heard = [one for one in case.called if one.group in groups and one.group in calling and one.at <= at]
+    return (*groups, *(one.place for one in heard))
 
 
 def stands(case: Case, one: Given) -> bool:
-    """Whether it is a decision still: policy asks for a code for every risk that a case has, or for none."""
-    asks = case.factor in {"mine", "another's"}
-    return one.coded or one.choice == "deny" or not asks
+    """Whether it is a decision still: an approval is none without a code where policy asks for one by now."""
+    factor = FACTORS[case.factor]
+    return one.coded or one.choice == "deny" or factor is None or case.risk not in factor[1]
 
 
 def counting(case: Case) -> list[tuple[str, ...]]:
     """The groups of everybody who has approved exactly this, as is asked for now."""
     yes = [one for one in case.given if one.choice == "approve" and one.for_this and stands(case, one)]
-    return [seats(case, one.groups, one.early) for one in yes]
+    return [seats(case, one.groups, one.at) for one in yes]
 
 
 def satisfied(case: Case) -> bool:
@@ -163,7 +209,44 @@ def satisfied(case: Case) -> bool:
 def broken(case: Case) -> bool:
     """Whether somebody who may has approved exactly this alone."""
     yes = [one for one in case.given if one.choice == "approve" and one.for_this and stands(case, one)]
-    return case.breakers and any(one.alone and "glass" in one.groups for one in yes)
+    return any(one.alone and set(BREAKERS[case.breakers]) & set(one.groups) for one in yes)
+
+
+def code_is_asked(case: Case) -> bool:
+    """Whether a code is asked for."""
+    factor = FACTORS[case.factor]
+    return case.choice == "approve" and factor is not None and case.risk in factor[1]
+
+
+def has_none(case: Case) -> bool:
+    """Whether a code is asked for of somebody who has no authenticator."""
+    factor = FACTORS[case.factor]
+    return code_is_asked(case) and (factor is None or factor[0] != "me")
+
+
+def verdict_on_code(case: Case) -> str:
+    """What is said to the code that was typed, where one is asked for."""
+    if has_none(case):
+        return "no_second_factor"
+    if len(recent(case)) >= 5:
+        return "locked_out"
+    off = CODES[case.code]
+    if off is None or abs(off) > 1:
+        return "wrong_code"
+    return "allowed" if off > case.used else "used_code"
+
+
+def recent(case: Case) -> tuple[datetime, ...]:
+    """When the wrong codes were sent that still count."""
+    return tuple(after(-ago) for ago in GUESSES[case.guesses][1])
+
+
+def code_of(half_minutes: int) -> str:
+    """The code of the half minute that begins so many after now (RFC 6238 upon RFC 4226, 5.3)."""
+    step = int(NOW.timestamp()) // 30 + half_minutes
+    hashed = hmac.digest(base64.b32decode(SECRET), step.to_bytes(8, "big"), "sha1")
+    start = hashed[-1] & 15
+    return f"{(int.from_bytes(hashed[start : start + 4], 'big') & (2**31 - 1)) % 1_000_000:06d}"
 
 
 def objections(case: Case) -> list[str]:
@@ -177,7 +260,7 @@ def objections(case: Case) -> list[str]:
     if alone:
         useful = most([*others, my], needed) < len(needed)
         decided = any(one.choice == "deny" or one.alone for one in mine)
-        authority = case.breakers and "glass" in case.groups
+        authority = bool(set(BREAKERS[case.breakers]) & set(case.groups))
     else:
         useful = most([*counting(case), my], needed) > most(counting(case), needed)
         decided = bool(mine)
@@ -192,7 +275,7 @@ def objections(case: Case) -> list[str]:
         ("already_decided", decided),
         ("own_request", approves and case.requester == "me"),
         ("groups_already_covered", approves and not useful),
-        ("no_second_factor", approves and not FACTORS[case.factor][1]),
+        ("no_second_factor", has_none(case)),
         ("outside_change_window", approves and not WINDOWS[here][1]),
     ]
     return [str(name) for name, holds in said if holds]
@@ -210,14 +293,16 @@ def rules(case: Case) -> PolicySettings:
         "approvers": {} if case.override is None else {case.risk: APPROVERS[case.override]},
         "change_windows": hours(case.window_here),
         "data_owners": OWNERS[case.owner_here][0],
+        "escalation": {} if case.calling_here is None else {case.risk: case.calling_here},
     }
+    factor = FACTORS[case.factor]
     return PolicySettings.model_validate(
         {
             "groups": {name: {"users": ["U1"]} for name in GROUPS},
-            "escalation": {case.risk: ["up"]} if case.calling else {},
+            "escalation": {case.risk: case.calling},
             "persons": {"me": [], "cy": []},
-            "second_factor": FACTORS[case.factor][0],
-            "break_glass": ["glass"] if case.breakers else [],
+            "second_factor": None if factor is None else {"secrets": {factor[0]: SECRET}, "risks": factor[1]},
+            "break_glass": BREAKERS[case.breakers],
             "approvers": {case.risk: APPROVERS[case.approvers]},
             "change_windows": hours(case.window) or [],
             "data_owners": OWNERS[case.owner][0] or [],
@@ -236,77 +321,34 @@ class Built:
     who: Person
     choice: Choice
     rules: PolicySettings
+    factor: Factor
+    """What is remembered of the person's codes."""
+    code: str
 
 
 def build(case: Case) -> Built:
     asked = proposal(RiskClass(case.risk), ProposalState(case.state), case.requester, case.guidance)
     offered = asked.model_copy(update={"expires_at": NOW + EXPIRIES[case.expiry]})
-    if case.called:
-        call = Escalation(group="up", stands_for=case.called, at=NOW)
-        offered = offered.model_copy(update={"escalations": (call,)})
+    calls = (Escalation(group=one.group, stands_for=one.place, at=after(one.at)) for one in case.called)
+    offered = offered.model_copy(update={"escalations": tuple(calls)})
     given: list[Approval] = []
     for one in case.given:
         made = approval(offered, person(one.who, *one.groups), Choice(one.choice))
-        at = NOW - timedelta(seconds=one.early)
-        made = made.model_copy(update={"break_glass": one.alone, "at": at, "factor": one.coded})
+        made = made.model_copy(update={"break_glass": one.alone, "at": after(one.at), "factor": one.coded})
         given.append(made if one.for_this else made.model_copy(update={"proposal_digest": "0" * 64}))
-    bare = replace(
-        case, trait="", groups=(), choice="", state="", expiry="", guidance=False, requester=None, given=(), alone=False
-    )
     who = person("me", *case.groups, **TRAITS[case.trait][0])
-    return Built(case, offered, given, who, Choice(case.choice), rules(bare))
+    step = int(NOW.timestamp()) // 30 + case.used
+    factor = Factor(id="me", step=step, wrong=tuple(after(-ago) for ago in GUESSES[case.guesses][0]))
+    off = CODES[case.code]
+    code = code_of(off) if off is not None else "" if case.code == "nothing" else "abcdef"
+    return Built(case, offered, given, who, Choice(case.choice), rules(_settings_of(case)), factor, code)
 
 
-def cases(count: int, seed: int) -> list[Case]:
-    """Draw different cases. Each question is answered badly in a part of them only, so that every later one is reached as well."""
-    dice = random.Random(seed)
-    found: dict[Case, None] = {}
-    while len(found) < count:
-        found[_draw(dice)] = None
-    return list(found)
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
 
 
-def _draw(dice: random.Random) -> Case:
-    def mostly(usual: str, others: Iterable[str], rare: float = 0.2) -> str:
-        return dice.choice(list(others)) if dice.random() < rare else usual
-
-    def some(most_of_all: int = 3) -> tuple[str, ...]:
-        return tuple(sorted(dice.sample(GROUPS, dice.randint(0, most_of_all))))
-
-    risk = dice.choice(("low", "medium", "destructive"))
-    lists = [name for name, groups in APPROVERS.items() if risk != "destructive" or len(groups) != 1]
-    whos = dice.sample(("bo", "cy", "di", "me"), dice.randint(0, 3))
-    return Case(
-        risk=risk,
-        approvers=dice.choice(lists),
-        override=dice.choice([None, *lists]),
-        elsewhere=dice.random() < 0.3,
-        owner=mostly("absent", OWNERS, 0.5),
-        owner_here=mostly("absent", OWNERS, 0.5),
-        window=mostly("absent", WINDOWS, 0.5),
-        window_here=mostly("absent", WINDOWS, 0.5),
-        trait=mostly("member", TRAITS),
-        groups=some(),
-        choice=mostly("approve", ("deny",), 0.3),
-        state=mostly("pending", ProposalState),
-        expiry=mostly("long", EXPIRIES),
-        guidance=dice.random() < 0.05,
-        requester=dice.choice((None, None, "me", "bo")),
-        given=tuple(
-            Given(
-                who,
-                some(),
-                mostly("approve", ("deny",), 0.1),
-                dice.random() > 0.1,
-                dice.random() < 0.2,
-                dice.random() < 0.2,
-                dice.random() > 0.2,
-            )
-            for who in whos
-        ),
-        breakers=dice.random() < 0.7,
-        alone=dice.random() < 0.25,
-        called=dice.choice(("", "a", "b", "own")),
-        calling=dice.random() < 0.8,
-        factor=mostly("absent", FACTORS, 0.6),
-    )
+def _settings_of(case: Case) -> Case:
+    """The same settings in a case of which nothing else is left."""
+    bare = replace(case, trait="", groups=(), choice="", state="", expiry="", guidance=False, requester=None, given=())
+    return replace(bare, alone=False, called=(), code="", used=0, guesses="")

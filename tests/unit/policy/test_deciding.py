@@ -6,7 +6,7 @@ import itertools
 from datetime import timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.model import Choice, ProposalState, RiskClass, SlackUser
@@ -146,6 +146,7 @@ GROUPS = ("operators", "owners", "security")
 People = st.lists(st.tuples(st.sampled_from("abcdef"), st.frozensets(st.sampled_from(GROUPS))), max_size=5)
 
 
+@settings(deadline=None)
 @given(people=People, needed=st.permutations(GROUPS).flatmap(lambda g: st.integers(2, 3).map(lambda n: tuple(g[:n]))))
 def test_the_standing_agrees_with_trying_every_assignment(
     people: list[tuple[str, frozenset[str]]], needed: tuple[str, ...]

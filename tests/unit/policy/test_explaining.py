@@ -16,6 +16,22 @@ def test_an_explanation_of_a_yes_has_a_sentence_for_every_question() -> None:
     assert (found.standing.given, found.standing.needed) == (0, 2)
 
 
+def test_the_questions_are_asked_in_the_order_of_trust() -> None:
+    assert [one.asks for one in explain(proposal(), [], person("ada"), RULES, NOW).reasons] == [
+        "An active human member of the home workspace asks",
+        "The risk class has approvers",
+        "The person is in one of their groups",
+        "There is something to run",
+        "The proposal is pending",
+        "It has not expired",
+        "The person has not decided yet",
+        "Nobody approves their own request",
+        "The approval covers a group that is missing",
+        "The person has a second factor where one is asked for",
+        "A change window is open",
+    ]
+
+
 def test_the_first_no_is_the_decision_and_the_later_ones_are_told_as_well() -> None:
     p = proposal(RiskClass.LOW, requested_by="ada")
     ada = person("ada", "readers")

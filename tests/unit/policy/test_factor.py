@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 from pyotp.totp import TOTP
 
 from bot.model import Choice, Factor, RiskClass
-from bot.policy import Reason, asks_code, check_code, enrolment, new_secret
+from bot.policy import Reason, asks_code, check_code, enrolment, locked_until, new_secret
 from bot.policy.factor import CLOCKS_APART, LOCKED, MOST_WRONG, STEP
 from bot.settings import PolicySettings
 from tests.integration.store_records import proposal
@@ -129,3 +129,26 @@ def test_an_enrolment_is_what_an_authenticator_reads() -> None:
     read = pyotp.parse_uri(enrolment("ada", secret))
     assert isinstance(read, TOTP)
     assert (read.secret, read.name, read.issuer, read.interval, read.digits) == (secret, "ada", "natsmedic", 30, 6)
+
+
+def test_a_lock_begins_with_the_last_wrong_code_it_takes_and_ends_after_its_time() -> None:
+    lately = tuple(NOW - timedelta(seconds=n) for n in range(MOST_WRONG))
+    assert locked_until(FRESH.model_copy(update={"wrong": lately[1:]}), NOW) is None
+    locked = FRESH.model_copy(update={"wrong": lately})
+    assert locked_until(locked, NOW) == NOW + LOCKED
+    oldest = min(lately)
+    assert locked_until(locked, oldest + LOCKED - timedelta(microseconds=1)) == NOW + LOCKED
+    assert locked_until(locked, oldest + LOCKED) is None
+
+
+def test_what_is_wrong_with_a_code_is_said_word_for_word() -> None:
+    used, _ = check_code(FRESH, code(), RULES, NOW)
+    given = ((FRESH, "0"), (used, code()), (Factor(id="bo"), "0"))
+    assert [check_code(known, sent, RULES, NOW)[1].sentence for known, sent in given] == [
+        "That is not the code of now. Type the six digits that your authenticator shows.",
+        "That code was used already. Wait for the next one.",
+        (
+            "`policy.second_factor.secrets` has none for bo, so nothing that asks for a code can be approved. "
+            "`natsmedic policy enrol` makes one."
+        ),
+    ]

@@ -23,6 +23,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if and .Values.applier.enabled .Values.applier.admissionPolicy (semverCompare "<1.30-0" .Capabilities.KubeVersion.Version) }}
 {{- fail (printf "Kubernetes %s has no ValidatingAdmissionPolicy (1.30 or newer has). Set applier.admissionPolicy: false to go without the API server's own check of what the applier changes." .Capabilities.KubeVersion.Version) }}
 {{- end }}
+{{- if and (include "natsmedic.sqlite" .) (gt (int .Values.replicas) 1) }}
+{{- fail (printf "replicas is %d and settings.database.url is SQLite, which one process holds. Set replicas: 1, or use PostgreSQL." (int .Values.replicas)) }}
+{{- end }}
 {{- if not (include "natsmedic.sqlite" .) }}{{- if .Values.persistence.existingClaim }}
 {{- fail "persistence.existingClaim is for SQLite, and settings.database.url is another database." }}
 {{- end }}{{- end }}

@@ -1,0 +1,388 @@
+"""What is too old goes and nothing else: by made-up worlds against an oracle, and batch by batch beside a bot that works."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from bot.adapters.database import SqlStore
+from bot.adapters.database.convert import message_row
+from bot.adapters.database.rows import DeliveredEventRow, DrawnRow, SnapshotRow, TargetLockRow, moment_text
+from bot.adapters.documents import as_markdown
+from bot.errors import StoreBusy
+from bot.flow import retention
+from bot.flow.audit import verify
+from bot.flow.incident_report import account_of, compose_remains, remains_of
+from bot.flow.retention import Retention
+from bot.model import (
+    Aged,
+    Delivery,
+    DeliveryId,
+    ExecutionState,
+    Incident,
+    IncidentId,
+    IncidentState,
+    Overdue,
+    ProposalState,
+    Silence,
+    SlackUser,
+    StormMember,
+)
+from bot.ports import Message, Stored
+from bot.settings import RetentionSettings
+from tests.exhaustive import EXHAUSTIVE
+from tests.integration.store_records import (
+    NOW,
+    FixedClock,
+    alert,
+    approval,
+    delivery,
+    diagnosis,
+    draft,
+    execution,
+    filled,
+    incident,
+    proposal,
+)
+
+pytestmark = pytest.mark.timeout(120)
+
+RULES = RetentionSettings(incidents=100, snapshots=40, deliveries=60)
+AGES = [0, 39, 40, 41, 59, 60, 61, 99, 100, 101, 500]
+"""Days; at the very limit a thing is not too old yet."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """An incident of a made-up world, `storm` being the number of the one in whose message it is."""
+
+    state: IncidentState
+    age: int
+    silenced: bool
+    proposal: ProposalState | None
+    run: ExecutionState | None
+    holds: bool
+    storm: int | None
+    snapshot_age: int
+    delivery_age: int
+    shares: bool
+    """Its alert came with the delivery of the one before."""
+
+    @property
+    def busy(self) -> bool:
+        live = self.proposal is not None and not self.proposal.terminal
+        unfinished = self.proposal is not None and self.run is not None and (not self.run.terminal or self.holds)
+        return self.state is IncidentState.OPEN or live or unfinished
+
+    @property
+    def over(self) -> bool:
+        return self.age > RULES.incidents and not self.busy and not self.silenced
+
+
+S = TypeVar("S", IncidentState, ProposalState, ExecutionState)
+
+
+def mostly(usual: S) -> st.SearchStrategy[S]:
+    return st.one_of(st.just(usual), st.sampled_from(type(usual)))
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Case]:
+    """Up to forty incidents, most of which could go but for one thing or another; a database takes longer to make than to fill."""
+    cases: list[Case] = []
+    for _ in range(draw(st.integers(1, 40))):
+        storms = [number for number, case in enumerate(cases) if case.storm is None]
+        cases.append(
+            Case(
+                state=draw(mostly(IncidentState.CLOSED)),
+                age=draw(st.sampled_from(AGES[-4:])),
+                silenced=draw(st.integers(0, 5)) == 0,
+                proposal=draw(st.one_of(st.none(), mostly(ProposalState.DONE))),
+                run=draw(st.one_of(st.none(), mostly(ExecutionState.DONE))),
+                holds=draw(st.integers(0, 5)) == 0,
+                storm=draw(st.sampled_from([None, None, *storms])),
+                snapshot_age=draw(st.sampled_from(AGES)),
+                delivery_age=draw(st.sampled_from(AGES)),
+                shares=draw(st.booleans()) and bool(cases),
+            )
+        )
+    return cases
+
+
+def gone(world: list[Case]) -> tuple[set[int], set[int], set[int]]:
+    """Return which incidents, snapshots and deliveries must go, by number; what the SQL says in its own words is said here once more."""
+    incidents = {
+        number
+        for number, case in enumerate(world)
+        if case.over
+        and not (case.storm is not None and world[case.storm].busy)
+        and all(other.over for other in world if other.storm == number)
+    }
+    snapshots = {number for number, case in enumerate(world) if case.snapshot_age > RULES.snapshots and not case.busy}
+    brought = {number: brought_by(world, number) for number in range(len(world))}
+    deliveries = {
+        number
+        for number, case in enumerate(world)
+        if not case.shares
+        and case.delivery_age > RULES.deliveries
+        and all(one in incidents for one, by in brought.items() if by == number)
+    }
+    return incidents, snapshots, deliveries
+
+
+def brought_by(world: list[Case], number: int) -> int:
+    while world[number].shares:
+        number -= 1
+    return number
+
+
+async def build(store: SqlStore, world: list[Case]) -> None:
+    async with store.begin() as tx:
+        await tx.put_all([record for number, case in enumerate(world) for record in records(world, number, case)])
+        await tx.audit(draft())
+    async with store._database.write() as session:
+        for number, case in enumerate(world):
+            taken = moment_text(NOW - timedelta(days=case.snapshot_age))
+            session.add(SnapshotRow(id=f"snap_{number}", cluster="prod", taken_at=taken, digest="d", archive=b"zip"))
+            session.add(message_row(message(number)))
+            session.add(DrawnRow(incident_id=f"inc_{number}", revision=1))
+            if not case.shares:
+                session.add(DeliveredEventRow(source="pd", event=f"event {number}", delivery_id=f"dlv_{number}"))
+            if case.holds and case.run is not None:
+                session.add(TargetLockRow(cluster=f"cluster {number}", execution_id=f"exec_{number}", fence=1))
+
+
+def records(world: list[Case], number: int, case: Case) -> Iterator[Stored]:
+    name, at = str(number), NOW - timedelta(days=case.age)
+    who = SlackUser(team_id="T1", user_id="U1")
+    silence = Silence(user=who, person="ana", reason="known", at=at, until=at) if case.silenced else None
+    changed = {"updated_at": at, "silence": silence}
+    yield incident(name, fingerprint=f"f{name}", state=case.state).model_copy(update=changed)
+    if not case.shares:
+        came = NOW - timedelta(days=case.delivery_age)
+        yield delivery(name, processed=True).model_copy(update={"received_at": came})
+    by = DeliveryId(f"dlv_{brought_by(world, number)}")
+    yield alert(name, incident_id=f"inc_{name}").model_copy(update={"delivery_id": by})
+    of_incident = {"incident_id": f"inc_{name}"}
+    yield diagnosis(name).model_copy(update={**of_incident, "snapshot_id": f"snap_{name}", "charts": ()})
+    if case.storm is not None:
+        yield member(number, case.storm)
+    if case.proposal is not None:
+        yield proposal(name, state=case.proposal).model_copy(update=of_incident)
+        yield approval(name).model_copy(update={"proposal_id": f"prop_{name}"})
+        if case.run is not None:
+            yield execution(name, state=case.run).model_copy(update={"proposal_id": f"prop_{name}"})
+
+
+def member(number: int, storm: int) -> StormMember:
+    return StormMember(
+        id=IncidentId(f"inc_{number}"),
+        storm=IncidentId(f"inc_{storm}"),
+        cluster="prod",
+        title="Consumer stuck",
+        words="",
+        page=False,
+        own_thread=False,
+        at=NOW,
+    )
+
+
+def message(number: int) -> Message:
+    return Message(key=f"board:inc_{number}", incident_id=IncidentId(f"inc_{number}"), channel="C1", ts=f"{number}.1")
+
+
+async def numbers(store: SqlStore, table: str) -> set[int]:
+    async with store._database.read() as session:
+        ids = await session.scalars(text(f"SELECT id FROM {table}"))
+        return {int(one.rpartition("_")[2]) for one in ids}
+
+
+async def check(url: str, world: list[Case]) -> None:
+    every = set(range(len(world)))
+    incidents, snapshots, deliveries = gone(world)
+    async with SqlStore.open(url, FixedClock()) as store:
+        await build(store, world)
+        keeper = Retention(store=store, clock=FixedClock(), rules=RULES)
+        told = Overdue(incidents=len(incidents), snapshots=len(snapshots), deliveries=len(deliveries))
+        assert await keeper.overdue() == told
+        assert await numbers(store, "incidents") == every, "counting removes nothing"
+        assert await keeper.prune("bot") == told
+        assert await numbers(store, "incidents") == every - incidents
+        assert await numbers(store, "snapshots") == every - snapshots
+        there = {number for number in every if not world[number].shares}
+        assert await numbers(store, "deliveries") == there - deliveries
+        for table in ("alerts", "diagnoses"):
+            assert await numbers(store, table) == every - incidents
+        planned = {number for number in every if world[number].proposal is not None}
+        for table in ("proposals", "approvals"):
+            assert await numbers(store, table) == planned - incidents
+        rows = await store.audit_entries()
+        assert verify(rows).intact
+        assert [row.kind for row in rows[1:]] == (["database.pruned"] if told != Overdue() else [])
+        again = Retention(store=store, clock=FixedClock(), rules=RULES)  # whose clock the pauses have not moved
+        assert await again.prune("bot") == Overdue()
+        if url.startswith("sqlite"):
+            async with store._database.read() as session:
+                assert (await session.execute(text("PRAGMA foreign_key_check"))).all() == []
+
+
+@settings(max_examples=500 if EXHAUSTIVE else 5, deadline=None)
+@given(worlds())
+def test_in_any_world_what_is_too_old_goes_and_nothing_else(world: list[Case]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(check(f"sqlite:///{folder}/n.db", world))
+
+
+WORLD = [
+    Case(IncidentState.CLOSED, 101, False, ProposalState.DONE, ExecutionState.DONE, False, None, 41, 61, False),
+    Case(IncidentState.VERIFIED, 100, False, None, None, False, None, 40, 61, False),
+    Case(IncidentState.OPEN, 500, False, None, None, False, None, 500, 500, False),
+    Case(IncidentState.CLOSED, 500, False, ProposalState.PENDING, None, False, None, 500, 500, False),
+    Case(IncidentState.CLOSED, 500, False, ProposalState.DONE, ExecutionState.UNKNOWN, False, None, 500, 500, False),
+    Case(
+        IncidentState.CLOSED, 500, False, ProposalState.NEEDS_HUMAN, ExecutionState.FAILED, True, None, 500, 500, False
+    ),
+    Case(IncidentState.CLOSED, 500, True, None, None, False, None, 500, 500, False),
+    Case(IncidentState.CLOSED, 500, False, None, None, False, None, 0, 500, False),
+    Case(IncidentState.CLEARED, 500, False, None, None, False, 7, 500, 0, True),
+    Case(IncidentState.CLOSED, 500, False, None, None, False, 2, 500, 500, False),
+]
+
+
+async def test_of_a_world_that_has_one_of_each_the_same_is_kept_on_both_databases(url: str) -> None:
+    assert gone(WORLD) == ({0, 7, 8}, {0, 6, 8, 9}, {0, 7})
+    await check(url, WORLD)
+
+
+async def test_what_is_opened_again_after_it_was_found_stays(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        await build(store, WORLD[:1])
+        horizon = Retention(store=store, clock=FixedClock(), rules=RULES).horizon()
+        assert horizon.incidents is not None
+        found = await store.too_old(Aged.INCIDENTS, horizon.incidents, 10)
+        assert found == ["inc_0"]
+        async with store.begin() as tx:
+            closed = await tx.get(Incident, "inc_0")
+            assert closed is not None
+            await tx.put(closed.model_copy(update={"state": IncidentState.OPEN}))
+        assert await store.remove(Aged.INCIDENTS, found, horizon.incidents) == 0
+        assert await store.get(Incident, "inc_0") is not None
+
+
+async def test_zero_days_keep_for_ever(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        await build(store, WORLD)
+        keeper = Retention(
+            store=store, clock=FixedClock(), rules=RetentionSettings(incidents=0, snapshots=0, deliveries=0)
+        )
+        assert await keeper.prune("bot") == Overdue()
+        assert await numbers(store, "incidents") == set(range(len(WORLD)))
+        assert len(await store.audit_entries()) == 1
+
+
+async def test_a_delivery_that_is_not_taken_in_yet_stays_however_old(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        async with store.begin() as tx:
+            old = {"received_at": NOW - timedelta(days=900)}
+            await tx.put(delivery("1").model_copy(update=old))
+            await tx.put(delivery("2", processed=True).model_copy(update=old))
+        found = await Retention(store=store, clock=FixedClock(), rules=RULES).prune("bot")
+        assert found == Overdue(deliveries=1)
+        assert await store.get(Delivery, "dlv_1") is not None
+        assert await store.get(Delivery, "dlv_2") is None
+
+
+class Between(FixedClock):
+    """Looks at the database whenever a run pauses."""
+
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__()
+        self.store = store
+        self.left: list[int] = []
+
+    async def sleep(self, seconds: float) -> None:
+        del seconds
+        async with asyncio.timeout(1):  # whoever writes now does not wait for the run
+            async with self.store.begin() as tx:
+                await tx.put(delivery(f"during {len(self.left)}"))
+        self.left.append(len(await numbers(self.store, "incidents")))
+
+
+async def test_others_write_between_two_batches_and_no_batch_is_larger_than_it_may_be(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(retention.BATCH, Aged.INCIDENTS, 3)
+    monkeypatch.setattr(retention, "LOOK", 5)
+    many = [WORLD[0]] * 8
+    async with SqlStore.open(url, FixedClock()) as store:
+        await build(store, many)
+        clock = Between(store)
+        await Retention(store=store, clock=clock, rules=RULES).prune("bot")
+    assert clock.left[:5] == [5, 3, 0, 0, 0]
+
+
+async def test_a_run_that_is_cut_off_leaves_the_rest_to_the_next_and_each_says_what_it_found(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(retention.BATCH, Aged.INCIDENTS, 1)
+    async with SqlStore.open(url, FixedClock()) as store:
+        await build(store, [WORLD[0]] * 3)
+
+        class Cut(FixedClock):
+            async def sleep(self, seconds: float) -> None:
+                raise StoreBusy("The database is away.")
+
+        with pytest.raises(StoreBusy):
+            await Retention(store=store, clock=Cut(), rules=RULES).prune("bot")
+        assert len(await numbers(store, "incidents")) == 2
+        await Retention(store=store, clock=FixedClock(), rules=RULES).prune("ana")
+        rows = (await store.audit_entries())[1:]
+    assert [(row.actor, row.data["incidents"]) for row in rows] == [("bot", 3), ("ana", 2)]
+
+
+async def test_a_bot_prunes_ten_minutes_after_its_start_and_then_once_a_day_whatever_the_database_says() -> None:
+    class Gone(Exception):
+        """The test is over."""
+
+    class Failing:
+        looked: list[float] = []
+
+        async def overdue(self, horizon: object) -> Overdue:
+            del horizon
+            self.looked.append((clock.now() - NOW).total_seconds())
+            if len(self.looked) == 3:
+                raise Gone
+            raise StoreBusy("It is locked.")
+
+    clock, store = FixedClock(), Failing()
+    with pytest.raises(Gone):
+        await Retention(store=store, clock=clock, rules=RULES).run()  # pyright: ignore[reportArgumentType]
+    assert store.looked == [600.0, 600.0 + 86_400, 600.0 + 2 * 86_400]
+
+
+async def test_of_an_incident_that_is_gone_the_report_tells_what_the_audit_log_has(url: str) -> None:
+    async with SqlStore.open(url, FixedClock()) as store:
+        await filled(store)
+        async with store.begin() as tx:
+            closed = incident(state=IncidentState.CLOSED).model_copy(update={"updated_at": NOW - timedelta(days=101)})
+            await tx.put(closed)
+            await tx.put(proposal(state=ProposalState.DENIED))
+            await tx.audit(draft("It was opened."))
+        assert (await Retention(store=store, clock=FixedClock(), rules=RULES).prune("bot")).incidents == 1
+        assert await account_of(store, IncidentId("inc_1")) is None
+        remains = await remains_of(store, IncidentId("inc_1"))
+        assert remains is not None
+        assert remains.chain.intact
+        told = as_markdown(compose_remains(remains, NOW))
+        assert "kept no longer" in told
+        assert "It was opened" in told
+        assert await remains_of(store, IncidentId("inc_never")) is None
