@@ -165,9 +165,9 @@ function drawThread(names) {
   if (!messages.length) return;
   byId("thread-of").textContent = `# ${state.channels.find((c) => c.id === place)?.name ?? ""}`;
   const entries = entriesOf(messages, names, false);
-  const count = messages.length - 1;
+  const count = messages.filter((m) => !m.visible_to).length - 1;  // what one person sees alone is no reply
   const line = { key: "line", text: String(count), make: () => el("div", { class: "reply-line" }, count === 1 ? "1 reply" : `${count} replies`) };
-  if (count) entries.splice(1, 0, line);
+  if (count > 0) entries.splice(1, 0, line);
   keep(byId("replies"), entries);
 }
 
