@@ -1,4 +1,4 @@
-# Verbs: install demo test test-crash test-kubernetes lint mutate bench hashes sbom. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
+# Verbs: install demo test test-crash test-chaos test-kubernetes lint mutate bench hashes sbom. Needs Python 3.11 or newer and nothing else; everything lands in .venv.
 #   make demo ARGS="--headless"      make test ARGS="tests/unit -k policy"
 
 PYTHON ?= $(firstword $(shell command -v python3 python3.13 python3.12 python3.11 2>/dev/null) python3)
@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 ARGS ?=
 HELM ?= helm
 RENDER = $(HELM) template natsmedic deploy/helm/natsmedic --namespace natsmedic --kube-version 1.30.0
-# Tests at once. They start real servers and mostly wait for them, so three fit on two cores.
+# Tests at once. They start real servers and mostly wait for them, so four fit on two cores; where they compute, or share 12 volumes, it is three.
+TESTS ?= 4
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-crash test-kubernetes lint mutate bench manifests hashes sbom
+.PHONY: help install demo test test-crash test-chaos test-kubernetes lint mutate bench manifests hashes sbom
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -2
@@ -36,7 +37,7 @@ demo: $(VENV)/.lab$(if $(findstring --postgres,$(ARGS)),-postgres)
 
 # What fails beside others is run once more, alone: a deadline missed on a busy machine is met there, a wrong answer is wrong again.
 test: $(VENV)/.all
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS) || \
+	$(BIN)/python -m pytest --numprocesses $(TESTS) --dist load --maxschedchunk 4 $(ARGS) || \
 		{ test $$? -eq 1 && $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1 $(ARGS); }
 
 # The kill matrix: every action, killed at every crash point that it passes, and the whole bot at those before; 500 runs and more.
@@ -44,6 +45,10 @@ test: $(VENV)/.all
 test-crash: $(VENV)/.all
 	$(BIN)/python -m tests.crash $(ARGS)
 	test -n "$(ARGS)" || NATSMEDIC_EXHAUSTIVE=1 $(BIN)/python -m pytest --numprocesses $(JOBS) tests/e2e/test_crashes.py tests/crash/test_late.py
+
+# Several bots on one PostgreSQL, and repairs by the thousand while they are frozen, killed and cut off: make test-chaos ARGS="--operations 1000 --replicas 3"
+test-chaos: $(VENV)/.all
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # Against whatever KUBECONFIG points at, in namespaces of its own; a module's tests share one.
 test-kubernetes: $(VENV)/.all

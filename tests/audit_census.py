@@ -95,6 +95,10 @@ CENSUS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "integration/test_called_groups.py",
             "test_before_the_call_the_group_is_refused_and_after_it_the_record_says_in_whose_place",
         ),
+        "approval.void": (
+            "integration/test_void_approvals.py",
+            "test_the_sweep_voids_it_once_and_has_its_message_drawn_anew",
+        ),
         "glass.broken": (
             "integration/test_slack_break_glass.py",
             "test_a_keeper_who_ticks_the_box_approves_alone_and_the_others_are_called_once",
@@ -137,8 +141,8 @@ CENSUS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "test_the_world_is_read_again_right_before_the_first_write",
         ),
         "lock.released": (
-            "integration/test_cli.py",
-            "test_unlock_and_acknowledge_ask_for_nothing_and_name_the_os_user",
+            "integration/test_terminal_unlock.py",
+            "test_an_approver_gives_a_lock_back_and_the_row_names_person_and_os_user",
         ),
         "stage.failed": (
             "integration/test_execution.py",
@@ -183,12 +187,28 @@ CENSUS: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
             "integration/test_checkpoints.py",
             "test_starts_stops_crashes_and_changed_settings_are_on_record",
         ),
+        "replica.lost": (
+            "integration/test_replicas.py",
+            "test_who_is_struck_off_writes_nothing_any_more_and_it_is_on_record",
+        ),
         "bot.stopped": (
             "integration/test_checkpoints.py",
             "test_starts_stops_crashes_and_changed_settings_are_on_record",
         ),
     },
     "the log itself": {
+        "database.downgraded": (
+            "integration/test_migrations.py",
+            "test_after_the_way_there_and_back_references_hold_and_audit_rows_can_not_change",
+        ),
+        "database.pruned": (
+            "integration/test_retention.py",
+            "test_of_a_world_that_has_one_of_each_the_same_is_kept_on_both_databases",
+        ),
+        "database.upgraded": (
+            "integration/test_cli_db.py",
+            "test_looking_changes_nothing_and_upgrading_says_who_did_it",
+        ),
         "audit.acknowledged": (
             "integration/test_checkpoints.py",
             "test_a_restored_database_changes_nothing_until_a_person_acknowledges_the_gap",

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,36 @@ import pytest
 from bot.lab.postgres import PostgresServer, running_postgres
 from bot.lab.servers import LabCluster
 
+TESTS = Path(__file__).parent
+
 FIRST = ("test_healthy_clusters", "test_noticed", "test_scenarios", "test_crashes", "test_truth_table")
 """Modules whose tests take longest, the longest first."""
 
-TIERS = ("e2e", "integration", "unit")
+LAST = "unit"
+"""The tier that only computes, and so fills the end: what waits for servers and people meets no busier machine than it makes itself."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end. A mutant is soonest killed the other way round."""
-    items.sort(key=_rank, reverse="MUTANT_UNDER_TEST" in os.environ)
+    """Begin with what takes longest: a worker that begins with it last keeps everybody waiting at the end. A mutant is soonest killed the other way round.
+
+    Tiers that start servers are dealt evenly: several whole bots at once keep both cores busy, and later nobody would.
+    """
+    order = _order(items)
+    items.sort(key=order.__getitem__, reverse="MUTANT_UNDER_TEST" in os.environ)
 
 
-def _rank(item: pytest.Item) -> tuple[int, int]:
-    module = FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST)
-    tier = next((rank for rank, name in enumerate(TIERS) if name in item.path.parts), 0)
-    return module, tier
+def _order(items: Sequence[pytest.Item]) -> dict[pytest.Item, tuple[float, float]]:
+    """The place of each test: the long modules, then every other tier spread over the whole way, then the last one."""
+    order: dict[pytest.Item, tuple[float, float]] = {}
+    tiers: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.path.stem in FIRST:
+            order[item] = (0, FIRST.index(item.path.stem))
+        else:
+            tiers.setdefault(item.path.relative_to(TESTS).parts[0], []).append(item)
+    for tier, those in tiers.items():
+        order |= {item: (2 if tier == LAST else 1, place / len(those)) for place, item in enumerate(those)}
+    return order
 
 
 LabFactory = Callable[..., Awaitable[LabCluster]]

@@ -28,6 +28,7 @@ from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
 from bot.bootstrap.replicas import Replica, Run, joined, take_over
 from bot.bootstrap.reporting import reporter
+from bot.bootstrap.storing import open_store
 from bot.bootstrap.watchdog import Watchdog
 from bot.errors import SettingsError, StoreError
 from bot.flow import narration
@@ -81,15 +82,6 @@ read and write of a socket and of the database, of which a webhook has a dozen (
 def always() -> bool:
     """Return True: the only process of a database may always send."""
     return True
-
-
-@asynccontextmanager
-async def open_store(
-    settings: Settings, *, read_only: bool = False, meter: Meter = UNMETERED
-) -> AsyncGenerator[SqlStore]:
-    """Open the configured database, for reading beside a serving process or for serving."""
-    async with SqlStore.open(settings.database.url, SystemClock(), read_only=read_only, meter=meter) as store:
-        yield store
 
 
 def writers_of(
@@ -427,12 +419,19 @@ async def _connect(
 ) -> tuple[dict[str, Readers], dict[str, Writers]]:
     readers: dict[str, Readers] = {}
     writers: dict[str, Writers] = {}
+    closing: list[Run] = []
+    stack.push_async_callback(_close, closing)
     for cluster in settings.clusters:
         reading, writing = await connect_cluster(cluster, clock)
-        stack.push_async_callback(reading.aclose)
+        closing.append(reading.aclose)
         readers[cluster.name] = both_sides(reading, cluster, clock, meter)
         if writing is not None:
-            stack.push_async_callback(writing.aclose)
+            closing.append(writing.aclose)
         if (able := writers_of(writing, cluster, meter, may_send)) is not None:
             writers[cluster.name] = able
     return readers, writers
+
+
+async def _close(closing: Sequence[Run]) -> None:
+    """Close all at once: a server that hangs takes its time beside the others."""
+    await asyncio.gather(*(close() for close in closing))

@@ -18,9 +18,9 @@ from bot.adapters.checkpoints import newest_of
 from bot.adapters.clock import SystemClock
 from bot.cli import draw
 from bot.cli.doctor import show_checkup
-from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
+from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of, spare_the_collector
 from bot.errors import BadInput
-from bot.flow.audit import ChainReport, ChainVerifier, pages, read_lines, verify_store
+from bot.flow.audit import ChainReport, ChainVerifier, pages, read_lines
 from bot.flow.doctor import examine
 from bot.model import AuditFilter, AuditLine, Checkpoint
 from bot.model.audit_kinds import AUDIT_KINDS
@@ -191,10 +191,11 @@ def _verify_file(verifier: ChainVerifier, file: Path) -> None:
 
 
 async def _verify_store(verifier: ChainVerifier, settings: Settings) -> None:
-    from bot.bootstrap.serving import open_store
+    from bot.adapters.database.slices import verify_database
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
-        await verify_store(store, verifier)
+        await verify_database(settings.database.url, store, verifier, spare_the_collector)
 
 
 async def _acknowledge(settings: Settings, reason: str) -> str:
@@ -208,14 +209,14 @@ async def _acknowledge(settings: Settings, reason: str) -> str:
 
 
 async def _newest(settings: Settings, wanted: AuditFilter, limit: int) -> list[AuditLine]:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         return list(await store.newest_audit_lines(limit=limit, wanted=wanted))
 
 
 async def _export(settings: Settings, wanted: AuditFilter, format_: ExportFormat, out: TextIO) -> None:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     table = draw.CsvTable(out, AuditLine._fields) if format_ is ExportFormat.CSV else None
     async with open_store(settings, read_only=True) as store, aclosing(pages(store, wanted)) as read:

@@ -158,7 +158,7 @@ async def _downgrade(settings: Settings, revision: str) -> Moved:
 
 
 async def _prune(settings: Settings, *, dry_run: bool) -> Overdue:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
     from bot.flow.retention import Retention
 
     async with open_store(settings, read_only=dry_run) as store:

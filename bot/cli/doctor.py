@@ -11,7 +11,7 @@ from bot.adapters.clock import SystemClock
 from bot.cli import draw
 from bot.cli.session import ConfigFile, Format, FormatOption, run, settings_of
 from bot.flow.doctor import examine
-from bot.model.checkup import EXIT_CODES, CheckupLine, worst
+from bot.model.checkup import EXIT_CODES, WORSE, CheckupLine, worst
 
 
 def doctor(
@@ -37,7 +37,13 @@ def show_checkup(title: str, lines: Sequence[CheckupLine], format_: Format) -> N
         draw.as_json({"health": verdict, "checks": [line.model_dump(mode="json") for line in lines]})
     else:
         columns = ("health", "what", "observed", "expected", "way out")
-        rows = ((one.health, one.subject, one.observed, one.expected, one.way_out) for one in lines)
+        last = sorted(
+            lines, key=lambda one: WORSE.index(one.health)
+        )  # what is to be mended stands where the eye is: at the end of a long table
+        rows = ((one.health, one.subject, one.observed, one.expected, one.way_out) for one in last)
         draw.table(title, columns, rows)
-        draw.lines([("verdict", verdict)])
+        counts = ", ".join(
+            f"{found} {one}" for one in reversed(WORSE) if (found := sum(x.health is one for x in lines))
+        )
+        draw.lines([("verdict", f"{verdict} ({counts})" if counts else verdict)])
     raise typer.Exit(EXIT_CODES[verdict])

@@ -92,7 +92,8 @@ async def _freeze(
 
 
 async def _active(settings: Settings) -> Sequence[Freeze]:
-    from bot.bootstrap.serving import SystemClock, open_store
+    from bot.adapters.clock import SystemClock
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         return [freeze for freeze in await store.freezes() if freeze.active(SystemClock().now())]

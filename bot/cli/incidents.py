@@ -120,14 +120,14 @@ def _told(case: Case) -> Iterator[tuple[str, str]]:
 
 
 async def _incidents(settings: Settings, *, open_only: bool, limit: int) -> Sequence[Incident]:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         return await store.incidents(open_only=open_only, limit=limit)
 
 
 async def _case(settings: Settings, incident: IncidentId) -> Case:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         found = await store.get(Incident, incident)
@@ -142,7 +142,7 @@ async def _case(settings: Settings, incident: IncidentId) -> Case:
 
 
 async def _report(settings: Settings, incident: IncidentId) -> Document:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         account = await account_of(store, incident)

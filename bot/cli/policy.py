@@ -131,7 +131,8 @@ def _lines(told: Told) -> Iterator[tuple[str, str]]:
 
 
 async def _explain(settings: Settings, name: str, proposal_id: str, choice: Choice, *, break_glass: bool) -> Told:
-    from bot.bootstrap.serving import SystemClock, open_store
+    from bot.adapters.clock import SystemClock
+    from bot.bootstrap.storing import open_store
     from bot.bootstrap.terminal import directory_for
 
     clock = SystemClock()

@@ -154,14 +154,14 @@ def _told_stage(number: int, stage: Stage) -> Iterator[tuple[str, str]]:
 
 
 async def _proposals(settings: Settings, incident: str | None, *, active: bool) -> Sequence[Proposal]:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         return await store.proposals(IncidentId(incident) if incident else None, active_only=active)
 
 
 async def _offer(settings: Settings, proposal: str) -> Offer:
-    from bot.bootstrap.serving import open_store
+    from bot.bootstrap.storing import open_store
 
     async with open_store(settings, read_only=True) as store:
         found = await store.get(Proposal, proposal)

@@ -32,6 +32,10 @@ def serve(
     run(serve_bot(settings))
 
 
+_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
+"""Fields that structlog makes of tracebacks."""
+
+
 def set_up_logging(told: LogSettings) -> None:
     """Log to stderr: JSON, one object per line, or lines for a person, coloured on a terminal.
 
@@ -46,7 +50,11 @@ def set_up_logging(told: LogSettings) -> None:
     ]
     terminal = sys.stderr.isatty()
     ending: list[Processor] = (
-        [_show_hidden, structlog.dev.ConsoleRenderer(colors=terminal)]
+        [
+            structlog.processors.format_exc_info,
+            _show_hidden,
+            structlog.dev.ConsoleRenderer(colors=terminal, exception_formatter=structlog.dev.plain_traceback),
+        ]
         if (told.format or (LogFormat.TEXT if terminal else LogFormat.JSON)) is LogFormat.TEXT
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     )
@@ -66,5 +74,8 @@ def set_up_logging(told: LogSettings) -> None:
 
 
 def _show_hidden(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """A terminal obeys escape sequences; JSON escapes them by itself."""
-    return {key: visible(value) if isinstance(value, str) else value for key, value in event.items()}
+    """A terminal obeys escape sequences, in the words of an error as well; JSON escapes them by itself."""
+    return {
+        key: visible(value, lines=key in _SEVERAL_LINES) if isinstance(value, str) else value
+        for key, value in event.items()
+    }

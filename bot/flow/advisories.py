@@ -30,7 +30,7 @@ TICK: Final = 1.0
 MOST_WAITING: Final = 100_000
 """Deliveries that are looked through for those of this source when natsmedic starts: ten times the queue's default cap."""
 MOST_OPEN: Final = 1_000
-"""Open incidents that are looked through for those of this source when natsmedic starts."""
+"""Open incidents of advisories that are looked through when natsmedic starts."""
 
 
 class Advisories:
@@ -72,8 +72,8 @@ class Advisories:
                 for alert in parsed.alerts if parsed.cluster == self._cluster else ():
                     if alert.state is AlertState.FIRING:
                         self._debouncer.adopt(alert, self._clock.now())
-        for incident in await self._store.incidents(open_only=True, limit=MOST_OPEN):
-            if incident.source != ADVISORIES or incident.cluster != self._cluster:
+        for incident in await self._store.incidents(open_only=True, limit=MOST_OPEN, source=ADVISORIES):
+            if incident.cluster != self._cluster:
                 continue
             if incident.state is not IncidentState.CLEARED:
                 alert = IncomingAlert(

@@ -62,6 +62,8 @@ from bot.settings import PolicySettings
 
 WITHDRAW: Final = "withdraw"
 """What the refusal of a withdrawal names where that of a click names the choice."""
+INCOMPLETE: Final = "The form is not complete."
+"""What the row says where each field says what is wrong with it."""
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +155,7 @@ class ApprovalDesk:
         wrong = check_form(proposal, click.choice, reason, typed_name)
         if wrong:
             codes = ", ".join(code for code, _ in wrong.values())
-            await self._refused(click, proposal, "The form is not complete.", codes)
+            await self._refused(click, proposal, INCOMPLETE, codes)
             return Answer(
                 accepted=False, sentence="", errors={field: sentence for field, (_, sentence) in wrong.items()}
             )

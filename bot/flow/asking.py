@@ -24,8 +24,6 @@ ASKED: Final = "diagnosis.asked"
 TITLE_LIMIT: Final = 250
 OBJECT: Final = "ACCOUNT/STREAM, ACCOUNT/STREAM/CONSUMER, a server's name or subject:PATTERN"
 _SUBJECT: Final = "subject:"
-MOST_OPEN: Final = 1_000
-"""Open incidents that are looked through for the one that was asked for."""
 
 _NAME: Final = re.compile(r"[^\s/\\.*>\x00-\x1f\x7f]{1,255}")
 """A stream's or consumer's name (server/stream.go and consumer.go: no blank, dot, star, greater-than or path separator)."""
@@ -106,8 +104,7 @@ class Asking:
 
     async def incident(self, fingerprint: str) -> Incident | None:
         """Return the newest incident of a question once there is one."""
-        found = await self._store.incidents(limit=MOST_OPEN)
-        return next((one for one in found if one.source == COMMAND and one.fingerprint == fingerprint), None)
+        return next(iter(await self._store.incidents(limit=1, source=COMMAND, fingerprint=fingerprint)), None)
 
     async def again(self, person: str, event: str, incident: Incident) -> None:
         """Diagnose an incident once more; the same event does so once."""

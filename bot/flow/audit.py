@@ -76,6 +76,11 @@ class ChainVerifier:
         self._bad: tuple[int, str] | None = None
 
     @property
+    def checkpoint(self) -> Checkpoint | None:
+        """What the chain is compared with."""
+        return self._checkpoint
+
+    @property
     def reached(self) -> int:
         """The last row that verifies."""
         return self._rows
@@ -101,6 +106,23 @@ class ChainVerifier:
         finally:  # also where the lines end in an error: what came before it verifies
             self._rows, self._head = rows, head
         return self._bad is None
+
+    def advance(self, start: Checkpoint, end: Checkpoint) -> bool:
+        """Take the rows behind `start` up to `end` for verified, as another verifier that began at `start` has done it.
+
+        Returns False, and takes none of them, where they do not continue what was seen so far, or where `end` is not the row of the checkpoint: what is wrong
+        is for `add_all` to say. A checkpoint among them that is not their last would go unseen: ValueError.
+        """
+        if self._checkpoint is not None and start.seq < self._checkpoint.seq < end.seq:
+            raise ValueError(f"Row {self._checkpoint.seq} of the checkpoint would not be looked at.")
+        if self._bad is not None or not start.same_row(Checkpoint(seq=self._rows, hash=self._head)):
+            return False
+        if self._checkpoint is not None and end.seq == self._checkpoint.seq > start.seq:
+            if end.hash != self._checkpoint.hash:
+                return False
+            self._matched = True
+        self._rows, self._head = end.seq, end.hash
+        return True
 
     def unreadable(self, reason: str) -> None:
         """Record that the next row exists and can't be read as an entry at all."""
@@ -169,12 +191,18 @@ def verify(entries: Iterable[AuditEntry], *, checkpoint: Checkpoint | None = Non
     return verifier.report()
 
 
-async def pages(store: Store, wanted: AuditFilter = EVERY, *, after: int = 0) -> AsyncGenerator[list[AuditLine]]:
-    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken."""
+async def pages(
+    store: Store, wanted: AuditFilter = EVERY, *, after: int = 0, last: int | None = None
+) -> AsyncGenerator[list[AuditLine]]:
+    """Yield all wanted rows in order, so many at a time. At a row that is none the rows before it still come, and then AuditBroken.
+
+    `last` ends a chain of which every row is wanted: where none is missing, its row is the last that comes.
+    """
     size = PAGE
-    while True:
+    while last is None or after < last:
+        most = size if last is None else min(size, last - after)
         try:
-            page = await store.audit_lines(after=after, limit=size, wanted=wanted)
+            page = await store.audit_lines(after=after, limit=most, wanted=wanted)
         except AuditBroken:
             if size == 1:
                 raise
@@ -186,9 +214,9 @@ async def pages(store: Store, wanted: AuditFilter = EVERY, *, after: int = 0) ->
         after = page[-1].seq
 
 
-async def verify_store(store: Store, verifier: ChainVerifier) -> None:
-    """Give the verifier the rows of the store that it has not had, up to the first bad one. It hashes beside the event loop."""
-    async with aclosing(pages(store, after=verifier.reached)) as read:
+async def verify_store(store: Store, verifier: ChainVerifier, *, last: int | None = None) -> None:
+    """Give the verifier the rows of the store that it has not had, up to the first bad one, or to `last`. It hashes beside the event loop."""
+    async with aclosing(pages(store, after=verifier.reached, last=last)) as read:
         try:
             async for page in read:
                 if not await asyncio.to_thread(verifier.add_all, page):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from bot.flow.approval import Answer
+from bot.flow.approval import INCOMPLETE, Answer
 from bot.flow.refusals import refusal
 from bot.flow.storm import opened
 from bot.model import AuditDraft, Holder, Incident, IncidentId, IncidentState, Person, Silence, SlackUser
@@ -81,6 +81,9 @@ class CaseDesk:
         if lasts not in SILENCES:
             wrong["lasts"] = f"Choose one of {', '.join(SILENCES)}."
         if wrong:
+            async with self._store.begin() as tx:
+                incident = await tx.get(Incident, incident_id)
+                await _refused(tx, user, person.key, incident, "silence", "incomplete", INCOMPLETE)
             return Answer(accepted=False, sentence="", errors=wrong)
         now = self._clock.now()
         made = Silence(user=user, person=person.key, reason=reason.strip(), at=now, until=now + SILENCES[lasts])

@@ -57,7 +57,7 @@ async def lift(
         found = await tx.get(Freeze, freeze_id)
         now = clock.now()
         if found is None:
-            raise BadInput(f"Freeze {freeze_id} is not in the database: `natsmedic freeze list` shows those there are.")
+            raise BadInput(f"There is no freeze {freeze_id}: /nats status and `natsmedic freeze list` show those there are.")
         if not found.active(now):
             raise BadInput(f"Freeze {freeze_id} is over already.")
         if any(given.person == person for given in found.lifts):

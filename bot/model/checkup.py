@@ -80,7 +80,10 @@ EXIT_CODES = {Health.OK: 0, Health.WARN: 1, Health.FAIL: 2, Health.UNKNOWN: 3}
 """As `natsmedic diagnose`."""
 
 
+WORSE = (Health.OK, Health.WARN, Health.UNKNOWN, Health.FAIL)
+"""Each says more than those before it: a failure more than what could not be looked at, and that more than a warning."""
+
+
 def worst(lines: Iterable[CheckupLine]) -> Health:
-    """Return what the whole comes to: a failure says more than what could not be looked at, and that more than a warning. Nothing looked at is unknown."""
-    seen = {line.health for line in lines}
-    return next((one for one in (Health.FAIL, Health.UNKNOWN, Health.WARN, Health.OK) if one in seen), Health.UNKNOWN)
+    """Return what the whole comes to. Nothing looked at is unknown."""
+    return max((line.health for line in lines), key=WORSE.index, default=Health.UNKNOWN)

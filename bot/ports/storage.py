@@ -167,9 +167,23 @@ class Store(Protocol):
         ...
 
     async def incidents(
-        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+        self,
+        *,
+        open_only: bool = False,
+        limit: int = 100,
+        threads_only: bool = False,
+        source: str | None = None,
+        fingerprint: str | None = None,
     ) -> Sequence[Incident]:
         """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
+        ...
+
+    async def count_open(self) -> int:
+        """Return how many incidents with a thread of their own are not closed."""
+        ...
+
+    async def undiagnosed(self) -> Sequence[IncidentId]:
+        """Return the incidents with a thread that are not closed and were never diagnosed, though their cluster is known; the oldest first."""
         ...
 
     async def storm_lines(self, storm: IncidentId) -> Sequence[StormLine]:

@@ -3,6 +3,10 @@
 A real nats-server, the stand-in Slack with Slack's limits, the bot as a process of its own, and a load generator that sends at its own pace whatever the
 answers are (an open loop), each delivery on time, what is refused again after its Retry-After. Every 500th alert is page-worthy. Before it, the same webhook
 is measured at rest, in the same run: a shared machine shows in both. Prints each limit with what was seen; the exit code is 1 where one is not met.
+
+With `--alertmanager` the alerts are posted to a real Alertmanager (tests/e2e/monitoring.py says where it is looked for) as Prometheus does, and its webhooks
+are the storm: grouped by alert name and cluster, each with all alerts of its group, after `--group-wait` and again every `--group-interval` for as long as
+the group grows. A front between the two notes what the bot answered, and how fast.
 """
 
 import argparse
@@ -15,21 +19,29 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import aiohttp
+from aiohttp import web
 
 from bot.lab.servers import LabCluster
-from bot.lab.whole import CHANNEL, WholeBot, lab_slack
+from bot.lab.whole import CHANNEL, WholeBot, free_port, lab_slack
 from bot.model import JsonObject
+from tests.e2e.monitoring import routes, running_alertmanager
 
 VERSION = "2.12.8"
 AT_REST = 100
 """Deliveries of the baseline, ten a second."""
 PAGE_EVERY = 500
 CONNECTIONS = 32
+MOST_BYTES = 64 * 2**20
+"""Of one webhook: more than Alertmanager makes of 10,000 alerts."""
+BATCHES_A_SECOND = 10
+"""In which Alertmanager is given its alerts."""
 SETTLE_SECONDS = 120.0
 """For what is refused to be sent again, what is queued to be folded, and the last threads to be drawn."""
 
@@ -80,6 +92,62 @@ def alert(cluster: str, number: int) -> JsonObject:
         "generatorURL": "http://prometheus.example/graph?g0.expr=nats",
         "fingerprint": f"{number:016x}",
     }
+
+
+class Feeder:
+    """Posts alerts to an Alertmanager, each batch at its time."""
+
+    def __init__(self, url: str, cluster: str, session: aiohttp.ClientSession, seen: Seen) -> None:
+        self._url = f"{url}/api/v2/alerts"
+        self._cluster = cluster
+        self._session = session
+        self._seen = seen
+
+    async def storm(self, alerts: int, seconds: float) -> None:
+        """Post them evenly over so many seconds."""
+        self._seen.began = time.perf_counter()
+        each = -(-alerts // round(seconds * BATCHES_A_SECOND))
+        for first in range(0, alerts, each):
+            await asyncio.sleep(max(0.0, self._seen.began + first * seconds / alerts - time.perf_counter()))
+            made = [alert(self._cluster, number) for number in range(first, min(first + each, alerts))]
+            sent = [{key: one[key] for key in ("labels", "annotations", "generatorURL")} for one in made]
+            names = [str(one["labels"]["alertname"]) for one in made]
+            async with self._session.post(self._url, json=sent) as answer:
+                answer.raise_for_status()
+            self._seen.pages_sent |= dict.fromkeys((n for n in names if n.startswith("Page")), time.perf_counter())
+
+
+class Front:
+    """Passes webhooks on to the bot, and notes what became of them."""
+
+    def __init__(self, bot: WholeBot, session: aiohttp.ClientSession, seen: Seen) -> None:
+        self._bot = bot
+        self._session = session
+        self._seen = seen
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncGenerator[str]:
+        """Listen within the block, at the address that is given."""
+        app = web.Application(client_max_size=MOST_BYTES)
+        app.router.add_post("/webhooks/alertmanager", self._pass_on)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        port = free_port()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            await runner.cleanup()
+
+    async def _pass_on(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = {name: request.headers[name] for name in ("Authorization", "Content-Type")}
+        begin = time.perf_counter()
+        async with self._session.post(f"{self._bot.url}{request.path}", data=body, headers=headers) as answer:
+            said = await answer.read()
+            self._seen.latencies.append(time.perf_counter() - begin)
+            self._seen.statuses[answer.status] += 1
+            return web.Response(status=answer.status, body=said)
 
 
 class Generator:
@@ -143,17 +211,21 @@ def counted(bot: WholeBot, query: str) -> int:
         connection.close()
 
 
-async def settle(bot: WholeBot, seen: Seen) -> float:
-    """Wait until nothing is queued and every page-worthy alert has its thread, or time is up; return when the queue was empty."""
+async def settle(bot: WholeBot, seen: Seen, alerts: int) -> float:
+    """Wait until every alert has come in, nothing is queued and every page-worthy alert has its thread, or time is up; return when the queue was empty."""
     end = time.perf_counter() + SETTLE_SECONDS
     empty = 0.0
     while time.perf_counter() < end:
-        if not empty and counted(bot, "SELECT count(*) FROM deliveries WHERE NOT processed") == 0:
+        if not empty and counted(bot, STORED) >= alerts and counted(bot, QUEUED) == 0:
             empty = time.perf_counter()
         if empty and len(seen.pages_shown) == len(seen.pages_sent):
             break
         await asyncio.sleep(0.2)
     return empty
+
+
+STORED = "SELECT count(*) FROM incidents WHERE source = 'alertmanager'"
+QUEUED = "SELECT count(*) FROM deliveries WHERE NOT processed"
 
 
 def p(latencies: Sequence[float], percent: int) -> float:
@@ -166,6 +238,24 @@ def busiest_minute(times: Sequence[float]) -> int:
     return max((sum(start <= one < start + 60 for one in ordered) for start in ordered), default=0)
 
 
+async def prepared(
+    arguments: argparse.Namespace, bot: WholeBot, session: aiohttp.ClientSession, seen: Seen, stack: AsyncExitStack
+) -> Callable[[], Awaitable[None]]:
+    """Return what makes the storm once it is called."""
+    if arguments.alertmanager:
+        front = await stack.enter_async_context(Front(bot, session, seen).listening())
+        config = routes(bot, front, wait=arguments.group_wait, interval=arguments.group_interval)
+        folder = bot.directory.parent
+        url = await stack.enter_async_context(running_alertmanager(folder, free_port(), config))
+        return partial(Feeder(url, bot.cluster.name, session, seen).storm, arguments.alerts, arguments.seconds)
+    bodies = [
+        (payload(bot.cluster.name, numbers), [f"Page{n}" for n in numbers if n % PAGE_EVERY == PAGE_EVERY - 1])
+        for start in range(0, arguments.alerts, arguments.per_delivery)
+        for numbers in [range(start, min(start + arguments.per_delivery, arguments.alerts))]
+    ]
+    return partial(Generator(bot, session, seen).storm, bodies, arguments.seconds)
+
+
 async def run(arguments: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(prefix="bench-storm-") as folder:
         async with (
@@ -175,6 +265,7 @@ async def run(arguments: argparse.Namespace) -> bool:
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS), timeout=aiohttp.ClientTimeout(total=15)
             ) as session,
+            AsyncExitStack() as stack,
         ):
             await bot.start()
             await bot.slack.connected()
@@ -185,22 +276,18 @@ async def run(arguments: argparse.Namespace) -> bool:
                 await quiet.send(resolved)
                 await asyncio.sleep(0.1)
             idle_mib = memory(bot, "VmRSS")
-            bodies = [
-                (payload(cluster.name, numbers), [f"Page{n}" for n in numbers if n % PAGE_EVERY == PAGE_EVERY - 1])
-                for start in range(0, arguments.alerts, arguments.per_delivery)
-                for numbers in [range(start, min(start + arguments.per_delivery, arguments.alerts))]
-            ]
+            storm = await prepared(arguments, bot, session, seen, stack)
             watching = asyncio.create_task(watch(bot, seen))
             before = cpu(bot)
-            await Generator(bot, session, seen).storm(bodies, arguments.seconds)
+            await storm()
             sent = time.perf_counter()
-            empty = await settle(bot, seen)
+            empty = await settle(bot, seen, arguments.alerts)
             used = cpu(bot) - before
             watching.cancel()
-            stored = counted(bot, "SELECT count(*) FROM incidents WHERE source = 'alertmanager'")
+            stored = counted(bot, STORED)
             posts = [call.at for call in slack.calls("chat.postMessage")]
             print(
-                f"sent {len(bodies)} deliveries of {arguments.per_delivery} in {sent - seen.began:.1f} s; answers {dict(seen.statuses)}"
+                f"sent {arguments.alerts} alerts in {sent - seen.began:.1f} s, {len(seen.latencies)} deliveries; answers {dict(seen.statuses)}"
             )
             print(
                 f"queue empty {empty - seen.began:.1f} s after the first; the bot used {used:.1f} s of CPU; idle memory {idle_mib:.0f} MiB"
@@ -260,6 +347,9 @@ def main() -> int:
     parser.add_argument("--alerts", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--per-delivery", type=int, default=1, help="distinct alerts in one webhook request")
+    parser.add_argument("--alertmanager", action="store_true", help="through a real Alertmanager")
+    parser.add_argument("--group-wait", default="1s", help="of the Alertmanager")
+    parser.add_argument("--group-interval", default="5s", help="of the Alertmanager")
     return 0 if asyncio.run(run(parser.parse_args())) else 1
 
 

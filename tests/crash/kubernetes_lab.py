@@ -29,6 +29,7 @@ from bot.settings.clusters import ApplierSettings, KubernetesSettings
 from tests.crash.proxy import Address, Proxy
 from tests.crash.scene import Where, until
 from tests.integration.kubernetes_support import APPLIER_FILE, Raw
+from tests.rights import insist_on_record
 
 SERVERS = 3
 API_TIMEOUT = 2.0
@@ -79,6 +80,7 @@ class KubernetesLab:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+        insist_on_record(self.kube)
 
     # Looking.
 
@@ -101,6 +103,7 @@ class KubernetesLab:
         """
         await self.kube.wait_ready(within=WHOLE_WITHIN)
         await until("full health of all servers", self._healthy, WHOLE_WITHIN)
+        insist_on_record(self.kube)
 
     async def _healthy(self) -> bool:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from pathlib import Path
 
@@ -17,8 +17,16 @@ from bot.lab.whole import WholeBot, lab_slack
 from bot.model import JsonObject
 from bot.model.audit_kinds import flaw_of
 from tests.audit_census import claimed_by
+from tests.rights import on_record
 
 Whole = Callable[..., AbstractAsyncContextManager[WholeBot]]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_rights() -> Generator[None]:
+    """Whatever natsmedic asks of a stand-in API server is in the record that the roles of deploy/ are held against."""
+    with on_record():
+        yield
 
 
 @pytest.fixture

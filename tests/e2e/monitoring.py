@@ -76,18 +76,9 @@ async def monitoring(folder: Path, bot: BotProcess, metrics_port: int) -> AsyncG
             }
         )
     )
-    (folder / "alertmanager.yml").write_text(yaml.safe_dump(_routes(bot)))
     async with (
         _exporter(running, exporter),
-        _process(
-            folder / "alertmanager.log",
-            f"http://127.0.0.1:{alertmanager}",
-            str(ALERTMANAGER),
-            f"--config.file={folder / 'alertmanager.yml'}",
-            f"--storage.path={folder / 'alertmanager'}",
-            f"--web.listen-address=127.0.0.1:{alertmanager}",
-            "--cluster.listen-address=",
-        ),
+        running_alertmanager(folder, alertmanager, routes(bot, bot.url)),
         _process(
             folder / "prometheus.log",
             running.url,
@@ -98,6 +89,21 @@ async def monitoring(folder: Path, bot: BotProcess, metrics_port: int) -> AsyncG
         ),
     ):
         yield running
+
+
+@asynccontextmanager
+async def running_alertmanager(folder: Path, port: int, config: JsonObject) -> AsyncGenerator[str]:
+    """A real Alertmanager, alone; gives its address."""
+    (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
+    url = f"http://127.0.0.1:{port}"
+    command = (
+        f"--config.file={folder / 'alertmanager.yml'}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    )
+    async with _process(folder / "alertmanager.log", url, str(ALERTMANAGER), *command):
+        yield url
 
 
 def _impatient(folder: Path, name: str) -> Path:
@@ -111,14 +117,14 @@ def _impatient(folder: Path, name: str) -> Path:
     return made
 
 
-def _routes(bot: BotProcess) -> JsonObject:
-    """What fires goes to the bot, and what is wrong with the bot to somebody else."""
+def routes(bot: BotProcess, url: str, wait: str = "0s", interval: str = "1s") -> JsonObject:
+    """What fires goes to the bot at this address, and what is wrong with the bot to somebody else."""
     return {
         "route": {
             "receiver": "natsmedic",
             "group_by": ["alertname", "cluster"],
-            "group_wait": "0s",
-            "group_interval": "1s",
+            "group_wait": wait,
+            "group_interval": interval,
             "repeat_interval": "1h",
             "routes": [{"receiver": "people", "matchers": ['alertname=~"Natsmedic.*"']}],
         },
@@ -128,7 +134,7 @@ def _routes(bot: BotProcess) -> JsonObject:
                 "name": "natsmedic",
                 "webhook_configs": [
                     {
-                        "url": f"{bot.url}/webhooks/alertmanager",
+                        "url": f"{url}/webhooks/alertmanager",
                         "http_config": {"authorization": {"type": "Bearer", "credentials": bot.secret}},
                     }
                 ],

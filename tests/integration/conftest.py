@@ -1,7 +1,7 @@
 """Audit rows are checked as they are appended; and Kubernetes: a stand-in alone, and for the conformance suite a real cluster beside it where there is one."""
 
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +20,7 @@ from tests.audit_census import claimed_by
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
 from tests.integration.migrating import grown_in
 from tests.integration.store_records import FixedClock
+from tests.rights import on_record
 
 APPEND = SqlTransaction.audit_all
 
@@ -51,6 +52,13 @@ def writer() -> str:
     while frame is not None and frame.f_globals.get("__name__") == SqlTransaction.__module__:
         frame = frame.f_back
     return "" if frame is None else str(frame.f_globals.get("__name__"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_rights() -> Generator[None]:
+    """Whatever natsmedic asks of a stand-in API server is in the record that the roles of deploy/ are held against."""
+    with on_record():
+        yield
 
 
 BOTH = [STAND_IN, pytest.param(REAL, marks=pytest.mark.kubernetes)]

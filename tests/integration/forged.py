@@ -19,6 +19,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from bot.flow.stages import Stages
 from bot.model import Json, JsonObject
 from bot.ports import Phase
 from bot.settings import Transport
@@ -38,6 +39,15 @@ WORK: Final = frozenset(
         "misshapen",
         "shortcut",
         "question",
+        "take",
+        "silence",
+        "end_silence",
+        "open_thread",
+        "tune",
+        "page",
+        "mention",
+        "home",
+        "follow",
     }
 )
 """Names of the tasks that serve a gesture; after the last of them it has had its effect."""
@@ -145,8 +155,10 @@ class Target:
         store = self.running.store
         proposals = await store.proposals()
         approvals = [one for proposal in proposals for one in await store.approvals(proposal.id)]
-        records = [repr(one) for one in (*proposals, *approvals, *await store.freezes())]
-        return records + [f"{phase} {key}" for phase, key in self.running.engine.started]
+        records = [repr(one) for one in (*proposals, *approvals, *await store.freezes(), *await store.incidents())]
+        async with store.begin() as tx:
+            waiting = f"{await tx.count_unprocessed()} questions"
+        return [*records, waiting, *(f"{phase} {key}" for phase, key in self.running.engine.started)]
 
     async def refusals(self) -> int:
         kinds = {"click.refused", "command.refused"}
@@ -163,9 +175,11 @@ class Target:
 
 
 @asynccontextmanager
-async def target(tmp_path: Path, *, clusters: tuple[str, ...] = ("prod",)) -> AsyncGenerator[Target]:
+async def target(
+    tmp_path: Path, *, clusters: tuple[str, ...] = ("prod",), stages: Stages | None = None
+) -> AsyncGenerator[Target]:
     """A bot that is served in this process."""
-    async with house(tmp_path, transport=Transport.HTTP, clusters=clusters) as running:
+    async with house(tmp_path, transport=Transport.HTTP, clusters=clusters, stages=stages) as running:
         app = Starlette(routes=[Route("/slack/events", running.adapter.http_handler, methods=["POST"])])
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://bot", trust_env=False) as client:

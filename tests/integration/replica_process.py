@@ -18,6 +18,8 @@ from bot.adapters.engine import DbosEngine
 from bot.ports import Phase, PhaseHandler, Steps
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+"""Seconds in which something must be heard; a start takes 2 s, and thirty where the machine is busy."""
 
 
 class Beginner:
@@ -39,7 +41,7 @@ class Beginner:
 
     async def heard(self, *words: str) -> None:
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE):
                 while not set(words) <= set(self.lines):
                     await asyncio.sleep(0.02)
         except TimeoutError:

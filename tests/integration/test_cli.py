@@ -217,38 +217,16 @@ def test_the_schema_is_json_and_every_runbook_is_listed() -> None:
     assert all(runbook["code"] in table for runbook in listed)
 
 
-def test_python_dash_m_bot_is_the_same_command_and_loads_no_client_library_for_a_version() -> None:
+def test_python_dash_m_bot_is_the_same_command_and_loads_no_more_than_the_command_needs() -> None:
     probe = (
         "import sys; sys.argv = ['natsmedic', 'version']\n"
         "from bot.cli import main\n"
-        "try: main()\nfinally: print(sorted({'dbos', 'kubernetes', 'nats', 'slack_bolt', 'sqlalchemy'} & set(sys.modules)))"
+        "try: main()\nexcept SystemExit: print(sorted({'dbos', 'kubernetes', 'nats', 'slack_bolt', 'sqlalchemy'} & set(sys.modules)))\n"
+        "import bot.bootstrap.storing\n"
+        "print(sorted({'dbos', 'kubernetes', 'slack_bolt', 'slack_sdk'} & set(sys.modules)), 'sqlalchemy' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     ran = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, env=environment)
     assert ran.stdout.startswith("natsmedic")
-    assert ran.stdout.endswith("[]\n")
+    assert ran.stdout.endswith("[]\n[] True\n")
     assert subprocess.run([sys.executable, "-m", "bot", "version"], check=False, env=environment).returncode == 0
-
-
-def test_unlock_and_acknowledge_ask_for_nothing_and_name_the_os_user(
-    config: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As in a pod: no terminal to answer from, a user id that has no name, and an environment that says what it likes."""
-    gap = {"sink": "a file", "checkpoint": {"seq": 9, "hash": "a" * 64}, "head": {"seq": 3, "hash": "b" * 64}}
-
-    async def hold() -> None:
-        async with (
-            SqlStore.open(f"sqlite:///{config.parent}/natsmedic.db", SystemClock()) as store,
-            store.begin() as tx,
-        ):
-            await tx.take_lock("prod", "exec_gone")
-            await tx.audit(AuditDraft(kind="audit.gap", actor="bot", sentence="A gap.", data=gap))
-
-    asyncio.run(hold())
-    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
-    monkeypatch.setenv("LOGNAME", "ada")
-    for words in (("unlock", "prod"), ("audit", "acknowledge")):
-        result = natsmedic("--config", config, *words, "--reason", "looked")
-        assert (result.exit_code, "4000000000 (terminal)" in result.stdout) == (0, True), result.output
-    listed = natsmedic("--config", config, "audit", "list", "--actor", "4000000000 (terminal)", "--format", "json")
-    assert [row["kind"] for row in json.loads(listed.stdout)] == ["lock.released", "audit.acknowledged"]

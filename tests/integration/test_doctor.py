@@ -225,7 +225,11 @@ def test_the_command_says_the_worst_by_its_exit_code_and_prints_every_line(tmp_p
     assert (found.exit_code, told["health"]) == (2, "fail"), "no alert could ever come in"
     assert {"Database", "Checkpoints", "Listening address", "Alert sources"} == {c["subject"] for c in told["checks"]}
     status = CliRunner().invoke(command_line, ["--config", str(file), "audit", "status"])
-    assert (status.exit_code, "verdict: warn" in status.stdout) == (1, True)
+    assert (status.exit_code, "verdict: warn (2 warn)" in status.stdout) == (1, True)
+    table = CliRunner().invoke(command_line, ["--config", str(file), "doctor"]).stdout
+    shown = [line.split()[0] for line in table.splitlines() if line.startswith(("ok ", "warn ", "fail "))]
+    assert shown == ["ok", "warn", "warn", "fail"], "what is to be mended comes last"
+    assert "verdict: fail (1 fail, 2 warn, 1 ok)" in table
 
 
 @pytest.mark.parametrize(

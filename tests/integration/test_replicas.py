@@ -12,10 +12,10 @@ from bot.adapters.database import SqlStore
 from bot.bootstrap.replicas import Replica
 from bot.errors import ReplicaExpelled
 from bot.model import AuditEntry
-from tests.integration.replica_process import Beginner, beginner
+from tests.integration.replica_process import PATIENCE, Beginner, beginner
 from tests.integration.store_records import FixedClock, draft
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(180)
 
 
 async def append(store: SqlStore) -> AuditEntry:
@@ -132,7 +132,7 @@ async def test_an_older_process_never_takes_what_only_a_newer_one_can_run(postgr
 
 
 async def _either(one: Beginner, other: Beginner, words: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not any(words in line for line in (*one.lines, *other.lines)):
             await asyncio.sleep(0.05)
 

@@ -258,7 +258,7 @@ async def test_a_deaf_socket_is_said_in_health(tmp_path: Path) -> None:
     [
         ("help", "proposals"),
         ("", "whoami"),
-        ("status", "1 open incidents, 1 active proposals"),
+        ("status", "Open incidents: 1. Active proposals: 1."),
         ("incidents", "Waiting for approval"),
         ("proposals", "0 of 2 approvals"),
         ("whoami", "On prod you may approve: low, medium, destructive"),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
 
 from bot.adapters.database import SqlStore
+from bot.adapters.database.connection import READERS
 from bot.errors import StoreBusy, StoreConflict
 from bot.flow.audit import verify
 from bot.model import (
@@ -161,6 +163,18 @@ async def test_a_writer_behind_a_hanging_one_of_its_own_process_gives_up(
             async with store.begin():
                 pass
     assert await store.get(Incident, "inc_1") == incident()
+
+
+async def test_a_reader_behind_readers_that_hang_gives_up(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = store._database._reader
+    monkeypatch.setattr(reader.sync_engine.pool, "_timeout", 0.05)
+    async with AsyncExitStack() as hanging:
+        for _ in range(READERS):
+            await hanging.enter_async_context(reader.connect())
+        with pytest.raises(StoreBusy, match="had no connection free") as raised:
+            await store.count_unprocessed()
+        assert raised.value.retry_helps
+    assert await store.count_unprocessed() == 0
 
 
 async def test_thirty_deliveries_of_one_alert_at_once_open_one_incident(store: SqlStore) -> None:

@@ -13,17 +13,20 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import pytest
 
 from bot.actions._command_line import command
 from bot.adapters.documents import as_html, as_markdown
-from bot.adapters.slack.modals import decision_form, details_view, question_form, sentence_view
+from bot.adapters.slack.commands.reply import as_file, say
+from bot.adapters.slack.modals import decision_form, details_view, hush_form, question_form, sentence_view, tuning_form
 from bot.adapters.slack.render import render
 from bot.adapters.slack.render_home import HomeFacts, home_view, refusal_view
 from bot.adapters.slack.render_proposal import plan_text
-from bot.adapters.slack.render_reminder import reminder
+from bot.adapters.slack.render_reminder import broken_glass, escalation, reminder
+from bot.adapters.slack.talk import bytes_of
 from bot.adapters.slack.text import fallback
 from bot.adapters.slack.wanted import Storm
 from bot.adapters.visible import visible
@@ -33,7 +36,7 @@ from bot.cli.report import as_markdown as report_markdown
 from bot.flow.approval import Form
 from bot.flow.incident_report import Account, Decided, compose
 from bot.lab.slack.limits import check_message, check_view
-from bot.model import GENESIS, AuditEntry, AuditLine, Choice, Freeze, FreezeId
+from bot.model import GENESIS, AuditEntry, AuditLine, Choice, Escalation, Freeze, FreezeId, IncidentId, Measure, Tunable
 from tests.exhaustive import EXHAUSTIVE
 from tests.unit.adapters.slack.slack_records import NOW, RULES, case, diagnosis, execution, incident, proposal
 from tests.unit.adapters.slack.test_render import assert_inert, objects
@@ -71,6 +74,10 @@ def row(words: str) -> AuditLine:
         hash="0" * 64,
     )
     return entry.line
+
+
+def knob(words: str) -> Tunable:
+    return Tunable(name="pace", title=words, measure=Measure.NUMBER, unit=words, value="2", least="1", most="9")
 
 
 def account(words: str) -> Account:
@@ -118,6 +125,8 @@ def test_dialogs_and_homes_with_any_text_are_inert() -> None:
             details_view(entry, RULES),
             question_form({"channel": "C0OPS", "ts": "1.2", "thread": None}, words, (words, "prod")),
             sentence_view(words, words),
+            hush_form(IncidentId(words)),
+            tuning_form(entry.proposal.model_copy(update={"tunables": (knob(words),)})),
             home_view(facts),
             refusal_view(words),
         )
@@ -151,14 +160,38 @@ def test_the_plans_file_has_no_hidden_character() -> None:
         assert hidden(plan_text(proposal(words)), "\n\t") == set(), repr(words)
 
 
-def test_a_reminder_mentions_the_group_of_the_settings_and_nobody_of_the_data() -> None:
+def test_what_calls_people_mentions_the_group_of_the_settings_and_nobody_of_the_data() -> None:
     for words in WHOLE:
-        wanted = reminder(case(words, 2).proposals[0], NOW, RULES)
-        mentioned = [one for one in objects(list(wanted.blocks)) if one.get("type") == "usergroup"]
-        assert [one["usergroup_id"] for one in mentioned] == ["S0OWN"]
-        for one in mentioned:
-            one["type"] = "known"
-        assert_inert(wanted.blocks, wanted.text, PEOPLE)
+        (entry,) = case(words, 2).proposals
+        alone = replace(entry, approvals=tuple(one.model_copy(update={"break_glass": True}) for one in entry.approvals))
+        call = Escalation(group="owners", stands_for=words, at=NOW)
+        for wanted in (
+            reminder(entry, NOW, RULES),
+            escalation(entry.proposal, call, RULES),
+            broken_glass(alone, entry.approvals[0].person, RULES),
+        ):
+            mentioned = [one for one in objects(list(wanted.blocks)) if one.get("type") == "usergroup"]
+            assert [one["usergroup_id"] for one in mentioned] == ["S0OWN"]
+            for one in mentioned:
+                one["type"] = "known"
+            assert_inert(wanted.blocks, wanted.text, PEOPLE)
+
+
+def test_answers_and_the_files_of_long_ones_are_inert() -> None:
+    for words in WHOLE:
+        reply = say(words)
+        assert_inert(reply.blocks, reply.text, PEOPLE)
+        content = bytes_of(as_file(words, (words, words)).whole).decode()
+        assert (content.count("\n"), hidden(content)) == (2, set()), repr(words)
+
+
+def test_an_approval_that_was_voided_is_inert() -> None:
+    for words in WHOLE:
+        made = case(words, 2)
+        (entry,) = made.proposals
+        void = tuple(one.model_copy(update={"void": words}) for one in entry.approvals)
+        for wanted in render(replace(made, proposals=(replace(entry, approvals=void),)), RULES):
+            assert_inert(wanted.blocks, wanted.text, PEOPLE)
 
 
 # --- terminal, exports, metrics ---------------------------------------------------------------------------------------

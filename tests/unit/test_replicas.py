@@ -92,6 +92,7 @@ async def test_a_replica_may_send_nothing_any_more_before_others_can_have_taken_
 ) -> None:
     stopped, other = roster.join("a", seconds), roster.join("b", seconds)
     await live(seconds, 110, stopped, other)
+    could = stopped.may_send
     while "a" in roster.beats:
         could = stopped.may_send
         seconds.seconds += 0.25

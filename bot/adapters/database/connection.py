@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlmodel import col
 
@@ -24,7 +25,8 @@ BUSY_SECONDS = 2.0
 """How long a write transaction waits for another process's write lock (bot/ports/storage.py, Store.begin)."""
 QUEUE_SECONDS = 10.0
 """How long it waits for this process's own writers before that. They take turns in order and hold the lock for a commit each (7 to 13 ms here), so a
-burst of a hundred clicks waits its turn; what is not served by then is a writer that hangs, and the caller must hear of it."""
+burst of a hundred clicks waits its turn; what is not served by then is a writer that hangs, and the caller must hear of it. Readers wait as long for a
+connection."""
 READERS = 4
 """Reading connections; on SQLite each is a thread of its own in aiosqlite."""
 
@@ -75,6 +77,10 @@ class Database(ABC):
             yield
         except DBAPIError as error:
             raise self._typed(error) from error
+        except PoolTimeout as error:
+            raise StoreBusy(
+                f"The database {self.name} had no connection free within {QUEUE_SECONDS:g} s: nothing was read or written."
+            ) from error
 
     @property
     @abstractmethod

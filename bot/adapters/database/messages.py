@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlmodel import col
 
+from bot.adapters.database.behind import Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import message_row
-from bot.adapters.database.rows import DrawnRow, IncidentRow, MessageRow, StormMemberRow
-from bot.adapters.database.transaction import HAS_THREAD
+from bot.adapters.database.rows import DrawnRow, MessageRow
 from bot.model import IncidentId
 from bot.ports import Message
 
@@ -18,8 +18,9 @@ from bot.ports import Message
 class SqlMessages:
     """Which messages exist in the chat, and how far each incident has been drawn."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, threads: Threads) -> None:
         self._database = database
+        self._threads = threads
 
     async def of(self, incident: IncidentId) -> Sequence[Message]:
         """Return the incident's messages, by key."""
@@ -41,15 +42,8 @@ class SqlMessages:
 
     async def behind(self) -> Sequence[tuple[IncidentId, int]]:
         """Return the incidents whose revision is above the drawn one, oldest change first; those that only a storm's message shows are not among them."""
-        query = (
-            select(col(IncidentRow.id), col(IncidentRow.revision))
-            .outerjoin(DrawnRow, col(DrawnRow.incident_id) == col(IncidentRow.id))
-            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
-            .where(col(IncidentRow.revision) > func.coalesce(col(DrawnRow.revision), 0), HAS_THREAD)
-            .order_by(col(IncidentRow.updated_at), col(IncidentRow.id))
-        )
         async with self._database.read() as session:
-            return [(IncidentId(id_), revision) for id_, revision in await session.execute(query)]
+            return [(one.incident, one.revision) for one in await self._threads.behind(session)]
 
     async def caught_up(self, incident: IncidentId, revision: int) -> None:
         """Record that this revision is drawn; an older revision never takes back a newer one."""

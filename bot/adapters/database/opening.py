@@ -11,11 +11,13 @@ from sqlalchemy.exc import ArgumentError
 
 from bot.adapters.database.connection import Database
 from bot.adapters.database.postgresql import connect_postgresql
-from bot.adapters.database.schema import Tables, check, prepare
+from bot.adapters.database.schema import Tables, check, found_in, prepare
 from bot.adapters.database.sqlite import connect_sqlite, sqlite_file
-from bot.errors import SettingsError
+from bot.errors import SettingsError, StoreBusy
 from bot.ports import Clock
 
+CREATE_ATTEMPTS = 15
+"""Of `BUSY_SECONDS` each. Creating takes a tenth of a second, and several where the machine is busy."""
 EXPECTED = "write sqlite:///PATH or postgresql://USER:PASSWORD@HOST/NAME"
 
 
@@ -28,14 +30,27 @@ async def open_database(url: str, *, read_only: bool = False) -> Database:
     database = await connect(url, read_only=read_only)
     try:
         if not read_only:
-            async with database.write() as session:
-                await session.run_sync(lambda sync: prepare(sync.connection()))
+            await _give_tables(database)
         async with database.read() as session:
             await session.run_sync(lambda sync: check(sync.connection(), database.name))
     except BaseException:
         await database.close()
         raise
     return database
+
+
+async def _give_tables(database: Database) -> None:
+    """Create the tables where there are none. Where another process does so right now, wait for it."""
+    for attempt in range(1, CREATE_ATTEMPTS + 1):
+        async with database.read() as session:
+            if await session.run_sync(lambda sync: found_in(sync.connection())) is not None:
+                return
+        try:
+            async with database.write() as session:
+                await session.run_sync(lambda sync: prepare(sync.connection()))
+        except StoreBusy:
+            if attempt == CREATE_ATTEMPTS:
+                raise
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from bot.adapters.database.connection import BUSY_SECONDS, READERS, Database
+from bot.adapters.database.connection import BUSY_SECONDS, QUEUE_SECONDS, READERS, Database
 from bot.errors import StoreBusy, StoreConflict, StoreDown, StoreError, StoreLost
 
 OLDEST_SERVER = 150_000
@@ -136,6 +136,7 @@ def _engine(url: URL, *, writing: bool) -> AsyncEngine:
         url.set(drivername="postgresql+psycopg"),
         pool_size=1 if writing else READERS,
         max_overflow=0,
+        pool_timeout=QUEUE_SECONDS,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
         connect_args={"connect_timeout": CONNECT_SECONDS},

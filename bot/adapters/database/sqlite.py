@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolResetState
 
-from bot.adapters.database.connection import BUSY_SECONDS, READERS, Database
+from bot.adapters.database.connection import BUSY_SECONDS, QUEUE_SECONDS, READERS, Database
 from bot.errors import SettingsError, StoreBusy, StoreConflict, StoreDown, StoreError
 
 SQLITE_BUSY = 5
@@ -132,7 +132,9 @@ def sqlite_file(url: URL) -> Path:
 
 def _engine(path: Path, *, writing: bool) -> AsyncEngine:
     size = 1 if writing else READERS
-    engine = create_async_engine(f"sqlite+aiosqlite:///{path}", pool_size=size, max_overflow=0)
+    engine = create_async_engine(
+        f"sqlite+aiosqlite:///{path}", pool_size=size, max_overflow=0, pool_timeout=QUEUE_SECONDS
+    )
     wanted = {
         "busy_timeout": int(BUSY_SECONDS * 1000),
         "foreign_keys": 1,

@@ -15,8 +15,10 @@ from sqlmodel import col
 
 from bot.adapters.database import replicas
 from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
+from bot.adapters.database.behind import Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
+from bot.adapters.database.in_body import InBody
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.opening import open_database
 from bot.adapters.database.retention import SqlRetention
@@ -39,7 +41,7 @@ from bot.adapters.database.schema import check
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
 from bot.adapters.database.tally import SqlTally
-from bot.adapters.database.transaction import HAS_THREAD, UNLIFTED, SqlTransaction
+from bot.adapters.database.transaction import COUNT_WAITING, HAS_THREAD, NOT_CLOSED, UNLIFTED, SqlTransaction
 from bot.adapters.timed import timing
 from bot.errors import AuditBroken
 from bot.model import (
@@ -56,7 +58,6 @@ from bot.model import (
     Freeze,
     Incident,
     IncidentId,
-    IncidentState,
     Proposal,
     ProposalState,
 )
@@ -72,7 +73,7 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     """Reads see the last commit; writes go through `begin`."""
 
     def __init__(self, database: Database, clock: Clock, meter: Meter = UNMETERED) -> None:
-        super().__init__(database)
+        super().__init__(database, Threads(clock))
         self._clock = clock
         self._meter = meter
 
@@ -166,9 +167,8 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
 
     async def count_unprocessed(self) -> int:
         """Return how many deliveries wait."""
-        query = select(func.count()).select_from(DeliveryRow).where(WAITING)
         async with self._database.read() as session:
-            return await session.scalar(query) or 0
+            return await session.scalar(COUNT_WAITING) or 0
 
     async def waiting(self, limit: int) -> Sequence[DeliveryId]:
         """Return the deliveries whose turn it is: urgent ones first, then in the order in which they came in."""
@@ -182,18 +182,52 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
             return [DeliveryId(one) for one in await session.scalars(query)]
 
     async def incidents(
-        self, *, open_only: bool = False, limit: int = 100, threads_only: bool = False
+        self,
+        *,
+        open_only: bool = False,
+        limit: int = 100,
+        threads_only: bool = False,
+        source: str | None = None,
+        fingerprint: str | None = None,
     ) -> Sequence[Incident]:
         """Return incidents, newest first; `threads_only` leaves out those that are only a part of a storm's message."""
         query = (
             select(col(IncidentRow.body)).order_by(col(IncidentRow.opened_at).desc(), col(IncidentRow.id)).limit(limit)
         )
         if open_only:
-            query = query.where(col(IncidentRow.state) != IncidentState.CLOSED.value)
+            query = query.where(col(IncidentRow.state).in_(NOT_CLOSED))
         if threads_only:
             query = query.outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id)).where(HAS_THREAD)
+        if source is not None:
+            query = query.where(col(IncidentRow.source) == source)
+        if fingerprint is not None:
+            query = query.where(col(IncidentRow.fingerprint) == fingerprint)
         async with self._database.read() as session:
             return [record_of(Incident, body) for body in await session.scalars(query)]
+
+    async def count_open(self) -> int:
+        """Return how many incidents with a thread of their own are not closed."""
+        query = (
+            select(func.count())
+            .select_from(IncidentRow)
+            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
+            .where(col(IncidentRow.state).in_(NOT_CLOSED), HAS_THREAD)
+        )
+        async with self._database.read() as session:
+            return await session.scalar(query) or 0
+
+    async def undiagnosed(self) -> Sequence[IncidentId]:
+        """Return the incidents with a thread that are not closed and were never diagnosed, though their cluster is known; the oldest first."""
+        body = col(IncidentRow.body)
+        query = (
+            select(col(IncidentRow.id))
+            .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
+            .where(col(IncidentRow.state).in_(NOT_CLOSED), HAS_THREAD)
+            .where(InBody(body, "last_diagnosis") == "", InBody(body, "cluster") != "")
+            .order_by(col(IncidentRow.opened_at), col(IncidentRow.id))
+        )
+        async with self._database.read() as session:
+            return [IncidentId(one) for one in await session.scalars(query)]
 
     async def silenced(self) -> Sequence[Incident]:
         """Return the incidents, closed ones too, in which a silence holds."""

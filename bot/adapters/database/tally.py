@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import cast
 
@@ -9,21 +10,20 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
+from bot.adapters.database.behind import Behind, Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.in_body import InBody
 from bot.adapters.database.rows import (
     AuditRow,
     DeliveryRow,
     DiagnosisRow,
-    DrawnRow,
     ExecutionRow,
     IncidentRow,
     ProposalRow,
-    StormMemberRow,
     TargetLockRow,
 )
-from bot.adapters.database.transaction import HAS_THREAD
-from bot.model import ExecutionState, IncidentState, ProposalState
+from bot.adapters.database.transaction import NOT_CLOSED
+from bot.model import ExecutionState, ProposalState
 from bot.ports import Tally, Waiting
 
 _LIVE = [state.value for state in ProposalState if not state.terminal]
@@ -36,7 +36,7 @@ _RISK = InBody(col(ProposalRow.body), "risk")
 INCIDENTS = (
     select(col(IncidentRow.state), _SEVERITY, func.count())
     .outerjoin(DiagnosisRow, col(DiagnosisRow.id) == InBody(col(IncidentRow.body), "last_diagnosis"))
-    .where(col(IncidentRow.state) != IncidentState.CLOSED.value)
+    .where(col(IncidentRow.state).in_(NOT_CLOSED))
     .group_by(col(IncidentRow.state), _SEVERITY)
 )
 """Of incidents that are not closed, which an index finds however many are; only their JSON is looked into."""
@@ -56,21 +56,15 @@ LOCKS = (
     .group_by(col(ExecutionRow.state))
 )
 DELIVERIES = select(func.count(), func.min(col(DeliveryRow.received_at))).where(col(DeliveryRow.processed).is_(False))
-THREADS = (
-    select(func.count(), func.min(col(IncidentRow.updated_at)))
-    .outerjoin(DrawnRow, col(DrawnRow.incident_id) == col(IncidentRow.id))
-    .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
-    .where(col(IncidentRow.revision) > func.coalesce(col(DrawnRow.revision), 0), HAS_THREAD)
-)
-"""As `SqlMessages.behind` lists them."""
 AUDIT_ROWS = select(func.max(col(AuditRow.seq)))
 
 
 class SqlTally:
     """Counts in one reading session, so that the numbers are of one moment."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, threads: Threads) -> None:
         self._database = database
+        self._threads = threads
 
     async def tally(self) -> Tally:
         """Count. Raises `StoreError`."""
@@ -81,9 +75,13 @@ class SqlTally:
                 executions=await _by_state(session, EXECUTIONS),
                 locks=await _by_state(session, LOCKS),
                 deliveries=await _waiting(session, DELIVERIES),
-                threads=await _waiting(session, THREADS),
+                threads=_oldest(await self._threads.behind(session)),
                 audit_rows=await session.scalar(AUDIT_ROWS) or 0,
             )
+
+
+def _oldest(behind: Sequence[Behind]) -> Waiting:
+    return Waiting(len(behind), datetime.fromisoformat(behind[0].updated_at) if behind else None)
 
 
 async def _by_state(session: AsyncSession, query: Select[str, int]) -> dict[str, int]:

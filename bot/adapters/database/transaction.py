@@ -24,7 +24,6 @@ from bot.adapters.database.convert import (
     row_of,
 )
 from bot.adapters.database.rows import (
-    WAITING,
     AlertRow,
     ApprovalRow,
     AuditRow,
@@ -60,7 +59,11 @@ from bot.model import (
 from bot.ports import Change, Clock, Commit, R, Stored
 
 UNLIFTED = select(col(FreezeRow.body)).where(~col(FreezeRow.lifted)).order_by(col(FreezeRow.at), col(FreezeRow.id))
+COUNT_WAITING = select(func.count()).select_from(DeliveryRow).where(col(DeliveryRow.processed).is_(False))
+"""Not `NOT processed`, for which SQLite would walk through the index of all deliveries."""
 _UNDECIDED = [ProposalState.PROPOSED.value, ProposalState.PENDING.value]
+NOT_CLOSED = [state.value for state in IncidentState if state is not IncidentState.CLOSED]
+"""Named one by one, which an index finds however many are closed; of `<> 'closed'` no index knows anything."""
 HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_thread)
 """Of incidents outer-joined with storm members: those that are not only a part of a storm's message."""
 
@@ -138,7 +141,7 @@ class SqlTransaction:
 
     async def count_unprocessed(self) -> int:
         """Return how many deliveries wait."""
-        return await self._session.scalar(select(func.count()).select_from(DeliveryRow).where(WAITING)) or 0
+        return await self._session.scalar(COUNT_WAITING) or 0
 
     async def deliveries(self, ids: Sequence[DeliveryId]) -> Sequence[Delivery]:
         """Return the deliveries that are there, in the order of `ids`, locked until this transaction ends."""

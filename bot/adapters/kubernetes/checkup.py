@@ -58,7 +58,7 @@ _NOBODY: Final = (
 """What neither may ever do (design/safety.md, Applying 9; reference/safety.md 5.7)."""
 READER: Final = (
     *_rights(("get list", "apps", "statefulsets controllerrevisions"), needed=True),
-    *_rights(("get list", "", "pods persistentvolumeclaims"), ("list", "", "services endpoints events"), needed=True),
+    *_rights(("get list", "", "persistentvolumeclaims"), ("list", "", "pods services endpoints events"), needed=True),
     *_rights(("list", "discovery.k8s.io", "endpointslices"), needed=True),
     *_rights(("get list", "policy", "poddisruptionbudgets"), needed=True),
     *_rights(("get", "", "configmaps"), needed=True, exact=False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -138,11 +139,9 @@ class NatsReaders:
         )
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        for connection in (*([self._system] if self._system else []), *self._accounts.values()):
-            await connection.aclose()
-        if self._over_http is not None:
-            await self._over_http.aclose()
+        """Close all connections, at once: each may wait for a server that hangs."""
+        open_ = (self._system, self._over_http, *self._accounts.values())
+        await asyncio.gather(*(one.aclose() for one in open_ if one is not None))
 
     async def _from_system(self, needs: frozenset[Endpoint], again: Judge | None) -> Snapshot | None:
         return await self._over_system.gather(needs, again) if self._over_system else None

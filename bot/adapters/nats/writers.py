@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from bot.adapters.nats.api import checked_filter, checked_name, write
@@ -114,9 +115,9 @@ class NatsWriters:
         await write(self._connection(account), subject, {"group": group})
 
     async def aclose(self) -> None:
-        """Close all connections."""
-        for connection in (*([self._system] if self._system else []), *self._connections.values()):
-            await connection.aclose()
+        """Close all connections, at once: each may wait for a server that hangs."""
+        open_ = (self._system, *self._connections.values())
+        await asyncio.gather(*(one.aclose() for one in open_ if one is not None))
 
     async def _ask_server(self, server_id: str, verb: str, what: str, body: JsonObject | None = None) -> None:
         system = self._system_connection(f"ask a server to {what}")

@@ -28,8 +28,6 @@ SEEN_FOR: Final = timedelta(hours=1)
 """Slack does not say when a Home is closed."""
 MOST_VIEWERS: Final = 200
 """People whose Homes are kept fresh, the latest ones: views.publish takes about 100 a minute (reference/chatops.md 5, tier 4)."""
-MOST_OPEN: Final = 1_000
-"""Open incidents that are counted."""
 
 log = structlog.get_logger(__name__)
 
@@ -117,11 +115,11 @@ class Home:
 
     async def _common(self, now: datetime) -> HomeFacts:
         """What everybody sees alike."""
-        incidents = await self._store.incidents(open_only=True, threads_only=True, limit=MOST_OPEN)
-        cases = [(one, " ".join(headline(await load(self._store, one, now)))) for one in incidents[:SHOWN]]
+        incidents = await self._store.incidents(open_only=True, threads_only=True, limit=SHOWN)
+        cases = [(one, " ".join(headline(await load(self._store, one, now)))) for one in incidents]
         return HomeFacts(
             incidents=tuple(cases),
-            open_count=len(incidents),
+            open_count=await self._store.count_open(),
             freezes=tuple(one for one in await self._store.freezes() if one.active(now)),
             runs=tuple(await self._store.runs(SHOWN)),
         )

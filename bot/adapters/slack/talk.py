@@ -128,6 +128,9 @@ class Talk:
             return
         try:
             person = await self._admission.admit(question.user, may_run, "shortcut")
+            if question.cluster not in self._served.clusters:
+                # The menu had no such choice; to ask about it is refused below.
+                await self._admission.unreadable(question.user, "question")
             message = f"{question.channel}/{question.ts}"
             title = question.title[:TITLE_LIMIT] or SHORTCUT
             reply = await self._commands.acting.ask_about(
@@ -205,7 +208,7 @@ class Talk:
 
     async def _filed(self, command: Command, reply: Reply) -> Reply:
         """Upload a list and return the words that lead to it: a file can't be ephemeral, so it goes to the asker's direct messages unless it is public."""
-        content = await asyncio.to_thread(_bytes_of, reply.whole)
+        content = await asyncio.to_thread(bytes_of, reply.whole)
         name = re.sub(r"[^A-Za-z0-9.-]", "-", f"{command.line.split()[0].lower()}-{command.event[-12:]}.txt")
         upload = Upload(name, name, content)
         try:
@@ -232,6 +235,6 @@ class Talk:
         return True
 
 
-def _bytes_of(lines: Sequence[str]) -> bytes:
+def bytes_of(lines: Sequence[str]) -> bytes:
     """The lines as a text file in which nothing is hidden."""
     return "".join(f"{visible(line)}\n" for line in lines).encode()

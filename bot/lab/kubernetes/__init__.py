@@ -7,7 +7,7 @@
         kube.faults.add(FaultKind.COMMIT_THEN_CUT, "PATCH", "statefulsets/nats")
 
 Stable for tests and the demo: `kubeconfig(path?, token?)`, `url`, `token`, `grant(user, rules)`, `account_token`, `apply`, `namespace`, `recreate`, `outage`,
-`expire`, `faults`, `writes`, `get`, `pods`, `pod_address`, `pod_pid` (for SIGSTOP and the like), `pod_log`, `kill_pod`, `wait_ready`.
+`expire`, `faults`, `writes`, `asked`, `get`, `pods`, `pod_address`, `pod_pid` (for SIGSTOP and the like), `pod_log`, `kill_pod`, `wait_ready`.
 
 Each pod has an address of its own in 127.0.0.0/8, so its ports 4222, 6222 and 8222 are real, and a file system of its own, so its paths are. Its answers are
 those of Kubernetes 1.20, statuses, reasons and words included: `tests/integration/test_kubernetes_conformance.py` runs against both.
@@ -41,6 +41,7 @@ Where it differs from a real cluster:
 from bot.lab.kubernetes.api import ArrivedWrite
 from bot.lab.kubernetes.faults import Fault, FaultKind
 from bot.lab.kubernetes.manifests import CHART_READINESS, STRICT_READINESS, NatsManifest, Routes
+from bot.lab.kubernetes.rbac import Attempt
 from bot.lab.kubernetes.refusals import Refused
 from bot.lab.kubernetes.server import StandInKubernetes
 
@@ -48,6 +49,7 @@ __all__ = [
     "CHART_READINESS",
     "STRICT_READINESS",
     "ArrivedWrite",
+    "Attempt",
     "Fault",
     "FaultKind",
     "NatsManifest",

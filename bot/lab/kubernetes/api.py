@@ -143,7 +143,7 @@ class Api:
         attempt = Attempt(
             verb, target.kind.group, target.kind.plural, target.namespace, target.name, target.subresource
         )
-        self._access.insist(user, attempt)
+        self._access.insist(user, attempt, client=_manager(request))
         if not target.kind.kind or not self._serves(target.kind):
             return web.Response(status=404, text="404 page not found\n")
         if target.subresource and target.subresource not in target.kind.subresources:

@@ -55,6 +55,8 @@ class Access:
         self._store = store
         self._tokens = {administrator_token: ADMINISTRATOR}
         self._nobody = ADMINISTRATOR if open_door else ANONYMOUS
+        self.asked: set[tuple[str, Attempt]] = set()
+        """Which client asked to do what, whether it might or not."""
 
     def issue(self, user: User, token: str = "") -> str:
         """Gives a user a token."""
@@ -80,8 +82,9 @@ class Access:
             raise unauthorized()
         return user
 
-    def insist(self, user: User, attempt: Attempt) -> None:
+    def insist(self, user: User, attempt: Attempt, client: str) -> None:
         """Raises `Refused` (403)."""
+        self.asked.add((client, attempt))
         if self.allows(user, attempt) is None:
             kind = Kind("", attempt.resource, attempt.group)
             raise forbidden(user.name, attempt.verb, kind, attempt.name, attempt.namespace, attempt.subresource)

@@ -32,7 +32,7 @@ from bot.lab.kubernetes.kinds import (
 from bot.lab.kubernetes.kubelet import Kubelet
 from bot.lab.kubernetes.objects import Clock, Raw, name_of, namespace_of, now, part, running_and_ready, stamp
 from bot.lab.kubernetes.patches import PatchType
-from bot.lab.kubernetes.rbac import Access, User
+from bot.lab.kubernetes.rbac import Access, Attempt, User
 from bot.lab.kubernetes.registry import Registry, Write
 from bot.lab.kubernetes.store import Store
 from bot.lab.kubernetes.tls import HOST, Certificate, make_certificate
@@ -264,6 +264,10 @@ class StandInKubernetes:
     def writes(self) -> list[ArrivedWrite]:
         """Every request that could change something, in order of arrival."""
         return self._api.writes
+
+    def asked(self, client: str) -> frozenset[Attempt]:
+        """What a client of this name (its field manager or User-Agent) asked to do, reviews of its own rights left out."""
+        return frozenset(attempt for name, attempt in self._access.asked if name == client)
 
     def get(self, kind: str, name: str, namespace: str = "", api_version: str = "v1") -> Raw | None:
         """A copy of an object; None where there is none."""

@@ -65,6 +65,7 @@ class Workspace:
         self.response_urls: dict[str, ResponseUrl] = {}
         self.calls: list[Call] = []
         self.public_url = ""
+        self.trigger_life_s = TRIGGER_LIFE_S
         self.version = 0
         self._wake = asyncio.Event()
         self._last_ts = 0
@@ -313,7 +314,7 @@ class Workspace:
             raise SlackRefusal("invalid_trigger_id")
         if trigger.used:
             raise SlackRefusal("exchanged_trigger_id")
-        if self.clock() - trigger.at > TRIGGER_LIFE_S:
+        if self.clock() - trigger.at > self.trigger_life_s:
             raise SlackRefusal("expired_trigger_id")
         self.triggers[trigger_id] = replace(trigger, used=True)
         return trigger

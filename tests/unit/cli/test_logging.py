@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import unicodedata
 from collections.abc import Generator
+from typing import Final
 
 import pytest
 import structlog
@@ -18,6 +20,9 @@ from bot.ports import Phase, Steps
 from bot.settings import LogFormat, LogLevel, LogSettings
 from tests.integration import store_records as records
 from tests.integration.execution_house import Quiet
+from tests.unit.injections import CORPUS
+
+HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 class Written:
@@ -110,3 +115,19 @@ def test_text_is_for_people_and_shows_what_a_terminal_would_obey(written: Writte
     assert "a line" in text
     assert "\\x1b[31mred" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("form", LogFormat)
+def test_no_text_of_others_does_anything_in_a_log_in_an_error_of_theirs_neither(
+    written: Written, form: LogFormat
+) -> None:
+    set_up_logging(LogSettings(format=form))
+    for words in CORPUS:
+        try:
+            raise ValueError(words)
+        except ValueError:
+            structlog.get_logger().exception("it failed", name=words, several=[words], by_name={words: words})
+            logging.getLogger("theirs").exception("theirs %s", words)
+        text = written.text()
+        assert "it failed" in text
+        assert {char for char in text if unicodedata.category(char) in HIDDEN and char not in "\n\t"} == set(), words

@@ -98,3 +98,18 @@ def test_the_latest_of_several_failures_is_told() -> None:
     late = early.model_copy(update={"state_reason": "later.", "created_at": early.created_at + timedelta(minutes=1)})
     _, high = climb([STEP_DOWN, RECREATE], [late, early])
     assert high.cautions == ("“step down” was tried and did not succeed: later.",)
+
+
+def test_what_was_tried_is_the_same_repair_of_the_same_thing() -> None:
+    of_another = failed(STEP_DOWN).model_copy(update={"subject": OTHER})
+    for before in (failed(RECREATE), of_another):
+        low, high = climb([STEP_DOWN, RECREATE], [before])
+        assert low.state is ProposalState.PENDING
+        assert high.cautions == ("“step down” is less destructive, and was not tried yet.",)
+
+
+def test_what_says_nothing_of_itself_stands_above_a_repair_of_no_certain_problem_only() -> None:
+    alone = proposal("a", "x", rung=False)
+    assert climb([STEP_DOWN, alone], [])[1].cautions == ("“step down” is less destructive, and was not tried yet.",)
+    certain = STEP_DOWN.model_copy(update={"rung": Rung(not_enough="n", go_on="g", problem="a probe")})
+    assert climb([certain, alone], [])[1].cautions == ()

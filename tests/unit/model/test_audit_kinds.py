@@ -18,7 +18,8 @@ ENDING = {"proposal": {"end_proposal"}, "execution": {"end"}, "stage": {"stage"}
 
 
 def trees() -> Iterator[ast.Module]:
-    for path in [*FLOW.rglob("*.py"), FLOW.parent / "model" / "audit.py"]:
+    database = FLOW.parent / "adapters" / "database"
+    for path in [*FLOW.rglob("*.py"), FLOW.parent / "model" / "audit.py", *database.glob("*.py")]:
         yield ast.parse(path.read_text(encoding="utf-8"))
 
 

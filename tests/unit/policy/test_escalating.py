@@ -52,6 +52,30 @@ def test_a_call_keeps_its_distance_from_a_late_reminder_and_a_late_call() -> Non
     assert next_call(late, BOTH, BOTH, rules, NOW + 10.75 * MINUTE) is None  # it has expired
 
 
+def test_a_call_waits_for_its_share_of_the_time_however_early_the_one_before_was() -> None:
+    early = called(reminded(), ("leads", "operators"), at=6 * MINUTE)
+    assert escalates_at(early, BOTH, calling("leads", "heads")) == NOW + 8.75 * MINUTE
+
+
+def test_after_a_late_reminder_a_call_waits_as_long_as_between_the_two_shares_and_no_longer() -> None:
+    assert escalates_at(reminded(after=8 * MINUTE), BOTH, calling("leads", share=0.6)) == NOW + 9 * MINUTE
+
+
+def test_nobody_is_called_in_the_very_moment_of_the_end() -> None:
+    late = reminded(after=7 * MINUTE)
+    assert next_call(late, BOTH, BOTH, calling("leads"), late.expires_at - timedelta(microseconds=1)) is not None
+    assert next_call(late, BOTH, BOTH, calling("leads"), late.expires_at) is None
+
+
+def test_a_cluster_calls_its_own_groups() -> None:
+    rules = PolicySettings.model_validate(
+        calling("leads").model_dump() | {"clusters": {"prod": {"escalation": {"destructive": ["heads"]}}}}
+    )
+    call = next_call(reminded(), BOTH, BOTH, rules, NOW + 8 * MINUTE)
+    assert call is not None
+    assert call.group == "heads"
+
+
 def test_nobody_is_called_before_the_reminder_without_settings_or_when_nobody_is_left() -> None:
     assert escalates_at(proposal(), BOTH, calling("leads")) is None
     assert escalates_at(reminded(), BOTH, RULES) is None
@@ -77,6 +101,13 @@ def test_whoever_is_called_counts_from_then_on_and_the_reasons_say_for_whom() ->
     given = approval(low, lea).model_copy(update={"at": at})
     assert standing(low, [given], rules).satisfied
     assert still_valid(low, [given], [lea], rules, at).allowed
+
+
+def test_who_is_called_in_place_of_two_hears_of_both() -> None:
+    offered = called(reminded(), ("leads", "owners"), ("heads", "operators"))
+    told = explain(offered, (), person("lea", "leads", "heads"), calling("leads", "heads"), NOW + 8 * MINUTE)
+    said = "Called because nobody had decided, and stands in for operators, owners."
+    assert said in [one.decision.sentence for one in told.reasons]
 
 
 def test_whoever_has_left_the_group_or_is_called_no_more_by_the_settings_counts_no_more() -> None:

@@ -139,3 +139,16 @@ def test_a_lock_begins_with_the_last_wrong_code_it_takes_and_ends_after_its_time
     oldest = min(lately)
     assert locked_until(locked, oldest + LOCKED - timedelta(microseconds=1)) == NOW + LOCKED
     assert locked_until(locked, oldest + LOCKED) is None
+
+
+def test_what_is_wrong_with_a_code_is_said_word_for_word() -> None:
+    used, _ = check_code(FRESH, code(), RULES, NOW)
+    given = ((FRESH, "0"), (used, code()), (Factor(id="bo"), "0"))
+    assert [check_code(known, sent, RULES, NOW)[1].sentence for known, sent in given] == [
+        "That is not the code of now. Type the six digits that your authenticator shows.",
+        "That code was used already. Wait for the next one.",
+        (
+            "`policy.second_factor.secrets` has none for bo, so nothing that asks for a code can be approved. "
+            "`natsmedic policy enrol` makes one."
+        ),
+    ]

@@ -82,6 +82,12 @@ def test_a_window_is_the_wall_clock_of_its_zone_and_goes_on_after_midnight(now: 
     assert opens_at((NIGHT,), now) == opens
 
 
+def test_the_day_is_that_of_the_zone() -> None:
+    """Friday evening on the island is Saturday in UTC; the window began there on Thursday."""
+    island = WindowSettings(days=(Day.THU,), hours="20:00-19:00", zone="Pacific/Pago_Pago")
+    assert opens_at((island,), datetime(2026, 11, 21, 5, tzinfo=UTC)) is None
+
+
 def test_outside_of_the_window_an_approval_is_refused_with_when_the_next_opens_and_a_denial_is_not() -> None:
     rules = on_prod(ClusterPolicy(change_windows=(NIGHT,)))
     low, who = proposal(RiskClass.LOW), person("o", "operators")

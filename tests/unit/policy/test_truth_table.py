@@ -9,7 +9,17 @@ from typing import Final
 import pytest
 
 from bot.model import Person, ProposalState
-from bot.policy import Reason, asks_code, check_code, decide, explain, may_withdraw, standing, still_valid
+from bot.policy import (
+    Reason,
+    asks_code,
+    check_code,
+    decide,
+    explain,
+    may_withdraw,
+    standing,
+    stands_in,
+    still_valid,
+)
 from tests.exhaustive import EXHAUSTIVE
 from tests.unit.policy import draws, oracle
 from tests.unit.policy.matters import NOW, person
@@ -97,6 +107,18 @@ def test_approvals_satisfy_the_policy_exactly_where_every_group_can_send_a_perso
         assert len(found.missing) == found.needed - found.given, case
         assert set(found.missing) <= set(needed), case
         ends[found.satisfied] += 1
+    assert min(ends[True], ends[False]) >= LEAST, ends
+
+
+def test_an_approval_stands_in_for_the_groups_in_whose_place_the_oracle_sees_it(table: list[oracle.Built]) -> None:
+    ends: Counter[bool] = Counter()
+    for one in table:
+        for vote, given in zip(one.case.given, one.given, strict=True):
+            needed = set(oracle.required(one.case))
+            places = () if needed & set(vote.groups) else needed & set(oracle.seats(one.case, vote.groups, vote.at))
+            found = stands_in(given, one.proposal, one.rules)
+            assert found == tuple(sorted(places)), one.case
+            ends[bool(found)] += 1
     assert min(ends[True], ends[False]) >= LEAST, ends
 
 

@@ -23,6 +23,8 @@ from bot.ports import Clock, Store
 from bot.runbook import Runbook
 from bot.settings import PolicySettings
 
+MOST_LISTED: Final = 1_000
+"""Open incidents, the newest ones; nobody reads further, and `natsmedic incidents list --limit` does."""
 AUDIT_SHOWN: Final = 200
 """Newest rows; the whole log is `natsmedic audit` on the command line."""
 AUDIT_FILED: Final = 5_000
@@ -69,23 +71,25 @@ class Looking:
         if ask.incident is not None:
             sign, word = headline(await load(self._store, ask.incident, self._clock.now()))
             return say(f"{sign} {word}: {ask.incident.title}")
-        incidents = await self._store.incidents(open_only=True, threads_only=True)
+        open_count = await self._store.count_open()
         active = await self._store.proposals(active_only=True)
         frozen = [freeze for freeze in await self._store.freezes() if freeze.active(self._clock.now())]
         health = self._projector.health()
         threads = "Threads are drawn." if health.ok else f"Threads cannot be drawn: {' '.join(health.problems)}"
-        head = paragraph(text(f"{len(incidents)} open incidents, {len(active)} active proposals. {threads}"))
+        head = paragraph(text(f"Open incidents: {open_count:,}. Active proposals: {len(active)}. {threads}"))
         held = [bullets([text(f"{one.id}: {one}", 500)] for one in frozen)] if frozen else []
         places = [bullets([text(_kept(one), 500)] for one in found)] if (found := self._checkpoints()) else []
         return show("Status", rich(head, *held, *places))
 
     async def incidents(self, ask: Ask) -> Reply:
-        """List what is open."""
-        incidents = await self._store.incidents(open_only=True, threads_only=True)
+        """List what is open: the newest, and how many there are in all."""
+        incidents = await self._store.incidents(open_only=True, threads_only=True, limit=MOST_LISTED)
         if not incidents:
             return say("There is no open incident.")
         if ask.as_file:
-            return as_file("Open incidents", map(_incident_line, incidents))
+            count = await self._store.count_open()
+            title = "Open incidents" if count <= MOST_LISTED else f"The newest of {count:,} open incidents"
+            return as_file(title, map(_incident_line, incidents))
         blocks: list[Block] = []
         shown, lead = page_of(ask, incidents)
         for incident in shown:
@@ -93,7 +97,7 @@ class Looking:
             where = text(f": {word} · cluster {incident.cluster or 'unknown'}")
             blocks += [rich(paragraph(text(f"{sign} "), bold(incident.title, 300), where))]
             blocks += [ours(f"Opened {date(incident.opened_at)}")]
-        return show(f"{len(incidents)} open incidents", *blocks, *lead)
+        return show(f"{await self._store.count_open():,} open incidents", *blocks, *lead)
 
     async def proposals(self, ask: Ask) -> Reply:
         """List what is not finished, in a thread that of its incident."""

@@ -1,0 +1,34 @@
+"""`python -m tests.chaos [--operations 100] [--replicas 2] [--seed 1] [--sites 4] [--calm]`: chaos. It ends with 1 where an invariant was violated."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.run import Plan, chaos
+
+
+def main() -> int:
+    """Run, print the report, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--operations", type=int, default=100, help="how many repairs")
+    parser.add_argument("--replicas", type=int, default=2, help="how many bots")
+    parser.add_argument("--seed", type=int, default=1, help="of the repairs and of what goes wrong")
+    parser.add_argument("--sites", type=int, default=4, help="how many NATS clusters, of one server each")
+    parser.add_argument("--workers", type=int, default=2, help="how many repairs of one cluster are under way at once")
+    parser.add_argument("--calm", action="store_true", help="nothing goes wrong: how fast it is")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.CRITICAL)  # the harness's own clients lose servers, and say so
+    folder = Path(tempfile.mkdtemp(prefix="natsmedic-chaos-"))
+    plan = Plan(given.operations, given.replicas, given.sites, given.workers, given.seed, calm=given.calm)
+    report = asyncio.run(chaos(plan, folder, lambda line: print(line, flush=True)))
+    print(f"\n{report}\nlogs of the replicas stay in {folder}")
+    return 1 if report.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
