@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from bot.adapters.database import SqlStore
+from bot.adapters.database.revisions import Revisions
 from bot.adapters.database.transaction import SqlTransaction
 from bot.lab.http import http_client
 from bot.lab.kubernetes import StandInKubernetes
@@ -17,6 +18,7 @@ from bot.model import AuditDraft, AuditEntry
 from bot.model.audit_kinds import flaw_of
 from tests.audit_census import claimed_by
 from tests.integration.kubernetes_conformance import REAL, STAND_IN, World, real, stand_in
+from tests.integration.migrating import grown_in
 from tests.integration.store_records import FixedClock
 from tests.rights import on_record
 
@@ -97,6 +99,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return (
         f"sqlite:///{tmp_path}/natsmedic.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     )
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> Revisions:
+    """The revisions of the tables that a natsmedic to come has: ours, and two more."""
+    return grown_in(tmp_path / "grown")
 
 
 @pytest.fixture
