@@ -56,6 +56,7 @@ class KubernetesLab:
 
     def __init__(self, folder: Path, version: str) -> None:
         self.version = version
+        self.spent = False
         self.manifest = NatsManifest(version=version, route_pods=SERVERS, lame_duck_grace=LAME_DUCK)
         self.kube = StandInKubernetes(folder, config_delay=CONFIG_DELAY, first_back_off=0.5)
         self._stack = AsyncExitStack()

@@ -75,7 +75,7 @@ async def carried_out(
                         settled(_unplayed(waiting[lane.where].popleft(), f"no lab: {error}"))
                     continue
                 while waiting[lane.where]:
-                    if not settled(await _carry(host, waiting[lane.where].popleft(), lab)):
+                    if not settled(await _carry(host, waiting[lane.where].popleft(), lab)) or lab.spent:
                         break
 
     async with asyncio.TaskGroup() as group:

@@ -61,6 +61,8 @@ class Lab(Protocol):
 
     where: Where
     version: str
+    spent: bool
+    """What the last run left behind can't be cleared away: the next one needs a new lab."""
 
     async def __aenter__(self) -> Self: ...
 

@@ -195,6 +195,7 @@ async def _counted_out(lab: KubernetesLab, client: Client) -> None:
     snapshot, _ = await lab.look()
     if any(NEW_SERVER in str(raw) for raw in snapshot.servers):
         return
+    lab.spent = True  # for five minutes its servers let no server of this name join again (reference/nats.md 1.D)
     try:
         await request(client, "SERVER.REMOVE", {"peer": NEW_SERVER})
     except ApiRefused as refused:

@@ -42,6 +42,7 @@ class NatsLab:
     """Three servers or more, and the way to them past a counter."""
 
     where = Where.NATS
+    spent = False
 
     def __init__(self, folder: Path, version: str, size: int = 3) -> None:
         self.version = version

@@ -34,6 +34,7 @@ class Grounds:
     """Where clusters are made, one for each run."""
 
     where = Where.GONE
+    spent = False
 
     def __init__(self, folder: Path, version: str) -> None:
         self.version = version

@@ -21,6 +21,7 @@ class Bench:
 
     where = Where.NATS
     version = "none"
+    spent = False
     made = 0
 
     async def __aenter__(self) -> Self:

@@ -153,6 +153,7 @@ class Host:
         try:
             execution, proposal = await _approved(database, situation)
         except ChildFailedError as error:
+            await asyncio.to_thread(self._databases.drop, name)  # begun once more, the run takes a new one of this name
             raise NotBegunError(str(error)) from error
         assignment = Assignment(database, execution, situation.cluster, doubted=_doubted(run, situation))
         if run.lost is not None:
