@@ -9,8 +9,10 @@ from typing import Self
 import pytest
 
 from bot.lab.process import LabError
+from bot.model import ExecutionState
 from tests.crash.lanes import Lane, carried_out
 from tests.crash.matrix import Report
+from tests.crash.oracle import Judged
 from tests.crash.proxy import Proxy
 from tests.crash.scene import Lab, Situation, Where
 from tests.crash.trial import Host, Run, Told
@@ -90,3 +92,16 @@ async def test_what_fails_once_the_run_has_begun_is_a_violation_even_if_it_is_th
     report = await report_of(tmp_path, Lane(Where.NATS, lambda _: Bench()), [Run(1, Lame(), ())])
     assert (Bench.made, report.unplayed) == (1, [])
     assert [told.judged.violations for told in report.violated] == [("harness: LabError: there is no Pod nats-2",)]
+
+
+async def test_a_lab_that_is_spent_takes_no_further_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    async def spends(host: Host, run: Run, lab: Lab) -> Told:
+        lab.spent = True
+        return Told(run, Judged(ExecutionState.DONE, "Done.", ()))
+
+    monkeypatch.setattr(Host, "carry_out", spends)
+    report = await report_of(
+        tmp_path, Lane(Where.NATS, lambda _: Bench()), [Run(number, Lame(), ()) for number in (1, 2)]
+    )
+    assert Bench.made == 2
+    assert [told.judged.end for told in report.told] == [ExecutionState.DONE] * 2
