@@ -30,7 +30,7 @@ from bot.model.base import new_id
 from bot.settings import LimitSettings
 from tests.integration.store_records import FixedClock, draft, filled, incident, proposal
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def configured(folder: Path, url: str | None = None) -> Path:

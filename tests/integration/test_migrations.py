@@ -21,7 +21,7 @@ from tests.integration.store_records import (
     incident,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 async def test_what_is_stored_survives_every_revision_there_and_back(url: str, grown: Revisions) -> None:

@@ -18,7 +18,7 @@ from tests.integration.store_records import (
     incident,
 )
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 class Beating(FixedClock):

@@ -16,7 +16,7 @@ from bot.lab.postgres import PostgresServer
 from tests.integration.catalog import catalog
 from tests.integration.migrating import made, opened, run
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 ADDS = re.compile(
     r"CREATE (TABLE|TRIGGER|FUNCTION) |CREATE INDEX |ALTER TABLE \w+ ENABLE ALWAYS TRIGGER |INSERT INTO alembic_version |UPDATE alembic_version |BEGIN|COMMIT"
