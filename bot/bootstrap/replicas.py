@@ -188,10 +188,13 @@ async def joined(store: SqlStore, clock: Clock, ended: Callable[[], None]) -> As
 async def take_over(store: SqlStore, work: Work, clock: Clock) -> None:
     """Let the work of replicas that are off the list go on elsewhere, for ever; only the one that leads does that."""
     while store.takes_several:
-        # In this order: whoever has begun work was on the list before that, so nobody's work is taken who has just joined.
-        owners = await work.owners()
-        for owner in sorted(owners - await store.replicas()):
-            if count := await work.adopt(owner):
-                log.warning("the work of a replica that is gone goes on", replica=owner, phases=count)
+        try:
+            # In this order: whoever has begun work was on the list before that, so nobody's work is taken who has just joined.
+            owners = await work.owners()
+            for owner in sorted(owners - await store.replicas()):
+                if count := await work.adopt(owner):
+                    log.warning("the work of a replica that is gone goes on", replica=owner, phases=count)
+        except StoreError as error:
+            log.warning("what the dead have begun could not be looked for", error=str(error))
         await clock.sleep(BEAT_SECONDS)
     await asyncio.Event().wait()

@@ -205,7 +205,7 @@ class ExecutionRow(Row, table=True):
     id: str = _id()
     proposal_id: str | None = _reference("proposal_id", "proposals.id")
     state: str = _text("state", index=True)
-    started_at: str = _text("started_at")
+    started_at: str = _text("started_at", index=True)
     body: str = _body()
 
 
