@@ -11,8 +11,8 @@ from bot.adapters.database import SqlStore
 from bot.adapters.slack import directory_of
 from bot.adapters.terminal import TerminalDirectory, operator
 from bot.bootstrap.reading import open_readers, registry
-from bot.bootstrap.serving import NoDirectory
 from bot.bootstrap.storing import open_store
+from bot.bootstrap.wiring import NoDirectory
 from bot.errors import BadInput
 from bot.flow.admission import Admission
 from bot.flow.approval import ApprovalDesk

@@ -16,7 +16,7 @@ from bot.action import Draft
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.bootstrap.serving import Bot, wire
+from bot.bootstrap.wiring import Bot, wire
 from bot.errors import Unreachable
 from bot.flow.approval import Answer, Click
 from bot.model import (

@@ -12,7 +12,7 @@ from typing import Final
 import pytest
 import structlog
 
-from bot.bootstrap.serving import _Handlers
+from bot.bootstrap.wiring import LateHandlers
 from bot.cli.serve import set_up_logging
 from bot.flow import narration
 from bot.model import JsonObject
@@ -68,7 +68,7 @@ async def test_every_line_of_a_phase_has_the_id_it_is_run_for(
     written: Written, phase: Phase, key: str, field: tuple[str, str]
 ) -> None:
     set_up_logging(LogSettings())
-    handlers = _Handlers()
+    handlers = LateHandlers()
 
     async def work(_key: str, _steps: Steps) -> None:
         structlog.get_logger().info("ours")
