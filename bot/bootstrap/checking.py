@@ -194,6 +194,9 @@ async def _database(settings: Settings, clock: Clock) -> Sequence[CheckupLine]:
         async with SqlStore.open(settings.database.url, clock, read_only=True) as store:
             newest = await store.newest_audit_lines(limit=1)
             gap = await store.audit_gap()
+            if store.takes_several:
+                said = f"replicas on its list: {len(await store.replicas())}"
+                lines.append(doctor.line("Database", Health.OK, said, "can be read"))
     except StoreError as error:
         way_out = "see `natsmedic audit verify`, and which version of natsmedic wrote this database"
         return [*lines, doctor.line("Audit log", Health.FAIL, str(error), expected, way_out)]

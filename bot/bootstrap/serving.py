@@ -152,7 +152,9 @@ async def serve(settings: Settings) -> None:
         }
         own = {"watchdog": watchdog.beat, "checkpoints": partial(kept.follow, replica.leading), **measuring.parts}
         await stack.enter_async_context(_running(own | replica.once_leading(duties), clock))
-        standing = Standing(checkpoints=kept.standing, swept_at=lambda: bot.sweeper.swept_at)
+        standing = Standing(
+            checkpoints=kept.standing, swept_at=lambda: bot.sweeper.swept_at, leads=replica.leading.is_set
+        )
         await stack.enter_async_context(measuring.exposed(store, clock, standing))
         slack_handler = slack.http_handler if slack is not None and slack.http_mode else None
         app = webhook_app(

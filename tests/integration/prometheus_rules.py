@@ -152,6 +152,10 @@ def _bot(**values: str) -> Series:
     return {f'natsmedic_{name}{{job="natsmedic",instance="b"}}': value for name, value in values.items()}
 
 
+TWO: Series = {'natsmedic_leads{job="natsmedic",instance="a"}': "0x9"}
+"""A replica that does not lead, beside the one that is asked about."""
+
+
 def _calls(system: str, operation: str, **ends: str) -> Series:
     about = f'job="natsmedic",instance="b",system="{system}",cluster="prod",operation="{operation}"'
     return {f'natsmedic_calls_total{{{about},outcome="{end}"}}': samples for end, samples in ends.items()}
@@ -168,6 +172,7 @@ BOT: Final = [
     *_pair("NatsmedicStoreUnreadable", _bot(store_readable="0x9"), _bot(store_readable="1x9"), 3),
     *_pair("NatsmedicLoopBlocked", _bot(loop_lag_seconds="1.1x9"), _bot(loop_lag_seconds="1.0x9"), 3),
     *_pair("NatsmedicSweepLate", _bot(sweep_age_seconds="61x9"), _bot(sweep_age_seconds="60x9"), 3),
+    *_pair("NatsmedicNobodyLeads", TWO | _bot(leads="0x9"), TWO | _bot(leads="1x9"), 3),
     *_pair(
         "NatsmedicDeliveriesWaiting",
         _bot(deliveries_waiting_oldest_seconds="61x9"),

@@ -191,7 +191,11 @@ async def test_the_head_of_a_chain_on_postgresql_is_checked(tmp_path: Path, post
     assert of(await examined(settings), "Audit log").health is Health.FAIL, "there are no tables yet"
     async with SqlStore.open(postgres_url, SystemClock()) as store, store.begin() as tx:
         await tx.audit(AuditDraft(kind="bot.started", actor="bot", sentence="It starts."))
-    assert of(await examined(settings), "Audit log").observed == "row 1 is intact"
+    async with SqlStore.open(postgres_url, SystemClock()) as store:
+        await store.join("one")
+    lines = await examined(settings)
+    assert of(lines, "Audit log").observed == "row 1 is intact"
+    assert of(lines, "Database").observed == "replicas on its list: 1"
 
 
 async def test_an_address_that_somebody_else_holds_fails_and_a_free_one_is_well(tmp_path: Path) -> None:

@@ -374,6 +374,7 @@ async def test_checkpoints_and_sweeps_have_an_age(tmp_path: Path) -> None:
         assert [running.value("checkpoint_rows_behind", place=p) for p in ("file", "channel")] == [2, 7]
         assert [running.value("checkpoint_failing", place=p) for p in ("file", "channel")] == [0, 1]
         assert running.value("sweep_age_seconds") == 5
+        assert running.value("leads") == 1
 
 
 async def test_a_thread_is_measured_from_the_episode_that_it_shows(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ class Standing:
     """As `bot.flow.checkpoints.Checkpointer.standing`."""
     swept_at: Callable[[], datetime | None] = lambda: None
     """When the last sweep ended."""
+    leads: Callable[[], bool] = lambda: True
+    """Whether this process does what must be done once."""
 
 
 class StoreCollector:
@@ -62,6 +64,7 @@ class StoreCollector:
         if tally is not None:
             yield from self._held(tally, now)
         yield from self._checkpoints(tally)
+        yield _gauge("leads", "1 where this replica does what must be done once.", float(self._standing.leads()))
         swept_at = self._standing.swept_at()
         if swept_at is not None:
             yield _gauge("sweep_age_seconds", "Since the last sweep ended.", _age(swept_at, now))
