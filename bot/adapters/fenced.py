@@ -17,6 +17,11 @@ from bot.errors import LeaseOver
 P = TypeVar("P")
 
 
+def always() -> bool:
+    """Return True: the only process of a database may always send."""
+    return True
+
+
 def fenced(port: P, may_send: Callable[[], bool]) -> P:
     """Return the port, each of its asynchronous methods raising `LeaseOver` where nothing may be sent."""
     # What stands before it has whatever the port has, which no type can say.

@@ -14,7 +14,7 @@ from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
 from bot.adapters.engine import DbosEngine
-from bot.adapters.fenced import fenced
+from bot.adapters.fenced import always, fenced
 from bot.adapters.metrics import Standing
 from bot.adapters.nats import NatsWriters, connect_cluster
 from bot.adapters.slack import Office, SlackAdapter
@@ -55,11 +55,6 @@ END_SECONDS = 0.5
 SWITCH_SECONDS = 0.0005
 """How long a thread that judges a snapshot or draws a picture keeps the interpreter while the event loop waits for it. Python's own 5 ms are lost at every
 read and write of a socket and of the database, of which a webhook has a dozen (measured: tests/bench/bench_storm.py)."""
-
-
-def always() -> bool:
-    """Return True: the only process of a database may always send."""
-    return True
 
 
 def writers_of(
@@ -113,6 +108,7 @@ async def serve(settings: Settings) -> None:
                 draw=draw,
                 report=report,
                 meter=measuring.meter,
+                may_send=lambda: replica.may_send,
             )
             directory = slack.directory
             chat.target = slack.chat

@@ -53,7 +53,7 @@ def unname(path: Path) -> None:
     """Make it a database from before the first revision."""
     sql(
         path,
-        "DROP TABLE alembic_version",
+        *("DROP TABLE alembic_version", "DROP TABLE replicas", "DROP INDEX ix_executions_started_at"),
         "CREATE TABLE schema_version (version INTEGER)",
         "INSERT INTO schema_version VALUES (5)",
     )

@@ -12,7 +12,7 @@ import pytest
 
 from bot.adapters.charts import draw
 from bot.adapters.database import SqlStore
-from bot.adapters.slack.api import SlackApi
+from bot.adapters.slack.api import NotSent, SlackApi
 from bot.adapters.slack.chat import LONGEST_REST, SlackProjector
 from bot.adapters.slack.client import make_client
 from bot.adapters.slack.projector import SlackDrawer
@@ -126,3 +126,15 @@ async def test_a_clock_that_jumps_while_slack_is_away_hides_no_thread(tmp_path: 
                 await asyncio.sleep(0.005)
         assert h.clock.now() - jumped <= CATCH_UP
         assert h.keys() == [f"board:{IncidentId('inc_1')}"]
+
+
+async def test_nothing_is_said_where_another_process_may_be_drawing_by_now() -> None:
+    async with stand_in() as slack:
+        may = False
+        api = SlackApi(make_client(slack.bot_token, slack.api_url), Slow(), may_send=lambda: may)
+        with pytest.raises(NotSent, match="another natsmedic may be drawing"):
+            await api.post(OPS, "late", [], "verdict:1", None)
+        assert slack.messages(OPS) == []
+        may = True
+        await api.post(OPS, "in time", [], "verdict:1", None)
+        assert len(slack.messages(OPS)) == 1

@@ -11,7 +11,9 @@ ENGINES = {"jinja2", "mako", "django", "chevron", "pystache", "string.Template",
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 OURS = {
     ("bot/adapters/database/postgresql.py", "sql.SQL('SET {} = {}')"): "psycopg's own composition, of two quoted parts",
-    ("bot/adapters/database/tally.py", "POSTGRESQL_JSON"): "a constant of rows.py",
+    ("bot/adapters/database/in_body.py", "POSTGRESQL_JSON"): "a constant of rows.py",
+    ("bot/lab/postgres.py", "sql.SQL(made)"): "a literal of the line above, composed by psycopg",
+    ("bot/lab/postgres.py", "sql.SQL('DROP DATABASE {} WITH (FORCE)')"): "psycopg's own composition, of a quoted name",
     ("bot/adapters/database/rows.py", "POSTGRESQL_JSON"): "a constant of the module",
     ("bot/adapters/nats/advisory.py", "kind.summary"): "a column of the module's table of advisories",
     ("runbooks/_audit_guidance.py", "line"): "a line of the module's table of guidance",

@@ -45,6 +45,7 @@ from bot.adapters.database.transaction import COUNT_WAITING, HAS_THREAD, NOT_CLO
 from bot.adapters.timed import timing
 from bot.errors import AuditBroken
 from bot.model import (
+    STORM,
     Alert,
     Approval,
     AuditEntry,
@@ -222,7 +223,7 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
         query = (
             select(col(IncidentRow.id))
             .outerjoin(StormMemberRow, col(StormMemberRow.id) == col(IncidentRow.id))
-            .where(col(IncidentRow.state).in_(NOT_CLOSED), HAS_THREAD)
+            .where(col(IncidentRow.state).in_(NOT_CLOSED), col(IncidentRow.source) != STORM, HAS_THREAD)
             .where(InBody(body, "last_diagnosis") == "", InBody(body, "cluster") != "")
             .order_by(col(IncidentRow.opened_at), col(IncidentRow.id))
         )

@@ -20,6 +20,7 @@ from slack_bolt.request.async_request import AsyncBoltRequest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from bot.adapters.fenced import always
 from bot.adapters.slack.api import SlackApi
 from bot.adapters.slack.app import build
 from bot.adapters.slack.case_front import CaseFront, Cases
@@ -79,6 +80,7 @@ class SlackAdapter:
         draw: Draw,
         report: WriteReport,
         meter: Meter = UNMETERED,
+        may_send: Callable[[], bool] = always,
     ) -> None:
         self._settings = settings
         self._rules = rules
@@ -86,7 +88,7 @@ class SlackAdapter:
         self._messages = messages
         self._clock = clock
         self._client = make_client(settings.bot_token.get_secret_value(), settings.api_url)
-        self._api = SlackApi(self._client, clock, make_hooks(settings.api_url), meter)
+        self._api = SlackApi(self._client, clock, make_hooks(settings.api_url), meter, may_send)
         drawer = SlackDrawer(self._api, store, messages, rules, clock, draw=draw, report=report, meter=meter)
         self.chat = SlackProjector(drawer, store, messages, clock)
         self.directory = SlackDirectory(self._api, settings.workspaces, rules, clock)

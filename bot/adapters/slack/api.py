@@ -16,6 +16,7 @@ from typing import Final, cast
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 
+from bot.adapters.fenced import always
 from bot.adapters.slack.blocks import Block
 from bot.adapters.slack.pacer import Pacer
 from bot.adapters.slack.waits import Wait
@@ -130,8 +131,16 @@ def no_hooks(address: str) -> Hook | None:
 class SlackApi:
     """The calls the adapter makes. Pacing waits inside; a method that Slack has limited is refused locally until its time has come."""
 
-    def __init__(self, client: Web, clock: Clock, hooks: Hooks = no_hooks, meter: Meter = UNMETERED) -> None:
+    def __init__(
+        self,
+        client: Web,
+        clock: Clock,
+        hooks: Hooks = no_hooks,
+        meter: Meter = UNMETERED,
+        may_send: Callable[[], bool] = always,
+    ) -> None:
         self._client = client
+        self._may_send = may_send
         self._meter = meter
         self._clock = clock
         self._hooks = hooks
@@ -314,6 +323,8 @@ class SlackApi:
 
     async def _call(self, method: str, request: Callable[[], Awaitable[Answer]]) -> JsonObject:
         self._refuse_while_limited(method)
+        if not self._may_send():
+            raise NotSent(f"{method} was not sent: another natsmedic may be drawing by now.")
         with timing(self._meter, System.SLACK, method, ends=_end):
             return await self._answer(method, request)
 

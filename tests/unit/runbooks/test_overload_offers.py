@@ -44,7 +44,7 @@ def test_clients_are_moved_from_the_crowded_server_by_its_name_and_id_where_nats
     (draft,) = [p.draft for p in proposed(snapshot) if p.draft.title.startswith("Spread the MQTT clients")]
     id_ = next(s.id for s in snapshot.servers if s.name == "n2")
     (move,) = [line for line in draft.guidance if "request kick" in line]
-    assert "--name n2 |" in move
+    assert "--name=n2 |" in move
     assert f'kick "$cid" {id_} > /dev/null; sleep 0.1' in move
     assert (draft.stages, draft.guidance[-1]) == ((), "natsmedic does not offer it now: n0 uses 95% of its CPU.")
 
