@@ -200,7 +200,9 @@ def _changed(raw: Raw, own: str, nats: str, told: Raw, forwarded: tuple[str, int
         made["apiVersion"] = "policy/v1beta1"
     if made["kind"] == "Deployment":
         pod = made["spec"]["template"]["spec"]
-        bot = pod["containers"][0] | {"image": BOT_IMAGE, "imagePullPolicy": PULL_POLICY, "envFrom": []}
+        of_ours = {"image": BOT_IMAGE, "imagePullPolicy": PULL_POLICY, "envFrom": []}
+        pod["initContainers"] = [one | of_ours for one in pod["initContainers"]]
+        bot = pod["containers"][0] | of_ours
         way = {
             "name": "way-to-slack",
             "image": BOT_IMAGE,
