@@ -7,11 +7,11 @@ and the guards of each action (resource version, UID, operation id).
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable
-from functools import wraps
-from typing import TypeVar, cast
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TypeVar
 
+from bot.adapters.each_call import each_call
 from bot.errors import LeaseOver
 
 P = TypeVar("P")
@@ -24,27 +24,13 @@ def always() -> bool:
 
 def fenced(port: P, may_send: Callable[[], bool]) -> P:
     """Return the port, each of its asynchronous methods raising `LeaseOver` where nothing may be sent."""
-    # What stands before it has whatever the port has, which no type can say.
-    return cast("P", _Fenced(port, may_send))
 
+    @contextmanager
+    def permitted(_: str) -> Generator[None]:
+        if not may_send():
+            raise LeaseOver(
+                "Nothing was sent: this natsmedic has not reached its database for so long that another one may be at it."
+            )
+        yield
 
-class _Fenced:
-    def __init__(self, port: object, may_send: Callable[[], bool]) -> None:
-        self._port = port
-        self._may_send = may_send
-
-    def __getattr__(self, name: str) -> object:
-        found: object = getattr(self._port, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-        ask: Callable[..., Awaitable[object]] = found
-
-        @wraps(ask)
-        async def call(*args: object, **named: object) -> object:
-            if not self._may_send():
-                raise LeaseOver(
-                    "Nothing was sent: this natsmedic has not reached its database for so long that another one may be at it."
-                )
-            return await ask(*args, **named)
-
-        return call
+    return each_call(port, permitted)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from functools import wraps
-from typing import TypeVar, cast
+from typing import TypeVar
 
+from bot.adapters.each_call import each_call
 from bot.ports import UNMETERED, Call, End, Meter, System, end_of
 
 P = TypeVar("P")
@@ -43,27 +42,4 @@ def timed(port: P, system: System, meter: Meter, cluster: str, *, seconds: Secon
     """Return the port with each of its asynchronous methods measured under the method's name; the port itself where nothing is."""
     if port is None or meter is UNMETERED:
         return port
-    # What stands before it has whatever the port has, which no type can say.
-    return cast("P", _Timed(port, system, meter, cluster, seconds))
-
-
-class _Timed:
-    def __init__(self, port: object, system: System, meter: Meter, cluster: str, seconds: Seconds) -> None:
-        self._port = port
-        self._system = system
-        self._meter = meter
-        self._cluster = cluster
-        self._seconds = seconds
-
-    def __getattr__(self, name: str) -> object:
-        found: object = getattr(self._port, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-        ask: Callable[..., Awaitable[object]] = found
-
-        @wraps(ask)
-        async def call(*args: object, **named: object) -> object:
-            with timing(self._meter, self._system, name, self._cluster, seconds=self._seconds):
-                return await ask(*args, **named)
-
-        return call
+    return each_call(port, lambda operation: timing(meter, system, operation, cluster, seconds=seconds))

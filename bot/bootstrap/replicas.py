@@ -142,22 +142,23 @@ class Replica:
         if self._roster is None:
             return
         began = self._seconds()
-        if began - self._beaten > GAP_SECONDS:
-            self._seen.clear()
-        dead = {name: beats for name, (beats, since) in self._seen.items() if began - since >= DEAD_SECONDS}
+        known = self._seen if began - self._beaten <= GAP_SECONDS else {}
+        dead = {name: beats for name, (beats, since) in known.items() if began - since >= DEAD_SECONDS}
         told = await self._roster.beat(self.name, dead)
         if dead.keys() - told.others.keys():
             log.error("replicas are taken for dead", replicas=sorted(dead.keys() - told.others.keys()))
         self._beaten = began
-        self._seen = self._watched(told.others)
+        self._seen = self._watched(told.others, known)
         if told.leads and not self.leading.is_set():
             log.info("this replica leads", replica=self.name)
             self.leading.set()
 
-    def _watched(self, others: Mapping[str, int]) -> dict[str, tuple[int, float]]:
+    def _watched(
+        self, others: Mapping[str, int], known: Mapping[str, tuple[int, float]]
+    ) -> dict[str, tuple[int, float]]:
         now = self._seconds()
         return {
-            name: self._seen[name] if name in self._seen and self._seen[name][0] == beats else (beats, now)
+            name: known[name] if name in known and known[name][0] == beats else (beats, now)
             for name, beats in others.items()
         }
 

@@ -119,6 +119,7 @@ async def test_nobody_is_dead_because_the_database_was_away(roster: Listed, seco
     seconds.seconds += DEAD_SECONDS * 3
     with pytest.raises(StoreBusy):
         await b.beat()
+    assert [a.answers_for("b"), b.answers_for("a")] == [False, False], "nor is anybody's work for somebody else"
     roster.away = False
     await b.beat()
     await a.beat()
