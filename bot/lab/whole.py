@@ -80,6 +80,9 @@ class BotProcess:
     `directory` gets `natsmedic.yaml`, `natsmedic.db` and `natsmedic.log`. `overrides` replaces top-level sections of the config.
     """
 
+    program: Sequence[str] = ("-m", "bot")
+    """What Python runs: natsmedic itself, or a module that changes something of it first."""
+
     def __init__(
         self, directory: Path, servers: Served, slack: StandInSlack, overrides: JsonObject | None = None
     ) -> None:
@@ -151,7 +154,7 @@ class BotProcess:
         """Start the bot and wait until it is ready; `crash_at` arms crash points such as `P11` or `P14:2`."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config.write_text(yaml.safe_dump(self.settings(), sort_keys=False))
-        command = ["-m", "bot.lab.crashing", *crash_at, "--"] if crash_at else ["-m", "bot"]
+        command = ["-m", "bot.lab.crashing", *crash_at, "--"] if crash_at else self.program
         with (self.directory / "natsmedic.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,

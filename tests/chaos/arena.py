@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,9 @@ API_TIMEOUT: Final = 1.5
 """Seconds. A lost request is sent again after twice as long, so it says how long a repair takes."""
 PATIENCE: Final = 10.0
 """Seconds that Slack waits for an answer, and a click for its form: instead of three, which a machine that runs all this besides may take."""
+OURS: Final = ("-m", "tests.chaos.replica")
+NEWER: Final = (*OURS, "--newer")
+"""Programs of a replica: this natsmedic, and one of a version to come."""
 RISE_SECONDS: Final = 3 * START_SECONDS
 """Others rise at the same time."""
 RESTART_SECONDS: Final = 1.0
@@ -88,10 +92,18 @@ class Site:
 
 
 class Replica(BotProcess):
-    """One bot, which starts again by itself where it ends by itself."""
+    """One bot, which starts again by itself where it ends by itself, each time with the next of its programs."""
 
-    def __init__(self, directory: Path, cluster: LabCluster, slack: StandInSlack, sections: JsonObject) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cluster: LabCluster,
+        slack: StandInSlack,
+        sections: JsonObject,
+        programs: Iterable[Sequence[str]] = (OURS,),
+    ) -> None:
         super().__init__(directory, cluster, slack, sections)
+        self._programs = itertools.cycle(programs)
         self.ended: list[int] = []
         """Exit codes of the times that it ended by itself."""
         self._down = False
@@ -153,7 +165,7 @@ class Replica(BotProcess):
         self.config.write_text(yaml.safe_dump(self.settings(), sort_keys=False))
         with (self.directory / "natsmedic.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.chaos.replica", "--config", str(self.config), "serve"),
+                *(sys.executable, *next(self._programs), "--config", str(self.config), "serve"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -169,10 +181,16 @@ class Replica(BotProcess):
 
 
 class Arena:
-    """Everything, from the first server to the last; an async context manager. `people` are the crews that decide."""
+    """Everything, from the first server to the last; an async context manager. `people` are the crews that decide.
 
-    def __init__(self, folder: Path, *, replicas: int, sites: int, people: Sequence[Crew], seed: int) -> None:
+    Where it is `mixed`, each replica is of the other version after each start, but for the last one, which is the newer always.
+    """
+
+    def __init__(
+        self, folder: Path, *, replicas: int, sites: int, people: Sequence[Crew], seed: int, mixed: bool = False
+    ) -> None:
         self.people = people
+        self._mixed = mixed
         self._folder = folder
         self._counts = replicas, sites
         self._dice = random.Random(f"arena {seed}")
@@ -224,7 +242,8 @@ class Arena:
         self.places = [await self._site(number, cluster, client) for number in range(sites)]
         sections = self._sections(url)
         for number in range(replicas):
-            replica = Replica(self._folder / f"replica{number}", cluster, self.slack, sections)
+            programs = [OURS] if not self._mixed else [NEWER] if number == replicas - 1 else [OURS, NEWER]
+            replica = Replica(self._folder / f"replica{number}", cluster, self.slack, sections, programs)
             self._stack.push_async_callback(replica.stop)
             self.victims.append(replica)
         # One after the other: the first one makes the tables.

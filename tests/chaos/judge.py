@@ -7,7 +7,7 @@ said of each change: it took effect as often as its execution says, which is nev
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -32,7 +32,7 @@ from bot.model import (
 )
 from bot.policy import still_valid
 from bot.settings import PolicySettings
-from tests.chaos.nemesis import FaultKind, Suffered
+from tests.chaos.nemesis import OF_A_REPLICA, FaultKind, Suffered
 from tests.chaos.play import COPIES, Played
 from tests.crash.oracle import RESUMED_WITHIN, listed
 
@@ -80,18 +80,22 @@ class Background:
     people: Mapping[str, Person]
     """By their Slack id."""
     away: Sequence[tuple[datetime, datetime]]
-    """When no replica could work: all of them were away, or the database."""
+    """When no replica could do it: all that are able to were away, or the database."""
 
 
 async def judged(
-    store: SqlStore, played: Sequence[Played], rules: PolicySettings, suffered: Sequence[Suffered], replicas: int
+    store: SqlStore,
+    played: Sequence[Played],
+    rules: PolicySettings,
+    suffered: Sequence[Suffered],
+    able: Collection[int],
 ) -> list[str]:
-    """Return every violation, each with the number of its operation."""
+    """Return every violation, each with the number of its operation. `able` are the replicas that can go on with whatever was begun."""
     entries = await _all_entries(store)
     by_incident: defaultdict[str | None, list[AuditEntry]] = defaultdict(list)
     for entry in entries:
         by_incident[entry.incident_id].append(entry)
-    shared = Background(rules, _people(rules), list(away(suffered, replicas)))
+    shared = Background(rules, _people(rules), list(away(suffered, able)))
     violations: list[str] = []
     executions: list[Execution] = []
     for one in played:
@@ -255,19 +259,19 @@ def at_once(executions: Sequence[Execution], entries: Sequence[AuditEntry]) -> I
             del running[cluster]
 
 
-def away(suffered: Sequence[Suffered], replicas: int) -> Iterator[tuple[datetime, datetime]]:
-    """Yield when the database was away, and when all replicas were away at once."""
+def away(suffered: Sequence[Suffered], able: Collection[int]) -> Iterator[tuple[datetime, datetime]]:
+    """Yield when the database was away, and when all replicas that are able were away at once."""
     yield from ((one.began, one.ended) for one in suffered if one.kind is FaultKind.DATABASE)
     edges: list[tuple[datetime, int]] = []
     for one in suffered:
-        if one.kind in {FaultKind.FREEZE, FaultKind.KILL}:
+        if one.kind in OF_A_REPLICA and one.target in able:
             edges += [(one.began, 1), (one.ended, -1)]
     absent, since = 0, None
     for at, change in sorted(edges):
         absent += change
-        if absent == replicas and since is None:
+        if absent == len(able) and since is None:
             since = at
-        elif absent < replicas and since is not None:
+        elif absent < len(able) and since is not None:
             yield since, at
             since = None
 

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.replica --config FILE serve`: the very same bot, with the chaos lab's runbook beside its own, and in a hurry.
+"""`python -m tests.chaos.replica [--newer] --config FILE serve`: the very same bot, with the chaos lab's runbook beside its own, and in a hurry.
 
 How long a condition must hold and how fast Slack may be called are not what is tested here, and would make each repair take half a minute.
 """
@@ -6,6 +6,7 @@ How long a condition must hold and how fast Slack may be called are not what is 
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 from bot.adapters.slack import api
 from bot.bootstrap import serving
@@ -14,6 +15,7 @@ from bot.cli import main
 from bot.registry import Registry
 from tests.chaos.wishes import RUNBOOK
 from tests.crash.child import quick
+from tests.newer import NewerEngine
 
 CALLS_PER_SECOND = 50.0
 """Far more than the clusters of the lab need together."""
@@ -34,4 +36,7 @@ CHANGED = (
 if __name__ == "__main__":
     for module, name, value in CHANGED:
         setattr(module, name, value)
+    if "--newer" in sys.argv:
+        sys.argv.remove("--newer")
+        serving.DbosEngine = NewerEngine
     main()

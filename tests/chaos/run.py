@@ -39,6 +39,13 @@ class Plan:
     calm: bool = False
     slower: float = 1.0
     """How many times as long it takes until the next fault comes."""
+    mixed: bool = False
+    """Whether replicas are of two versions, of which only the newer one can run all that was begun."""
+
+    @property
+    def able(self) -> range:
+        """The replicas that can run all that was begun, after whichever start."""
+        return range(self.replicas - 1 if self.mixed else 0, self.replicas)
 
 
 @dataclass(frozen=True)
@@ -60,9 +67,10 @@ class Report:
         plan, took = self.plan, sorted((one.ended - one.began).total_seconds() for one in self.played)
         wishes = Counter(one.wish for one in self.played)
         changes = sum(len(one.effects) for one in self.played)
+        mixed = " of two versions" if plan.mixed else ""
         return "\n".join(
             (
-                f"{len(self.played)} operations on {plan.replicas} replicas and {plan.sites} clusters in {self.seconds:.0f} s, seed {plan.seed}",
+                f"{len(self.played)} operations on {plan.replicas} replicas{mixed} and {plan.sites} clusters in {self.seconds:.0f} s, seed {plan.seed}",
                 f"wishes: {', '.join(f'{wish} {count}' for wish, count in wishes.most_common())}; {changes} changes took effect",
                 f"processor time {self.processor:.0f} s, {self.processor / max(1, len(self.played)):.2f} s for an operation",
                 f"an operation took {took[len(took) // 2]:.1f} s (median), {took[-1]:.0f} s at most" if took else "",
@@ -78,7 +86,9 @@ async def chaos(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report
     """Play the plan. `tell` hears of every operation as it ends."""
     people = crews(plan.sites * plan.workers)
     began, busy = time.monotonic(), _processor()
-    async with Arena(folder, replicas=plan.replicas, sites=plan.sites, people=people, seed=plan.seed) as arena:
+    async with Arena(
+        folder, replicas=plan.replicas, sites=plan.sites, people=people, seed=plan.seed, mixed=plan.mixed
+    ) as arena:
         tell(f"{plan.replicas} replicas and {plan.sites} clusters are up after {time.monotonic() - began:.0f} s")
         nemesis = Nemesis(arena, drawn(plan.seed, plan.replicas, plan.sites, plan.slower))
         played: list[Played] = []
@@ -89,7 +99,7 @@ async def chaos(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report
             except TimeoutError:
                 violations.append(f"I6: operations were under way {ENDED_WITHIN:.0f} s after the last fault")
         violations += await _drawn(arena)
-        violations += await judged(arena.store, played, rules(people), nemesis.suffered, plan.replicas)
+        violations += await judged(arena.store, played, rules(people), nemesis.suffered, plan.able)
         violations += _doubled(arena)
         ends = Counter([one.state for one in await _executions(arena.store, played)])
         exits = [code for victim in arena.victims for code in victim.ended]

@@ -183,8 +183,10 @@ def test_no_replica_could_work_while_all_were_away_or_the_database_was():
         suffered(FaultKind.DATABASE, None, 70, 71),
         suffered(FaultKind.LOST, 0, 80, 80),
     ]
-    spans = [((begin - NOW).total_seconds(), (end - NOW).total_seconds()) for begin, end in away(faults, 2)]
+    spans = [((begin - NOW).total_seconds(), (end - NOW).total_seconds()) for begin, end in away(faults, range(2))]
     assert spans == [(70, 71), (30, 50)]
+    able = [(begin, end) for begin, end in away(faults, {1})]
+    assert able == [(NOW + after(70), NOW + after(71)), (NOW + after(30), NOW + after(60))]
 
 
 def test_times_that_overlap_are_counted_once():
