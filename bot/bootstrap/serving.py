@@ -13,7 +13,7 @@ import structlog
 from bot.adapters.charts import draw
 from bot.adapters.clock import SystemClock
 from bot.adapters.database import SqlStore
-from bot.adapters.engine import DbosEngine
+from bot.adapters.engine import DbosEnded, DbosEngine
 from bot.adapters.fenced import always, fenced
 from bot.adapters.metrics import Standing
 from bot.adapters.nats import NatsWriters, connect_cluster
@@ -143,7 +143,9 @@ async def serve(settings: Settings) -> None:
             "intake": bot.intake.run,
             "sweeper": bot.sweeper.run,
             "take-over": partial(take_over, store, engine, clock),
-            "retention": Retention(store=store, clock=clock, rules=settings.retention).run,
+            "retention": Retention(
+                store=store, ended=DbosEnded(settings.database.url), clock=clock, rules=settings.retention
+            ).run,
             **watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake),
         }
         own = {"watchdog": watchdog.beat, "checkpoints": partial(kept.follow, replica.leading), **measuring.parts}

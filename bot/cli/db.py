@@ -158,9 +158,11 @@ async def _downgrade(settings: Settings, revision: str) -> Moved:
 
 
 async def _prune(settings: Settings, *, dry_run: bool) -> Overdue:
+    from bot.adapters.engine import DbosEnded
     from bot.bootstrap.storing import open_store
     from bot.flow.retention import Retention
 
     async with open_store(settings, read_only=dry_run) as store:
-        retention = Retention(store=store, clock=SystemClock(), rules=settings.retention)
+        ended = DbosEnded(settings.database.url)
+        retention = Retention(store=store, ended=ended, clock=SystemClock(), rules=settings.retention)
         return await retention.overdue() if dry_run else await retention.prune(operator_named())

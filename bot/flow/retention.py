@@ -2,7 +2,7 @@
 
 Nothing of the audit log goes: its rows name what was there, with digests, and verify as before. A run says in one row what it is about to remove, and then
 removes it; one that is interrupted leaves the rest to the next, whose row counts what was left. The rules of what may go are the database's
-(`bot/adapters/database/retention.py`), and are asked anew for each batch.
+(`bot/adapters/database/retention.py`), and are asked anew for each batch. With the incidents goes what durable execution remembers of work as old as they.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import structlog
 
 from bot.errors import StoreError
 from bot.model import Aged, AuditDraft, Horizon, JsonObject, Overdue
-from bot.ports import Ageing, Clock
+from bot.ports import Ageing, Clock, Ended
 from bot.settings import RetentionSettings
 
 log = structlog.get_logger(__name__)
@@ -29,13 +29,16 @@ LOOK: Final = 5_000
 """Found at once, which takes a look through all that is old but keeps nobody waiting."""
 BATCH: Final = {Aged.INCIDENTS: 25, Aged.SNAPSHOTS: 4, Aged.DELIVERIES: 100}
 """Removed at once, which does: each takes 30 to 50 ms of one core on SQLite, with snapshots of 2 MB."""
+FORGOTTEN: Final = 100
+"""Phases that are forgotten at once."""
 
 
 class Retention:
     """Keeps the database from growing for ever."""
 
-    def __init__(self, *, store: Ageing, clock: Clock, rules: RetentionSettings) -> None:
+    def __init__(self, *, store: Ageing, ended: Ended, clock: Clock, rules: RetentionSettings) -> None:
         self._store = store
+        self._ended = ended
         self._clock = clock
         self._rules = rules
 
@@ -79,6 +82,9 @@ class Retention:
         for aged in Aged:  # in this order: what rests on an incident can go after it
             if (before := horizon.of(aged)) is not None:
                 await self._remove(aged, before)
+        if horizon.incidents is not None:
+            while await self._ended.forget(horizon.incidents, FORGOTTEN) == FORGOTTEN:
+                await self._clock.sleep(PAUSE_SECONDS)
         log.info("removed what was too old to keep", **found.model_dump())
         return found
 

@@ -16,7 +16,7 @@ from bot.ports.metering import (
     began,
     end_of,
 )
-from bot.ports.running import Beat, Clock, Engine, Phase, PhaseHandler, Roster, Steps
+from bot.ports.running import Beat, Clock, Ended, Engine, Phase, PhaseHandler, Roster, Steps
 from bot.ports.storage import EVERY, Ageing, CheckpointSink, R, Store, Stored, Transaction
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Directory",
     "Draw",
     "End",
+    "Ended",
     "Engine",
     "KubernetesReader",
     "KubernetesWriter",

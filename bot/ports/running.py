@@ -64,3 +64,11 @@ class Engine(Protocol):
     """Durable execution. `start` is idempotent per (phase, key): a second start finds the first."""
 
     async def start(self, phase: Phase, key: str) -> None: ...
+
+
+class Ended(Protocol):
+    """Phases that have ended, which durable execution remembers until it is told to forget them."""
+
+    async def forget(self, before: datetime, limit: int) -> int:
+        """Forget the oldest that ended before this moment, at most `limit`; return how many that were. Raises `StoreError`."""
+        ...

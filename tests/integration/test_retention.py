@@ -28,6 +28,7 @@ from bot.model import (
     Overdue,
     ProposalState,
 )
+from bot.ports import Ageing, Clock
 from bot.settings import RetentionSettings
 from tests.exhaustive import EXHAUSTIVE
 from tests.integration.retention_world import RULES, Case, build, gone, numbers, worlds
@@ -45,12 +46,24 @@ from tests.integration.test_store_snapshots import snapshot
 pytestmark = pytest.mark.timeout(120)
 
 
+class Nothing:
+    """An engine that remembers nothing (port `Ended`); what a real one does is in test_ended.py."""
+
+    async def forget(self, before: object, limit: int) -> int:
+        del before, limit
+        return 0
+
+
+def keeper_of(store: Ageing, clock: Clock | None = None, rules: RetentionSettings = RULES) -> Retention:
+    return Retention(store=store, ended=Nothing(), clock=clock or FixedClock(), rules=rules)
+
+
 async def check(url: str, world: list[Case]) -> None:
     every = set(range(len(world)))
     incidents, snapshots, deliveries = gone(world)
     async with SqlStore.open(url, FixedClock()) as store:
         await build(store, world)
-        keeper = Retention(store=store, clock=FixedClock(), rules=RULES)
+        keeper = keeper_of(store)
         told = Overdue(incidents=len(incidents), snapshots=len(snapshots), deliveries=len(deliveries))
         assert await keeper.overdue() == told
         assert await numbers(store, "incidents") == every, "counting removes nothing"
@@ -67,7 +80,7 @@ async def check(url: str, world: list[Case]) -> None:
         rows = await store.audit_entries()
         assert verify(rows).intact
         assert [row.kind for row in rows[1:]] == (["database.pruned"] if told != Overdue() else [])
-        again = Retention(store=store, clock=FixedClock(), rules=RULES)  # whose clock the pauses have not moved
+        again = keeper_of(store)  # whose clock the pauses have not moved
         assert await again.prune("bot") == Overdue()
         if url.startswith("sqlite"):
             async with store._database.read() as session:
@@ -105,7 +118,7 @@ async def test_of_a_world_that_has_one_of_each_the_same_is_kept_on_both_database
 async def test_what_is_opened_again_after_it_was_found_stays(url: str) -> None:
     async with SqlStore.open(url, FixedClock()) as store:
         await build(store, WORLD[:1])
-        horizon = Retention(store=store, clock=FixedClock(), rules=RULES).horizon()
+        horizon = keeper_of(store).horizon()
         assert horizon.incidents is not None
         found = await store.too_old(Aged.INCIDENTS, horizon.incidents, 10)
         assert found == ["inc_0"]
@@ -120,9 +133,7 @@ async def test_what_is_opened_again_after_it_was_found_stays(url: str) -> None:
 async def test_zero_days_keep_for_ever(url: str) -> None:
     async with SqlStore.open(url, FixedClock()) as store:
         await build(store, WORLD)
-        keeper = Retention(
-            store=store, clock=FixedClock(), rules=RetentionSettings(incidents=0, snapshots=0, deliveries=0)
-        )
+        keeper = keeper_of(store, rules=RetentionSettings(incidents=0, snapshots=0, deliveries=0))
         assert await keeper.prune("bot") == Overdue()
         assert await numbers(store, "incidents") == set(range(len(WORLD)))
         assert len(await store.audit_entries()) == 1
@@ -134,7 +145,7 @@ async def test_a_delivery_that_is_not_taken_in_yet_stays_however_old(url: str) -
             old = {"received_at": NOW - timedelta(days=900)}
             await tx.put(delivery("1").model_copy(update=old))
             await tx.put(delivery("2", processed=True).model_copy(update=old))
-        found = await Retention(store=store, clock=FixedClock(), rules=RULES).prune("bot")
+        found = await keeper_of(store).prune("bot")
         assert found == Overdue(deliveries=1)
         assert await store.get(Delivery, "dlv_1") is not None
         assert await store.get(Delivery, "dlv_2") is None
@@ -165,7 +176,7 @@ async def test_others_write_between_two_batches_and_no_batch_is_larger_than_it_m
     async with SqlStore.open(url, FixedClock()) as store:
         await build(store, many)
         clock = Between(store)
-        await Retention(store=store, clock=clock, rules=RULES).prune("bot")
+        await keeper_of(store, clock).prune("bot")
     assert clock.left[:5] == [5, 3, 0, 0, 0]
 
 
@@ -181,9 +192,9 @@ async def test_a_run_that_is_cut_off_leaves_the_rest_to_the_next_and_each_says_w
                 raise StoreBusy("The database is away.")
 
         with pytest.raises(StoreBusy):
-            await Retention(store=store, clock=Cut(), rules=RULES).prune("bot")
+            await keeper_of(store, Cut()).prune("bot")
         assert len(await numbers(store, "incidents")) == 2
-        await Retention(store=store, clock=FixedClock(), rules=RULES).prune("ana")
+        await keeper_of(store).prune("ana")
         rows = (await store.audit_entries())[1:]
     assert [(row.actor, row.data["incidents"]) for row in rows] == [("bot", 3), ("ana", 2)]
 
@@ -204,7 +215,7 @@ async def test_a_bot_prunes_ten_minutes_after_its_start_and_then_once_a_day_what
 
     clock, store = FixedClock(), Failing()
     with pytest.raises(Gone):
-        await Retention(store=store, clock=clock, rules=RULES).run()  # pyright: ignore[reportArgumentType]
+        await keeper_of(store, clock).run()  # pyright: ignore[reportArgumentType]
     assert store.looked == [600.0, 600.0 + 86_400, 600.0 + 2 * 86_400]
 
 
@@ -216,7 +227,7 @@ async def test_of_an_incident_that_is_gone_the_report_tells_what_the_audit_log_h
             await tx.put(closed)
             await tx.put(proposal(state=ProposalState.DENIED))
             await tx.audit(draft("It was opened."))
-        assert (await Retention(store=store, clock=FixedClock(), rules=RULES).prune("bot")).incidents == 1
+        assert (await keeper_of(store).prune("bot")).incidents == 1
         assert await account_of(store, IncidentId("inc_1")) is None
         remains = await remains_of(store, IncidentId("inc_1"))
         assert remains is not None
@@ -236,7 +247,7 @@ async def test_what_a_row_of_the_audit_log_names_can_be_shown_with_a_copy_after_
             row = await tx.audit(draft(snapshot=named))
         later = FixedClock()
         later.time += timedelta(days=RULES.snapshots + 1)
-        assert (await Retention(store=store, clock=later, rules=RULES).prune("bot")).snapshots == 1
+        assert (await keeper_of(store, later).prune("bot")).snapshots == 1
         assert await store.snapshot(taken.id) is None
         assert (await store.audit_entries())[0] == row
         assert copy is not None

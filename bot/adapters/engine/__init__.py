@@ -1,5 +1,6 @@
 """Durable execution of phases, on DBOS."""
 
 from bot.adapters.engine.dbos import DbosEngine
+from bot.adapters.engine.ended import DbosEnded
 
-__all__ = ["DbosEngine"]
+__all__ = ["DbosEnded", "DbosEngine"]
