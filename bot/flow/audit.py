@@ -117,7 +117,7 @@ class ChainVerifier:
             raise ValueError(f"Row {self._checkpoint.seq} of the checkpoint would not be looked at.")
         if self._bad is not None or not start.same_row(Checkpoint(seq=self._rows, hash=self._head)):
             return False
-        if self._checkpoint is not None and end.seq == self._checkpoint.seq > start.seq:
+        if self._checkpoint is not None and end.seq == self._checkpoint.seq:
             if end.hash != self._checkpoint.hash:
                 return False
             self._matched = True

@@ -26,10 +26,10 @@ def owners_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk_support, "RULES", rules)
 
 
-async def call(house: House) -> None:
-    now = Escalation(group="owners", stands_for="heads", at=house.clock.now())
+async def call(house: House, *missing: str) -> None:
+    calls = tuple(Escalation(group="owners", stands_for=one, at=house.clock.now()) for one in missing or ("heads",))
     async with house.store.begin() as tx:
-        await tx.put(house.proposal.model_copy(update={"escalations": (now,)}))
+        await tx.put(house.proposal.model_copy(update={"escalations": calls}))
 
 
 async def test_before_the_call_the_group_is_refused_and_after_it_the_record_says_in_whose_place(tmp_path: Path) -> None:
@@ -56,6 +56,13 @@ async def test_a_second_of_the_called_group_is_not_needed(tmp_path: Path) -> Non
         answer = await h.desk.decide(h.click("U3"), "me too", "ORDERS")
         assert (answer.accepted, await h.refusals()) == (False, ["groups_already_covered"])
         assert await h.state() is ProposalState.PENDING
+
+
+async def test_who_is_called_for_two_groups_is_recorded_in_the_place_of_either(tmp_path: Path) -> None:
+    async with desk_support.house(tmp_path) as h:
+        await call(h, "operators", "heads")
+        answer = await h.desk.decide(h.click(OWNER), "checked", "ORDERS")
+        assert answer.sentence.startswith("Recorded in place of heads, operators: 1 of 2.")
 
 
 async def test_whoever_is_called_may_deny_as_well_and_stands_for_nobody_then(tmp_path: Path) -> None:

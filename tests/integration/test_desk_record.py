@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from pyotp.totp import TOTP
+from structlog.testing import capture_logs
 
 from bot import crashpoints
 from bot.crashpoints import Point
@@ -20,7 +19,6 @@ from bot.model import (
     Choice,
     Execution,
     ExecutionState,
-    Factor,
     Incident,
     Proposal,
     ProposalState,
@@ -29,7 +27,6 @@ from bot.model import (
     StageState,
 )
 from bot.ports import Phase
-from bot.settings.policy import FactorSettings
 from tests.integration import test_approval_desk as desk_support
 from tests.integration.store_records import NOW
 from tests.integration.test_approval_desk import House, house
@@ -38,8 +35,7 @@ OPERATOR, OWNER = "U2", "U1"
 WHO = {"team": "T1", "user": OPERATOR}
 SAY_WHY = "Say why; the reason is kept in the audit log."
 FROZEN = Ruling(stop=Stop.FROZEN, sentence="Everything is frozen.")
-SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-MOVED = "leader was n0, now n2"
+MOVED = "leader was n0, now n2."
 
 
 class Stopped(Limits):
@@ -184,6 +180,13 @@ async def test_the_first_of_two_approvals_is_kept_whole_and_starts_nothing(tmp_p
         assert (await h.state(), h.quiet.started, seen, await touched(h)) == (ProposalState.PENDING, [], ["inc_1"], 1)
 
 
+async def test_all_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    approvers = {RiskClass.DESTRUCTIVE: ("operators", "owners", "heads")}
+    monkeypatch.setattr(desk_support, "RULES", desk_support.RULES.model_copy(update={"approvers": approvers}))
+    async with house(tmp_path) as h:
+        assert (await decide(h)).sentence == "Recorded: 1 of 3. Still missing: owners, heads."
+
+
 async def test_the_last_approval_starts_the_one_execution(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         waiting = h.proposal.model_copy(update={"state_reason": "It waits."})
@@ -253,33 +256,6 @@ async def test_broken_glass_is_said_recorded_and_starts_it(tmp_path: Path, monke
         assert await h.state() is ProposalState.APPROVED
 
 
-async def test_a_code_is_asked_for_told_at_its_field_and_used_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    factor = FactorSettings.model_validate({"secrets": {OPERATOR: SECRET}})
-    monkeypatch.setattr(desk_support, "RULES", desk_support.RULES.model_copy(update={"second_factor": factor}))
-    async with house(tmp_path) as h:
-        approve, deny = await h.desk.open(h.click(OPERATOR)), await h.desk.open(h.click(OPERATOR, Choice.DENY))
-        assert isinstance(approve, Form)
-        assert isinstance(deny, Form)
-        assert (approve.ask_code, deny.ask_code) == (True, False)
-        without = await decide(h)
-        said = "That is not the code of now. Type the six digits that your authenticator shows."
-        assert without == Answer(accepted=False, sentence="", errors={"code": said})
-        assert await rows(h) == [refused("wrong_code", said)]
-        assert await h.store.get(Factor, OPERATOR) == Factor(id=OPERATOR, wrong=(NOW,))
-        assert await h.store.approvals("prop_1") == []
-        h.clock.time += timedelta(seconds=1)
-        code = TOTP(SECRET).at(h.clock.now())
-        answer = await h.desk.decide(h.click(OPERATOR), "it is stuck", "ORDERS", code)
-        assert answer.accepted
-        assert await h.store.get(Factor, OPERATOR) == Factor(id=OPERATOR, step=int(NOW.timestamp()) // 30)
-        owner = await h.desk.decide(h.click(OWNER), "it is stuck", "ORDERS", code)
-        assert (owner.accepted, owner.errors) == (False, {})
-        assert (await rows(h))[-1][5]["code"] == "no_second_factor"
-        assert await h.store.get(Factor, OWNER) is None
-
-
 async def test_a_cluster_that_cannot_be_read_refuses_an_approval_and_no_denial(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
 
@@ -298,33 +274,18 @@ async def test_a_cluster_that_cannot_be_read_refuses_an_approval_and_no_denial(t
 async def test_a_world_that_has_moved_ends_it_says_what_moved_and_looks_again(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         seen = nudges(h)
-        h.target.world["leader"] = "n2"
+        h.target.world.update(leader="n2", pending=1)
         answer = await decide(h)
-        said = "The world has moved since this was proposed, so it was not recorded: "
-        assert answer.sentence.startswith(said + MOVED)
-        assert not answer.accepted
-        first, second = await rows(h)
-        assert first[0] == "proposal.superseded"
-        assert second == refused("drift", answer.sentence)
+        moved = [MOVED, "pending was absent, now 1."]
+        said = f"The world has moved since this was proposed, so it was not recorded: {' '.join(moved)}"
+        assert answer == Answer(accepted=False, sentence=said)
+        reason = f"The world has moved: {' '.join(moved)}"
+        assert await rows(h) == [
+            ("proposal.superseded", "bot", "inc_1", "prop_1", reason, {"drift": moved}),
+            refused("drift", said),
+        ]
         assert h.quiet.started == [(Phase.DIAGNOSIS, "inc_1/drift of prop_1")]
         assert (await h.state(), seen, await h.store.approvals("prop_1")) == (ProposalState.SUPERSEDED, ["inc_1"], [])
-
-
-async def test_what_was_decided_meanwhile_is_seen_in_the_transaction(tmp_path: Path) -> None:
-    """Another replica denies between the look at the cluster and the commit."""
-    async with house(tmp_path) as h:
-        real = h.desk._stages.drift
-
-        async def meanwhile(*given: Any) -> tuple[str, ...]:
-            async with h.store.begin() as tx:
-                await tx.put(h.proposal.model_copy(update={"state": ProposalState.DENIED, "state_reason": "No."}))
-            return await real(*given)
-
-        h.desk._stages.drift = cast("Any", meanwhile)
-        said = "This proposal is denied: No."
-        assert await decide(h) == Answer(accepted=False, sentence=said)
-        assert await rows(h) == [refused("not_pending", said)]
-        assert await h.store.approvals("prop_1") == []
 
 
 async def test_a_withdrawal_needs_a_reason_and_is_kept_with_it(tmp_path: Path) -> None:
@@ -367,8 +328,11 @@ async def test_nobody_withdraws_what_they_have_no_part_in_or_what_is_not_there(t
 
 async def test_a_click_on_a_message_that_is_not_the_buttons_is_on_record(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
-        await h.desk.refuse(h.click(OPERATOR), "This is a copy.", "copied_message")
-        await h.desk.refuse(h.click(OPERATOR, button="btn_9"), "This is a copy.", "copied_message")
+        with capture_logs() as told:
+            await h.desk.refuse(h.click(OPERATOR), "This is a copy.", "copied_message")
+            await h.desk.refuse(h.click(OPERATOR, button="btn_9"), "This is a copy.", "copied_message")
+        line = {"event": "click refused", "log_level": "info", "code": "copied_message", "user": OPERATOR}
+        assert told == [line | {"proposal": "prop_1"}, line | {"proposal": None}]
         data = {"code": "copied_message", "choice": "approve", **WHO}
         assert await rows(h) == [
             refused("copied_message", "This is a copy.", actor="T1/U2"),

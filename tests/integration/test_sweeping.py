@@ -27,8 +27,10 @@ from bot.model import (
     SlackUser,
     StormMember,
 )
+from bot.policy import WITHOUT_CODE
 from bot.ports import Phase
 from bot.settings import PolicySettings, ThreadSettings
+from bot.settings.policy import FactorSettings
 from tests.integration import store_records as records
 from tests.integration.store_records import NOW
 from tests.unit.policy import matters
@@ -53,6 +55,7 @@ class House:
     clock: records.FixedClock
     started: list[tuple[Phase, str]] = field(default_factory=list[tuple[Phase, str]])
     nudged: list[str] = field(default_factory=list[str])
+    rules: PolicySettings = CALLS
 
     @property
     def sweeper(self) -> Sweeper:
@@ -62,7 +65,7 @@ class House:
             clock=self.clock,
             chat=cast("Any", self),
             threads=ThreadSettings(),
-            rules=CALLS,
+            rules=self.rules,
         )
 
     async def start(self, phase: Phase, key: str) -> None:
@@ -191,6 +194,25 @@ async def test_what_does_not_wait_hides_nothing_that_does(tmp_path: Path) -> Non
         assert await h.at(5 * MINUTE) == REMINDED
 
 
+async def test_what_expires_hides_nothing_that_waits(tmp_path: Path) -> None:
+    other = WAITING.model_copy(update={"id": "prop_2", "button": "btn_2", "expires_at": NOW + 60 * MINUTE})
+    async with house(tmp_path, WAITING, other) as h:
+        assert (await h.at(30 * MINUTE)).state is ProposalState.EXPIRED
+        waiting = await h.store.get(Proposal, "prop_2")
+        assert waiting is not None
+        assert waiting.reminded_at == NOW + 30 * MINUTE
+
+
+async def test_an_approval_without_the_code_that_is_asked_for_now_is_voided_once(tmp_path: Path) -> None:
+    given = matters.approval(REMINDED, matters.person("ada", "operators")).model_copy(update={"at": NOW})
+    async with house(tmp_path, REMINDED, given) as h:
+        h.rules = CALLS.model_copy(update={"second_factor": FactorSettings(secrets={})})
+        await h.at(6 * MINUTE)
+        await h.at(7 * MINUTE)
+        assert await h.store.approvals(WAITING.id) == [given.model_copy(update={"void": WITHOUT_CODE})]
+        assert ([row[0] for row in await h.rows()], h.nudged) == (["approval.void"], ["inc_1"])
+
+
 async def test_what_is_only_a_part_of_a_storm_is_not_diagnosed(tmp_path: Path) -> None:
     member = StormMember(
         id=IncidentId("inc_2"), storm=IncidentId("inc_9"), cluster="prod", title="t", words="", page=False,
@@ -251,6 +273,16 @@ async def test_a_storm_that_nothing_joins_any_more_ends_and_is_never_diagnosed(t
         found = await h.store.get(Incident, "inc_9")
         assert found is not None
         assert (found.state, h.started, h.nudged) == (IncidentState.CLOSED, [], ["inc_9"])
+
+
+async def test_a_hundred_storms_that_are_over_hide_none_that_goes_on(tmp_path: Path) -> None:
+    storm = records.incident("9", fingerprint="C1").model_copy(update={"source": STORM})
+    later = storm.model_copy(update={"opened_at": NOW + MINUTE, "state": IncidentState.CLOSED})
+    over = [later.model_copy(update={"id": f"inc_over{n}", "fingerprint": f"C{n}"}) for n in range(2, 102)]
+    async with house(tmp_path, storm, *over) as h:
+        h.clock.time = NOW + timedelta(seconds=ThreadSettings().storm_window)
+        await h.sweeper.sweep()
+        assert h.nudged == ["inc_9"]
 
 
 async def test_a_silence_ends_at_its_very_moment_on_record(tmp_path: Path) -> None:

@@ -135,6 +135,12 @@ def test_a_chain_rewritten_from_some_row_on_is_found_with_a_checkpoint_only() ->
     assert (report.first_bad_seq, report.checkpoint_matched) == (6, False)
 
 
+def test_at_a_row_that_is_not_the_checkpoints_it_is_said_at_once() -> None:
+    entries = chain(5)
+    verifier = ChainVerifier(Checkpoint(seq=3, hash="a" * 64))
+    assert [verifier.add(entry.line) for entry in entries] == [True, True, False, False, False]
+
+
 def test_a_checkpoint_in_the_middle_matches_a_longer_chain() -> None:
     entries = chain(6)
     report = verify(entries, checkpoint=Checkpoint(seq=4, hash=entries[3].hash))

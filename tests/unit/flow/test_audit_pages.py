@@ -43,8 +43,8 @@ def of_three(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit, "PAGE", 3)
 
 
-async def seqs(rows: Rows, *, after: int = 0) -> list[list[int]]:
-    return [[line.seq for line in page] async for page in pages(rows.store, after=after)]
+async def seqs(rows: Rows, *, after: int = 0, last: int | None = None) -> list[list[int]]:
+    return [[line.seq for line in page] async for page in pages(rows.store, after=after, last=last)]
 
 
 async def test_a_page_has_ten_thousand_rows_and_nothing_is_narrowed() -> None:
@@ -58,6 +58,15 @@ async def test_pages_follow_one_another_without_a_gap_from_where_they_are_to_beg
     rows = Rows()
     assert await seqs(rows) == [[1, 2, 3], [4, 5, 6], [7, 8]]
     assert await seqs(rows, after=2) == [[3, 4, 5], [6, 7, 8]]
+
+
+@pytest.mark.usefixtures("of_three")
+async def test_behind_the_last_row_that_is_wanted_nothing_is_read() -> None:
+    rows = Rows()
+    assert await seqs(rows, after=1, last=6) == [[2, 3, 4], [5, 6]]
+    assert await seqs(rows, last=3) == [[1, 2, 3]]
+    assert await seqs(rows, after=3, last=3) == []
+    assert [(after, limit) for after, limit, _ in rows.asked] == [(1, 3), (4, 2), (0, 3)]
 
 
 async def test_only_wanted_rows_are_asked_for() -> None:
@@ -89,6 +98,13 @@ async def test_a_verification_of_a_store_goes_on_where_it_is() -> None:
     rows, verifier = Rows(), ChainVerifier(after=behind(ENTRIES, 5))
     await verify_store(rows.store, verifier)
     assert (rows.asked[0][0], verifier.reached, verifier.report().intact) == (5, 8, True)
+
+
+@pytest.mark.usefixtures("of_three")
+async def test_a_store_is_verified_up_to_the_row_that_is_asked_for() -> None:
+    rows, verifier = Rows(), ChainVerifier()
+    await verify_store(rows.store, verifier, last=4)
+    assert (verifier.reached, [limit for _, limit, _ in rows.asked]) == (4, [3, 1])
 
 
 @pytest.mark.usefixtures("of_three")

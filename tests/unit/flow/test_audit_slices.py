@@ -27,6 +27,9 @@ def test_a_checkpoint_is_compared_where_it_is_the_last_row_that_is_taken() -> No
     verifier = ChainVerifier(behind(entries, 4))
     assert verifier.advance(START, behind(entries, 4))
     assert verifier.report().checkpoint_matched
+    assert verifier.advance(behind(entries, 4), behind(entries, 6)), (
+        "the slice that begins at the checkpoint is no matter of it"
+    )
     another = Checkpoint(seq=4, hash="f" * 64)
     verifier = ChainVerifier(another)
     assert not verifier.advance(START, behind(entries, 4))
