@@ -70,7 +70,7 @@ mutate: $(VENV)/.all
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/policy/*.py' tests/unit/policy
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/model/proposal.py bot/model/execution.py' tests/unit/model/test_states.py
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/flow/ladder.py bot/flow/ledger.py' tests/unit/flow/test_ladder.py tests/integration/test_ledger.py
-	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/model/audit.py bot/flow/audit.py' tests/unit/flow/test_audit.py tests/unit/flow/test_audit_pages.py
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) 'bot/model/audit.py bot/flow/audit.py' tests/unit/model/test_audit.py tests/unit/flow/test_audit*.py
 
 # The plain manifests that deploy/ holds of the chart; needs helm.
 manifests:

@@ -45,7 +45,7 @@ class ChainReport(Record):
     """One sentence."""
     head_hash: str
     """Hash of the last row that verifies; `GENESIS` where there is none."""
-    checkpoint_matched: bool | None = None
+    checkpoint_matched: bool | None
     """Whether the checkpoint's row has the checkpoint's hash; None where no checkpoint was given."""
 
     @property

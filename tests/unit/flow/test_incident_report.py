@@ -59,7 +59,9 @@ FINDING: Final = Finding(
     sentence="n1 and n2 both say that they lead.",
     evidence={"leaders": ["n1", "n2"]},
 )
-INTACT: Final = ChainReport(rows=7, first_bad_seq=None, reason="All 7 rows verify.", head_hash="b" * 64)
+INTACT: Final = ChainReport(
+    rows=7, first_bad_seq=None, reason="All 7 rows verify.", head_hash="b" * 64, checkpoint_matched=None
+)
 
 
 def row(seq: int) -> AuditLine:

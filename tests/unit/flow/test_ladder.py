@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from bot.flow.ladder import climb
 from bot.model import Preview, Proposal, ProposalState, RiskClass, Rung, Stage, Subject
 from tests.integration import store_records as records
@@ -54,8 +56,9 @@ def test_a_higher_rung_names_the_lower_ones_that_were_not_tried() -> None:
     )
 
 
-def test_after_a_failure_the_next_rung_is_offered_and_the_failed_one_only_shown() -> None:
-    low, high = climb([STEP_DOWN, RECREATE], [failed(STEP_DOWN)])
+@pytest.mark.parametrize("state", [ProposalState.FAILED, ProposalState.ROLLED_BACK, ProposalState.NEEDS_HUMAN])
+def test_after_a_failure_the_next_rung_is_offered_and_the_failed_one_only_shown(state: ProposalState) -> None:
+    low, high = climb([STEP_DOWN, RECREATE], [failed(STEP_DOWN, state)])
     assert (low.state, high.state) == (ProposalState.PROPOSED, ProposalState.PENDING)
     assert low.state_reason.startswith("It was tried and did not succeed: it did not help.")
     assert high.cautions == ("“step down” was tried and did not succeed: it did not help.",)
