@@ -22,7 +22,7 @@ class Standing(Record):
     needed: int
     missing: tuple[str, ...]
     """Groups from which nobody has approved yet."""
-    broken_by: str | None = None
+    broken_by: str | None
     """Who broke the glass, where it is satisfied for that reason alone."""
 
 

@@ -29,7 +29,7 @@ class Matter:
     rules: PolicySettings
     """Those of the proposal's cluster."""
     now: datetime
-    break_glass: bool = False
+    break_glass: bool
     """The person approves alone, for want of a second one."""
 
     @cached_property

@@ -8,7 +8,7 @@ from pydantic import SecretStr, ValidationError
 from pyotp.totp import TOTP
 
 from bot.model import Choice, Factor, RiskClass
-from bot.policy import Reason, asks_code, check_code, enrolment, locked_until, new_secret
+from bot.policy import CODE_FAULTS, Reason, asks_code, check_code, enrolment, locked_until, new_secret
 from bot.policy.factor import CLOCKS_APART, LOCKED, MOST_WRONG, STEP
 from bot.settings import PolicySettings
 from tests.integration.store_records import proposal
@@ -157,3 +157,10 @@ def test_what_is_wrong_with_a_code_is_said_word_for_word() -> None:
         "That code was used already. Wait for the next one.",
         f"`policy.second_factor.secrets` has none for bo, {ENROL}",
     ]
+
+
+def test_whatever_is_wrong_with_a_code_is_a_matter_of_its_field() -> None:
+    used, _ = check_code(FRESH, code(), RULES, NOW)
+    locked = Factor(id="ada", wrong=(NOW,) * MOST_WRONG)
+    given = ((FRESH, "0"), (used, code()), (Factor(id="bo"), "0"), (locked, code()))
+    assert {check_code(known, sent, RULES, NOW)[1].reason for known, sent in given} == CODE_FAULTS

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bot.model import Choice, RiskClass, Subject
-from bot.policy import SAY_WHY, Reason, check_form, typed_name
+from bot.policy import Reason, check_form, typed_name
 from tests.unit.policy.matters import proposal
 
+SAY_WHY = "Say why; the reason is kept in the audit log."
 WRONG = "That is not the name of the object this changes. Type it exactly."
 
 
@@ -42,4 +43,8 @@ def test_without_a_reason_nothing_is_decided(choice: Choice, reason: str) -> Non
 
 def test_a_denial_needs_no_name_and_an_empty_form_says_both() -> None:
     assert check_form(proposal(), Choice.DENY, "why", "") == {}
-    assert set(check_form(proposal(), Choice.APPROVE, "", "")) == {"reason", "typed_name"}
+    both = check_form(proposal(), Choice.APPROVE, "", "")
+    assert {field: reason.value for field, (reason, _) in both.items()} == {
+        "reason": "no_reason",
+        "typed_name": "wrong_typed_name",
+    }
