@@ -25,3 +25,8 @@ def chosen(every: Sequence[Any], often: Sequence[Any]) -> list[Any]:
 
 def _marked(one: Any, mark: pytest.MarkDecorator) -> Any:
     return pytest.param(*one, marks=mark) if isinstance(one, tuple) else pytest.param(one, marks=mark)
+
+
+def examples(many: int) -> int:
+    """Return how many examples of a property are tried: a third of them each time, other ones in each run."""
+    return many if EXHAUSTIVE else many // 3

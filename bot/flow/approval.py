@@ -253,7 +253,8 @@ class ApprovalDesk:
             return await self._refused(click, proposal, sentence, "unreadable", person)
         if not drift:
             return None
-        await supersede_drifted(self._store, proposal, drift)
+        if not await supersede_drifted(self._store, proposal, drift):
+            return None  # decided meanwhile by another replica, whose own change this may be: the last look at it refuses this click
         self._chat.nudge(proposal.incident_id)
         await self._engine.start(Phase.DIAGNOSIS, f"{proposal.incident_id}/drift of {proposal.id}")
         sentence = "The world has moved since this was proposed, so it was not recorded: " + " ".join(drift)
@@ -374,8 +375,15 @@ def queued(proposal: Proposal, clock: Clock) -> Execution:
     )
 
 
-async def supersede_drifted(store: Store, proposal: Proposal, drift: tuple[str, ...]) -> None:
-    """Void a proposal whose world has moved, naming what moved. Its approvals stay on record and count for nothing."""
+async def supersede_drifted(store: Store, proposal: Proposal, drift: tuple[str, ...]) -> bool:
+    """Void a proposal whose world has moved, naming what moved. Its approvals stay on record and count for nothing.
+
+    Returns False, and does nothing, where its state is no longer the one that `proposal` has: what has begun to run moves the world itself.
+    """
     reason = "The world has moved: " + " ".join(drift)
     async with store.begin() as tx:
+        current = await tx.get(Proposal, proposal.id)
+        if current is None or current.state is not proposal.state:
+            return False
         await end_proposal(tx, proposal, ProposalState.SUPERSEDED, reason, data={"drift": list(drift)})
+    return True

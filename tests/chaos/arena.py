@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -200,6 +201,8 @@ class Arena:
         users = [User(person, person.lower()) for person in everybody]
         self.slack = StandInSlack(users, self._channels, rate_limits=False, ack_timeout_s=PATIENCE)
         self.slack.workspace.trigger_life_s = PATIENCE
+        self.delivered: Counter[str] = Counter()
+        """Webhooks that were answered 2xx, clicks and forms that were sent, each copy of them."""
         self.places: list[Site] = []
         self.victims: list[Replica] = []
         self._server: PostgresServer | None = None
@@ -301,6 +304,7 @@ class Arena:
                 async with asyncio.timeout(POST_SECONDS):
                     answer = await replica.alert(name, state=state, labels=everything, fingerprint=fingerprint)
                 if answer.is_success:
+                    self.delivered["webhooks"] += 1
                     return
             await asyncio.sleep(self._dice.uniform(0.1, 1.0))
 

@@ -154,6 +154,7 @@ class _Operation:
         if message is None:
             return
         await slack.person.click(person, channel, message.ts, "approve", copies=COPIES)
+        self._arena.delivered["clicks"] += COPIES
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while not self._form(person):
@@ -162,6 +163,7 @@ class _Operation:
             name = typed_name(proposal)
             values: JsonObject = {"reason": "checked"} | ({"typed_name": name} if name else {})
             await slack.person.submit(person, values, copies=COPIES)
+            self._arena.delivered["forms"] += COPIES
         if slack.open_view(person) is not None:
             await slack.person.close_view(person, all_of_them=True)
 

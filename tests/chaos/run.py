@@ -55,6 +55,7 @@ class Report:
     plan: Plan
     played: Sequence[Played]
     ends: Counter[ExecutionState]
+    delivered: Counter[str]
     faults: str
     exits: Sequence[int]
     """Exit codes of replicas that ended by themselves."""
@@ -71,6 +72,7 @@ class Report:
         return "\n".join(
             (
                 f"{len(self.played)} operations on {plan.replicas} replicas{mixed} and {plan.sites} clusters in {self.seconds:.0f} s, seed {plan.seed}",
+                f"delivered: {', '.join(f'{what} {count}' for what, count in self.delivered.items())}",
                 f"wishes: {', '.join(f'{wish} {count}' for wish, count in wishes.most_common())}; {changes} changes took effect",
                 f"processor time {self.processor:.0f} s, {self.processor / max(1, len(self.played)):.2f} s for an operation",
                 f"an operation took {took[len(took) // 2]:.1f} s (median), {took[-1]:.0f} s at most" if took else "",
@@ -103,7 +105,17 @@ async def chaos(plan: Plan, folder: Path, tell: Callable[[str], None]) -> Report
         violations += _doubled(arena)
         ends = Counter([one.state for one in await _executions(arena.store, played)])
         exits = [code for victim in arena.victims for code in victim.ended]
-    return Report(plan, played, ends, nemesis.told, exits, time.monotonic() - began, _processor() - busy, violations)
+    return Report(
+        plan,
+        played,
+        ends,
+        arena.delivered,
+        nemesis.told,
+        exits,
+        time.monotonic() - began,
+        _processor() - busy,
+        violations,
+    )
 
 
 def _processor() -> float:

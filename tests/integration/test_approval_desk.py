@@ -171,6 +171,27 @@ async def test_drift_at_the_click_voids_the_proposal_and_names_the_field(tmp_pat
         ]
 
 
+async def test_a_click_that_another_replica_has_overtaken_does_not_void_what_runs_for_having_moved_the_world(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+
+        async def overtaken(readers: Readers, proposal: Proposal) -> tuple[str, ...]:
+            """Meanwhile the proposal is approved elsewhere, and its execution has changed what is compared."""
+            del readers
+            async with h.store.begin() as tx:
+                await tx.put(proposal.model_copy(update={"state": ProposalState.APPLYING}))
+            return ("leader was n0, now n2.",)
+
+        h.desk._stages.drift = overtaken
+        answer = await h.desk.decide(h.click("U2"), "checked", "ORDERS")
+        assert not answer.accepted
+        assert "applying" in answer.sentence
+        assert await h.state() is ProposalState.APPLYING
+        assert await h.refusals() == ["not_pending"]
+        assert h.quiet.started == []
+
+
 async def test_a_second_after_the_expiry_nobody_approves(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.clock.time += timedelta(minutes=10)

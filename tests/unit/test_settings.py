@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bot.errors import SettingsError
 from bot.model import RiskClass
 from bot.settings import Mode, Settings, Transport, json_schema, load
+from tests.exhaustive import examples
 
 Tree = dict[str, Any]
 Change = Callable[[Tree], object]
@@ -425,7 +426,7 @@ _POLICY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(policy=_POLICY)
 def test_no_policy_lets_an_empty_group_approve(tmp_path: Path, policy: Tree) -> None:
     tree = good() | {"policy": policy}

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from bot.bootstrap import report_on
 from bot.flow.examination import judge
 from bot.model import Endpoint, Focus, Snapshot, canonical_json
+from tests.exhaustive import examples
 from tests.unit.junk import JUNK, TEXTS, spoiled
 from tests.unit.runbooks.every_check import CHECKS, OPT_IN, REGISTRY, examine
 from tests.unit.snapshots import Raw, answered, raw_of, recorded, recordings
 
 CALM = settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bot.model import Severity, canonical_json
 from runbooks._audit_metadata import duration
+from tests.exhaustive import examples
 from tests.unit.runbooks.audit_support import NEWEST, VERSIONS, Change, each, examined, once, proposed, severity, worst
 from tests.unit.runbooks.junk import JUNK, spoil
 from tests.unit.snapshots import Raw, answers, both, consumers, recorded, streams
@@ -207,7 +208,9 @@ def test_what_is_no_duration_is_none(text: str) -> None:
     assert duration(text) is None
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(version=st.sampled_from(VERSIONS), data=st.data())
 def test_no_answer_of_a_server_breaks_a_check(version: str, data: st.DataObject) -> None:
     snapshot = recorded(f"audit_{version}", lambda raw: spoil(raw, data))
@@ -260,7 +263,7 @@ FIELDS = st.sampled_from(
 INVENTED = st.recursive(JUNK, lambda inner: st.dictionaries(FIELDS, inner | st.lists(inner, max_size=2), max_size=5))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(answer=st.dictionaries(FIELDS, INVENTED, max_size=6))
 def test_no_invented_answer_breaks_a_check(answer: dict[str, Any]) -> None:
     def replace(raw: Raw) -> None:

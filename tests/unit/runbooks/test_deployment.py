@@ -21,6 +21,7 @@ from runbooks.deployment import RUNBOOK
 from runbooks.overload import RUNBOOK as OVERLOAD
 from runbooks.readiness import RUNBOOK as READINESS
 from runbooks.route_mesh import RUNBOOK as ROUTE_MESH
+from tests.exhaustive import examples
 from tests.unit.junk import spoiled
 from tests.unit.runbooks.deploy_support import DENIED, found, healthy, proposed, told
 from tests.unit.snapshots import recorded
@@ -227,7 +228,9 @@ def test_what_the_owner_would_revert_is_told_first():
     assert only.draft.guidance[0].startswith("The StatefulSet belongs to helm queue")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(data=st.data())
 def test_no_spoiled_object_or_answer_breaks_a_check(data: st.DataObject):
     world = healthy()

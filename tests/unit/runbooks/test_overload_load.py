@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bot.model import Endpoint, Sample, ServerIdentity, Snapshot, SnapshotId, canonical_json
 from runbooks._overload_mqtt import mqtt_assets
 from runbooks.overload import RUNBOOK
+from tests.exhaustive import examples
 from tests.unit.runbooks.overload_support import (
     CRITICAL,
     OK,
@@ -343,7 +344,9 @@ def places(node: Any) -> list[tuple[Any, Any]]:
     return []
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(version=st.sampled_from(VERSIONS), data=st.data())
 def test_no_answer_of_a_server_breaks_a_check(version: str, data: st.DataObject) -> None:
     def spoil(raw: Raw) -> None:
@@ -360,7 +363,7 @@ def test_no_answer_of_a_server_breaks_a_check(version: str, data: st.DataObject)
     assert proposed(snapshot)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -14,6 +14,7 @@ from bot.model.groups import meta_standing
 from bot.model.probes import ENABLED_ONLY, Depth, read_probe
 from runbooks import _readiness_guidance as guidance
 from runbooks.readiness import RUNBOOK
+from tests.exhaustive import examples
 from tests.unit.runbooks.audit_support import Change, put
 from tests.unit.runbooks.meta_support import (
     BASE,
@@ -233,7 +234,7 @@ FIELDS = (
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(FIELDS),
     NASTY,

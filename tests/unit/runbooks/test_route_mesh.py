@@ -26,6 +26,7 @@ from bot.model.mesh import read_mesh, seconds
 from bot.model.mesh_pool import Expected, Side, expected, slot_of
 from bot.runbook import Proposed
 from runbooks.route_mesh import RUNBOOK, route_list
+from tests.exhaustive import examples
 from tests.unit.actions.kubernetes_scene import cluster
 from tests.unit.snapshots import Raw, answers, both, recorded
 
@@ -442,7 +443,7 @@ ROW = st.dictionaries(st.sampled_from(FIELDS), JUNK | st.sampled_from(["n0", "n1
 ANSWER = st.dictionaries(st.sampled_from(FIELDS), JUNK | ROW | st.lists(ROW, max_size=3), max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["n0", "n1", "n2", ""]), st.sampled_from(sorted(RUNBOOK.needs)), ANSWER), max_size=9
@@ -467,7 +468,7 @@ def test_no_answer_breaks_a_check(given_answers: list[tuple[str, Endpoint, Raw]]
     RUNBOOK.propose(snapshot, findings, RUNBOOK.values(), Focus())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(["VARZ", "ROUTEZ", "JSZ", "ACCOUNTZ"]), st.data())
 def test_one_wrong_field_of_a_real_answer_breaks_no_check(endpoint: str, data: st.DataObject) -> None:
     def change(raw: Raw) -> None:

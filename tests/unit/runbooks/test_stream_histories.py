@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bot.flow.ranking import rank
 from bot.model import Severity, Snapshot, canonical_json
+from tests.exhaustive import examples
 from tests.unit.runbooks.audit_support import Change, each, once
 from tests.unit.runbooks.junk import spoil
 from tests.unit.runbooks.stream_support import (
@@ -387,7 +388,9 @@ def test_the_cost_grows_with_the_consumers_and_not_with_their_square() -> None:
     assert large < 10 * small
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(
     name=st.sampled_from([AHEAD, OUTSIDE, STANDALONE, "audit_2.10.26", "audit_2.15.1", "members_2.12.8"]),
     data=st.data(),

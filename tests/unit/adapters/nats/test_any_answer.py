@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from bot.adapters.nats.monitoring import QUERIES, MonitoringCollector
 from bot.errors import Unreadable
 from bot.model import TRENDS, Endpoint, Snapshot
+from tests.exhaustive import examples
 from tests.rounds import always
 from tests.unit.adapters.nats import test_collector
 from tests.unit.adapters.nats.test_collector import Cluster, Server, StoppedClock
@@ -25,7 +26,7 @@ RECORDING = "kinds_2.15.1"
 OVER_HTTP = [*(e for e in QUERIES if e is not Endpoint.SUBSZ), Endpoint.ACCOUNTZ, Endpoint.RAFTZ]
 
 CALM = settings(
-    max_examples=60,
+    max_examples=examples(60),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
