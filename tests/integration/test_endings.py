@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from bot.adapters.database import SqlStore
 from bot.flow.approval import supersede_drifted
 from bot.flow.endings import end_proposal
@@ -78,9 +80,18 @@ async def test_who_ended_it_and_what_belongs_to_it_is_on_record(tmp_path: Path) 
 
 async def test_a_world_that_has_moved_ends_a_proposal_and_says_what_moved(tmp_path: Path) -> None:
     async with stored(tmp_path) as store:
-        await supersede_drifted(store, PENDING, ("leader was n0, now n2.", "peers was 3, now 2."))
+        assert await supersede_drifted(store, PENDING, ("leader was n0, now n2.", "peers was 3, now 2."))
         reason = "The world has moved: leader was n0, now n2. peers was 3, now 2."
         found, _, rows = await left(store)
         assert found == PENDING.model_copy(update={"state": ProposalState.SUPERSEDED, "state_reason": reason})
         drift = {"drift": ["leader was n0, now n2.", "peers was 3, now 2."]}
         assert rows == [("proposal.superseded", "bot", "inc_1", PENDING.id, reason, drift)]
+
+
+@pytest.mark.parametrize("other", [{"state": ProposalState.APPROVED}, {"id": "prop_9"}])
+async def test_what_went_on_meanwhile_or_is_gone_does_not_end_for_a_world_that_has_moved(
+    tmp_path: Path, other: dict[str, object]
+) -> None:
+    async with stored(tmp_path) as store:
+        assert not await supersede_drifted(store, PENDING.model_copy(update=other), ("leader was n0, now n2.",))
+        assert await left(store) == (PENDING, 0, [])
