@@ -92,7 +92,10 @@ def test_right_before_the_write_it_is_said_whose_approval_does_not_count_and_why
     assert still_valid(OFFERED, both, [ADA, BO], RULES, NOW).allowed
     found = still_valid(OFFERED, both, [ADA, BO], ASKING, NOW)
     assert found.reason is Reason.NOT_AN_APPROVER
-    assert found.sentence == (
-        "1 of 2 approvals are still valid; missing: operators. "
-        "That of ada was given without a code of a second factor, which policy asks for now."
+    ada, bo = (
+        f"That of {one} was given without a code of a second factor, which policy asks for now."
+        for one in ("ada", "bo")
     )
+    assert found.sentence == f"1 of 2 approvals are still valid; missing: operators. {ada}"
+    neither = still_valid(OFFERED, [given(), approval(OFFERED, BO)], [ADA, BO], ASKING, NOW)
+    assert neither.sentence == f"0 of 2 approvals are still valid; missing: operators, owners. {ada} {bo}"
