@@ -11,6 +11,7 @@ import pytest
 
 from bot.bootstrap.replicas import DEAD_SECONDS
 from bot.lab.replicas import Replicas, beside, name_of
+from bot.lab.slack import Message
 from bot.lab.stuck_consumer import break_consumer, drain
 from bot.lab.whole import ADA, BO, CHANNEL, VERIFIED_BOARD, BotProcess
 from bot.model import JsonObject
@@ -88,11 +89,15 @@ async def _goes_on(bot: BotProcess) -> None:
 
 async def _takes(bot: BotProcess, user: str) -> None:
     """Somebody takes the incident, and the board shows it at once, though it was edited just before and another replica may have taken the click."""
-    board = bot.board()
-    assert board is not None
+
+    def board() -> Message:
+        found = bot.board()
+        assert found is not None
+        return found
+
     clicked = time.monotonic()
-    assert (await bot.slack.person.click(user, CHANNEL, board.ts, "take")).ok
-    await bot.wait(lambda: f"'user_id': '{user}'" in str(board.blocks), 10, f"the board never named {user}")
+    assert (await bot.slack.person.click(user, CHANNEL, board().ts, "take")).ok
+    await bot.wait(lambda: f"'user_id': '{user}'" in str(board().blocks), 10, f"the board never named {user}")
     assert time.monotonic() - clicked < SHOWN_SECONDS
 
 
