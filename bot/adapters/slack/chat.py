@@ -32,7 +32,7 @@ from bot.model import STORM, Incident, IncidentId
 from bot.ports import Clock, Messages, Store
 
 POLL_SECONDS: Final = 1.0
-"""How long a change that nobody nudged about (another replica's, where its hint got lost) may wait before it is looked for."""
+"""How long a change that nobody nudged about (another replica's) may wait before it is looked for."""
 FLUSH_SECONDS: Final = 0.1
 """Between looks at whether everything is drawn, while the process is about to end."""
 FIRST_REST: Final = 1.0
