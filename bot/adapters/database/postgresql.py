@@ -38,12 +38,14 @@ IDLE_SECONDS = 10
 """Between two statements of a transaction. A process that is stopped in one would keep all others from writing: the server ends its session instead."""
 KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 2}
 """After 20 s of a dead network the server ends the session and so frees its locks; Linux's own default takes more than two hours."""
-LISTENING = {
-    "application_name": "natsmedic listens",
+REACHING = {
     "connect_timeout": CONNECT_SECONDS,
     **{name.removeprefix("tcp_"): value for name, value in KEEPALIVES.items()},
+    "tcp_user_timeout": 20_000,
 }
-"""Options of libpq. Whoever only listens sends nothing, so nothing else than keep-alives tells this side of a dead network either."""
+"""Options of libpq: this side of a dead network is told of it as early. Who waits for an answer is told by keep-alives; what was sent and never acknowledged is
+given up after 20,000 ms, for which Linux's own default takes a quarter of an hour."""
+LISTENING = {**REACHING, "application_name": "natsmedic listens"}
 
 BUSY_STATES = {
     "55P03": "it was locked for too long",
@@ -164,7 +166,7 @@ def _engine(url: URL, *, writing: bool) -> AsyncEngine:
         pool_timeout=QUEUE_SECONDS,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
-        connect_args={"connect_timeout": CONNECT_SECONDS},
+        connect_args=REACHING,
     )
 
     def connected(dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:
