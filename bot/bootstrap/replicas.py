@@ -6,7 +6,8 @@ and it stops sending to clusters before that: its lease ends by its own clock, w
 stopped and wakes up later therefore finds that it may do nothing, and ends.
 
 The one that leads does what must be done once: it folds alerts, sweeps, draws threads, keeps checkpoints, hears advisories and keeps schedules. Leading is
-never taken from a replica that lives. Requests, clicks and commands are taken by all, and whoever takes a click runs what it starts.
+never taken from a replica that lives. Requests, clicks and commands are taken by all, and whoever takes a click runs what it starts, and tells the one that
+leads, so that the thread shows it at once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import structlog
 
 from bot.adapters.database import SqlStore
 from bot.errors import ReplicaExpelled, StoreError
+from bot.model import IncidentId
 from bot.ports import Clock, Roster
 
 BEAT_SECONDS: Final = 2.0
@@ -198,4 +200,21 @@ async def take_over(store: SqlStore, work: Work, clock: Clock) -> None:
         except StoreError as error:
             log.warning("what the dead have begun could not be looked for", error=str(error))
         await clock.sleep(BEAT_SECONDS)
+    await asyncio.Event().wait()
+
+
+async def hear(store: SqlStore, hurry: Callable[[IncidentId], None], clock: Clock) -> None:
+    """Hurry, for ever, where a person has acted on an incident at another replica; only the one that leads, and so draws, does that."""
+    lost = False
+    while store.takes_several:
+        try:
+            async with store.hurried() as incidents:
+                lost = False
+                async for incident in incidents:
+                    hurry(incident)
+        except StoreError as error:
+            if not lost:
+                log.warning("what people do at other replicas is shown some seconds late", error=str(error))
+            lost = True
+        await clock.sleep(RETRY_SECONDS)
     await asyncio.Event().wait()

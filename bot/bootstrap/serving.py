@@ -24,7 +24,7 @@ from bot.bootstrap.auditing import audited
 from bot.bootstrap.leaving import Leaving
 from bot.bootstrap.measuring import measured
 from bot.bootstrap.reading import both_sides, registry
-from bot.bootstrap.replicas import Replica, Run, joined, take_over
+from bot.bootstrap.replicas import Replica, Run, hear, joined, take_over
 from bot.bootstrap.reporting import reporter
 from bot.bootstrap.storing import open_store
 from bot.bootstrap.watchdog import Watchdog
@@ -139,7 +139,7 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(slack.stop)
         watchdog = Watchdog()
         stack.enter_context(watchdog.watching())
-        duties = {
+        duties: dict[str, Run] = {
             "intake": bot.intake.run,
             "sweeper": bot.sweeper.run,
             "take-over": partial(take_over, store, engine, clock),
@@ -147,6 +147,7 @@ async def serve(settings: Settings) -> None:
                 store=store, ended=DbosEnded(settings.database.url), clock=clock, rules=settings.retention
             ).run,
             **watchers(settings, store=store, clock=clock, readers=readers, found=found, intake=bot.intake),
+            **({"hurry": partial(hear, store, slack.chat.hurry, clock)} if slack is not None else {}),
         }
         own = {"watchdog": watchdog.beat, "checkpoints": partial(kept.follow, replica.leading), **measuring.parts}
         await stack.enter_async_context(_running(own | replica.once_leading(duties), clock))

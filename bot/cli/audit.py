@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import sys
@@ -39,7 +40,7 @@ class ExportFormat(StrEnum):
 
 
 KindOption = Annotated[
-    str | None, typer.Option("--kind", metavar="KIND", help="Only this kind, e.g. click.refused, or a family: click.")
+    str | None, typer.Option("--kind", metavar="KIND", help="Only this kind, e.g. click.refused, or a family, as click")
 ]
 ActorOption = Annotated[
     str | None, typer.Option("--actor", "--person", metavar="WHO", help="Only rows of this person or source.")
@@ -259,13 +260,23 @@ def _filter(
     kind: str | None, actor: str | None, subject: str | None, incident: str | None, since: str | None, until: str | None
 ) -> AuditFilter:
     return AuditFilter(
-        kind=kind,
+        kind=None if kind is None else _kind(kind),
         actor=actor,
         subject=subject,
         incident=incident,
         since=_moment("--since", since),
         until=_moment("--until", until),
     )
+
+
+def _kind(text: str) -> str:
+    """Raise `BadInput` where no row could be of this kind or family: an empty answer would look like one about the log."""
+    known = {*AUDIT_KINDS, *(kind.partition(".")[0] for kind in AUDIT_KINDS)}
+    if text not in known:
+        near = difflib.get_close_matches(text, known, 1)
+        hint = f"did you mean {near[0]}?" if near else "`natsmedic audit kinds` lists them."
+        raise BadInput(f"There is no kind of audit row {text!r}, nor a family: {hint}")
+    return text
 
 
 def _moment(option: str, text: str | None) -> datetime | None:

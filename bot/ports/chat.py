@@ -62,3 +62,10 @@ class Messages(Protocol):
     async def caught_up(self, incident: IncidentId, revision: int) -> None:
         """Record that this revision is drawn completely."""
         ...
+
+    async def hurry(self, incident: IncidentId) -> None:
+        """Say to the process that draws, where this one does not, that a person has acted on this incident: a hint, which may get lost.
+
+        Raises `StoreError`.
+        """
+        ...

@@ -199,6 +199,15 @@ def test_a_time_that_is_none_is_refused(config: Path, since: str) -> None:
     assert "is no time" in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["approvals", "approval.", "click.accepted", "%"])
+def test_a_kind_that_no_row_can_have_is_refused(config: Path, kind: str) -> None:
+    result = natsmedic("--config", config, "audit", "list", "--kind", kind)
+    assert result.exit_code == 2
+    assert "There is no kind" in result.stderr
+    for known in ("approval", "approval.recorded"):
+        assert natsmedic("--config", config, "audit", "list", "--kind", known).exit_code == 0
+
+
 def test_config_check_says_what_is_wrong_and_what_is_right(config: Path) -> None:
     assert natsmedic("config", "check", config).exit_code == 0
     config.write_text(config.read_text(encoding="utf-8") + "thresholds: {NO_SUCH_RUNBOOK: {x: 1}}\n", encoding="utf-8")

@@ -87,6 +87,7 @@ async def check(url: str, world: list[Case]) -> None:
                 assert (await session.execute(text("PRAGMA foreign_key_check"))).all() == []
 
 
+@pytest.mark.timeout(3_000 if EXHAUSTIVE else 120)
 @settings(max_examples=500 if EXHAUSTIVE else 5, deadline=None)
 @given(worlds())
 def test_in_any_world_what_is_too_old_goes_and_nothing_else(world: list[Case]) -> None:

@@ -53,6 +53,7 @@ async def test_two_who_ask_the_same_have_each_requested_what_comes_of_it(tmp_pat
         ("0%", ("100% sure",), ("deploy night",)),
         (f"<@{GRACE}|grace>", ("100% sure",), ("deploy night",)),
         ("1h", ("deploy night", "100% sure"), ()),
+        ("since 1h", ("deploy night", "100% sure"), ()),
         ("nothing of the kind", ("has no row about",), ("deploy night",)),
     ],
 )

@@ -17,6 +17,7 @@ from tests.integration import store_records as records
 from tests.integration.slack_adapter_support import OPS, House, diagnosis, house, incident, proposal, stand_in
 
 pytestmark = pytest.mark.timeout(60)
+INC = IncidentId("inc_1")
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +90,66 @@ async def test_a_person_does_not_wait_until_a_thread_is_drawn_to_its_end(tmp_pat
         assert draws[1] == "inc_9"
         keys = posted(running.slack)
         assert keys[1:3] == ["board:inc_9", "verdict:diag_9"], "and is shown everything at once"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_who_acts_while_the_thread_is_drawn_is_shown_by_the_next_drawing(tmp_path: Path, *, waits: bool) -> None:
+    """What was read before that may lack it, whether somebody waited for this drawing already or not."""
+    async with house(tmp_path, start=False) as running:
+        await running.put(incident(), diagnosis())
+        chat = running.adapter.chat
+        drawer = chat._drawer  # pyright: ignore[reportPrivateUsage] - to act while it draws
+        draws: list[bool] = []
+
+        async def once(one: IncidentId, *, at_once: bool = False, posts: int | None = None) -> object:
+            draws.append(at_once)
+            until = await SlackDrawer.draw(drawer, one, at_once=at_once, posts=posts)
+            if len(draws) == 1:
+                await acts(running)
+            return until
+
+        drawer.draw = once  # type: ignore[method-assign]
+        if waits:
+            chat.hurry(INC)
+        await start(running)
+        await running.until(lambda: len(draws) > 1)
+        assert draws[:2] == [waits, True]
+
+
+async def test_who_acts_after_the_database_was_asked_what_is_behind_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, start=False) as running:
+        await running.put(incident())
+        await start(running)
+        await running.drawn()
+        asked = running.store.unfinished_executions
+        drawn: list[bool] = []
+        draw = SlackDrawer.draw
+
+        async def after() -> object:
+            found = await asked()
+            if not drawn:
+                monkeypatch.setattr(running.store, "unfinished_executions", asked)
+                await acts(running)
+            return found
+
+        async def once(
+            drawer: SlackDrawer, one: IncidentId, *, at_once: bool = False, posts: int | None = None
+        ) -> object:
+            drawn.append(at_once)
+            return await draw(drawer, one, at_once=at_once, posts=posts)
+
+        monkeypatch.setattr(SlackDrawer, "draw", once)
+        monkeypatch.setattr(running.store, "unfinished_executions", after)
+        await running.until(lambda: bool(drawn))
+        assert drawn[0]
+
+
+async def acts(running: House) -> None:
+    """Somebody takes the incident."""
+    await running.put(incident("another headline"))
+    running.adapter.chat.hurry(INC)
 
 
 async def start(running: House) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 
 import psycopg
@@ -141,6 +143,17 @@ async def test_the_settings_that_durability_rests_on_are_in_force(store: SqlStor
     async with store._database.write() as session:
         for name, value in wanted.items():
             assert await session.scalar(text(f"SHOW {name}")) == value, name
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the option is Linux's")
+async def test_this_side_of_a_dead_network_is_told_as_early_as_the_other(store: SqlStore) -> None:
+    async with store._database.read() as session:
+        raw = await (await session.connection()).get_raw_connection()
+        connection = raw.driver_connection
+        assert isinstance(connection, psycopg.AsyncConnection)
+        with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+            assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
 
 
 async def test_an_empty_database_is_not_read(url: str) -> None:

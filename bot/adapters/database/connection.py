@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 
 from sqlalchemy import select
@@ -95,6 +95,17 @@ class Database(ABC):
     @abstractmethod
     def dialect(self) -> str:
         """SQLAlchemy's name of it."""
+
+    @abstractmethod
+    async def tell(self, channel: str, words: str) -> None:
+        """Say something to every process that listens to this channel now; whoever does not, never hears it."""
+
+    @abstractmethod
+    def listen(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Hear all that is said from the beginning of the block on, without end.
+
+        Raises `StoreError` where nobody else can serve; and `StoreLost`, in the block too, where the connection breaks.
+        """
 
     @abstractmethod
     async def acquire_process_lock(self) -> None:

@@ -1,8 +1,11 @@
-"""The chat's own rows (port `Messages`)."""
+"""The chat's own rows, and its hints to the replica that draws (port `Messages`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
 
 from sqlalchemy import select
 from sqlmodel import col
@@ -13,6 +16,10 @@ from bot.adapters.database.convert import message_row
 from bot.adapters.database.rows import DrawnRow, MessageRow
 from bot.model import IncidentId
 from bot.ports import Message
+
+ACTED: Final = "natsmedic_acted"
+"""The channel of PostgreSQL on which replicas say by its id on which incident a person has acted; each database has channels of its own."""
+INCIDENT: Final = re.compile(r"inc_\w{1,64}", re.ASCII)
 
 
 class SqlMessages:
@@ -53,3 +60,16 @@ class SqlMessages:
                 session.add(DrawnRow(incident_id=incident, revision=revision))
             elif row.revision < revision:
                 row.revision = revision
+
+    async def hurry(self, incident: IncidentId) -> None:
+        """Say to the replica that draws that a person has acted on this incident. Nothing is written, and nobody else waits for it."""
+        await self._database.tell(ACTED, incident)
+
+    @asynccontextmanager
+    async def hurried(self) -> AsyncGenerator[AsyncIterator[IncidentId]]:
+        """Hear on which incidents people act from the beginning of the block on, without end.
+
+        Raises `StoreLost`, in the block too, where the connection breaks; `StoreError` where nobody else can serve.
+        """
+        async with self._database.listen(ACTED) as said:
+            yield (IncidentId(words) async for words in said if INCIDENT.fullmatch(words))

@@ -9,9 +9,10 @@ struck off by the others, because it was silent for too long, can never commit b
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
@@ -37,6 +38,14 @@ IDLE_SECONDS = 10
 """Between two statements of a transaction. A process that is stopped in one would keep all others from writing: the server ends its session instead."""
 KEEPALIVES = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 2}
 """After 20 s of a dead network the server ends the session and so frees its locks; Linux's own default takes more than two hours."""
+REACHING = {
+    "connect_timeout": CONNECT_SECONDS,
+    **{name.removeprefix("tcp_"): value for name, value in KEEPALIVES.items()},
+    "tcp_user_timeout": 20_000,
+}
+"""Options of libpq: this side of a dead network is told of it as early. Who waits for an answer is told by keep-alives; what was sent and never acknowledged is
+given up after 20,000 ms, for which Linux's own default takes a quarter of an hour."""
+LISTENING = {**REACHING, "application_name": "natsmedic listens"}
 
 BUSY_STATES = {
     "55P03": "it was locked for too long",
@@ -62,6 +71,24 @@ class PostgresqlDatabase(Database):
     def takes_several(self) -> bool:
         """Return True."""
         return True
+
+    async def tell(self, channel: str, words: str) -> None:
+        """NOTIFY, in a transaction that only reads: it waits for no writer."""
+        async with self.read() as session:
+            await session.execute(text("SELECT pg_notify(:channel, :words)"), {"channel": channel, "words": words})
+            await session.commit()
+
+    @asynccontextmanager
+    async def listen(self, channel: str) -> AsyncGenerator[AsyncIterator[str]]:
+        """LISTEN, on a connection of its own: one of the pool would be out of it for good."""
+        _, given = self._reader.dialect.create_connect_args(self._reader.url)
+        options: dict[str, Any] = {**given, **LISTENING}
+        try:
+            async with await psycopg.AsyncConnection.connect(**options, autocommit=True) as connection:
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+                yield _said(connection)
+        except psycopg.Error as error:
+            raise StoreLost(f"The connection to the database {self.name} failed: {str(error).strip()}") from error
 
     async def acquire_process_lock(self) -> None:
         """Raise: several may serve."""
@@ -139,7 +166,7 @@ def _engine(url: URL, *, writing: bool) -> AsyncEngine:
         pool_timeout=QUEUE_SECONDS,
         pool_pre_ping=True,
         isolation_level="READ COMMITTED" if writing else "REPEATABLE READ",
-        connect_args={"connect_timeout": CONNECT_SECONDS},
+        connect_args=REACHING,
     )
 
     def connected(dbapi: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -151,6 +178,25 @@ def _engine(url: URL, *, writing: bool) -> AsyncEngine:
 
     event.listen(engine.sync_engine, "connect", connected)
     return engine
+
+
+async def _said(connection: psycopg.AsyncConnection) -> AsyncIterator[str]:
+    """Yield the payloads that arrive, asleep in between: psycopg's own `notifies()` wakes up ten times a second. Raises `psycopg.OperationalError`."""
+    while True:
+        connection.pgconn.consume_input()
+        while (notify := connection.pgconn.notifies()) is not None:
+            yield notify.extra.decode(errors="replace")
+        await _readable(connection.fileno())
+
+
+async def _readable(socket: int) -> None:
+    """Wait until there is something to read."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(socket, arrived.set)
+    try:
+        await arrived.wait()
+    finally:
+        loop.remove_reader(socket)
 
 
 def _insist_on_server(connection: Connection, name: str) -> None:

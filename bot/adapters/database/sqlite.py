@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import IO
 
@@ -43,6 +43,13 @@ class SqliteDatabase(Database):
     def takes_several(self) -> bool:
         """Return False: a second process could not know whether the first, which it can't see on another machine, is dead."""
         return False
+
+    async def tell(self, channel: str, words: str) -> None:
+        """Do nothing: nobody else serves, so nobody listens."""
+
+    def listen(self, channel: str) -> AbstractAsyncContextManager[AsyncIterator[str]]:
+        """Raise: nobody else serves."""
+        raise StoreError(f"On {channel} of the database {self.name} nobody speaks: it has one serving process.")
 
     async def acquire_process_lock(self) -> None:
         """Become the one serving process of this database, until `close` or the end of the process.

@@ -101,6 +101,7 @@ class SlackProjector:
         self._store = store
         self._messages = messages
         self._clock = clock
+        self._draws = False
         self._wake = asyncio.Event()
         self._hurried: set[IncidentId] = set()
         self._places: dict[IncidentId, _Place] = {}
@@ -128,6 +129,18 @@ class SlackProjector:
         self._hurried.add(incident)
         self._wake.set()
 
+    async def acted(self, incident: IncidentId) -> None:
+        """As `hurry`, in whichever process draws. Where it can't be told, the thread is only a few seconds later."""
+        if self._draws:
+            self.hurry(incident)
+            return
+        try:
+            await self._messages.hurry(incident)
+        except StoreError as error:
+            log.info(
+                "the replica that draws could not be told of a person's action", incident=incident, error=str(error)
+            )
+
     async def draw(self, incident: IncidentId) -> None:
         """Draw one incident now, once; raises `SlackCallFailed` and StoreError."""
         await self._drawer.draw(incident, at_once=True)
@@ -148,6 +161,7 @@ class SlackProjector:
 
     async def run(self) -> None:
         """Draw until cancelled."""
+        self._draws = True
         try:
             while True:
                 self._wake.clear()
@@ -175,10 +189,11 @@ class SlackProjector:
         """Start a worker in every free channel: all incidents people wait for, and one other."""
         if self._resting(""):
             return
+        hurried = frozenset(self._hurried)  # before the database is asked: what they have done is committed
         behind = [incident for incident, _ in await self._messages.behind()]
         counting = await self._countdown.due(changed=bool(behind))
         behind = list(dict.fromkeys([*behind, *await self._running(), *counting]))
-        self._hurried &= set(behind)
+        self._hurried -= hurried - set(behind)
         self._begun &= set(behind)
         if not behind:
             self._places.clear()
@@ -224,7 +239,7 @@ class SlackProjector:
 
     async def _work(self, channel: str, first: Sequence[IncidentId], rest: Sequence[IncidentId]) -> None:
         drawn = False
-        known = frozenset(self._hurried)
+        known = set(self._hurried)
         for incident in (*first, *rest):
             if drawn and not self._hurried <= known:
                 break  # a person has acted meanwhile
@@ -244,12 +259,12 @@ class SlackProjector:
                 self._rest(incident, FATAL_REST)
                 continue
             drawn = True
+            known.discard(incident)
             self._begun.add(incident)
             if until is not None:
                 self._held[incident] = Wait(self._clock.now(), until)
             else:
                 self._countdown.drawn(incident, bounds)
-            self._hurried.discard(incident)
             self._failures = 0
             for scope in ("slack", channel, incident):
                 self._recovered(scope)
@@ -259,7 +274,12 @@ class SlackProjector:
     async def _once(self, incident: IncidentId, *, patient: bool) -> datetime | None:
         """Draw an incident, one message of it where nobody has just acted on it."""
         if incident in self._hurried:
-            return await self._drawer.draw(incident, at_once=True)
+            self._hurried.discard(incident)  # before it is read: who acts from here on is shown by the next drawing
+            try:
+                return await self._drawer.draw(incident, at_once=True)
+            except Exception:
+                self._hurried.add(incident)
+                raise
         if not patient:
             return await self._drawer.draw(incident, posts=1)
         with patiently():

@@ -204,7 +204,7 @@ class FrontDesk:
     async def tell(self, incident: IncidentId, user: SlackUser, answer: Answer) -> None:
         """Say how it ended to the person alone, in the incident's thread, which is drawn at once where something has changed."""
         if answer.accepted:
-            self._projector.hurry(incident)
+            await self._projector.acted(incident)
         place = await self._place(incident)
         if place is not None:
             await self._say(place[0], user.user_id, answer.sentence, place[1])

@@ -141,7 +141,7 @@ class Looking:
 
     async def _narrowed(self, ask: Ask, wanted: str) -> AuditFilter:
         """Which rows are meant: since a time, of a mentioned person, about some words, or, where nothing is said in a thread, of its incident."""
-        if lasts := span(wanted):
+        if lasts := span(wanted.removeprefix("since ")):
             return AuditFilter(since=self._clock.now() - lasts)
         if mentioned := _MENTION.fullmatch(wanted):
             user = SlackUser(team_id=ask.user.team_id, user_id=mentioned[1])
