@@ -5,8 +5,8 @@ answers are (an open loop), each delivery on time, what is refused again after i
 is measured at rest, in the same run: a shared machine shows in both. Prints each limit with what was seen; the exit code is 1 where one is not met.
 
 With `--alertmanager` the alerts are posted to a real Alertmanager (tests/e2e/monitoring.py says where it is looked for) as Prometheus does, and its webhooks
-are the storm: grouped by alert name and cluster, each with all alerts of its group, after `--group-wait` and again every `--group-interval` for as long as
-the group grows. A front between the two notes what the bot answered, and how fast.
+are the storm: each alert by itself, as the README has it, or with `--group-by alertname,cluster` all alerts of a group after `--group-wait` and all of them
+again every `--group-interval` for as long as the group grows. A front between the two notes what the bot answered, and how fast.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from aiohttp import web
 from bot.lab.servers import LabCluster
 from bot.lab.whole import CHANNEL, WholeBot, free_port, lab_slack
 from bot.model import JsonObject
-from tests.e2e.monitoring import routes, running_alertmanager
+from tests.e2e.monitoring import ALONE, routes, running_alertmanager
 
 VERSION = "2.12.8"
 AT_REST = 100
@@ -244,7 +244,7 @@ async def prepared(
     """Return what makes the storm once it is called."""
     if arguments.alertmanager:
         front = await stack.enter_async_context(Front(bot, session, seen).listening())
-        config = routes(bot, front, wait=arguments.group_wait, interval=arguments.group_interval)
+        config = routes(bot, front, arguments.group_wait, arguments.group_interval, arguments.group_by.split(","))
         folder = bot.directory.parent
         url = await stack.enter_async_context(running_alertmanager(folder, free_port(), config))
         return partial(Feeder(url, bot.cluster.name, session, seen).storm, arguments.alerts, arguments.seconds)
@@ -348,6 +348,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--per-delivery", type=int, default=1, help="distinct alerts in one webhook request")
     parser.add_argument("--alertmanager", action="store_true", help="through a real Alertmanager")
+    parser.add_argument("--group-by", default=ALONE, help="labels of the Alertmanager's groups, with commas between")
     parser.add_argument("--group-wait", default="1s", help="of the Alertmanager")
     parser.add_argument("--group-interval", default="5s", help="of the Alertmanager")
     return 0 if asyncio.run(run(parser.parse_args())) else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,12 +117,22 @@ def _impatient(folder: Path, name: str) -> Path:
     return made
 
 
-def routes(bot: BotProcess, url: str, wait: str = "0s", interval: str = "1s") -> JsonObject:
+ALONE: Final = "..."
+"""To Alertmanager: every label, so that each alert is a group of its own."""
+
+
+def routes(
+    bot: BotProcess,
+    url: str,
+    wait: str = "0s",
+    interval: str = "1s",
+    group_by: Sequence[str] = ("alertname", "cluster"),
+) -> JsonObject:
     """What fires goes to the bot at this address, and what is wrong with the bot to somebody else."""
     return {
         "route": {
             "receiver": "natsmedic",
-            "group_by": ["alertname", "cluster"],
+            "group_by": list(group_by),
             "group_wait": wait,
             "group_interval": interval,
             "repeat_interval": "1h",
