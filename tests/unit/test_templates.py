@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 ENGINES = {"jinja2", "mako", "django", "chevron", "pystache", "string.Template", "string.Formatter"}
 RUNS_TEXT = {"eval", "exec", "compile", "__import__"}
 OURS = {
+    ("bot/adapters/database/postgresql.py", "sql.SQL('LISTEN {}')"): "psycopg's own composition, of a quoted name",
     ("bot/adapters/database/postgresql.py", "sql.SQL('SET {} = {}')"): "psycopg's own composition, of two quoted parts",
     ("bot/adapters/database/in_body.py", "POSTGRESQL_JSON"): "a constant of rows.py",
     ("bot/lab/postgres.py", "sql.SQL(made)"): "a literal of the line above, composed by psycopg",
