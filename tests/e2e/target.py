@@ -20,6 +20,12 @@ class Counts:
         self.deleted: Counter[str] = Counter()
         self.order: list[tuple[str, str]] = []
 
+    def insist_on_one_recreation(self, consumer: str) -> None:
+        """One delete and one create of it took effect, in this order; every member of its group may have said so."""
+        kinds = [kind for kind, name in self.order if name == consumer]
+        runs = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
+        assert runs == ["DELETED", "CREATED"], self.order
+
 
 @asynccontextmanager
 async def counting(cluster: LabCluster) -> AsyncGenerator[Counts]:

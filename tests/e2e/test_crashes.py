@@ -125,9 +125,7 @@ async def _approve_what_is_missing(bot: WholeBot) -> None:
 
 async def applied_once(bot: WholeBot, target: Counts) -> None:
     """I2, I3, I5: one delete and one create took effect; each had an approval and an intent on record before."""
-    kinds = [kind for kind, name in target.order if name == "worker"]
-    runs = [kind for i, kind in enumerate(kinds) if i == 0 or kinds[i - 1] != kind]
-    assert runs == ["DELETED", "CREATED"], target.order
+    target.insist_on_one_recreation("worker")
     assert len(await bot.audit("approval.recorded")) == 2
     assert len(await bot.audit("execution.started")) == 1
     intended = await bot.audit("stage.intended")
