@@ -27,7 +27,10 @@ COPIES: Final = 5
 """How often each webhook, click and form is delivered (issue 7)."""
 PUBLISHED, PROCESSED = 6, 3
 WORKER: Final = "worker"
-LOOK_SECONDS: Final = 0.25
+LOOK_SECONDS: Final = 1.0
+"""How often a person looks. It costs the bots' database a query each time."""
+FORM_SECONDS: Final = 0.05
+"""How often a person who clicked looks whether the form is there."""
 ASK_AFTER: Final = 20.0
 """Seconds without anything to decide after which a person asks the bot to look again."""
 GIVES_UP_AFTER: Final = 900.0
@@ -158,7 +161,7 @@ class _Operation:
         with suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while not self._form(person):
-                    await asyncio.sleep(LOOK_SECONDS / 5)
+                    await asyncio.sleep(FORM_SECONDS)
         if self._form(person):
             name = typed_name(proposal)
             values: JsonObject = {"reason": "checked"} | ({"typed_name": name} if name else {})

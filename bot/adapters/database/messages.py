@@ -14,6 +14,7 @@ from bot.adapters.database.behind import Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import message_row
 from bot.adapters.database.rows import DrawnRow, MessageRow
+from bot.adapters.database.upserts import SharedWrites
 from bot.model import IncidentId
 from bot.ports import Message
 
@@ -28,6 +29,7 @@ class SqlMessages:
     def __init__(self, database: Database, threads: Threads) -> None:
         self._database = database
         self._threads = threads
+        self._writes = SharedWrites(database)
 
     async def of(self, incident: IncidentId) -> Sequence[Message]:
         """Return the incident's messages, by key."""
@@ -44,8 +46,7 @@ class SqlMessages:
 
     async def save(self, message: Message) -> None:
         """Insert or replace by key, committed on return."""
-        async with self._database.write() as session:
-            await session.merge(message_row(message))
+        await self._writes.put(message_row(message))
 
     async def behind(self) -> Sequence[tuple[IncidentId, int]]:
         """Return the incidents whose revision is above the drawn one, oldest change first; those that only a storm's message shows are not among them."""
@@ -54,12 +55,7 @@ class SqlMessages:
 
     async def caught_up(self, incident: IncidentId, revision: int) -> None:
         """Record that this revision is drawn; an older revision never takes back a newer one."""
-        async with self._database.write() as session:
-            row = await session.get(DrawnRow, incident, with_for_update=True)
-            if row is None:
-                session.add(DrawnRow(incident_id=incident, revision=revision))
-            elif row.revision < revision:
-                row.revision = revision
+        await self._writes.put(DrawnRow(incident_id=incident, revision=revision))
 
     async def hurry(self, incident: IncidentId) -> None:
         """Say to the replica that draws that a person has acted on this incident. Nothing is written, and nobody else waits for it."""

@@ -85,10 +85,16 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     ) -> AsyncGenerator[Self]:
         """Open the database at this URL for the length of the block (see `open_database` for what it raises)."""
         database = await open_database(url, read_only=read_only)
+        store = cls(database, clock, meter)
         try:
-            yield cls(database, clock, meter)
+            yield store
         finally:
-            await database.close()
+            await store.close()
+
+    async def close(self) -> None:
+        """End what is still being written for nobody, close all connections, and free the process lock."""
+        await self._writes.close()
+        await self._database.close()
 
     @property
     def takes_several(self) -> bool:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-from sqlalchemy import Executable, bindparam, case, exists, func, inspect, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy import bindparam, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -39,6 +36,7 @@ from bot.adapters.database.rows import (
     moment_text,
     without_null,
 )
+from bot.adapters.database.upserts import upsert
 from bot.errors import StoreError
 from bot.model import (
     GENESIS,
@@ -66,16 +64,6 @@ NOT_CLOSED = [state.value for state in IncidentState if state is not IncidentSta
 """Named one by one, which an index finds however many are closed; of `<> 'closed'` no index knows anything."""
 HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_thread)
 """Of incidents outer-joined with storm members: those that are not only a part of a storm's message."""
-
-
-@cache
-def _upsert(name: str, dialect: str) -> Executable:
-    """Return the statement that inserts or replaces rows of a table by their key; the two dialects write it alike, but not SQLAlchemy."""
-    table = Row.metadata.tables[name]
-    keys = [column.name for column in table.primary_key]
-    insert = postgresql_insert(table) if dialect == "postgresql" else sqlite_insert(table)
-    changed = {column.name: insert.excluded[column.name] for column in table.columns if column.name not in keys}
-    return insert.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 class SqlTransaction:
@@ -116,14 +104,9 @@ class SqlTransaction:
 
     async def put_all(self, records: Sequence[Stored]) -> None:
         """Insert or replace by id, a statement for each kind; raises `StoreConflict` at once where another record has the unique key of one."""
-        rows: dict[str, list[dict[str, Any]]] = {}
         await self._remember(records)
-        for record in records:
-            self._after[(type(record), record.id)] = record
-            row = row_of(record)
-            rows.setdefault(str(inspect(type(row)).local_table), []).append(row.model_dump())
-        for table, values in rows.items():
-            await self._session.execute(_upsert(table, self._session.get_bind().dialect.name), values)
+        self._after.update(((type(record), record.id), record) for record in records)
+        await upsert(self._session, [row_of(record) for record in records])
         self._session.expire_all()  # what it has read before may be what was just written
 
     async def _remember(self, records: Sequence[Stored]) -> None:

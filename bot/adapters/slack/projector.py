@@ -150,7 +150,8 @@ class SlackDrawer:
             row = await self._post(wanted, row, incident, parent, rows)
         elif row.ts is None:
             row = await self._share(wanted, row, incident, parent, rows)
-        await self._save(row.model_copy(update={"digest": wanted.digest}), rows)
+        if row.digest != wanted.digest:
+            await self._save(row.model_copy(update={"digest": wanted.digest}), rows)
 
     async def _look(
         self, wanted: WantedMessage, row: Message, incident: Incident, parent: str | None, rows: dict[str, Message]
@@ -208,7 +209,7 @@ class SlackDrawer:
             raise
         reached(Point.P04)
         unseen = all(one.ts is None for one in rows.values())
-        row = row.model_copy(update={"ts": ts})
+        row = row.model_copy(update={"ts": ts, "digest": wanted.digest})
         await self._save(row, rows)
         if unseen:
             self._meter.shown(incident, self._clock.now())
