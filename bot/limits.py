@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from bot.model import Execution, ExecutionState, Moment, Proposal, Record
-from bot.ports import Clock, Transaction
+from bot.ports import Brakes, Clock
 from bot.settings import LimitSettings
 
 HOUR: Final = timedelta(hours=1)
@@ -68,32 +68,31 @@ class Past(Record):
 
 
 class Limits:
-    """Asked inside a transaction, so that what it saw is what is committed."""
+    """Asked inside a transaction, so that what it saw is what is committed; and before, of the store, so that nobody waits for a turn to hear a no."""
 
     def __init__(self, rules: LimitSettings, clock: Clock) -> None:
         self._rules = rules
         self._clock = clock
 
-    async def start(self, tx: Transaction, proposal: Proposal) -> Ruling:
+    async def start(self, brakes: Brakes, proposal: Proposal) -> Ruling:
         """Return whether a proposal may start now, all of its stages considered."""
         now = self._clock.now()
         for kind in dict.fromkeys(stage.kind for stage in proposal.stages):
-            ruling = await self.stage(tx, proposal.cluster, kind)
+            ruling = await self.stage(brakes, proposal.cluster, kind)
             if not ruling.allowed:
                 return ruling
-        executions = await tx.executions(proposal.cluster, now - LOOK_BACK)
-        others = [(e, await tx.get(Proposal, e.proposal_id)) for e in executions if e.proposal_id != proposal.id]
-        past = [Past(execution=e, proposal=p) for e, p in others if p is not None]
+        runs = await brakes.runs_since(proposal.cluster, now - LOOK_BACK)
+        past = [Past(execution=run, proposal=plan) for run, plan in runs if plan.id != proposal.id]
         return judge(proposal, past, self._rules, now)
 
-    async def stage(self, tx: Transaction, cluster: str, kind: str) -> Ruling:
+    async def stage(self, brakes: Brakes, cluster: str, kind: str) -> Ruling:
         """Return whether one action of this kind may be sent now: only a freeze, or an audit log with a gap, stops what has begun."""
         if self._rules.freeze_file is not None and (why := await asyncio.to_thread(_file, self._rules.freeze_file)):
             return Ruling(stop=Stop.FROZEN, sentence=why)
-        if (gap := await tx.audit_gap()) is not None:
+        if (gap := await brakes.audit_gap()) is not None:
             return Ruling(stop=Stop.AUDIT_GAP, sentence=gap.sentence)
         now = self._clock.now()
-        for freeze in await tx.freezes():
+        for freeze in await brakes.freezes():
             if freeze.active(now) and freeze.covers(cluster, kind):
                 return Ruling(stop=Stop.FROZEN, sentence=_capital(f"{freeze}."), opens_at=freeze.until)
         return Ruling()

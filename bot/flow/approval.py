@@ -241,8 +241,7 @@ class ApprovalDesk:
 
     async def _may_start(self, proposal: Proposal) -> Ruling:
         """What the limits say now; they are asked again in the transaction that commits the first intent."""
-        async with self._store.begin() as tx:
-            return await self._limits.start(tx, proposal)
+        return await self._limits.start(self._store, proposal)
 
     async def _world_refuses(self, click: Click, proposal: Proposal, person: Person) -> Answer | None:
         """Compare the world with the proposal's; a difference voids the proposal and asks for a new diagnosis."""

@@ -62,8 +62,7 @@ class Ledger:
 
     async def may_start(self, proposal: Proposal) -> Ruling:
         """Ask the limits before anything is read or meant to be sent."""
-        async with self._store.begin() as tx:
-            return await self._limits.start(tx, proposal)
+        return await self._limits.start(self._store, proposal)
 
     async def insist(self, execution: Execution, kind: str) -> None:
         """Re-read fence and freezes right before a change is undone. Raises `Refused` as `sending` does."""

@@ -17,13 +17,14 @@ from bot.ports.metering import (
     end_of,
 )
 from bot.ports.running import Beat, Clock, Ended, Engine, Phase, PhaseHandler, Roster, Steps
-from bot.ports.storage import EVERY, Ageing, CheckpointSink, R, Store, Stored, Transaction
+from bot.ports.storage import EVERY, Ageing, Brakes, CheckpointSink, R, Store, Stored, Transaction
 
 __all__ = [
     "EVERY",
     "UNMETERED",
     "Ageing",
     "Beat",
+    "Brakes",
     "Call",
     "Change",
     "Chat",

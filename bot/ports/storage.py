@@ -43,7 +43,23 @@ Stored = Delivery | Alert | Incident | Diagnosis | Proposal | Approval | Executi
 EVERY: Final = AuditFilter()
 
 
-class Transaction(Protocol):
+class Brakes(Protocol):
+    """What may stop a change: both a transaction and the store know it."""
+
+    async def runs_since(self, cluster: str, since: datetime) -> Sequence[tuple[Execution, Proposal]]:
+        """Return the executions of a cluster that were queued since then with what they run, oldest first."""
+        ...
+
+    async def freezes(self) -> Sequence[Freeze]:
+        """Return the freezes that nobody has lifted, oldest first; some may be over."""
+        ...
+
+    async def audit_gap(self) -> AuditEntry | None:
+        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
+        ...
+
+
+class Transaction(Brakes, Protocol):
     """One write transaction: everything in it commits together, audit entries included, or nothing does."""
 
     async def get(self, kind: type[R], id: str) -> R | None:  # noqa: A002
@@ -105,14 +121,6 @@ class Transaction(Protocol):
     async def proposals(self, incident: IncidentId) -> Sequence[Proposal]: ...
     async def approvals(self, proposal: str) -> Sequence[Approval]: ...
 
-    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
-        """Return the executions of a cluster that were queued since then, oldest first."""
-        ...
-
-    async def freezes(self) -> Sequence[Freeze]:
-        """Return the freezes that nobody has lifted, oldest first; some may be over."""
-        ...
-
     async def touch(self, incident: IncidentId) -> None:
         """Raise the incident's revision, so that the chat draws it again."""
         ...
@@ -125,10 +133,6 @@ class Transaction(Protocol):
         """Release the lock if this execution holds it."""
         ...
 
-    async def audit_gap(self) -> AuditEntry | None:
-        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
-        ...
-
     async def audit(self, draft: AuditDraft) -> AuditEntry:
         """Append to the chain."""
         ...
@@ -138,7 +142,7 @@ class Transaction(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(Brakes, Protocol):
     """The database. Reads see the last commit."""
 
     def begin(self, *, ahead: bool = False) -> AbstractAsyncContextManager[Transaction]:
@@ -218,10 +222,6 @@ class Store(Protocol):
 
     async def unfinished_executions(self) -> Sequence[Execution]: ...
 
-    async def freezes(self) -> Sequence[Freeze]:
-        """Return the freezes that nobody has lifted, oldest first; some may be over."""
-        ...
-
     async def fence(self, cluster: str) -> tuple[str | None, int]:
         """Return who holds the cluster's lock (execution id) and the current fence number."""
         ...
@@ -241,10 +241,6 @@ class Store(Protocol):
         ...
 
     async def audit_line(self, seq: int) -> AuditLine | None: ...
-
-    async def audit_gap(self) -> AuditEntry | None:
-        """Return the newest row that says that a checkpoint contradicts the chain, None once a person has acknowledged it."""
-        ...
 
     async def audit_entries_of(self, kind: str) -> Sequence[AuditEntry]:
         """Return all rows of a kind that is rare: `GAP` or `ACKNOWLEDGED`."""

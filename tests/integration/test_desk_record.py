@@ -44,8 +44,8 @@ class Stopped(Limits):
     def __init__(self) -> None:
         pass
 
-    async def start(self, tx: object, proposal: Proposal) -> Ruling:
-        assert tx is not None
+    async def start(self, brakes: object, proposal: Proposal) -> Ruling:
+        assert brakes is not None
         assert proposal.id == "prop_1"
         return FROZEN
 

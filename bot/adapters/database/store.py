@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Self
 
 import structlog
@@ -41,7 +42,16 @@ from bot.adapters.database.schema import check
 from bot.adapters.database.snapshots import SqlSnapshots
 from bot.adapters.database.storms import SqlStorms
 from bot.adapters.database.tally import SqlTally
-from bot.adapters.database.transaction import COUNT_WAITING, HAS_THREAD, NOT_CLOSED, UNLIFTED, SqlTransaction
+from bot.adapters.database.transaction import (
+    COUNT_WAITING,
+    HAS_THREAD,
+    NOT_CLOSED,
+    RUNS,
+    UNLIFTED,
+    SqlTransaction,
+    queued_since,
+    runs_of,
+)
 from bot.adapters.timed import timing
 from bot.errors import AuditBroken
 from bot.model import (
@@ -298,16 +308,14 @@ class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
 
     async def runs(self, limit: int) -> Sequence[tuple[Execution, Proposal]]:
         """Return executions with what they run, the newest first."""
-        query = (
-            select(col(ExecutionRow.body), col(ProposalRow.body))
-            .join(ProposalRow, col(ProposalRow.id) == col(ExecutionRow.proposal_id))
-            .order_by(col(ExecutionRow.started_at).desc(), col(ExecutionRow.id))
-            .limit(limit)
-        )
+        query = RUNS.order_by(col(ExecutionRow.started_at).desc(), col(ExecutionRow.id)).limit(limit)
         async with self._database.read() as session:
-            return [
-                (record_of(Execution, run), record_of(Proposal, plan)) for run, plan in await session.execute(query)
-            ]
+            return await runs_of(session, query)
+
+    async def runs_since(self, cluster: str, since: datetime) -> Sequence[tuple[Execution, Proposal]]:
+        """Return the executions of a cluster that were queued since then with what they run, oldest first."""
+        async with self._database.read() as session:
+            return await runs_of(session, queued_since(cluster, since))
 
     async def unfinished_executions(self) -> Sequence[Execution]:
         """Return the executions in a state that is not terminal, oldest first."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import bindparam, case, exists, func, select, update
+from sqlalchemy import Select, bindparam, case, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlmodel import col
 
@@ -20,6 +20,7 @@ from bot.adapters.database.convert import (
     record_of,
     row_of,
 )
+from bot.adapters.database.in_body import InBody
 from bot.adapters.database.rows import (
     AlertRow,
     ApprovalRow,
@@ -64,6 +65,25 @@ NOT_CLOSED = [state.value for state in IncidentState if state is not IncidentSta
 """Named one by one, which an index finds however many are closed; of `<> 'closed'` no index knows anything."""
 HAS_THREAD = col(StormMemberRow.own_thread).is_(None) | col(StormMemberRow.own_thread)
 """Of incidents outer-joined with storm members: those that are not only a part of a storm's message."""
+
+
+Runs = Select[str, str]
+RUNS: Final[Runs] = select(col(ExecutionRow.body), col(ProposalRow.body)).join(
+    ProposalRow, col(ProposalRow.id) == col(ExecutionRow.proposal_id)
+)
+"""Executions with what they run."""
+
+
+def queued_since(cluster: str, since: datetime) -> Runs:
+    """Return the question for those of a cluster since then, oldest first."""
+    of_cluster = InBody(col(ExecutionRow.body), "cluster") == cluster
+    since_then = col(ExecutionRow.started_at) >= moment_text(since)
+    return RUNS.where(since_then, of_cluster).order_by(col(ExecutionRow.started_at), col(ExecutionRow.id))
+
+
+async def runs_of(session: AsyncSession, query: Runs) -> list[tuple[Execution, Proposal]]:
+    """Return what the question finds, as records."""
+    return [(record_of(Execution, run), record_of(Proposal, plan)) for run, plan in await session.execute(query)]
 
 
 class SqlTransaction:
@@ -265,15 +285,9 @@ class SqlTransaction:
         )
         return [record_of(Approval, row.body) for row in await self._session.scalars(query)]
 
-    async def executions(self, cluster: str, since: datetime) -> Sequence[Execution]:
-        """Return the executions of a cluster that were queued since then, oldest first."""
-        query = (
-            select(col(ExecutionRow.body))
-            .where(col(ExecutionRow.started_at) >= moment_text(since))
-            .order_by(col(ExecutionRow.started_at), col(ExecutionRow.id))
-        )
-        found = [record_of(Execution, body) for body in await self._session.scalars(query)]
-        return [execution for execution in found if execution.cluster == cluster]
+    async def runs_since(self, cluster: str, since: datetime) -> Sequence[tuple[Execution, Proposal]]:
+        """Return the executions of a cluster that were queued since then with what they run, oldest first."""
+        return await runs_of(self._session, queued_since(cluster, since))
 
     async def freezes(self) -> Sequence[Freeze]:
         """Return the freezes that nobody has lifted, oldest first; some may be over."""
