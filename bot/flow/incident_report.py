@@ -12,10 +12,10 @@ from bot.errors import AuditBroken
 from bot.flow.audit import ChainReport, ChainVerifier, pages, verify_store
 from bot.model import (
     Alert,
-    Approval,
     AuditFilter,
     AuditLine,
     Checkpoint,
+    Decided,
     Diagnosis,
     Execution,
     Finding,
@@ -23,7 +23,6 @@ from bot.model import (
     IncidentId,
     IncidentState,
     Preview,
-    Proposal,
     Record,
     Severity,
     StageRun,
@@ -48,14 +47,6 @@ _STATES: Final = {
     IncidentState.VERIFIED: "natsmedic has read that the condition is gone.",
     IncidentState.CLOSED: "It is closed.",
 }
-
-
-class Decided(Record):
-    """A proposal, what people said to it, and its run."""
-
-    proposal: Proposal
-    approvals: tuple[Approval, ...]
-    execution: Execution | None
 
 
 class Account(Record):
@@ -85,26 +76,18 @@ async def account_of(
     Without `whole_chain` the rows before the incident's first one are left out, so that it takes time only for what has happened since; those from a
     `checkpoint` before them on are looked at, and a later checkpoint must fit.
     """
-    incident = await store.get(Incident, id)
-    if incident is None:
+    dossier = await store.dossier(id)
+    if dossier is None:
         return None
-    decided = [
-        Decided(
-            proposal=proposal,
-            approvals=tuple(sorted(await store.approvals(proposal.id), key=lambda a: a.at)),
-            execution=await store.execution_of(proposal.id),
-        )
-        for proposal in sorted(await store.proposals(id), key=lambda p: p.created_at)
-    ]
     rows, unreadable = await _rows(store, id)
     verifier = ChainVerifier() if whole_chain or not rows else await _from_row(store, rows[0].seq, checkpoint)
     await verify_store(store, verifier)
     gap = await store.audit_gap()
     return Account(
-        incident=incident,
+        incident=dossier.incident,
         alerts=tuple(await store.alerts(id)),
-        diagnoses=tuple(sorted(await store.diagnoses(id), key=lambda d: d.started_at)),
-        decided=tuple(decided),
+        diagnoses=dossier.diagnoses,
+        decided=dossier.decided,
         rows=rows,
         chain=verifier.report(),
         unreadable=unreadable,

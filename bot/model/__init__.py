@@ -38,6 +38,7 @@ from bot.model.base import (
 from bot.model.chart import Bar, Bars, Cell, Chart, Limit, Lines, Matrix, Panel, Series
 from bot.model.delivery import PairDelivery
 from bot.model.diagnosis import Diagnosis
+from bot.model.dossier import Decided, Dossier
 from bot.model.execution import Execution, ExecutionState, Outcome, StageRun, StageState, Verification
 from bot.model.factor import Factor
 from bot.model.finding import Finding, Layer, Severity, Subject, Verdict
@@ -93,10 +94,12 @@ __all__ = [
     "Choice",
     "ConsumerKey",
     "ConsumerState",
+    "Decided",
     "Delivery",
     "DeliveryId",
     "Diagnosis",
     "DiagnosisId",
+    "Dossier",
     "Endpoint",
     "Escalation",
     "Execution",

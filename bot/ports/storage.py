@@ -19,6 +19,7 @@ from bot.model import (
     Delivery,
     DeliveryId,
     Diagnosis,
+    Dossier,
     Execution,
     Factor,
     Freeze,
@@ -203,6 +204,10 @@ class Store(Brakes, Protocol):
         ...
 
     async def alerts(self, incident: IncidentId) -> Sequence[Alert]: ...
+
+    async def dossier(self, incident: IncidentId) -> Dossier | None:
+        """Return all that is stored about an incident, as of one commit; None where there is no such incident."""
+        ...
 
     async def diagnoses(self, incident: IncidentId) -> Sequence[Diagnosis]: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import time
 from collections import Counter
@@ -41,6 +42,8 @@ class Plan:
     """How many times as long it takes until the next fault comes."""
     mixed: bool = False
     """Whether replicas are of two versions, of which only the newer one can run all that was begun."""
+    minutes: float = math.inf
+    """After which no further operation begins."""
 
     @property
     def able(self) -> range:
@@ -152,7 +155,7 @@ async def _play(
     tell: Callable[[str], None],
 ) -> None:
     """Play all operations. Faults end with the last one that begins, and what is under way then has the time of I6 to end."""
-    numbers = iter(range(1, plan.operations + 1))
+    numbers = _numbers(plan)
     places = itertools.product(arena.places, range(plan.workers))
     workers = [
         asyncio.create_task(_worker(plan, arena, site, crew, numbers, played, tell))
@@ -167,6 +170,12 @@ async def _play(
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _numbers(plan: Plan) -> Iterator[int]:
+    """Number the operations, for as long as they may begin."""
+    until = time.monotonic() + plan.minutes * 60
+    return itertools.takewhile(lambda _: time.monotonic() < until, range(1, plan.operations + 1))
 
 
 async def _worker(

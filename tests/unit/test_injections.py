@@ -34,9 +34,21 @@ from bot.cli import draw
 from bot.cli.report import as_json, as_prometheus, label, markdown
 from bot.cli.report import as_markdown as report_markdown
 from bot.flow.approval import Form
-from bot.flow.incident_report import Account, Decided, compose
+from bot.flow.incident_report import Account, compose
 from bot.lab.slack.limits import check_message, check_view
-from bot.model import GENESIS, AuditEntry, AuditLine, Choice, Escalation, Freeze, FreezeId, IncidentId, Measure, Tunable
+from bot.model import (
+    GENESIS,
+    AuditEntry,
+    AuditLine,
+    Choice,
+    Decided,
+    Escalation,
+    Freeze,
+    FreezeId,
+    IncidentId,
+    Measure,
+    Tunable,
+)
 from tests.exhaustive import EXHAUSTIVE
 from tests.unit.adapters.slack.slack_records import NOW, RULES, case, diagnosis, execution, incident, proposal
 from tests.unit.adapters.slack.test_render import assert_inert, objects

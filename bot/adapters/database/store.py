@@ -19,6 +19,7 @@ from bot.adapters.database.audit import AuditQuery, gap_of, narrowed
 from bot.adapters.database.behind import Threads
 from bot.adapters.database.connection import Database
 from bot.adapters.database.convert import TABLE_OF, audit_entry, delivery_of, record_in, record_of
+from bot.adapters.database.dossiers import SqlDossiers
 from bot.adapters.database.in_body import InBody
 from bot.adapters.database.messages import SqlMessages
 from bot.adapters.database.opening import open_database
@@ -80,7 +81,7 @@ _UNFINISHED = [state.value for state in ExecutionState if not state.terminal]
 _ACTIVE = [state.value for state in ProposalState if not state.terminal]
 
 
-class SqlStore(SqlMessages, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
+class SqlStore(SqlMessages, SqlDossiers, SqlRetention, SqlSnapshots, SqlStorms, SqlTally):
     """Reads see the last commit; writes go through `begin`."""
 
     def __init__(self, database: Database, clock: Clock, meter: Meter = UNMETERED) -> None:

@@ -14,6 +14,7 @@ from bot.model import (
     Approval,
     Chart,
     Diagnosis,
+    Dossier,
     Execution,
     Incident,
     IncidentId,
@@ -129,18 +130,11 @@ async def load(store: Store, incident: Incident, now: datetime) -> Case:
     if incident.source == STORM:
         lines, members = await store.storm_lines(incident.id), await store.rolled_up(incident.id, OPTIONS)
         return Case(incident, storm=Storm(tuple(lines), tuple(members)))
-    diagnoses = sorted(await store.diagnoses(incident.id), key=lambda d: d.started_at)
-    proposals = sorted(await store.proposals(incident.id), key=lambda p: p.created_at)
+    dossier = await store.dossier(incident.id) or Dossier(incident=incident)  # retention may have taken it meanwhile
     cases = [
-        ProposalCase(
-            proposal=proposal,
-            approvals=tuple(sorted(await store.approvals(proposal.id), key=lambda a: a.at)),
-            execution=await store.execution_of(proposal.id),
-            left=time_left(proposal.expires_at, now),
-        )
-        for proposal in proposals
+        ProposalCase(one.proposal, one.approvals, one.execution, time_left(one.proposal.expires_at, now))
+        for one in dossier.decided
     ]
-    holder = None if incident.cluster is None else (await store.fence(incident.cluster))[0]
     running = any(entry.execution is not None and entry.execution.state in RUNNING for entry in cases)
     pace = Pace(now, usual(await store.runs(REMEMBERED))) if running else None
-    return Case(incident, tuple(diagnoses), tuple(cases), lock_holder=holder, pace=pace)
+    return Case(dossier.incident, dossier.diagnoses, tuple(cases), lock_holder=dossier.lock_holder, pace=pace)

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from bot.flow.audit import ChainReport
-from bot.flow.incident_report import MOST_EVIDENCE, MOST_ROWS, Account, Decided, compose
+from bot.flow.incident_report import MOST_EVIDENCE, MOST_ROWS, Account, compose
 from bot.model import (
     GENESIS,
     Alert,
@@ -20,6 +20,7 @@ from bot.model import (
     AuditEntry,
     AuditLine,
     Choice,
+    Decided,
     DeliveryId,
     Diagnosis,
     DiagnosisId,
