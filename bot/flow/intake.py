@@ -17,7 +17,7 @@ import structlog
 
 from bot import crashpoints
 from bot.crashpoints import Point
-from bot.errors import BadInput, StoreBusy, StoreError
+from bot.errors import BadInput, StoreError
 from bot.flow.folding import Folder
 from bot.flow.inbox import Inbox
 from bot.flow.incoming import IncomingAlert, ParsedDelivery, Parser
@@ -95,7 +95,7 @@ class Intake:
     async def accept(self, source: str, body: str) -> DeliveryId:
         """Make a delivery durable. Returning means stored; an event that was stored before returns its first delivery.
 
-        Raises BadInput for a body the source's parser cannot read, OverQuota, QueueFull or StoreBusy where the sender must retry.
+        Raises BadInput for a body the source's parser cannot read, OverQuota, QueueFull or another StoreError where the sender must retry.
         """
         self._quotas.admit(source)
         try:
@@ -146,9 +146,9 @@ class Intake:
     async def _fold(self, ids: Sequence[DeliveryId]) -> int:
         try:
             turns = await self._commit(ids)
-        except StoreBusy:
-            raise
         except Exception as error:  # whatever is wrong with one delivery must not keep the others waiting
+            if isinstance(error, StoreError) and error.retry_helps:
+                raise  # it is the database that ails, and asking it for each of them in turn would not help
             if len(ids) > 1:
                 return sum([await self._fold((one,)) for one in ids])
             log.exception("a delivery could not be folded and is put aside", delivery=ids[0], error=str(error))

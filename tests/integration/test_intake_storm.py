@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine as SqlEngine
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from bot.adapters.database import SqlStore
 from bot.adapters.webhooks import parse_alertmanager
+from bot.errors import StoreLost
 from bot.flow.folding import Folder
 from bot.flow.intake import ASIDE, TOGETHER, Intake
 from bot.model import STORM, IncidentState, JsonObject
@@ -169,6 +171,20 @@ async def test_a_delivery_that_breaks_the_intake_keeps_no_other_waiting_and_is_t
         await f.intake.drain()
         assert await f.store.count_unprocessed() == 0
         assert len(await f.opened()) == 4
+
+
+async def test_a_database_that_is_away_puts_no_delivery_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(_: AsyncSession) -> None:
+        raise StoreLost("The connection broke.")
+
+    async with flood(tmp_path) as f:
+        for n in range(4):
+            await f.send(drop(n))
+        with monkeypatch.context() as patched:
+            patched.setattr(AsyncSession, "commit", lost)
+            with pytest.raises(StoreLost):
+                await f.intake.fold()
+        assert await f.intake.fold() == 4, "as soon as it is back"
 
 
 async def test_an_unreadable_delivery_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ AGAIN_AND_AGAIN: dict[str, Asks] = {
     "unfinished": lambda store: store.unfinished_executions(),
     "proposals": lambda store: store.proposals(active_only=True),
     "tally": lambda store: store.tally(),
+    "dossier": lambda store: store.dossier(IncidentId("inc_1")),
+    "runs_since": lambda store: store.runs_since("prod", NOW - timedelta(days=2)),
 }
 SHORT = {
     "deliveries_queue": "what waits",
