@@ -167,6 +167,12 @@ class ApprovalDesk:
         async with self._turns.setdefault(proposal.id, asyncio.Lock()):
             return await self._decide(click, proposal, reason.strip(), typed_name.strip(), code)
 
+    async def why_not(self, proposal: Proposal, person: Person) -> str:
+        """Say why this person may not approve this now; empty where they may."""
+        given = await self._store.approvals(proposal.id)
+        decision = decide(proposal, given, person, Choice.APPROVE, self._rules, self._clock.now())
+        return decision.sentence or (await self._may_start(proposal)).sentence
+
     async def withdraw(self, user: SlackUser, proposal_id: ProposalId, reason: str) -> Answer:
         """Take a proposal back that still waits: who asked for it may, and anyone who may decide on it."""
         person = await self._directory.look_up(user)

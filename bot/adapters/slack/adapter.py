@@ -130,6 +130,7 @@ class SlackAdapter:
             self._store,
             self._clock,
             self.directory,
+            desk,
             self.chat,
             self._rules,
             office.runbooks,

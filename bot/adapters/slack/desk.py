@@ -17,7 +17,7 @@ from bot.adapters.slack.wanted import ProposalCase
 from bot.errors import NatsmedicError
 from bot.flow.admission import Admission
 from bot.flow.approval import Answer, Click, Form
-from bot.model import Choice, IncidentId, JsonObject, Proposal, SlackUser, new_id
+from bot.model import Choice, IncidentId, JsonObject, Person, Proposal, SlackUser, new_id
 from bot.policy import may_run
 from bot.ports import Messages, Store
 from bot.settings import PolicySettings
@@ -43,6 +43,8 @@ class Desk(Protocol):
     async def decide(self, click: Click, reason: str, typed_name: str, code: str = "") -> Answer: ...
 
     async def refuse(self, click: Click, sentence: str, code: str) -> None: ...
+
+    async def why_not(self, proposal: Proposal, person: Person) -> str: ...
 
 
 async def heard(work: Awaitable[Answer], nothing: str) -> Answer:

@@ -10,15 +10,15 @@ from bot.adapters.slack.blocks import Block, bold, bullets, moment, ours, paragr
 from bot.adapters.slack.chat import SlackProjector
 from bot.adapters.slack.commands.reply import Ask, Reply, as_file, page_of, say, show
 from bot.adapters.slack.commands.words import WORDS
+from bot.adapters.slack.desk import Desk
 from bot.adapters.slack.directory import SlackDirectory
 from bot.adapters.slack.render_board import headline, progress
 from bot.adapters.slack.text import date
 from bot.adapters.slack.wanted import ProposalCase, load
 from bot.flow.checkpoints import Kept
 from bot.flow.rights import rights, standing_of
-from bot.model import AuditFilter, AuditLine, Choice, Incident, Person, Proposal, ProposalState, SlackUser
+from bot.model import AuditFilter, AuditLine, Incident, Person, Proposal, ProposalState, SlackUser
 from bot.model.span import span
-from bot.policy import decide
 from bot.ports import Clock, Store
 from bot.runbook import Runbook
 from bot.settings import PolicySettings
@@ -40,6 +40,7 @@ class Looking:
         store: Store,
         clock: Clock,
         directory: SlackDirectory,
+        desk: Desk,
         projector: SlackProjector,
         rules: PolicySettings,
         runbooks: tuple[Runbook, ...],
@@ -49,6 +50,7 @@ class Looking:
         self._store = store
         self._clock = clock
         self._directory = directory
+        self._desk = desk
         self._projector = projector
         self._rules = rules
         self._runbooks = runbooks
@@ -171,15 +173,10 @@ class Looking:
         return show("Who you are", rich(*parts))
 
     async def _waiting(self, person: Person) -> list[tuple[Proposal, str]]:
-        """What waits for approval, and what the policy says to this person."""
-        told: list[tuple[Proposal, str]] = []
-        for proposal in await self._store.proposals(active_only=True):
-            if proposal.state is ProposalState.PENDING:
-                approvals = await self._store.approvals(proposal.id)
-                now = self._clock.now()
-                decision = decide(proposal, approvals, person, Choice.APPROVE, self._rules, now)
-                told.append((proposal, decision.sentence or "you may approve this."))
-        return told[:AUDIT_SHOWN]
+        """What waits for approval, and why this person may not give it."""
+        active = await self._store.proposals(active_only=True)
+        pending = [one for one in active if one.state is ProposalState.PENDING][:AUDIT_SHOWN]
+        return [(one, await self._desk.why_not(one, person) or "you may approve this.") for one in pending]
 
 
 def _row_line(row: AuditLine) -> str:
