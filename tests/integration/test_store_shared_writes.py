@@ -138,24 +138,30 @@ async def test_who_goes_away_takes_their_row_along_and_no_other(store: SqlStore)
     assert await store.of(INCIDENT) == [message(2)]
 
 
-async def test_a_store_that_is_closed_says_so_to_those_who_wait(url: str) -> None:
+@pytest.mark.parametrize("commits_before", [0, 1, 2], ids=["shared", "first alone", "second alone"])
+async def test_a_store_that_is_closed_says_so_to_all_who_wait(
+    url: str, monkeypatch: pytest.MonkeyPatch, commits_before: int
+) -> None:
+    real, left, stuck = AsyncSession.commit, commits_before, asyncio.Event()
+
+    async def commit(session: AsyncSession) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            stuck.set()
+            await asyncio.Event().wait()
+        await real(session)
+
     async with SqlStore.open(url, FixedClock()) as store:
         await filled(store)
-        holds, free = asyncio.Event(), asyncio.Event()
-
-        async def hold() -> None:
-            async with store.begin():
-                holds.set()
-                await free.wait()
-
-        holder = asyncio.create_task(hold())
-        await holds.wait()
-        waiting = asyncio.create_task(store.save(message(1)))
-        await settled()
+        monkeypatch.setattr(AsyncSession, "commit", commit)
+        rows = message(1, incident="inc_gone"), message(2), message(3)
+        waiting = [asyncio.create_task(store.save(one)) for one in rows]
+        await stuck.wait()
         await store._writes.close()  # pyright: ignore[reportPrivateUsage]
-        with pytest.raises(StoreError, match="natsmedic ends"):
-            await waiting
-        free.set()
-        await holder
-    async with SqlStore.open(url, FixedClock()) as store:
-        assert await store.of(INCIDENT) == []
+        ended = await asyncio.gather(*waiting, return_exceptions=True)
+        monkeypatch.undo()
+        kept = await store.of(INCIDENT)
+    assert all(isinstance(one, StoreError) for one in ended), ended
+    assert [one for one in ended if "natsmedic ends" in str(one)]
+    assert kept == []

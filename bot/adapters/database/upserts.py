@@ -54,6 +54,8 @@ class SharedWrites:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: list[Waiting] = []
+        self._taken: list[Waiting] = []
+        """What the transaction under way has."""
         self._writing: asyncio.Task[None] | None = None
 
     async def put(self, row: Row) -> None:
@@ -74,27 +76,27 @@ class SharedWrites:
         try:
             while self._waiting:
                 await self._commit()
+        except BaseException as error:
+            _tell(self._taken + self._take(), error if isinstance(error, Exception) else StoreError(UNWRITTEN))
+            raise
         finally:
             self._writing = None
 
     async def _commit(self) -> None:
-        taken: list[Waiting] = []
+        self._taken = []
         try:
             async with self._database.write() as session:
-                taken = self._take()
-                await upsert(session, [row for row, _ in taken])
+                self._taken = self._take()
+                await upsert(session, [row for row, _ in self._taken])
         except StoreConflict as error:
-            if len(taken) == 1:
-                _tell(taken, error)
+            if len(self._taken) == 1:
+                _tell(self._taken, error)
             else:
-                await self._one_by_one(taken)
+                await self._one_by_one(self._taken)
         except StoreError as error:
-            _tell(taken or self._take(), error)
-        except BaseException as error:
-            _tell(taken + self._take(), error if isinstance(error, Exception) else StoreError(UNWRITTEN))
-            raise
+            _tell(self._taken or self._take(), error)
         else:
-            _tell(taken, None)
+            _tell(self._taken, None)
 
     def _take(self) -> list[Waiting]:
         """Return what is still waited for; whoever has gone away since is not written for."""
@@ -103,14 +105,14 @@ class SharedWrites:
 
     async def _one_by_one(self, taken: Sequence[Waiting]) -> None:
         """One of them contradicts what is there, and only that one is to fail."""
-        for row, written in taken:
+        for one in taken:
             try:
                 async with self._database.write() as session:
-                    await upsert(session, [row])
+                    await upsert(session, [one[0]])
             except StoreError as error:
-                _tell([(row, written)], error)
+                _tell([one], error)
             else:
-                _tell([(row, written)], None)
+                _tell([one], None)
 
 
 def _tell(taken: Sequence[Waiting], error: Exception | None) -> None:
