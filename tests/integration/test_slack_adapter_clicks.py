@@ -17,11 +17,9 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from bot.adapters.clock import SystemClock
 from bot.adapters.slack import desk
 from bot.flow.approval import Answer, Click, Form
 from bot.flow.checkpoints import Kept
-from bot.flow.freeze import freeze
 from bot.lab.slack import FaultKind
 from bot.model import JsonObject, Person, Proposal, ProposalState, SlackUser
 from bot.ports import Phase
@@ -275,17 +273,6 @@ async def test_slash_commands_read_the_store(at_work: House, line: str, expected
     outcome = await at_work.slack.person.slash(ADA, OPS, f"/nats {line}")
     assert outcome.failure is None
     assert expected in str(at_work.slack.ephemerals(ADA)[-1].blocks)
-
-
-async def test_whoami_offers_nothing_that_a_freeze_stops(at_work: House) -> None:
-    await offer(at_work)
-    await at_work.slack.person.slash(ADA, OPS, "/nats whoami")
-    assert "you may approve this" in str(at_work.slack.ephemerals(ADA)[-1].blocks)
-    await freeze(at_work.store, SystemClock(), "ada", "release night")
-    await at_work.slack.person.slash(ADA, OPS, "/nats whoami")
-    told = str(at_work.slack.ephemerals(ADA)[-1].blocks)
-    assert "you may approve this" not in told
-    assert "release night" in told
 
 
 async def test_status_says_what_is_kept_of_the_audit_log_outside_and_what_is_not(at_work: House) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bot.adapters.clock import SystemClock
 from bot.adapters.slack.app import COMMAND, Listeners, register
 from bot.flow.asking import COMMAND as SOURCE
+from bot.flow.freeze import freeze
 from bot.model import Incident
 from tests.integration.slack_adapter_support import ADA, GRACE, GUEST, OPS, House, house, offer, told
 
@@ -193,3 +195,16 @@ def test_the_manifest_names_what_the_app_listens_to_and_nothing_else() -> None:
     assert {one["callback_id"] for one in features["shortcuts"]} == heard["message_shortcut"]
     assert set(manifest["settings"]["event_subscriptions"]["bot_events"]) == heard["event"]
     assert "app_mentions:read" in manifest["oauth_config"]["scopes"]["bot"]
+
+
+async def test_whoami_offers_nothing_that_a_freeze_stops(tmp_path: Path) -> None:
+    async with house(tmp_path) as running:
+        await offer(running)
+        await running.slack.person.slash(ADA, OPS, "/nats whoami")
+        assert "you may approve this" in str(running.slack.ephemerals(ADA)[-1].blocks)
+        await freeze(running.store, SystemClock(), "ada", "release night")
+        await running.slack.person.slash(ADA, OPS, "/nats whoami")
+        told_now = str(running.slack.ephemerals(ADA)[-1].blocks)
+        assert "you may approve this" not in told_now
+        assert "What waits for approval" in told_now
+        assert "release night" in told_now
