@@ -173,20 +173,29 @@ def test_executions_of_one_cluster_that_overlap_are_told():
     assert len(list(at_once([one, two], [apart[0], apart[3], apart[2]]))) == 1
 
 
-def test_no_replica_could_work_while_all_were_away_or_the_database_was():
-    def suffered(kind: FaultKind, target: int | None, begin: float, end: float) -> Suffered:
-        return Suffered(kind, target, NOW + after(begin), NOW + after(end))
+def suffered(kind: FaultKind, target: int | None, begin: float, end: float) -> Suffered:
+    return Suffered(kind, target, NOW + after(begin), NOW + after(end))
 
+
+def seconds_away(faults: list[Suffered], able: range) -> list[tuple[float, float]]:
+    return [((begin - NOW).total_seconds(), (end - NOW).total_seconds()) for begin, end in away(faults, able)]
+
+
+def test_nothing_can_be_expected_while_all_replicas_were_away_or_the_database_was():
     faults = [
         suffered(FaultKind.FREEZE, 0, 0, 50),
         suffered(FaultKind.KILL, 1, 30, 60),
         suffered(FaultKind.DATABASE, None, 70, 71),
         suffered(FaultKind.LOST, 0, 80, 80),
     ]
-    spans = [((begin - NOW).total_seconds(), (end - NOW).total_seconds()) for begin, end in away(faults, range(2))]
-    assert spans == [(70, 71), (30, 50)]
-    able = [(begin, end) for begin, end in away(faults, {1})]
-    assert able == [(NOW + after(70), NOW + after(71)), (NOW + after(30), NOW + after(60))]
+    taken_over = [(0, 15), (30, 45)]
+    assert seconds_away(faults, range(2)) == [(70, 71), *taken_over, (30, 50)]
+    assert seconds_away(faults, range(1, 2)) == [(70, 71), *taken_over, (30, 60)]
+
+
+def test_a_short_freeze_costs_its_length_and_a_short_death_a_take_over():
+    faults = [suffered(FaultKind.FREEZE, 0, 0, 3), suffered(FaultKind.KILL, 1, 30, 33)]
+    assert seconds_away(faults, range(3)) == [(0, 3), (30, 45)]
 
 
 def test_times_that_overlap_are_counted_once():

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,10 @@ FAST = (0.05,)
 
 
 @asynccontextmanager
-async def engine_of(path: Path, handlers: dict[Phase, PhaseHandler]) -> AsyncGenerator[DbosEngine]:
-    engine = DbosEngine(f"sqlite:///{path}", "replica-a", handlers, retry_delays=FAST)
+async def engine_of(
+    path: Path, handlers: dict[Phase, PhaseHandler], retry_delays: Sequence[float] = FAST
+) -> AsyncGenerator[DbosEngine]:
+    engine = DbosEngine(f"sqlite:///{path}", "replica-a", handlers, retry_delays=retry_delays)
     await engine.launch()
     try:
         yield engine
@@ -108,6 +110,27 @@ async def test_a_transient_failure_between_steps_is_retried(tmp_path: Path) -> N
         await engine.start(Phase.DIAGNOSIS, "inc_1")
         await until(lambda: status_of(tmp_path / "db", "diagnosis:inc_1") == "SUCCESS")
     assert calls == ["first", "between", "between"]
+
+
+async def test_a_phase_that_gets_further_each_time_is_soon_started_again(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    async def phase(key: str, steps: Steps) -> None:
+        for number in range(3):
+
+            async def flaky(name: str = f"step {number}") -> str:
+                calls.append(name)
+                if calls.count(name) < 2:
+                    raise StoreBusy("the database was locked")
+                return name
+
+            await steps.run(f"step {number}", flaky)
+
+    # A second failure in a row would wait for longer than the test does.
+    async with engine_of(tmp_path / "db", {Phase.EXECUTION: phase}, retry_delays=(*FAST, 600.0)) as engine:
+        await engine.start(Phase.EXECUTION, "exec_1")
+        await until(lambda: status_of(tmp_path / "db", "execution:exec_1") == "SUCCESS")
+    assert calls == [f"step {number}" for number in range(3) for _ in range(2)]
 
 
 async def test_another_failure_is_logged_with_its_id_and_waits_for_the_next_start(

@@ -59,8 +59,11 @@ WORKFLOW_VERSION = 1
 """The suffix of the workflow names; when a phase must change incompatibly, all are registered under the next one, beside those of this one."""
 POLL_SECONDS = 0.5
 """Between two looks into a queue. What is started goes no way through it, only what is taken over or started again."""
-RETRY_DELAYS = (1.0, 2.0, 5.0, 15.0, 30.0)
-"""Seconds from a phase's nth failure in a row to its next run; the last one repeats. Below the 60 s in which I7 wants an interrupted repair resumed."""
+RETRY_DELAYS = (1.0, 2.0, 5.0, 10.0)
+"""Seconds from a phase's nth failure in a row to its next run, none of its steps having ended since; the last one repeats.
+
+Well below the 60 s in which I7 wants an interrupted repair resumed: the replica that waits may be lost in that time, which costs the 15 s of a take-over.
+"""
 _SETTLE_SECONDS = 0.05
 """Pause between looks at a workflow whose error DBOS is about to record."""
 
@@ -89,8 +92,10 @@ class _Gate:
 class _Steps:
     """The steps of one run of a phase (port `Steps`)."""
 
-    def __init__(self, gate: _Gate) -> None:
+    def __init__(self, gate: _Gate, ended: Callable[[], object]) -> None:
         self._gate = gate
+        self._ended = ended
+        """Is told of every step that ran and is on record."""
         self._failure: BaseException | None = None
 
     async def run(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
@@ -98,19 +103,26 @@ class _Steps:
         if self._failure is not None:
             raise self._failure
 
+        ran = False
+
         async def step() -> str:
+            nonlocal ran
+            ran = True
             return await work()
 
         if self._gate.closed:
             await asyncio.Event().wait()  # until `shutdown` cancels the phase, which stays pending
         self._gate.enter()
         try:
-            return await DBOS.run_step_async({"name": name}, step)
+            result = await DBOS.run_step_async({"name": name}, step)
         except BaseException as error:
             self._failure = error
             raise
         finally:
             self._gate.leave()
+        if ran:
+            self._ended()
+        return result
 
 
 class DbosEngine:
@@ -250,7 +262,7 @@ class DbosEngine:
             raise RuntimeError(f"Phase {workflow_id} would run twice at once.")
         self._running[workflow_id] = task
         try:
-            await handler(key, _Steps(self._gate))
+            await handler(key, _Steps(self._gate, lambda: self._failures.pop(workflow_id, None)))
         except Exception as error:
             self._failed(phase, key, error)
             raise
