@@ -111,6 +111,10 @@ class Executor:
         if execution.state is not ExecutionState.QUEUED:
             return GO
         proposal = await self._ledger.proposal(execution)
+        if proposal.state.terminal:
+            # An earlier run ended it and was interrupted before it refused the execution: what moved may be back, but the proposal is void.
+            await self._ledger.refuse(execution_id, proposal.state, proposal.state_reason)
+            return proposal.state
         crashpoints.reached(Point.P09)
         refusal = await self._take_lock(execution, proposal)
         crashpoints.reached(Point.P10)
@@ -291,6 +295,10 @@ class Executor:
 
     async def _not_again(self, execution: Execution, run: StageRun, proposal: Proposal) -> str | None:
         """Say why a stage must not be sent (again), None where it may."""
+        if (
+            proposal.state.terminal
+        ):  # voided by an earlier run, which was interrupted before it wrote what became of the stage
+            return proposal.state_reason
         if run.sent >= MAX_SENDS:
             return f"{run.sent} times are enough."
         if run.index > 0:

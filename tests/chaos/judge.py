@@ -196,6 +196,9 @@ def untrue(case: Case) -> Iterator[str]:
         execution = case.executions.get(proposal.id)
         if execution is None or execution.state is ExecutionState.REFUSED:
             continue
+        voided = proposal.state is ProposalState.SUPERSEDED and execution.state is ExecutionState.FAILED
+        if voided and not any(run.sent for run in execution.stages):
+            continue  # the world moved between the intent and the sending, so nothing was sent
         if proposal.state.value != execution.state.value:
             yield f"I4: the execution is {execution.state}, its proposal {proposal.state}"
         if execution.state is ExecutionState.DONE and case.played.problem:

@@ -139,6 +139,20 @@ def test_done_is_untrue_where_the_target_is_not_as_was_wished_for():
     assert list(untrue(replace(good, proposals=(other,)))) == ["I4: the execution is done, its proposal applying"]
 
 
+def test_a_superseded_proposal_of_which_something_was_sent_is_untrue():
+    for state, sent, wrong in (
+        (ExecutionState.FAILED, 0, 0),
+        (ExecutionState.FAILED, 1, 1),
+        (ExecutionState.DONE, 0, 1),
+    ):
+        stopped = case(StageState.NOT_APPLIED, StageState.SKIPPED, end=state)
+        (execution,) = stopped.executions.values()
+        runs = tuple(run.model_copy(update={"sent": sent}) for run in execution.stages)
+        executions = {execution.proposal_id: execution.model_copy(update={"stages": runs})}
+        proposals = (stopped.proposals[0].model_copy(update={"state": ProposalState.SUPERSEDED}),)
+        assert len(list(untrue(replace(stopped, proposals=proposals, executions=executions)))) == wrong
+
+
 def test_a_second_intent_or_a_sending_that_is_not_on_record_is_told():
     good = case(VERIFIED, VERIFIED)
     assert len(list(unaudited(replace(good, entries=[*good.entries, good.entries[0]])))) == 1

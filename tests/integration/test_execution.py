@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from bot.errors import BadInput, NoResponders, NotApplied, OutcomeUnknown, Refused, WriteDenied
+from bot.errors import BadInput, NoResponders, NotApplied, OutcomeUnknown, Refused, StoreLost, WriteDenied
+from bot.flow.ledger import Ledger
 from bot.flow.unlock import unlock
-from bot.model import Execution, ExecutionState, OperationId, ProposalState, StageState, Verification
+from bot.model import (
+    Execution,
+    ExecutionId,
+    ExecutionState,
+    OperationId,
+    ProposalState,
+    StageRun,
+    StageState,
+    Verification,
+)
 from bot.ports import Phase, Readers
-from tests.integration.execution_house import Kill, NoReaders, Params, SetValue, house
+from tests.integration.execution_house import House, Kill, NoReaders, Params, SetValue, house
 
 
 async def test_two_stages_are_applied_and_verified_in_order(tmp_path: Path) -> None:
@@ -202,6 +213,58 @@ async def test_the_world_is_read_again_right_before_the_first_write(tmp_path: Pa
         )
         assert "leader was n0, now n2" in ended.sentence
         assert (Phase.DIAGNOSIS, f"{ended.incident_id}/drift of {h.proposal.id}") in h.quiet.started
+
+
+async def interrupted(*_: object) -> None:
+    raise StoreLost("the connection broke")
+
+
+async def runs_until_it_cannot_write(
+    h: House, patch: pytest.MonkeyPatch, name: str, fails: Callable[..., object]
+) -> None:
+    with patch.context() as patched:
+        patched.setattr(Ledger, name, fails)
+        with pytest.raises(StoreLost):
+            await h.run()
+
+
+async def test_a_proposal_that_drift_has_voided_stays_void_though_the_world_moves_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, "a") as h:
+        h.target.world["leader"] = "n2"
+        await runs_until_it_cannot_write(h, monkeypatch, "refuse", interrupted)
+        assert await h.state() is ProposalState.SUPERSEDED
+        h.target.world["leader"] = "n0"
+        ended = await h.run()
+        assert (ended.state, await h.state(), h.target.effects) == (
+            ExecutionState.REFUSED,
+            ProposalState.SUPERSEDED,
+            [],
+        )
+        assert "leader was n0, now n2" in ended.sentence
+        assert (Phase.DIAGNOSIS, f"{ended.incident_id}/drift of {h.proposal.id}") in h.quiet.started
+
+
+async def test_a_change_that_drift_has_voided_before_it_was_sent_is_not_sent_though_the_world_moves_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Ledger.stage
+
+    async def not_that(self: Ledger, execution: ExecutionId, index: int, state: StageState, sentence: str) -> StageRun:
+        if state is StageState.NOT_APPLIED:
+            raise StoreLost("the connection broke")
+        return await real(self, execution, index, state, sentence)
+
+    async with house(tmp_path, "a") as h:
+        await runs_until_it_cannot_write(h, monkeypatch, "sending", interrupted)
+        h.target.world["leader"] = "n2"
+        await runs_until_it_cannot_write(h, monkeypatch, "stage", not_that)
+        assert await h.state() is ProposalState.SUPERSEDED
+        h.target.world["leader"] = "n0"
+        ended = await h.run()
+        assert (ended.stages[0].state, ended.stages[0].sent, h.target.effects) == (StageState.NOT_APPLIED, 0, [])
+        assert (ended.state, await h.state()) == (ExecutionState.FAILED, ProposalState.SUPERSEDED)
 
 
 async def test_an_approver_who_lost_the_group_since_the_click_stops_it(tmp_path: Path) -> None:
