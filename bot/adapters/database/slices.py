@@ -23,6 +23,8 @@ from bot.errors import StoreError
 from bot.flow.audit import ChainVerifier, verify_store
 from bot.model import Checkpoint
 
+ENDS_WITHIN: Final = 0.5
+"""Seconds that a thread which is about to end is waited for."""
 LONG: Final = 100_000
 """Rows from which it is worth the trouble: fewer are verified within a second."""
 SLICE: Final = 50_000
@@ -36,12 +38,22 @@ def verify_database(url: str, verifier: ChainVerifier) -> None:
     The database's driver has threads of its own, so it is opened after that.
     """
     long = asyncio.run(_head(url)) - verifier.reached >= LONG
-    if not long or (cores := _cores()) == 1 or threading.active_count() > 1 or "fork" not in get_all_start_methods():
+    if not long or (cores := _cores()) == 1 or "fork" not in get_all_start_methods() or not _alone():
         asyncio.run(_verify(url, verifier, None))
         return
     with ProcessPoolExecutor(cores, mp_context=get_context("fork"), initializer=_begin) as pool:
         pool.submit(os.getpid).result()  # with the first work all processes begin
         asyncio.run(_verify(url, verifier, pool))
+
+
+def _alone() -> bool:
+    """Whether this is the only thread; the database's driver may need a moment to end its own after it is closed."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(ENDS_WITHIN)
+            if thread.is_alive():
+                return False
+    return True
 
 
 async def _head(url: str) -> int:
