@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import httpx
 from nats.aio.client import Client
 
 from bot.lab.http import http_client
@@ -17,8 +18,18 @@ MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 async def varz(kube: StandInKubernetes, pod: str) -> Raw:
-    async with http_client() as client:
-        return (await client.get(f"http://{kube.pod_address(pod)}:8222/varz")).json()
+    """Return what its server says of itself, once it listens: a pod without a readiness probe is ready before that."""
+    found: Raw = {}
+
+    async def answered() -> bool:
+        nonlocal found
+        with suppress(httpx.ConnectError):
+            async with http_client() as client:
+                found = (await client.get(f"http://{kube.pod_address(pod)}:8222/varz")).json()
+        return bool(found)
+
+    await until(f"the monitor of {pod}", answered, 10)
+    return found
 
 
 def the(kube: StandInKubernetes, kind: str, name: str) -> Raw:
