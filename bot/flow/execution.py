@@ -295,9 +295,8 @@ class Executor:
 
     async def _not_again(self, execution: Execution, run: StageRun, proposal: Proposal) -> str | None:
         """Say why a stage must not be sent (again), None where it may."""
-        if (
-            proposal.state.terminal
-        ):  # voided by an earlier run, which was interrupted before it wrote what became of the stage
+        if proposal.state.terminal:
+            # An earlier run voided it, and was interrupted before it wrote what became of the stage.
             return proposal.state_reason
         if run.sent >= MAX_SENDS:
             return f"{run.sent} times are enough."

@@ -202,17 +202,21 @@ async def test_a_stage_that_reality_does_not_confirm_is_failed_never_done(tmp_pa
         assert h.target.effects == ["a", "-a"], "the second stage never starts"
 
 
+async def is_refused_for_drift(h: House) -> None:
+    ended = await h.run()
+    assert (ended.state, await h.state(), h.target.effects) == (
+        ExecutionState.REFUSED,
+        ProposalState.SUPERSEDED,
+        [],
+    )
+    assert "leader was n0, now n2" in ended.sentence
+    assert (Phase.DIAGNOSIS, f"{ended.incident_id}/drift of {h.proposal.id}") in h.quiet.started
+
+
 async def test_the_world_is_read_again_right_before_the_first_write(tmp_path: Path) -> None:
     async with house(tmp_path, "a") as h:
         h.target.world["leader"] = "n2"
-        ended = await h.run()
-        assert (ended.state, await h.state(), h.target.effects) == (
-            ExecutionState.REFUSED,
-            ProposalState.SUPERSEDED,
-            [],
-        )
-        assert "leader was n0, now n2" in ended.sentence
-        assert (Phase.DIAGNOSIS, f"{ended.incident_id}/drift of {h.proposal.id}") in h.quiet.started
+        await is_refused_for_drift(h)
 
 
 async def interrupted(*_: object) -> None:
@@ -236,14 +240,7 @@ async def test_a_proposal_that_drift_has_voided_stays_void_though_the_world_move
         await runs_until_it_cannot_write(h, monkeypatch, "refuse", interrupted)
         assert await h.state() is ProposalState.SUPERSEDED
         h.target.world["leader"] = "n0"
-        ended = await h.run()
-        assert (ended.state, await h.state(), h.target.effects) == (
-            ExecutionState.REFUSED,
-            ProposalState.SUPERSEDED,
-            [],
-        )
-        assert "leader was n0, now n2" in ended.sentence
-        assert (Phase.DIAGNOSIS, f"{ended.incident_id}/drift of {h.proposal.id}") in h.quiet.started
+        await is_refused_for_drift(h)
 
 
 async def test_a_change_that_drift_has_voided_before_it_was_sent_is_not_sent_though_the_world_moves_back(
